@@ -1,0 +1,17 @@
+"""hamgate's worker: SMS events in, one verdict each out, exactly once.
+
+Read in this order:
+
+    pipeline     START HERE: three stages, each one thread, and the life of a batch
+    messages     what travels: Record, Sms, Verdict, DeadLetter; bytes in, bytes out
+    batching     when to stop waiting for company
+    text         the normaliser: what a spammer hides, made plain
+    classifier   texts to scores, by way of a bundle and an engine
+    engine/      how the model is run on CPU and GPU
+    bundle       the model folder, and why one is refused
+    policy       from a score to an action
+    stream       what the pipeline asks of a broker
+    broker       the answer, in Kafka: the only module that imports it
+    metrics      every series and its meaning; /metrics, /livez, /readyz
+    settings     every knob, checked at the door
+"""

@@ -1,0 +1,254 @@
+"""What travels: Record and Sms in, Verdict and DeadLetter out; bytes to values and back.
+
+Nothing here knows Kafka, a model or a clock. Times are Unix seconds; the wire's milliseconds are made at the edges.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import re
+from typing import Final, TypeAlias
+
+import msgspec
+
+Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
+TopicPartition: TypeAlias = tuple[str, int]
+Positions: TypeAlias = dict[TopicPartition, int]
+"""For each partition the next offset to read, which is what Kafka wants committed: not the last one read."""
+
+# Beyond these a timestamp is a unit error (seconds sent as milliseconds, or the reverse), not a message's time.
+EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
+LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record as the broker holds it; `timestamp` in Unix seconds; a `value` of None is a tombstone."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    @property
+    def name(self) -> str:
+        """`topic:partition:offset`, unique for ever; the message's id when its sender gave none."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+class Sms(msgspec.Struct, frozen=True, gc=False):
+    """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds."""
+
+    id: str
+    text: str
+    received_at: float
+
+
+class Unreadable(enum.StrEnum):
+    """Why an event could not be read: the closed set of dead-letter reasons."""
+
+    TOO_LARGE = "too-large"
+    INVALID_UTF8 = "invalid-utf8"
+    INVALID_JSON = "invalid-json"
+    TOO_DEEP = "too-deep"
+    NOT_AN_OBJECT = "not-an-object"
+    MISSING_TEXT = "missing-text"
+    WRONG_TYPE = "wrong-type"
+    BAD_TIMESTAMP = "bad-timestamp"
+
+
+class UnreadableError(ValueError):
+    """An event that cannot be read. Its text names the reason only: never what the event held."""
+
+    def __init__(self, reason: Unreadable) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class DeadLetter(msgspec.Struct, frozen=True, gc=False):
+    """A record that could not be read, with its reason; `failed_at` in Unix seconds."""
+
+    record: Record
+    reason: Unreadable
+    failed_at: float
+
+
+class Action(enum.StrEnum):
+    """What the carrier is told to do with a message."""
+
+    DELIVER = "deliver"
+    FLAG = "flag"
+    BLOCK = "block"
+    UNSCORED = "unscored"
+
+
+class Unscored(enum.StrEnum):
+    """Why a message has no score: a closed set."""
+
+    EMPTY_TEXT = "empty-text"
+    NON_FINITE_SCORE = "non-finite-score"
+    DEADLINE = "deadline"
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Where the judged record lies; `timestamp` in epoch milliseconds, as the broker has it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class Latency(msgspec.Struct, frozen=True, gc=False):
+    """Milliseconds: age when polled, wait for its batch, the model's own time, and record timestamp to publishing."""
+
+    broker: float
+    queue: float
+    inference: float
+    total: float
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """Verdict v1, field for field as published. Never the text, never a phone number."""
+
+    id: str
+    label: str | None
+    score: float | None
+    threshold: float
+    action: Action
+    reason: Unscored | None
+    flags: tuple[str, ...]
+    model: str
+    source: Source
+    scored_at: str
+    latency_ms: Latency
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """One record to publish, topic apart."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class _Event(msgspec.Struct, gc=False):
+    """Event v1 on the wire. Unknown fields are ignored; a null is as good as absent, except for `text`.
+
+    The fields that nothing here reads are declared so that a wrong type in them is a dead letter, not a surprise later.
+    """
+
+    text: str
+    id: str | int | None = None
+    sender: str | int | None = None
+    recipient: str | int | None = None
+    received_at: str | int | float | None = None
+    direction: str | None = None
+    lang: str | None = None
+    network: str | int | None = None
+
+
+_event = msgspec.json.Decoder(_Event)
+_encoder = msgspec.json.Encoder()
+_timestamp = msgspec.json.Decoder(dt.datetime)
+_MISSING_TEXT = "missing required field `text`"
+_NOT_AN_OBJECT = re.compile(r"Expected `object`, got `[a-z]+`$")  # without a path: the event itself
+_MS: Final = 1000.0
+
+
+def decode(record: Record, *, max_bytes: int) -> Sms:
+    """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone."""
+    value = record.value or b""
+    if len(value) > max_bytes:
+        raise UnreadableError(Unreadable.TOO_LARGE)
+    try:
+        event = _event.decode(value)
+    except RecursionError:
+        raise UnreadableError(Unreadable.TOO_DEEP) from None
+    except UnicodeDecodeError:
+        raise UnreadableError(Unreadable.INVALID_UTF8) from None
+    except msgspec.ValidationError as error:
+        raise UnreadableError(_reason(str(error))) from None
+    except msgspec.DecodeError:
+        raise UnreadableError(_undecodable(value)) from None
+    received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
+    name = record.name if event.id is None or event.id == "" else str(event.id)
+    return Sms(id=name, text=event.text, received_at=received_at)
+
+
+def _reason(message: str) -> Unreadable:
+    # msgspec tells its validation errors apart by their text only; a test holds each of these to a real event.
+    if _MISSING_TEXT in message:
+        return Unreadable.MISSING_TEXT
+    if _NOT_AN_OBJECT.search(message):
+        return Unreadable.NOT_AN_OBJECT
+    return Unreadable.WRONG_TYPE
+
+
+def _undecodable(value: bytes) -> Unreadable:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return Unreadable.INVALID_UTF8
+    return Unreadable.INVALID_JSON
+
+
+def _seconds(received_at: str | float) -> float:
+    """RFC 3339 or epoch milliseconds, to Unix seconds."""
+    if isinstance(received_at, str):
+        try:
+            moment = msgspec.convert(received_at, dt.datetime)
+        except msgspec.ValidationError:
+            raise UnreadableError(Unreadable.BAD_TIMESTAMP) from None
+        if moment.tzinfo is None:  # RFC 3339 demands an offset; a guess could be hours wrong
+            raise UnreadableError(Unreadable.BAD_TIMESTAMP)
+        seconds = moment.timestamp()
+    else:
+        try:
+            seconds = received_at / _MS
+        except OverflowError:
+            raise UnreadableError(Unreadable.BAD_TIMESTAMP) from None
+    if not EARLIEST <= seconds <= LATEST:
+        raise UnreadableError(Unreadable.BAD_TIMESTAMP)
+    return seconds
+
+
+def encode_verdict(verdict: Verdict) -> bytes:
+    """Verdict v1 as JSON."""
+    return _encoder.encode(verdict)
+
+
+def decode_verdict(value: bytes) -> Verdict:
+    """Verdict v1 from JSON, for those who read the output topic. Raises msgspec.DecodeError."""
+    return _verdict.decode(value)
+
+
+_verdict = msgspec.json.Decoder(Verdict)
+
+REASON: Final = "reason"
+_ADDED: Final = (REASON, "source-topic", "source-partition", "source-offset", "failed-at")
+
+
+def bury(letter: DeadLetter) -> Outgoing:
+    """A dead letter on the wire: bytes, key and headers untouched, and five headers after them."""
+    record = letter.record
+    values = (letter.reason, record.topic, str(record.partition), str(record.offset), rfc3339(letter.failed_at))
+    added = tuple((name, value.encode()) for name, value in zip(_ADDED, values, strict=True))
+    return Outgoing(key=record.key, value=record.value, headers=record.headers + added)
+
+
+def exhume(letter: Record) -> Outgoing:
+    """The record that a dead letter was made of, byte for byte. Raises ValueError when it is not one of ours."""
+    added = tuple(name for name, _ in letter.headers[-len(_ADDED) :])
+    if added != _ADDED:
+        message = f"{letter.name} is not a dead letter: its last headers are not {', '.join(_ADDED)}"
+        raise ValueError(message)
+    return Outgoing(key=letter.key, value=letter.value, headers=letter.headers[: -len(_ADDED)])
+
+
+def rfc3339(seconds: float) -> str:
+    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

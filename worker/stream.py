@@ -1,0 +1,74 @@
+"""What the pipeline asks of a broker, and the two ways it may be refused.
+
+`worker.broker` answers with Kafka, `tests.fakes` with lists; tests/contracts holds both to the same claims.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from worker.messages import Outgoing, Positions, Record, TopicPartition
+
+
+class RolledBackError(Exception):
+    """The group's failure: nothing of this transaction will ever be seen. Rewind to what is committed and go on."""
+
+
+class FencedError(Exception):
+    """A newer instance with this transactional id has taken over. Stop: all that follows would be refused."""
+
+
+class Claim(Protocol):
+    """Proof of belonging to the group as of one poll, carried with its records to the commit (KIP-447)."""
+
+
+class Source(Protocol):
+    """The input topic as one member of a consumer group. Used from one thread only."""
+
+    def poll(self, wait: float) -> Sequence[Record]:
+        """Return the next records, in offset order for each partition; none after `wait` seconds.
+
+        Never returns records across a rebalance: when the assignment has changed since the last poll, `rebalanced()`
+        turns true first and this poll is empty.
+        """
+
+    def rebalanced(self) -> bool:
+        """Whether partitions came or went since this was last asked. What was polled before must then be let go."""
+
+    def keep_alive(self) -> None:
+        """Stay in the group while the pipe is full: fetch nothing, answer rebalances."""
+
+    def claim(self) -> Claim:
+        """Return the group's metadata as of the last poll: of then, never of commit time."""
+
+    def rewind(self) -> None:
+        """Go back to the last committed offset of every assigned partition."""
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """Return the partitions held now."""
+
+    def lag(self) -> Mapping[TopicPartition, int]:
+        """Return the records between the last polled and the end, for each partition held; asks no broker."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Sink(Protocol):
+    """Where verdicts and dead letters go, and what they answer is committed. Used from one thread only."""
+
+    def write(
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+    ) -> None:
+        """Publish all and commit `positions` with them; when this returns, a read_committed reader will see it.
+
+        Exactly once: in one transaction, fenced by `claim`. At least once: published and acknowledged, then committed.
+        Raises RolledBackError (nothing of it took effect; the sink is ready for another), FencedError, or whatever
+        else broke: then nothing may be assumed, and the process must end.
+        """
+
+    def close(self) -> None:
+        """Let go of the broker; an open transaction is aborted."""
