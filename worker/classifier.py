@@ -1,0 +1,177 @@
+"""Texts to scores: normalise, tokenise, run, calibrate.
+
+`prepare` belongs to the thread that reads, `judge` to the one that judges; they may run at the same time. torch is
+loaded by `Classifier.load`, through the engine, and never by importing this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
+import numpy as np
+from tokenizers import Tokenizer
+
+from worker import engine as engines
+from worker.bundle import Bundle
+from worker.text import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from worker.engine import Engine, Kind
+
+HAM: Final = 0
+"""The index of the harmless label, in every bundle."""
+UNSCORED: Final = -1
+"""The label index of a message that has no score."""
+
+# No piece of a vocabulary is longer in practice; beyond this many characters for each token that will be kept, a
+# text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
+_CHARACTERS_A_TOKEN: Final = 32
+
+_FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A message made ready for the engine. `len()` is what it costs in a batch's token budget."""
+
+    tokens: list[int]
+    flags: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Tokens, the beginning-of-sequence one counted; 0 for a text that normalises to nothing."""
+        return len(self.tokens)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was left to judge: its reason for having no score is `empty-text`."""
+        return not self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The answer for a batch, one element for each message, in the order given.
+
+    `score` is the calibrated probability of not being ham (NaN where unscored), `label` the index of the label that
+    the threshold gives (UNSCORED where there is none), `scored` whether there is an answer. A message that is not
+    scored and not empty had a non-finite logit.
+    """
+
+    score: NDArray[np.float64]
+    label: NDArray[np.int64]
+    scored: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        """Messages."""
+        return len(self.score)
+
+
+class CanaryError(Exception):
+    """The model does not say what it said when it was made. Names the canary by index, never by its text."""
+
+    def __init__(self, index: int, expected: str, got: str | None) -> None:
+        super().__init__(f"canary {index}: expected {expected}, got {got or 'no finite score'}")
+        self.index = index
+        self.expected = expected
+        self.got = got
+
+
+class Classifier:
+    """A bundle and the engine that runs it.
+
+    `threshold` replaces the bundle's own, for an operator who wants another balance of misses and false alarms.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, threshold: float | None = None) -> None:
+        if engine.labels != len(bundle.labels):
+            message = f"the bundle names {len(bundle.labels)} labels, its model has {engine.labels} logits"
+            raise ValueError(message)
+        self.bundle = bundle
+        self.engine = engine
+        self.labels = tuple(bundle.labels)
+        self.threshold = bundle.threshold if threshold is None else threshold
+        self._max_tokens = bundle.max_tokens
+        self._tokenizer = Tokenizer.from_file(str(bundle.tokenizer / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        kind: Kind | str = engines.Kind.AUTO,
+        *,
+        threads: int = 0,
+        token_budget: int = 0,
+        threshold: float | None = None,
+    ) -> Self:
+        """Load and verify a bundle, and make its engine. Raises BundleError, UnsupportedModelError."""
+        bundle = Bundle.load(path)
+        engine = engines.load(bundle, kind, threads=threads, token_budget=token_budget)
+        return cls(bundle, engine, threshold=threshold)
+
+    def prepare(self, texts: Sequence[str]) -> list[Prepared]:
+        """Normalise and tokenise, in order; the tokenising is done off the GIL.
+
+        A text of more than the bundle's `max_tokens` keeps its first and its last half of them: what a spammer wants
+        done (a link, a number to call) stands at an end, and padding one end must not hide the other.
+        """
+        plain = [normalise(text) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast([self._within_reach(text) for text in plain])
+        prepared = []
+        for text, clean, encoding in zip(texts, plain, encodings, strict=True):
+            tokens = encoding.ids if clean else []
+            truncated = len(tokens) > self._max_tokens
+            if truncated:
+                tokens = cut(tokens, self._max_tokens)
+            prepared.append(Prepared(tokens, _FLAGS[(clean != text) + 2 * truncated]))
+        return prepared
+
+    def judge(self, prepared: Sequence[Prepared]) -> Scores:
+        """Score messages that were prepared. An empty one costs nothing and has no score."""
+        return self._judge(prepared, self.threshold)
+
+    def canaries(self) -> None:
+        """Judge the bundle's own canaries, at its own threshold. Raises CanaryError on the first that differs."""
+        canaries = self.bundle.canaries
+        scores = self._judge(self.prepare([canary.text for canary in canaries]), self.bundle.threshold)
+        for index, (canary, label) in enumerate(zip(canaries, scores.label, strict=True)):
+            got = None if label == UNSCORED else self.labels[label]
+            if got != canary.label:
+                raise CanaryError(index, canary.label, got)
+
+    def _judge(self, prepared: Sequence[Prepared], threshold: float) -> Scores:
+        logits = np.full((len(prepared), len(self.labels)), np.nan)
+        rows = [row for row, message in enumerate(prepared) if message.tokens]
+        if rows:
+            logits[rows] = self.engine.logits([prepared[row].tokens for row in rows])
+        scored = np.isfinite(logits).all(axis=1)
+        logits[~scored] = 0.0  # any number will do: it is overwritten below
+        calibration = self.bundle.calibration
+        score = platt(logits, calibration.slope, calibration.intercept)
+        label = np.where(score < threshold, HAM, 1 + logits[:, 1:].argmax(axis=1))
+        return Scores(np.where(scored, score, np.nan), np.where(scored, label, UNSCORED), scored)
+
+    def _within_reach(self, text: str) -> str:
+        half = self._max_tokens * _CHARACTERS_A_TOKEN
+        return text if len(text) <= 2 * half else text[:half] + text[-half:]
+
+
+def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:
+    """Calibrated probability of not being ham: sigmoid(slope * z + intercept), z the log odds of not ham."""
+    others = logits[:, 1:]
+    top = others.max(axis=1)
+    odds = top + np.log(np.exp(others - top[:, None]).sum(axis=1)) - logits[:, HAM]
+    # tanh does not overflow, however sure the model is.
+    return 0.5 * (1.0 + np.tanh(0.5 * (slope * odds + intercept)))
+
+
+def cut(tokens: list[int], most: int) -> list[int]:
+    """The first and the last half of what is too long; the first has the odd one. `most` is at least 1."""
+    tail = most // 2
+    return tokens[: most - tail] + tokens[len(tokens) - tail :]

@@ -1,0 +1,63 @@
+"""How the model is run: token ids in, logits out.
+
+One protocol, four kinds behind it: `cpu` (float32, anywhere), `cuda-bf16`, `cuda-fp8` and `cuda-nf4` (least memory).
+Importing this loads no torch; `load` does. Read next:
+
+    weights   from a bundle to one merged model, whatever will run it
+    cpu       the packed forward pass on two cores
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from worker.bundle import Bundle
+
+
+class Kind(enum.StrEnum):
+    """How a model is run. `auto` is the fastest that this machine bears without changing the model's answers."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA_BF16 = "cuda-bf16"
+    CUDA_FP8 = "cuda-fp8"
+    CUDA_NF4 = "cuda-nf4"
+
+
+class Engine(Protocol):
+    """A loaded model. It is used from one thread at a time."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it was resolved to: never `auto`."""
+
+    @property
+    def labels(self) -> int:
+        """How many logits a message gets."""
+
+    @property
+    def token_budget(self) -> int:
+        """How many tokens it takes in one pass; more are cut into several. Out of memory halves it."""
+
+    def logits(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """Judge messages, each given as its token ids: [n, labels], in the order given.
+
+        A message's logits do not depend on its neighbours, but for rounding. Raises ValueError on a message
+        without tokens. What is not finite is returned as it is: the caller decides what that means.
+        """
+
+
+def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, token_budget: int = 0) -> Engine:
+    """Make the engine that runs this bundle. Takes seconds; the engine is warm when it returns.
+
+    `threads` is torch's own number of CPU threads, `token_budget` the most tokens in one pass; 0 leaves either to
+    the engine. Raises UnsupportedModelError, naming what it is, for a model that this engine does not run as trained.
+    """
+    raise NotImplementedError
