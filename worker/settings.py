@@ -1,0 +1,225 @@
+"""Every knob, frozen, checked at the door: flags, then HAMGATE_* variables, then .env, then defaults.
+
+Durations are in seconds. A bad value or an unknown HAMGATE_ name stops the start with its name and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, FilePath, PositiveFloat, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX: Final = "HAMGATE_"
+SHIPPED_BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
+
+# Kafka's own rule for names: Topic.validate in its sources.
+_NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
+_HOST_PORTS: Final = r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$"
+TopicName = Annotated[str, StringConstraints(pattern=_NAME)]
+HostPorts = Annotated[str, StringConstraints(pattern=_HOST_PORTS)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+_BOUNDS: Final = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
+_ALLOWED: Final = {
+    _NAME: "1 to 249 of letters, digits, '.', '_' and '-'",
+    _HOST_PORTS: "host:port, several joined by commas",
+}
+
+
+class SettingsError(ValueError):
+    """The settings do not hold: one line for each that is wrong, with its name and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """What one worker needs to know; parts get the values they need, never the whole."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        str_strip_whitespace=True,
+    )
+
+    # What is judged, and how.
+    bundle: Path = Field(SHIPPED_BUNDLE, description="folder of the model bundle")
+    engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how it is run")
+    threads: int = Field(os.cpu_count() or 1, ge=1, le=1024, description="CPU threads of the model")
+    token_budget: int | None = Field(None, ge=64, le=1_048_576, description="tokens a batch; none: the engine's own")
+    max_batch_messages: int = Field(2048, ge=1, le=65_536, description="messages a batch, and so a transaction")
+    latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch leaves")
+
+    # What is done with a score.
+    threshold: Probability | None = Field(None, description="score from which it is spam; none: the bundle's own")
+    flag_from: Probability | None = Field(None, description="score from which to flag; none: the threshold")
+    block_from: Probability | None = Field(None, description="score from which to block; none: the threshold")
+    on_unscored: Literal["unscored", "fail-open", "fail-closed"] = Field(
+        "unscored", description="action without a score: say so, deliver, or block; its reason is always given"
+    )
+    deadline: PositiveFloat | None = Field(
+        None, le=86_400, description="age from which a message is passed unscored; none: never"
+    )
+    max_event_bytes: int = Field(65_536, ge=256, le=16_777_216, description="a longer event is a dead letter")
+
+    # The stream.
+    brokers: HostPorts = Field("127.0.0.1:9092", description="bootstrap servers")
+    input_topic: TopicName = Field("sms.events", description="topic of events")
+    verdict_topic: TopicName = Field("sms.verdicts", description="topic of verdicts")
+    dead_letter_topic: TopicName = Field("sms.dead-letters", description="topic of what could not be read")
+    group_id: TopicName = Field("hamgate", description="consumer group")
+    instance_id: TopicName = Field(
+        default_factory=socket.gethostname, description="this worker's own name, the same after a restart"
+    )
+    delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="the guarantee")
+    transaction_timeout: float = Field(10, ge=1, le=900, description="after which the broker aborts a transaction")
+    session_timeout: float = Field(15, ge=1, le=1800, description="after which a silent worker loses its partitions")
+    max_poll_interval: float = Field(300, ge=2, le=86_400, description="after which a stuck worker leaves the group")
+
+    # The link's security.
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how the brokers are spoken to"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="SASL's way")
+    sasl_username: str | None = Field(None, min_length=1, description="SASL user")
+    sasl_password: SecretStr | None = Field(None, min_length=1, description="SASL password")
+    tls_ca: FilePath | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")
+    tls_certificate: FilePath | None = Field(None, description="PEM file of this client's certificate")
+    tls_key: FilePath | None = Field(None, description="PEM file of this client's key")
+
+    # What the operator sees.
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
+    metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, said in the log")
+    shutdown_grace: PositiveFloat = Field(20, le=3600, description="time to finish what is in flight on SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        """Raise ValueError naming the settings that do not go together, and how they would."""
+        if not self.transaction_timeout < self.session_timeout < self.max_poll_interval:
+            _refuse(
+                "transaction_timeout", "must be below session_timeout, and session_timeout below max_poll_interval: "
+                f"now {self.transaction_timeout:g}, {self.session_timeout:g}, {self.max_poll_interval:g}"
+            )  # fmt: skip
+        if len({self.input_topic, self.verdict_topic, self.dead_letter_topic}) < 3:  # noqa: PLR2004 the three topics
+            _refuse("verdict_topic", "input_topic, verdict_topic and dead_letter_topic must differ")
+        if self.flag_from and self.block_from and self.flag_from > self.block_from:
+            _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
+        sasl = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.security_protocol.startswith("SASL") and None in sasl:
+            _refuse("security_protocol", f"{self.security_protocol} needs sasl_mechanism, sasl_username, sasl_password")
+        if not self.security_protocol.startswith("SASL") and any(sasl):
+            _refuse("sasl_mechanism", "SASL settings need security_protocol SASL_SSL or SASL_PLAINTEXT")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            _refuse("tls_certificate", "tls_certificate and tls_key go together")
+        if self.security_protocol not in ("SSL", "SASL_SSL") and (self.tls_ca or self.tls_certificate):
+            _refuse("tls_ca", "TLS settings need security_protocol SSL or SASL_SSL")
+        return self
+
+
+def load(flags: dict[str, str] | None = None) -> Settings:
+    """Read the settings of this process. Raises SettingsError naming everything that is wrong."""
+    problems = list(_unknown_names())
+    try:
+        settings = Settings(**(flags or {}))  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems += [_explain(problem) for problem in error.errors()]
+        raise SettingsError("\n".join(problems)) from None
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def in_force(settings: Settings, flags: dict[str, str] | None = None) -> list[tuple[str, str, str, str]]:
+    """For each setting: its variable's name, its value with secrets masked, where it came from, what it does."""
+    from_file = _names(dotenv_values(".env"))
+    from_environment = _names(os.environ)
+
+    def origin(field: str) -> str:
+        places = (("flag", flags or {}), ("environment", from_environment), (".env", from_file))
+        return next((place for place, names in places if field in names), "default")
+
+    return [
+        (variable(field), _shown(getattr(settings, field)), origin(field), described.description or "")
+        for field, described in Settings.model_fields.items()
+    ]
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a setting takes, in words, from its type and bounds."""
+    annotation, metadata, optional = field.annotation, list(field.metadata), False
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        members = typing.get_args(annotation)
+        optional = type(None) in members
+        annotation = next(member for member in members if member is not type(None))
+    while typing.get_origin(annotation) is Annotated:
+        annotation, *more = typing.get_args(annotation)
+        for item in more:
+            metadata += item.metadata if isinstance(item, FieldInfo) else [item]
+    return _in_words(annotation, metadata) + (", or unset" if optional else "")
+
+
+def _in_words(annotation: object, metadata: list[Any]) -> str:
+    if typing.get_origin(annotation) is Literal:
+        return "one of " + ", ".join(typing.get_args(annotation))
+    if annotation in (int, float):
+        bounds = [
+            f"{mark} {getattr(item, name):,}" for item in metadata for mark, name in _BOUNDS if hasattr(item, name)
+        ]
+        return " ".join(["a whole number" if annotation is int else "a number", " and ".join(bounds)]).strip()
+    if annotation is Path:
+        is_file = any(type(item).__name__ == "PathType" for item in metadata)
+        return "the path of an existing file" if is_file else "a path"
+    for item in metadata:
+        pattern = getattr(item, "pattern", None)
+        if pattern in _ALLOWED:
+            return _ALLOWED[pattern]
+    return "a text, not empty"
+
+
+def _unknown_names() -> typing.Iterator[str]:
+    known = set(Settings.model_fields)
+    for place, names in (("environment", _names(os.environ)), (".env", _names(dotenv_values(".env")))):
+        for name in sorted(names - known):
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {variable(nearest[0])}?" if nearest else ""
+            yield f"{variable(name)} ({place}): no such setting{hint} `hamgate print-settings` lists them all"
+
+
+def _names(variables: typing.Iterable[str]) -> set[str]:
+    """Settings named among variables; their case does not matter, as pydantic-settings reads them."""
+    return {name[len(PREFIX) :].lower() for name in variables if name.upper().startswith(PREFIX)}
+
+
+def _explain(problem: Any) -> str:  # noqa: ANN401 pydantic's ErrorDetails is not importable at run time from a stable place
+    if not problem["loc"]:  # settings that do not go together: _refuse has named them
+        return str(problem["ctx"]["error"])
+    name = str(problem["loc"][0])
+    if name not in Settings.model_fields:
+        return f"{variable(name)}: no such setting"
+    field = Settings.model_fields[name]
+    given = "" if "SecretStr" in str(field.annotation) else f" {str(problem['input'])[:80]!r}"
+    return f"{variable(name)}:{given} is not allowed; allowed: {allowed(field)}"
+
+
+def _refuse(field: str, why: str) -> typing.NoReturn:
+    message = f"{variable(field)}: {why}"
+    raise ValueError(message)
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)
