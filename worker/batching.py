@@ -1,0 +1,129 @@
+"""When to stop waiting for company: a value that is told the time, and holds no clock, thread or socket.
+
+A batch leaves when it is full, when its oldest message would be late if it waited longer, or when nothing more is at
+hand. So at low load a message goes alone and at once, and at high load batches grow by themselves to what the model
+and the transaction need.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Generic, Protocol, TypeVar
+
+# A batch of the past counts for half after about 70 others: minutes at low load, a second at high.
+_FORGETTING: Final = 0.99
+
+
+class Weighed(Protocol):
+    """What a batch is made of: something with a cost in tokens and a time it was made."""
+
+    @property
+    def tokens(self) -> int:
+        """What it costs in the token budget; 0 for what will not be judged."""
+
+    @property
+    def timestamp(self) -> float:
+        """When its message was handed to the broker, in Unix seconds."""
+
+
+Item = TypeVar("Item", bound=Weighed)
+
+
+@dataclass(slots=True)
+class CostModel:
+    """Seconds from a batch's leaving to its commit, learnt while running: time = fixed + slope * tokens.
+
+    Least squares with exponential forgetting; never below zero in either term.
+    """
+
+    weight: float = 0.0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    tokens_squared: float = 0.0
+    tokens_seconds: float = 0.0
+
+    def observe(self, tokens: int, seconds: float) -> None:
+        """Learn from one batch that has gone all the way."""
+        self.weight = self.weight * _FORGETTING + 1
+        self.tokens = self.tokens * _FORGETTING + tokens
+        self.seconds = self.seconds * _FORGETTING + seconds
+        self.tokens_squared = self.tokens_squared * _FORGETTING + tokens * tokens
+        self.tokens_seconds = self.tokens_seconds * _FORGETTING + tokens * seconds
+
+    def estimate(self, tokens: int) -> float:
+        """Seconds that a batch of this size will take; 0 before anything was learnt."""
+        if not self.weight:
+            return 0.0
+        mean_tokens, mean_seconds = self.tokens / self.weight, self.seconds / self.weight
+        variance = self.tokens_squared / self.weight - mean_tokens**2
+        covariance = self.tokens_seconds / self.weight - mean_tokens * mean_seconds
+        # All batches of one size say nothing of the slope: the mean is the best guess there is.
+        slope = max(0.0, covariance / variance) if variance > 1e-6 * max(1.0, mean_tokens**2) else 0.0
+        return max(0.0, mean_seconds + slope * (tokens - mean_tokens))
+
+
+@dataclass(slots=True)
+class MicroBatcher(Generic[Item]):
+    """Messages waiting for their batch, in arrival order, which is the order they leave in.
+
+    `token_budget` and `max_messages` bound a batch (one message alone may pass the token budget); `latency_budget` is
+    the age in seconds that a message should not pass before its verdict is committed.
+    """
+
+    token_budget: int
+    max_messages: int
+    latency_budget: float
+    cost: CostModel = field(default_factory=CostModel)
+    _waiting: deque[Item] = field(default_factory=deque)
+    _tokens: int = 0
+
+    def __len__(self) -> int:
+        """Messages waiting."""
+        return len(self._waiting)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens waiting."""
+        return self._tokens
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what waits makes a whole batch or more."""
+        return self._tokens >= self.token_budget or len(self._waiting) >= self.max_messages
+
+    def add(self, item: Item) -> None:
+        """Let a message wait."""
+        self._waiting.append(item)
+        self._tokens += item.tokens
+
+    def wait(self, now: float) -> float | None:
+        """Seconds that what waits may still do so: 0 when it must leave, None when nothing waits."""
+        if not self._waiting:
+            return None
+        if self.is_full:
+            return 0.0
+        # Clocks differ: a timestamp ahead of ours must not hold a message longer than one that is just made.
+        age = max(0.0, now - self._waiting[0].timestamp)
+        return max(0.0, self.latency_budget - age - self.cost.estimate(self._tokens))
+
+    def take(self, now: float, *, nothing_at_hand: bool = False) -> list[Item]:
+        """The next batch, or an empty list when it may still wait."""
+        if not (nothing_at_hand or self.wait(now) == 0.0):
+            return []
+        return self._cut()
+
+    def clear(self) -> None:
+        """Let go of all that waits: it will come again from the broker, to whoever then holds its partition."""
+        self._waiting.clear()
+        self._tokens = 0
+
+    def _cut(self) -> list[Item]:
+        count, tokens = 0, 0
+        for item in itertools.islice(self._waiting, self.max_messages):
+            if count and tokens + item.tokens > self.token_budget:
+                break
+            count, tokens = count + 1, tokens + item.tokens
+        self._tokens -= tokens
+        return [self._waiting.popleft() for _ in range(count)]

@@ -1,0 +1,237 @@
+"""START HERE. Three stages, each one thread: read, judge, write.
+
+    Kafka --poll--> Record --decode--> Sms --normalise, tokenise--> inbox --engine--> scores
+      ^                 |                                                               |
+      |                 +--- cannot be read: a dead letter, with its reason             v
+      +--- verdicts, dead letters and offsets, in one transaction <--encode---------- Verdict
+
+While batch k is written, k+1 is judged and k+2 is read. Backpressure is the inbox being full. When the group takes
+back what it gave (a rebalance, a refused transaction), the epoch ends: all that is in the pipe is let go and read
+again. A stage that dies ends the process, uncommitted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from collections import Counter
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import structlog
+
+from worker.inbox import Batch, Inbox, Waiting
+from worker.messages import UnreadableError, decode
+from worker.stream import FencedError, RolledBackError
+from worker.verdicts import Judged, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from worker.batching import MicroBatcher
+    from worker.classifier import Classifier
+    from worker.messages import Record, TopicPartition
+    from worker.metrics import Metrics
+    from worker.stream import Sink, Source
+    from worker.verdicts import Verdicts
+
+# How long a poll waits for the first record; also how soon a stop is noticed.
+POLL_WAIT: Final = 0.1
+# How often the lag is shown.
+_LAG_EVERY: Final = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a message; bytes, and seconds since it was received (None: however old)."""
+
+    max_event_bytes: int
+    deadline: float | None
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Source to sink by way of a classifier: three stages, each called over and over by one thread of its own."""
+
+    source: Source
+    sink: Sink
+    classifier: Classifier
+    verdicts: Verdicts
+    batcher: InitVar[MicroBatcher[Waiting]]
+    metrics: Metrics
+    limits: Limits
+    clock: Callable[[], float] = time.time
+    inbox: Inbox = field(init=False)
+    judged: queue.Queue[Judged | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=1))
+    assignment: frozenset[TopicPartition] = field(init=False, default=frozenset())
+    _busy_since: dict[str, float] = field(init=False, default_factory=dict)
+    _poll_wait: float = field(init=False, default=0.0)
+    _lag_shown: float = field(init=False, default=0.0)
+
+    def __post_init__(self, batcher: MicroBatcher[Waiting]) -> None:
+        """Put the batcher where reader and judge share it."""
+        self.inbox = Inbox(batcher, self.clock)
+
+    def busy(self) -> dict[str, float]:
+        """For each stage that holds a batch: for how many seconds it has."""
+        now = time.monotonic()
+        return {stage: now - since for stage, since in self._busy_since.copy().items()}
+
+    @contextlib.contextmanager
+    def _at_work(self, stage: str) -> Iterator[None]:
+        self._busy_since[stage] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._busy_since[stage]
+
+    # --- read ---------------------------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """One poll: decoded, normalised, tokenised, and put in the inbox."""
+        epoch, must_rewind = self.inbox.begin()
+        if must_rewind:
+            self.source.rewind()
+        if not self.inbox.has_room(wait=POLL_WAIT):
+            self.source.keep_alive()
+            self._follow_assignment()
+            return
+        records = self.source.poll(self._poll_wait)
+        if self._follow_assignment():
+            return
+        self.inbox.offer(self._prepare(records), epoch=epoch, claim=self.source.claim())
+        # After a poll that brought something, ask at once whether there is more: only then may the judge wait for it.
+        self._poll_wait = 0.0 if records else POLL_WAIT
+        self._show_lag()
+
+    def _follow_assignment(self) -> bool:
+        """Whether the group has changed, and so all that was polled must be let go."""
+        if not self.source.rebalanced():
+            return False
+        before, self.assignment = self.assignment, self.source.assignment()
+        gained, lost = len(self.assignment - before), len(before - self.assignment)
+        kind = ("same", "gained", "lost", "moved")[(gained > 0) + 2 * (lost > 0)]
+        self.metrics.rebalances.labels(kind).inc()
+        self.metrics.assigned_partitions.set(len(self.assignment))
+        for topic, partition in before - self.assignment:
+            self.metrics.lag.remove(topic, str(partition))
+        log.info("rebalanced", kind=kind, gained=gained, lost=lost, held=len(self.assignment))
+        self.inbox.restart()
+        return True
+
+    def _prepare(self, records: Sequence[Record]) -> list[Waiting]:
+        if not records:
+            return []
+        started, polled_at = time.monotonic(), self.clock()
+        items = [self._open(record, polled_at) for record in records]
+        readable = [item.sms for item in items if item.sms]
+        prepared = iter(self.classifier.prepare([sms.text for sms in readable]))
+        items = [Waiting(i.record, polled_at, i.sms, next(prepared)) if i.sms else i for i in items]
+        self.metrics.messages_consumed.inc(len(records))
+        self.metrics.broker_age.observe([max(0.0, polled_at - record.timestamp) for record in records])
+        self.metrics.tokenize.observe(time.monotonic() - started)
+        return items
+
+    def _open(self, record: Record, polled_at: float) -> Waiting:
+        if record.value is None:
+            return Waiting(record, polled_at)
+        try:
+            return Waiting(record, polled_at, decode(record, max_bytes=self.limits.max_event_bytes))
+        except UnreadableError as error:
+            return Waiting(record, polled_at, unreadable=error.reason)
+
+    def _show_lag(self) -> None:
+        now = time.monotonic()
+        if now - self._lag_shown >= _LAG_EVERY:
+            self._lag_shown = now
+            for (topic, partition), messages in self.source.lag().items():
+                self.metrics.lag.labels(topic, str(partition)).set(messages)
+
+    # --- judge --------------------------------------------------------------------------------------------------
+
+    def judge(self) -> bool:
+        """One batch to scores. False when there will be no more."""
+        batch = self.inbox.take()
+        if batch is None:
+            return False
+        if batch.epoch == self.inbox.epoch:
+            with self._at_work("judge"):
+                judged = self.score(batch)
+            self.judged.put(judged)
+        return True
+
+    def score(self, batch: Batch) -> Judged:
+        """Run the model on what is readable and in time."""
+        started = self.clock()
+        oldest = None if self.limits.deadline is None else started - self.limits.deadline
+        rows = [
+            row
+            for row, item in enumerate(batch.items)
+            if item.sms and (oldest is None or item.sms.received_at >= oldest)
+        ]
+        begun = time.monotonic()
+        scores = self.classifier.judge([batch.items[row].prepared for row in rows])  # type: ignore[misc] # all prepared
+        return Judged(batch, rows, scores, started, time.monotonic() - begun)
+
+    # --- write --------------------------------------------------------------------------------------------------
+
+    def write(self) -> bool:
+        """One judged batch to the broker, with its offsets. False when there will be no more."""
+        judged = self.judged.get()
+        if judged is None:
+            return False
+        if judged.batch.epoch == self.inbox.epoch:
+            with self._at_work("write"):
+                self._commit(judged)
+        return True
+
+    def _commit(self, judged: Judged) -> None:
+        batch = judged.batch
+        outcome = self.verdicts.of(judged, now=self.clock())
+        begun = time.monotonic()
+        try:
+            self.sink.write(outcome.verdicts, outcome.dead_letters, batch.positions, batch.claim)
+        except RolledBackError as error:
+            self.metrics.transactions.labels("rolled-back").inc()
+            log.warning("rolled back", messages=len(batch.items), cause=str(error))
+            self.inbox.restart()
+        except FencedError:
+            self.metrics.transactions.labels("fenced").inc()
+            raise
+        else:
+            self._account(judged, outcome, time.monotonic() - begun)
+
+    def _account(self, judged: Judged, outcome: Outcome, commit_seconds: float) -> None:
+        batch, metrics, now = judged.batch, self.metrics, self.clock()
+        items = batch.items
+        self.inbox.learn(batch.tokens, max(0.0, now - batch.taken_at))
+        metrics.transactions.labels("committed").inc()
+        metrics.last_commit.set(now)
+        metrics.commit.observe(commit_seconds)
+        metrics.inference.observe(judged.seconds)
+        metrics.batch_messages.observe(len(items))
+        metrics.batch_tokens.observe(batch.tokens)
+        metrics.tokens.inc(sum(items[row].tokens for row in judged.rows))
+        metrics.queue_wait.observe([batch.taken_at - item.polled_at for item in items])
+        metrics.end_to_end_latency.observe([max(0.0, now - i.timestamp) for i in items if i.record.value is not None])
+        metrics.score.observe(judged.scores.score[np.asarray(judged.scores.scored, dtype=bool)])
+        metrics.tombstones.inc(sum(item.record.value is None for item in items))
+        for (label, action), count in outcome.decisions.items():
+            metrics.verdicts.labels(label, action).inc(count)
+        for reason, count in outcome.unscored.items():
+            metrics.unscored.labels(reason).inc(count)
+        for why, count in Counter(item.unreadable for item in items if item.unreadable).items():
+            metrics.dead_letters.labels(why).inc(count)
+        log.debug(
+            "batch",
+            messages=len(items),
+            tokens=batch.tokens,
+            dead_letters=len(outcome.dead_letters),
+            inference_ms=round(judged.seconds * 1000, 1),
+            commit_ms=round(commit_seconds * 1000, 1),
+            oldest_ms=round((now - min(item.timestamp for item in items)) * 1000, 1),
+        )

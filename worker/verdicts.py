@@ -1,0 +1,124 @@
+"""From scores to what is published: one verdict for each message, one dead letter for each unreadable event."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from worker.classifier import UNSCORED
+from worker.messages import (
+    Action,
+    DeadLetter,
+    Latency,
+    Outgoing,
+    Sms,
+    Source,
+    Unscored,
+    Verdict,
+    bury,
+    encode_verdict,
+    rfc3339,
+)
+
+if TYPE_CHECKING:
+    from worker.classifier import Scores
+    from worker.inbox import Batch, Waiting
+    from worker.policy import Policy
+
+_MS: Final = 1000.0
+NO_LABEL: Final = "none"
+"""The metric's label of a verdict without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A batch and its scores; `rows` are the items that were judged, in the scores' order; seconds the model took."""
+
+    batch: Batch
+    rows: list[int]
+    scores: Scores
+    started_at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    taken_at: float
+    inference: float
+    scored_at: str
+    now: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch comes to, encoded and counted."""
+
+    verdicts: list[Outgoing] = field(default_factory=list)
+    dead_letters: list[Outgoing] = field(default_factory=list)
+    decisions: Counter[tuple[str, Action]] = field(default_factory=Counter)
+    unscored: Counter[Unscored] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Makes verdicts by a policy, in the name of one model (`name@digest`)."""
+
+    labels: tuple[str, ...]
+    policy: Policy
+    model: str
+
+    def of(self, judged: Judged, *, now: float) -> Outcome:
+        """Decide on every item of a batch, in order."""
+        outcome = Outcome()
+        scores, labels = judged.scores.score.tolist(), judged.scores.label.tolist()
+        answers = dict(zip(judged.rows, zip(labels, scores, strict=True), strict=True))
+        when = _Times(judged.batch.taken_at, judged.seconds, rfc3339(judged.started_at + judged.seconds), now)
+        for row, item in enumerate(judged.batch.items):
+            if item.unreadable:
+                outcome.dead_letters.append(bury(DeadLetter(item.record, item.unreadable, now)))
+            elif item.sms:
+                verdict = self._verdict(item, item.sms, answers.get(row), when)
+                outcome.decisions[verdict.label or NO_LABEL, verdict.action] += 1
+                if verdict.reason:
+                    outcome.unscored[verdict.reason] += 1
+                outcome.verdicts.append(Outgoing(item.record.key, encode_verdict(verdict)))
+        return outcome
+
+    def _verdict(self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times) -> Verdict:
+        record = item.record
+        label, score, action, reason = self.decide(answer, is_empty=not item.tokens)
+        return Verdict(
+            id=sms.id,
+            label=label,
+            score=score,
+            threshold=self.policy.threshold,
+            action=action,
+            reason=reason,
+            flags=item.prepared.flags if item.prepared else (),
+            model=self.model,
+            source=Source(record.topic, record.partition, record.offset, round(record.timestamp * _MS)),
+            scored_at=when.scored_at,
+            latency_ms=Latency(
+                broker=_milliseconds(item.polled_at - record.timestamp),
+                queue=_milliseconds(when.taken_at - item.polled_at),
+                inference=_milliseconds(when.inference),
+                total=_milliseconds(when.now - record.timestamp),
+            ),
+        )
+
+    def decide(
+        self, answer: tuple[int, float] | None, *, is_empty: bool
+    ) -> tuple[str | None, float | None, Action, Unscored | None]:
+        """Label, score, action and why unscored, from the label's index and score; no answer: it came too late."""
+        if answer and answer[0] != UNSCORED:
+            label, score = answer
+            return self.labels[label], round(score, 6), self.policy.action(score), None
+        unempty = Unscored.NON_FINITE_SCORE if answer else Unscored.DEADLINE
+        reason = Unscored.EMPTY_TEXT if is_empty else unempty
+        return None, None, self.policy.unscored, reason
+
+
+def _milliseconds(seconds: float) -> float:
+    """To the hundredth; never below zero, for clocks that differ."""
+    return max(0.0, round(seconds * _MS, 2))
