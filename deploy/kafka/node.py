@@ -1,0 +1,238 @@
+"""One broker process: KRaft, loopback, settings for a laptop; a cluster is several of these with the same voters."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from deploy.kafka import java
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LOOPBACK: Final = "127.0.0.1"
+_LOGGING: Final = Path(__file__).with_name("log4j2.properties")
+_API_VERSIONS: Final = bytes.fromhex("0000000a 0012 0000 00000001 ffff")  # length, key, version, correlation, no client
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class StartError(RuntimeError):
+    """The broker did not come up; the text holds the end of its log."""
+
+
+def free_port() -> int:
+    """Return a port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def cluster_id() -> str:
+    """Return a new name for a cluster, in the form that Kafka asks for."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+
+
+@dataclass
+class Node:
+    """A broker that keeps its data, settings, log and pid in `folder`.
+
+    `voters` are all nodes of the cluster, id to controller port; `settings` are Kafka's own names and win over ours.
+    An `owned` node dies with the process that started it (Linux; elsewhere only when that process ends in order).
+    """
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    node_id: int = 1
+    voters: Mapping[int, int] = field(default_factory=lambda: {1: free_port()})
+    cluster: str = field(default_factory=cluster_id)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    heap: str = "512m"
+    owned: bool = True
+
+    @property
+    def bootstrap(self) -> str:
+        """The address that clients are given."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def start(self, wait: float = 60) -> Self:
+        """Start it and return when it answers. Raises StartError, or java.MissingError."""
+        program, jars = java.ready()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        properties = self.folder / "server.properties"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        machine = [str(program), f"-Xmx{self.heap}", "-Xms256m", "-XX:+UseSerialGC"]
+        machine += [f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
+        log = self.folder / "log"
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(machine, properties)
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*machine, "kafka.Kafka", str(properties)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is its owner's to answer
+                preexec_fn=_die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
+            )
+        try:
+            self._await_answer(self._process, log, wait)
+        except BaseException:  # Ctrl-C while it starts leaves nothing behind either
+            self.kill()
+            raise
+        state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
+        (self.folder / "state.json").write_text(json.dumps(state))
+        return self
+
+    def stop(self, wait: float = 20) -> None:
+        """Stop it in order, or after `wait` seconds at once."""
+        self._process.terminate()
+        try:
+            self._process.wait(wait)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self._process.kill()
+        self._process.wait()
+
+    def pause(self) -> None:
+        """Stop its clock: connections stay open, nothing answers."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop it."""
+        self.stop()
+
+    def _properties(self) -> dict[str, str]:
+        copies = str(min(3, len(self.voters)))
+        quorum = min(2, len(self.voters))
+        return {
+            "process.roles": "broker,controller",
+            "node.id": str(self.node_id),
+            "controller.quorum.voters": ",".join(f"{key}@{LOOPBACK}:{port}" for key, port in self.voters.items()),
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{LOOPBACK}:{self.voters[self.node_id]}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
+            "log.dirs": str(self.folder.resolve() / "data"),
+            # A topic nobody made is a mistake to be told of, not to be papered over.
+            "auto.create.topics.enable": "false",
+            "num.partitions": "6",
+            "default.replication.factor": copies,
+            "min.insync.replicas": str(quorum),
+            "offsets.topic.replication.factor": copies,
+            "transaction.state.log.replication.factor": copies,
+            "transaction.state.log.min.isr": str(quorum),
+            "share.coordinator.state.topic.replication.factor": copies,
+            "share.coordinator.state.topic.min.isr": str(quorum),
+            # A laptop shares its cores and memory with the worker: few threads, few files, small buffers.
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.num.partitions": "4",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "log.cleaner.dedupe.buffer.size": str(8 << 20),
+            # Nobody waits for more members, short sessions are allowed, dead transactions are found within a second.
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+            **self.settings,
+        }
+
+    def _format(self, machine: list[str], properties: Path) -> None:
+        command = [*machine, "kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", str(properties)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            message = f"the broker's folder could not be made ready:\n{(done.stdout + done.stderr)[-2000:]}"
+            raise StartError(message)
+
+    def _await_answer(self, process: subprocess.Popen[bytes], log: Path, wait: float) -> None:
+        deadline = time.monotonic() + wait
+        while not answers(self.port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+                what = f"did not answer within {wait:g} s" if process.poll() is None else "ended by itself"
+                message = f"the broker at {self.bootstrap} {what}; the end of {log}:\n{end}"
+                raise StartError(message)
+            time.sleep(0.1)
+
+
+def answers(port: int) -> bool:
+    """Whether a broker on this port of loopback answers a request, not merely accepts a connection."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as link:
+            link.sendall(_API_VERSIONS)
+            return len(link.recv(8)) > 0
+    except OSError:
+        return False
+
+
+def listening(port: int) -> bool:
+    """Whether anything accepts connections on this port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def running(folder: Path) -> tuple[int, str] | None:
+    """Return pid and address of the node that was started in this folder, if it still runs."""
+    try:
+        state = json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError):
+        return None
+    # Pids are used again: only the process that runs these very settings is ours.
+    return (state["pid"], state["bootstrap"]) if str(folder / "server.properties") in _command(state["pid"]) else None
+
+
+def _command(pid: int) -> str:
+    """Return the command line of a process, or nothing when there is none."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        except OSError:
+            return ""
+    return subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+
+
+def stop_running(folder: Path, wait: float = 20) -> bool:
+    """Stop the node that was started in this folder; whether there was one."""
+    found = running(folder)
+    if found is None:
+        return False
+    os.kill(found[0], signal.SIGTERM)
+    deadline = time.monotonic() + wait
+    while running(folder):
+        if time.monotonic() > deadline:
+            os.kill(found[0], signal.SIGKILL)
+        time.sleep(0.1)
+    (folder / "state.json").unlink(missing_ok=True)
+    return True
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    system = ctypes.CDLL(None)
+
+    def ask() -> None:
+        system.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return ask
