@@ -1,0 +1,52 @@
+# Each target works alone, first, in a fresh clone: it installs what it needs.
+PY := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-unit test-gpu check format broker broker-stop worker model bench lock clean
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: ## make .venv from the lock
+	@sh deploy/install.sh
+
+demo: install ## real messages through a real broker and the real worker; ends by itself
+	@$(PY) -m demo $(ARGS)
+
+test: install ## the whole suite, on a real broker
+	@$(PY) -m pytest $(ARGS)
+
+test-unit: install ## what needs no broker: seconds
+	@$(PY) -m pytest tests/unit $(ARGS)
+
+test-gpu: install ## what needs an NVIDIA GPU
+	@$(PY) -m pytest -m gpu tests/gpu $(ARGS)
+
+check: install ## lint, format, types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: install ## let ruff rewrite
+	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
+
+broker: ## start Kafka on 127.0.0.1:9092, with the topics
+	@python3 -m deploy.kafka start
+
+broker-stop: ## stop it
+	@python3 -m deploy.kafka stop
+
+worker: install ## run the worker against it
+	@$(PY) -m worker run $(ARGS)
+
+model: install ## rebuild models/nano from the shipped data
+	@$(PY) -m training nano $(ARGS)
+
+bench: install ## the benchmarks that fit this machine
+	@$(PY) -m benchmarks.classifier $(ARGS)
+
+lock: install ## resolve the dependencies again
+	@.venv/bin/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 --quiet \
+		--upgrade --custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## forget what was installed and what ran
+	@rm -rf .venv .run

@@ -1,0 +1,96 @@
+"""hamgate on the command line: run, predict, check, replay, print-settings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from worker import settings as knobs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit status is 0 (done), 1 (failed), or 2 (settings or usage are wrong)."""
+    options = vars(_parser().parse_args(arguments))
+    command = options.pop("command") or "run"
+    if options.pop("print_settings"):
+        command = "print-settings"
+    flags = {name: options.pop(name) for name in list(options) if name in knobs.Settings.model_fields}
+    try:
+        settings = knobs.load(flags)
+    except knobs.SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 the settings decide how to log, so this cannot be logged
+        return EXIT_USAGE
+    if command == "print-settings":
+        return _print_settings(settings, flags)
+    # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
+    from worker import commands  # noqa: PLC0415
+
+    return commands.COMMANDS[command](settings, argparse.Namespace(**options))
+
+
+def _print_settings(settings: knobs.Settings, flags: dict[str, str]) -> int:
+    rows = knobs.in_force(settings, flags)
+    width = max(len(f"{name}={value}") for name, value, _, _ in rows)
+    for name, value, origin, meaning in rows:
+        print(f"{f'{name}={value}':<{width}}  # {origin}: {meaning}")  # noqa: T201 this is the answer
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    knob_flags = _knob_flags()
+    parser = argparse.ArgumentParser(
+        prog="hamgate",
+        usage="hamgate [command] [--setting VALUE ...]",
+        description="Judges a carrier's SMS traffic in real time: Kafka in, one verdict a message out, exactly once.",
+        parents=[knob_flags],
+        epilog="`hamgate COMMAND --help` for what a command takes besides.",
+    )
+    parser.add_argument("--print-settings", action="store_true", help="the same as the command print-settings")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+
+    def add(name: str, summary: str, takes: str = "") -> argparse.ArgumentParser:
+        usage = f"hamgate {name} {takes}[--setting VALUE ...]"
+        return commands.add_parser(name, help=summary, description=summary, usage=usage, parents=[knob_flags])
+
+    add("run", "run the worker (also when no command is given)")
+    predict = add(
+        "predict", "judge texts: given as arguments, or lines from standard input to JSON lines", "[text ...] "
+    )
+    predict.add_argument("texts", nargs="*", metavar="text", help="a message; none: read lines from standard input")
+    predict.add_argument("--json", action="store_true", help="JSON lines for arguments too")
+    add("check", "check settings, bundle, broker, topics and rights; say what is wrong and how to mend it")
+    replay = add(
+        "replay", "send dead letters back to the input, by reason and range", "[--reason R ...] [--dry-run] ... "
+    )
+    replay.add_argument("--reason", action="append", default=[], metavar="R", help="only this reason; may be repeated")
+    replay.add_argument("--since", metavar="TIME", help="only letters that failed at or after this RFC 3339 time")
+    replay.add_argument("--until", metavar="TIME", help="only letters that failed before this RFC 3339 time")
+    replay.add_argument("--partition", type=int, metavar="N", help="only this partition of the dead-letter topic")
+    replay.add_argument("--from-offset", type=int, default=0, metavar="N", help="from this offset (with --partition)")
+    replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this offset")
+    replay.add_argument("--dry-run", action="store_true", help="say what would be sent, send nothing")
+    add("print-settings", "show every setting in force, where it came from, secrets masked")
+    return parser
+
+
+def _knob_flags() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(add_help=False)
+    group = flags.add_argument_group("settings", "each also a HAMGATE_ variable of the same name")
+    for name, field in knobs.Settings.model_fields.items():
+        if "Secret" in str(field.annotation):  # a secret on a command line is in everybody's process list
+            continue
+        summary = f"{field.description} ({knobs.allowed(field)})".replace("%", "%%")
+        group.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=summary
+        )
+    return flags
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Logs: JSON lines for machines, coloured lines on a terminal; facts as fields, never a message's text or a number."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+
+def configure(level: str, style: str) -> None:
+    """Send every log line to stderr, ours and the libraries', in one style: `auto`, `json` or `console`."""
+    as_console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
+    )
+    # A traceback's local variables could hold messages: lines and names only.
+    tracebacks = [] if as_console else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[*shared, *tracebacks, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _libraries_in_brief],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *tracebacks, renderer],
+        )
+    )
+    # The libraries' own news is for debugging: at info, what they call a warning is what an operator needs.
+    logging.basicConfig(level=level.upper() if level == "debug" else "WARNING", handlers=[handler], force=True)
+
+
+def _libraries_in_brief(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event["library"] = event.pop("logger", None)
+    return event
