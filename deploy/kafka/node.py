@@ -83,7 +83,7 @@ class Node:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is its owner's to answer
-                preexec_fn=_die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
+                preexec_fn=die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
             )
         try:
             self._await_answer(self._process, log, wait)
@@ -93,6 +93,15 @@ class Node:
         state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
         (self.folder / "state.json").write_text(json.dumps(state))
         return self
+
+    @property
+    def pid(self) -> int:
+        """The started broker's process."""
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """Return how it ended, or None while it runs."""
+        return self._process.poll()
 
     def stop(self, wait: float = 20) -> None:
         """Stop it in order, or after `wait` seconds at once."""
@@ -227,7 +236,8 @@ def stop_running(folder: Path, wait: float = 20) -> bool:
     return True
 
 
-def _die_with_parent() -> Callable[[], None] | None:
+def die_with_parent() -> Callable[[], None] | None:
+    """Make a `preexec_fn` by which a child ends, however its parent did; None where the system cannot promise that."""
     if sys.platform != "linux":
         return None
     system = ctypes.CDLL(None)
