@@ -1,0 +1,236 @@
+"""Bytes to values and back: what is read, what is refused and why, what is published."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from worker.messages import (
+    Action,
+    DeadLetter,
+    Latency,
+    Record,
+    Source,
+    Unreadable,
+    UnreadableError,
+    Unscored,
+    Verdict,
+    bury,
+    decode,
+    decode_verdict,
+    encode_verdict,
+    exhume,
+    rfc3339,
+)
+
+LIMIT = 4096
+NOW = 1_764_000_000.0
+
+
+def record(value: bytes | None, **changes: Any) -> Record:
+    given = {"topic": "sms.events", "partition": 3, "offset": 7, "timestamp": NOW, "key": b"k", "value": value}
+    return Record(**(given | changes))
+
+
+def reason(value: bytes) -> Unreadable:
+    with pytest.raises(UnreadableError) as caught:
+        decode(record(value), max_bytes=LIMIT)
+    return caught.value.reason
+
+
+def test_the_text_is_all_an_event_needs() -> None:
+    sms = decode(record(b'{"text": "hello"}'), max_bytes=LIMIT)
+
+    assert (sms.id, sms.text, sms.received_at) == ("sms.events:3:7", "hello", NOW)
+
+
+def test_every_optional_field_is_taken_and_an_unknown_one_ignored() -> None:
+    event = {
+        "id": "m-1", "text": "hi", "sender": "+100", "recipient": 12345, "received_at": 1_764_000_000_500,
+        "direction": "mo", "lang": "en", "network": "310-260", "campaign": {"nested": [1, 2, {"deep": None}]},
+    }  # fmt: skip
+
+    sms = decode(record(json.dumps(event).encode()), max_bytes=LIMIT)
+
+    assert (sms.id, sms.received_at) == ("m-1", NOW + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("received_at", "seconds"),
+    [
+        ('"2025-11-24T16:00:00Z"', 1_764_000_000.0),
+        ('"2025-11-24T17:00:00.250+01:00"', 1_764_000_000.25),
+        ("1764000000000", 1_764_000_000.0),
+        ("1764000000000.5", 1_764_000_000.0005),
+        ("null", NOW),
+    ],
+)
+def test_a_time_is_rfc_3339_or_epoch_milliseconds(received_at: str, seconds: float) -> None:
+    sms = decode(record(f'{{"text": "x", "received_at": {received_at}}}'.encode()), max_bytes=LIMIT)
+
+    assert sms.received_at == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["null", '""'])
+def test_an_empty_id_is_as_good_as_none(name: str) -> None:
+    assert decode(record(f'{{"text": "x", "id": {name}}}'.encode()), max_bytes=LIMIT).id == "sms.events:3:7"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"", Unreadable.INVALID_JSON),
+        (b"not json", Unreadable.INVALID_JSON),
+        (b'{"text": "cut', Unreadable.INVALID_JSON),
+        (b'{"text": "two"} {"text": "events"}', Unreadable.INVALID_JSON),
+        (b'{"text": "lone \\ud83d surrogate"}', Unreadable.INVALID_JSON),
+        (b'{"text": "\xff\xfe"}', Unreadable.INVALID_UTF8),
+        (b"\xff\xfe\x00\x01", Unreadable.INVALID_UTF8),
+        (b"[]", Unreadable.NOT_AN_OBJECT),
+        (b'"text"', Unreadable.NOT_AN_OBJECT),
+        (b"null", Unreadable.NOT_AN_OBJECT),
+        (b"17", Unreadable.NOT_AN_OBJECT),
+        (b"{}", Unreadable.MISSING_TEXT),
+        (b'{"Text": "x"}', Unreadable.MISSING_TEXT),
+        (b'{"text": null}', Unreadable.WRONG_TYPE),
+        (b'{"text": 5}', Unreadable.WRONG_TYPE),
+        (b'{"text": ["x"]}', Unreadable.WRONG_TYPE),
+        (b'{"text": "x", "id": {}}', Unreadable.WRONG_TYPE),
+        (b'{"text": "x", "lang": 3}', Unreadable.WRONG_TYPE),
+        (b'{"text": "x", "received_at": "yesterday"}', Unreadable.BAD_TIMESTAMP),
+        (b'{"text": "x", "received_at": "2025-11-24T16:00:00"}', Unreadable.BAD_TIMESTAMP),
+        (b'{"text": "x", "received_at": 1764000000}', Unreadable.BAD_TIMESTAMP),
+        (b'{"text": "x", "received_at": 1e300}', Unreadable.BAD_TIMESTAMP),
+        (b'{"text": "x", "received_at": -1}', Unreadable.BAD_TIMESTAMP),
+        (b'{"text": "x", "deep": ' + b"[" * 2000, Unreadable.TOO_DEEP),
+        (b'{"text": "' + b"x" * LIMIT + b'"}', Unreadable.TOO_LARGE),
+    ],
+)
+def test_what_cannot_be_read_has_its_reason(value: bytes, expected: Unreadable) -> None:
+    assert reason(value) is expected
+
+
+def test_an_error_holds_nothing_of_the_event() -> None:
+    with pytest.raises(UnreadableError) as caught:
+        decode(record(b'{"text": 5, "sender": "+4479460000"}'), max_bytes=LIMIT)
+
+    assert str(caught.value) == "wrong-type"
+    assert caught.value.__cause__ is None
+
+
+@given(st.binary(max_size=300))
+@example(b"\xef\xbb\xbf{}")
+def test_any_bytes_are_read_or_refused(value: bytes) -> None:
+    try:
+        sms = decode(record(value), max_bytes=LIMIT)
+    except UnreadableError as error:
+        assert error.reason in Unreadable
+    else:
+        assert sms.id
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+fields = st.sampled_from(["id", "text", "sender", "recipient", "received_at", "direction", "lang", "network", "more"])
+
+
+@given(st.dictionaries(fields, json_values, max_size=9))
+def test_any_json_object_is_read_or_refused(event: dict[str, Any]) -> None:
+    try:
+        sms = decode(record(json.dumps(event).encode()), max_bytes=LIMIT)
+    except UnreadableError as error:
+        assert error.reason in Unreadable
+    else:
+        assert sms.text == event["text"]
+
+
+@given(st.text())
+def test_a_text_arrives_as_it_was_sent(text: str) -> None:
+    value = msgspec.json.encode({"text": text})
+
+    assert decode(record(value), max_bytes=1 << 20).text == text
+
+
+VERDICT = Verdict(
+    id="m-1",
+    label="spam",
+    score=0.987,
+    threshold=0.5,
+    action=Action.BLOCK,
+    reason=None,
+    flags=("normalised", "truncated"),
+    model="nano@0123456789ab",
+    source=Source("sms.events", 3, 7, 1_764_000_000_000),
+    scored_at="2025-11-24T16:00:00.000Z",
+    latency_ms=Latency(1.5, 2.5, 3.5, 9.0),
+)
+
+
+def test_a_verdict_has_version_ones_fields_and_no_other() -> None:
+    shown = json.loads(encode_verdict(VERDICT))
+
+    assert list(shown) == [
+        "id", "label", "score", "threshold", "action", "reason", "flags", "model", "source", "scored_at", "latency_ms",
+    ]  # fmt: skip
+    assert list(shown["source"]) == ["topic", "partition", "offset", "timestamp"]
+    assert list(shown["latency_ms"]) == ["broker", "queue", "inference", "total"]
+
+
+def test_a_verdict_survives_the_wire() -> None:
+    assert decode_verdict(encode_verdict(VERDICT)) == VERDICT
+
+
+def test_a_verdict_without_a_score_says_why() -> None:
+    verdict = msgspec.structs.replace(VERDICT, label=None, score=None, action=Action.UNSCORED, reason=Unscored.DEADLINE)
+
+    shown = json.loads(encode_verdict(verdict))
+
+    assert (shown["label"], shown["score"], shown["action"], shown["reason"]) == (None, None, "unscored", "deadline")
+
+
+headers = st.lists(st.tuples(st.text(max_size=9), st.none() | st.binary(max_size=9)), max_size=4).map(tuple)
+
+
+@given(st.none() | st.binary(max_size=40), st.binary(max_size=40), headers, st.sampled_from(Unreadable))
+def test_a_dead_letter_can_be_turned_back_into_its_record(
+    key: bytes | None, value: bytes, given_headers: Any, why: Unreadable
+) -> None:
+    buried = bury(DeadLetter(record(value, key=key, headers=given_headers), why, failed_at=NOW))
+    letter = record(buried.value, key=buried.key, headers=buried.headers)
+
+    again = exhume(letter)
+
+    assert (buried.key, buried.value) == (again.key, again.value) == (key, value)
+    assert again.headers == given_headers
+
+
+def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
+    buried = bury(DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW))
+
+    assert buried.headers == (
+        ("trace", b"t"),
+        ("reason", b"invalid-json"),
+        ("source-topic", b"sms.events"),
+        ("source-partition", b"3"),
+        ("source-offset", b"7"),
+        ("failed-at", b"2025-11-24T16:00:00.000Z"),
+    )
+
+
+def test_what_is_no_dead_letter_is_not_turned_back() -> None:
+    with pytest.raises(ValueError, match=r"sms\.events:3:7 is not a dead letter"):
+        exhume(record(b"{}", headers=(("reason", b"mine"),)))
+
+
+def test_times_are_shown_in_utc_to_the_millisecond() -> None:
+    assert rfc3339(1_764_000_000.1239) == "2025-11-24T16:00:00.123Z"
+    assert dt.datetime.fromisoformat(rfc3339(0.0)) == dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

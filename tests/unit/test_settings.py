@@ -1,0 +1,154 @@
+"""Wrong settings stop the start, by name and with what is allowed; right ones are what is in force."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker import settings
+from worker.__main__ import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.upper().startswith(settings.PREFIX)]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+WRONG = [
+    ("HAMGATE_ENGINE", "gpu", "one of auto, cpu, cuda-bf16, cuda-fp8, cuda-nf4"),
+    ("HAMGATE_TOKEN_BUDGET", "many", "a whole number >= 64 and <= 1,048,576, or unset"),
+    ("HAMGATE_TOKEN_BUDGET", "12.5", "a whole number >= 64 and <= 1,048,576, or unset"),
+    ("HAMGATE_LATENCY_BUDGET", "-0.1", "a number <= 60 and > 0"),
+    ("HAMGATE_LATENCY_BUDGET", "nan", "a number <= 60 and > 0"),
+    ("HAMGATE_DEADLINE", "inf", "a number <= 86,400 and > 0, or unset"),
+    ("HAMGATE_THRESHOLD", "50", "a number > 0 and < 1, or unset"),
+    ("HAMGATE_BROKERS", "localhost", "host:port, several joined by commas"),
+    ("HAMGATE_INPUT_TOPIC", "sms events", "1 to 249 of letters, digits, '.', '_' and '-'"),
+    ("HAMGATE_DELIVERY", "at-most-once", "one of exactly-once, at-least-once"),
+    ("HAMGATE_ON_UNSCORED", "drop", "one of unscored, fail-open, fail-closed"),
+    ("HAMGATE_METRICS_PORT", "http", "a whole number >= 0 and <= 65,535"),
+    ("HAMGATE_THREADS", "0", "a whole number >= 1 and <= 1,024"),
+    ("HAMGATE_TLS_CA", "/no/such/file.pem", "the path of an existing file, or unset"),
+    ("HAMGATE_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), WRONG)
+def test_a_bad_value_stops_the_start_by_name_and_with_what_is_allowed(
+    name: str, value: str, allowed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    status = main(["run"])
+
+    assert status == 2
+    assert capsys.readouterr().err == f"{name}: {value!r} is not allowed; allowed: {allowed}\n"
+
+
+TOGETHER = [
+    ({"transaction_timeout": "20"}, "HAMGATE_TRANSACTION_TIMEOUT: must be below session_timeout"),
+    ({"verdict_topic": "sms.events"}, "HAMGATE_VERDICT_TOPIC: input_topic, verdict_topic and dead_letter_topic must"),
+    ({"flag_from": "0.9", "block_from": "0.5"}, "HAMGATE_FLAG_FROM: must not be above block_from: now 0.9 and 0.5"),
+    ({"security_protocol": "SASL_SSL"}, "HAMGATE_SECURITY_PROTOCOL: SASL_SSL needs sasl_mechanism"),
+    ({"sasl_username": "me"}, "HAMGATE_SASL_MECHANISM: SASL settings need security_protocol"),
+    ({"tls_certificate": __file__, "security_protocol": "SSL"}, "HAMGATE_TLS_CERTIFICATE: tls_certificate and tls_key"),
+    ({"tls_ca": __file__}, "HAMGATE_TLS_CA: TLS settings need security_protocol SSL or SASL_SSL"),
+]
+
+
+@pytest.mark.parametrize(("flags", "complaint"), TOGETHER)
+def test_settings_that_do_not_go_together_are_named(flags: dict[str, str], complaint: str) -> None:
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load(flags)
+
+    assert str(caught.value).startswith(complaint)
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMGATE_TOKN_BUDGET", "100")
+    monkeypatch.setenv("HAMGATE_ENGINE", "gpu")
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load({"threads": "0"})
+
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("HAMGATE_TOKN_BUDGET (environment): no such setting; did you mean HAMGATE_TOKEN_BUDGET?")
+    assert {line.split(":")[0] for line in lines[1:]} == {"HAMGATE_ENGINE", "HAMGATE_THREADS"}
+
+
+def test_an_unknown_name_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("HAMGATE_THREDS=2\nOTHER=1\n")
+
+    with pytest.raises(settings.SettingsError, match=r"HAMGATE_THREDS \(\.env\): no such setting; did you mean HAM"):
+        settings.load()
+
+
+def test_a_flag_beats_the_environment_which_beats_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("HAMGATE_THREADS=3\nHAMGATE_GROUP_ID=file\nHAMGATE_INPUT_TOPIC=file\n")
+    monkeypatch.setenv("HAMGATE_GROUP_ID", "environment")
+    monkeypatch.setenv("HAMGATE_INPUT_TOPIC", "environment")
+    flags = {"input_topic": "flag"}
+
+    found = settings.load(flags)
+
+    assert (found.threads, found.group_id, found.input_topic) == (3, "environment", "flag")
+    origins = {name: origin for name, _, origin, _ in settings.in_force(found, flags)}
+    assert origins["HAMGATE_THREADS"] == ".env"
+    assert origins["HAMGATE_GROUP_ID"] == "environment"
+    assert origins["HAMGATE_INPUT_TOPIC"] == "flag"
+    assert origins["HAMGATE_ENGINE"] == "default"
+
+
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in {
+        "SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SASL_MECHANISM": "PLAIN",
+        "SASL_USERNAME": "hamgate", "SASL_PASSWORD": "open-sesame",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"HAMGATE_{name}", value)
+
+    assert main(["print-settings"]) == 0
+    shown = capsys.readouterr().out
+    monkeypatch.setenv("HAMGATE_TRANSACTION_TIMEOUT", "500")
+    assert main(["run"]) == 2
+    shown += capsys.readouterr().err
+
+    assert "HAMGATE_SASL_PASSWORD=**********" in shown
+    assert "open-sesame" not in shown
+
+
+def test_settings_cannot_be_changed_once_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        settings.load().threads = 5  # type: ignore[misc]
+
+
+def test_every_setting_says_what_it_does_and_what_it_takes() -> None:
+    for name, field in settings.Settings.model_fields.items():
+        assert field.description, name
+        assert settings.allowed(field), name
+
+
+def test_the_settings_shown_can_be_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["print-settings", "--threads", "7", "--deadline", "2.5"])
+    (tmp_path / ".env").write_text(capsys.readouterr().out)
+
+    again = settings.load()
+
+    assert (again.threads, again.deadline, again.flag_from) == (7, 2.5, None)
+
+
+@pytest.mark.parametrize("module", ["worker.messages", "worker.batching", "worker.settings", "worker.__main__"])
+def test_light_modules_load_none_of_the_heavy_ones(module: str) -> None:
+    program = f"import sys, {module}; print({{'torch', 'kafka', 'prometheus_client'}} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
