@@ -1,0 +1,110 @@
+"""The hand-over from reading to judging, across threads and epochs."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from worker.batching import MicroBatcher
+from worker.inbox import Batch, Inbox, Waiting
+from worker.messages import Record
+
+CLAIM, LATER = object(), object()
+
+
+def waiting(offset: int, *, partition: int = 0, timestamp: float = 0.0) -> Waiting:
+    return Waiting(Record("in", partition, offset, timestamp, None, b"{}"), polled_at=timestamp)
+
+
+def inbox(*, max_messages: int = 2, latency_budget: float = 10.0, now: float = 0.0) -> Inbox:
+    return Inbox(MicroBatcher(1000, max_messages, latency_budget), clock=lambda: now)
+
+
+def take_soon(box: Inbox) -> list[Batch | None]:
+    taken: list[Batch | None] = []
+    thread = threading.Thread(target=lambda: taken.append(box.take()), daemon=True)
+    thread.start()
+    thread.join(5)
+    return taken
+
+
+def test_a_batch_holds_what_to_commit_next_for_each_partition() -> None:
+    box = inbox(max_messages=3)
+    box.offer([waiting(4), waiting(9, partition=1), waiting(5)], epoch=0, claim=CLAIM)
+
+    [batch] = take_soon(box)
+
+    assert batch is not None
+    assert batch.positions == {("in", 0): 6, ("in", 1): 10}
+    assert (batch.claim, batch.epoch) == (CLAIM, 0)
+
+
+def test_a_poll_that_brings_nothing_releases_what_waits() -> None:
+    box = inbox(max_messages=100)
+    box.offer([waiting(0)], epoch=0, claim=CLAIM)
+    taken: list[Batch | None] = []
+    thread = threading.Thread(target=lambda: taken.append(box.take()), daemon=True)
+    thread.start()
+    time.sleep(0.05)
+    assert taken == []
+
+    box.offer([], epoch=0, claim=CLAIM)
+    thread.join(5)
+
+    assert [item.record.offset for batch in taken if batch for item in batch.items] == [0]
+
+
+def test_what_was_polled_in_an_earlier_epoch_is_let_go() -> None:
+    box = inbox()
+    box.offer([waiting(0)], epoch=0, claim=CLAIM)
+
+    box.restart()
+    box.offer([waiting(1)], epoch=0, claim=CLAIM)
+    box.offer([waiting(0), waiting(1)], epoch=1, claim=LATER)
+    [batch] = take_soon(box)
+
+    assert batch is not None
+    assert [item.record.offset for item in batch.items] == [0, 1]
+    assert (batch.epoch, batch.claim) == (1, LATER)
+
+
+def test_a_batch_is_fenced_by_the_first_claim_of_its_epoch() -> None:
+    box = inbox()
+    box.offer([waiting(0)], epoch=0, claim=CLAIM)
+    box.offer([waiting(1)], epoch=0, claim=LATER)
+
+    [batch] = take_soon(box)
+
+    assert batch is not None
+    assert batch.claim is CLAIM
+
+
+def test_the_source_is_told_to_rewind_once_for_each_epoch_that_ended() -> None:
+    box = inbox()
+    assert box.begin() == (0, False)
+
+    box.restart()
+    box.restart()
+
+    assert box.begin() == (2, True)
+    assert box.begin() == (2, False)
+
+
+def test_there_is_room_for_two_batches_and_no_more() -> None:
+    box = inbox(max_messages=2)
+
+    box.offer([waiting(n) for n in range(3)], epoch=0, claim=CLAIM)
+    assert box.has_room(wait=0)
+    box.offer([waiting(3)], epoch=0, claim=CLAIM)
+    assert not box.has_room(wait=0)
+    take_soon(box)
+    assert box.has_room(wait=0)
+
+
+def test_a_closed_inbox_hands_out_nothing_more() -> None:
+    box = inbox()
+    box.offer([waiting(0), waiting(1)], epoch=0, claim=CLAIM)
+
+    box.close()
+
+    assert take_soon(box) == [None]
