@@ -1,0 +1,226 @@
+"""From settings to a worker: the parts, each given what it needs, in the order they must stand."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from typing import TYPE_CHECKING, Final, Self
+
+import structlog
+
+from worker import broker, commands
+from worker.batching import MicroBatcher
+from worker.messages import Unreadable
+from worker.metrics import Metrics, MetricsServer
+from worker.pipeline import Limits, Pipeline
+from worker.probes import Probes
+from worker.service import Service
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from worker.classifier import Classifier
+    from worker.inbox import Waiting
+    from worker.settings import Settings
+    from worker.stream import Sink
+    from worker.verdicts import Verdicts
+
+# Not a setting: the image is stamped with it when it is built.
+COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
+
+log = structlog.get_logger()
+
+
+class Refused(Exception):  # noqa: N818 it is the start that is refused; the text says why
+    """The worker cannot start: one line for each thing that is wrong, with its mend."""
+
+
+class Worker:
+    """Everything that runs, once its parts have been found to work. Raises Refused, or what the model raises.
+
+    /livez, /readyz and /metrics answer from the first moment; /readyz says yes once the model has judged its canaries
+    and the group has given this worker partitions.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._probes = Probes("loading the model")
+        metrics = Metrics()
+        self._server = _serve(settings, metrics, self._probes)
+        try:
+            classifier, verdicts = commands.model(settings)
+            self._probes.phase = "connecting to the brokers"
+            _require_well(findings(settings))
+            self.service = Service(
+                _pipeline(settings, classifier, verdicts, metrics),
+                grace=settings.shutdown_grace,
+                stall=settings.max_poll_interval,
+            )
+        except BaseException:
+            self._server.close()
+            raise
+        _introduce(settings, metrics, classifier, verdicts, self._server)
+
+    def __enter__(self) -> Self:
+        """From now on the service answers for itself."""
+        self._probes.service = self.service
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Answer no more."""
+        self._server.close()
+
+
+def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
+    if problems := [f"{name}: {trouble}" for name, trouble in found if trouble]:
+        raise Refused("\n".join(problems))
+
+
+def link(settings: Settings) -> broker.KafkaLink:
+    """How the brokers are spoken to."""
+    password = settings.sasl_password
+    return broker.KafkaLink(
+        brokers=settings.brokers,
+        client_id=f"{settings.group_id}.{settings.instance_id}",
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=password.get_secret_value() if password else None,
+        tls_ca=settings.tls_ca,
+        tls_certificate=settings.tls_certificate,
+        tls_key=settings.tls_key,
+    )
+
+
+def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """What the brokers say to all that this worker needs of them: a name, and what is wrong with it."""
+    is_exactly_once = settings.delivery == "exactly-once"
+    writer = broker.transactional_id(settings.group_id, settings.instance_id)
+    found = broker.check(
+        link(settings),
+        input_topic=settings.input_topic,
+        verdict_topic=settings.verdict_topic,
+        dead_letter_topic=settings.dead_letter_topic,
+        group_id=settings.group_id,
+        transactional_id=writer if is_exactly_once else None,
+    )
+    yield from (("brokers " + settings.brokers, str(finding)) for finding in found)
+    if not found:
+        yield f"brokers {settings.brokers}, topics, group and rights", None
+
+
+def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
+    """Send dead letters back to the input. Raises Refused, or ValueError naming a wrong option."""
+    known = [str(reason) for reason in Unreadable]
+    wrong = sorted(set(options.reason) - set(known))
+    if wrong:
+        message = f"--reason {wrong[0]}: no such reason; allowed: {', '.join(known)}"
+        raise ValueError(message)
+    selection = broker.Selection(
+        reasons=frozenset(map(Unreadable, options.reason)),
+        since=_moment("--since", options.since),
+        until=_moment("--until", options.until),
+        partition=options.partition,
+        from_offset=options.from_offset,
+        to_offset=options.to_offset,
+    )
+    try:
+        counts = broker.replay(
+            link(settings),
+            selection,
+            dead_letter_topic=settings.dead_letter_topic,
+            input_topic=settings.input_topic,
+            transactional_id=broker.transactional_id(settings.group_id, "replay"),
+            dry_run=options.dry_run,
+        )
+    except broker.BrokerError as error:
+        raise Refused(str(error)) from error
+    verb = "would be sent" if options.dry_run else "sent"
+    for reason, count in sorted(counts.items()):
+        print(f"{count:>8,} {reason}")  # noqa: T201 the answer
+    print(f"{counts.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
+    return 0
+
+
+def _moment(option: str, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(given)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        message = f"{option} {given}: allowed: an RFC 3339 time with its offset, as 2026-01-31T08:00:00Z"
+        raise ValueError(message)
+    return moment.timestamp()
+
+
+def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServer:
+    try:
+        server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
+    except OSError as error:
+        message = (
+            f"HAMGATE_METRICS_PORT: {settings.metrics_host}:{settings.metrics_port} cannot be had "
+            f"({error.strerror}); name a free port, or 0 for any"
+        )
+        raise Refused(message) from error
+    server.start()
+    return server
+
+
+def _pipeline(settings: Settings, classifier: Classifier, verdicts: Verdicts, metrics: Metrics) -> Pipeline:
+    try:
+        # The sink first: it fences the zombie of this instance before its partitions are asked for.
+        sink = _sink(settings)
+        source = broker.KafkaSource(
+            link(settings),
+            settings.input_topic,
+            settings.group_id,
+            session_timeout=settings.session_timeout,
+            max_poll_interval=settings.max_poll_interval,
+        )
+    except broker.BrokerError as error:
+        raise Refused(str(error)) from error
+    batcher: MicroBatcher[Waiting] = MicroBatcher(
+        settings.token_budget or classifier.engine.token_budget, settings.max_batch_messages, settings.latency_budget
+    )
+    limits = Limits(settings.max_event_bytes, settings.deadline)
+    return Pipeline(source, sink, classifier, verdicts, batcher, metrics, limits)
+
+
+def _sink(settings: Settings) -> Sink:
+    topics = {"verdict_topic": settings.verdict_topic, "dead_letter_topic": settings.dead_letter_topic}
+    if settings.delivery == "at-least-once":
+        return broker.AtLeastOnceSink(link(settings), **topics)
+    return broker.ExactlyOnceSink(
+        link(settings),
+        **topics,
+        transactional_id=broker.transactional_id(settings.group_id, settings.instance_id),
+        transaction_timeout=settings.transaction_timeout,
+    )
+
+
+def _introduce(
+    settings: Settings, metrics: Metrics, classifier: Classifier, verdicts: Verdicts, server: MetricsServer
+) -> None:
+    bundle, engine = classifier.bundle, classifier.engine
+    metrics.model_info.info({
+        "name": bundle.name,
+        "digest": bundle.digest,
+        "engine": str(engine.kind),
+        "labels": ",".join(classifier.labels),
+    })  # fmt: skip
+    metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
+    log.info(
+        "started",
+        version=commands.version(),
+        model=verdicts.model,
+        engine=str(engine.kind),
+        token_budget=settings.token_budget or engine.token_budget,
+        threshold=verdicts.policy.threshold,
+        delivery=settings.delivery,
+        brokers=settings.brokers,
+        group=settings.group_id,
+        instance=settings.instance_id,
+        metrics=f"{server.address}/metrics",
+    )

@@ -1,0 +1,195 @@
+"""What the command line's commands do, each given the settings and its own options; each returns an exit status."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import structlog
+
+from worker import logs
+from worker.bundle import BundleError
+from worker.classifier import CanaryError, Classifier
+from worker.engine import UnsupportedModelError
+from worker.policy import Policy, PolicyError
+from worker.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Iterator
+
+    from worker.service import Service
+    from worker.settings import Settings
+
+Command: TypeAlias = "Callable[[Settings, argparse.Namespace], int]"
+
+# Lines of standard input that are judged as one batch.
+_LINES: Final = 256
+# What is wrong with the model or the settings that go with it: said in a line, without a traceback.
+_MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings, _: argparse.Namespace) -> int:
+    """Run the worker until it is stopped (0) or broken (1)."""
+    from worker.assembly import Refused, Worker  # noqa: PLC0415 predict needs no broker
+
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        worker = Worker(settings)
+    except (Refused, *_MODEL_ERRORS) as error:
+        log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
+        return 1
+    try:
+        with worker:
+            _stop_on_signals(worker.service)
+            worker.service.run()
+    except Exception:
+        log.exception("stopped uncommitted")
+        return 1
+    log.info("stopped", cause="signal")
+    return 0
+
+
+def _stop_on_signals(service: Service) -> None:
+    """First signal: finish and leave. Second: leave now, uncommitted."""
+
+    def stop(number: int, _: object) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        service.stop()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda number, _: os._exit(128 + number))
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+
+
+def predict(settings: Settings, options: argparse.Namespace) -> int:
+    """Judge texts without a broker: arguments for people, or lines of standard input to JSON lines."""
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        classifier, verdicts = model(settings)
+    except _MODEL_ERRORS as error:
+        return _fail(error)
+    as_json = options.json or not options.texts
+    if not options.texts and sys.stdin.isatty():
+        print("Reading messages from standard input, one a line; Ctrl-D ends.", file=sys.stderr)  # noqa: T201
+    for text_lines in _chunks(options.texts or _lines()):
+        for answer in _answers(classifier, verdicts, text_lines):
+            line = json.dumps(answer) if as_json else _for_people(answer)
+            print(line, flush=True)  # noqa: T201 the answer
+    return 0
+
+
+def _lines() -> Iterator[str]:
+    # Broken bytes are the sender's doing, not a reason to stop: they are judged as what can be read of them.
+    for line in sys.stdin.buffer:
+        yield line.decode(errors="replace").rstrip("\r\n")
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    texts = iter(texts)
+    if sys.stdin.isatty():  # a person wants each answer before the next line
+        yield from ([text] for text in texts)
+        return
+    while chunk := list(itertools.islice(texts, _LINES)):
+        yield chunk
+
+
+def _answers(classifier: Classifier, verdicts: Verdicts, texts: list[str]) -> Iterator[dict[str, Any]]:
+    prepared = classifier.prepare(texts)
+    scores = classifier.judge(prepared)
+    pairs = zip(scores.label.tolist(), scores.score.tolist(), strict=True)
+    for message, pair in zip(prepared, pairs, strict=True):
+        label, score, action, reason = verdicts.decide(pair, is_empty=message.is_empty)
+        yield {
+            "label": label,
+            "score": score,
+            "threshold": verdicts.policy.threshold,
+            "action": action,
+            "reason": reason,
+            "flags": message.flags,
+            "model": verdicts.model,
+        }
+
+
+def _for_people(answer: dict[str, Any]) -> str:
+    if answer["label"] is None:
+        return f"-     {answer['reason']}  {answer['action']}"
+    return f"{answer['label']:<5} probability {answer['score']:.3f}  {answer['action']}"
+
+
+def check(settings: Settings, _: argparse.Namespace) -> int:
+    """Say of everything that a start needs whether it is well, and how to mend what is not."""
+    from worker.assembly import findings  # noqa: PLC0415 predict needs no broker
+
+    logs.configure("error", settings.log_format)
+    is_well = True
+    for name, trouble in itertools.chain([("settings", None)], _check_model(settings), findings(settings)):
+        print(f"{'ok  ' if trouble is None else 'FAIL'} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
+        is_well = is_well and trouble is None
+    return 0 if is_well else 1
+
+
+def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    try:
+        classifier, verdicts = model(settings)
+    except _MODEL_ERRORS as error:
+        yield f"bundle {settings.bundle}", str(error)
+    else:
+        yield f"bundle {settings.bundle} ({verdicts.model}, engine {classifier.engine.kind}, canaries judged)", None
+
+
+def replay(settings: Settings, options: argparse.Namespace) -> int:
+    """Send dead letters back to the input."""
+    from worker.assembly import Refused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
+
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        return replay_dead_letters(settings, options)
+    except (Refused, ValueError) as error:
+        return _fail(error)
+
+
+def model(settings: Settings) -> tuple[Classifier, Verdicts]:
+    """Load the bundle and its engine, have it judge its canaries, and put the policy on top.
+
+    Raises BundleError, UnsupportedModelError, CanaryError or PolicyError.
+    """
+    classifier = Classifier.load(
+        settings.bundle,
+        settings.engine,
+        threads=settings.threads,
+        token_budget=settings.token_budget or 0,
+        threshold=settings.threshold,
+    )
+    classifier.canaries()
+    policy = Policy.make(
+        classifier.threshold,
+        flag_from=settings.flag_from,
+        block_from=settings.block_from,
+        on_unscored=settings.on_unscored,
+    )
+    return classifier, Verdicts(classifier.labels, policy, classifier.bundle.model)
+
+
+def version() -> str:
+    """The version installed, or `source` when run from a folder that was never installed."""
+    try:
+        return metadata.version("hamgate")
+    except metadata.PackageNotFoundError:
+        return "source"
+
+
+def _fail(error: Exception) -> int:
+    print(error, file=sys.stderr)  # noqa: T201 for the person who typed the command
+    return 1
+
+
+COMMANDS: Final[dict[str, Command]] = {"run": run, "predict": predict, "check": check, "replay": replay}

@@ -1,0 +1,25 @@
+"""What /livez and /readyz hear before there is a service to ask: that the worker is starting, and with what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.metrics import Health
+
+
+@dataclass(slots=True)
+class Probes:
+    """Says `phase` as the obstacle until `service` is there to answer for itself."""
+
+    phase: str = "starting"
+    service: Health | None = None
+
+    def ailments(self) -> list[str]:
+        """Why the process should be restarted; a start that takes long is no reason."""
+        return self.service.ailments() if self.service else []
+
+    def obstacles(self) -> list[str]:
+        """Why it is not ready."""
+        return self.service.obstacles() if self.service else [self.phase]
