@@ -1,0 +1,130 @@
+"""What is wrong with the link, the topics or the rights, each with its mend; before anything depends on them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from kafka import errors
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from worker.broker.link import explain, milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.broker.link import KafkaLink
+
+_PATIENCE: Final = 10.0
+_LIMIT: Final = "max.message.bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, and what mends it."""
+
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        """Both, in one line."""
+        return f"{self.problem}; {self.mend}"
+
+
+def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
+    link: KafkaLink,
+    *,
+    input_topic: str,
+    verdict_topic: str,
+    dead_letter_topic: str,
+    group_id: str,
+    transactional_id: str | None,
+) -> list[Finding]:
+    """Ask the brokers whether all exists that is needed and may be used. Nothing found: an empty list.
+
+    `transactional_id` is None for at-least-once. Fences nobody, so it may be asked beside a running worker.
+    """
+    last_words = _LastWords()
+    logging.getLogger("kafka").addHandler(last_words)
+    try:
+        options = link.options(bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE)))
+        with KafkaAdminClient(**options) as client:
+            rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
+            findings = list(_topics(client, rights))
+            findings += _group(client, group_id)
+            findings += _transactions(client, transactional_id) if transactional_id else []
+            if not findings:
+                findings += _sizes(client, input_topic, dead_letter_topic)
+            return findings
+    except errors.KafkaError as error:
+        heard = f" ({last_words.text})" if last_words.text else ""
+        problem, _, mend = explain(error, link).partition("; ")
+        return [Finding(problem + heard, mend or "see the brokers' own log")]
+    finally:
+        logging.getLogger("kafka").removeHandler(last_words)
+
+
+def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
+    for topic in client.describe_topics(list(rights)):
+        name, right = topic["name"], rights[topic["name"]]
+        error = errors.for_code(topic["error_code"])
+        if error is errors.UnknownTopicOrPartitionError:
+            yield Finding(f"topic {name} does not exist", "create it, or name another one in its setting")
+        elif error is errors.TopicAuthorizationFailedError or right not in (topic["authorized_operations"] or [right]):
+            yield Finding(f"no {right} right on topic {name}", f"grant this user {right} and DESCRIBE on topic {name}")
+        elif error is not errors.NoError:
+            yield Finding(f"topic {name}: {error.__name__}", "see the brokers' own log")
+        elif any(partition["leader_id"] < 0 for partition in topic["partitions"]):
+            yield Finding(f"topic {name} has partitions without a leader", "start the brokers that hold them")
+
+
+def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
+    mend = f"grant this user READ on group {group_id}"
+    try:
+        found = client.describe_groups([group_id])[group_id]
+    except errors.GroupAuthorizationFailedError:
+        return [Finding(f"no right on consumer group {group_id}", mend)]
+    if "GroupAuthorizationFailed" in (found["error"] or "") or "READ" not in (
+        found["authorized_operations"] or ["READ"]
+    ):
+        return [Finding(f"no READ right on consumer group {group_id}", mend)]
+    return []
+
+
+def _transactions(client: Any, name: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
+    try:
+        client.describe_transactions([name])
+    except errors.TransactionalIdNotFoundError:
+        return []  # never used yet; whether it may be is known when the worker starts
+    except errors.TransactionalIdAuthorizationFailedError:
+        mend = "grant this user WRITE on it, or on the prefix; or set HAMGATE_DELIVERY=at-least-once"
+        return [Finding(f"no right on transactional id {name}", mend)]
+    return []
+
+
+def _sizes(client: Any, input_topic: str, dead_letter_topic: str) -> list[Finding]:  # noqa: ANN401
+    """A dead letter is its event and five headers: where an event just fits, its letter must fit too."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, [_LIMIT]) for name in (input_topic, dead_letter_topic)]
+    try:
+        found = client.describe_configs(resources, config_filter="all")["topic"]
+        events, letters = (int(found[name][_LIMIT]["value"]) for name in (input_topic, dead_letter_topic))
+    except (errors.KafkaError, KeyError):
+        return []  # a right that the worker itself does not need
+    if letters > events:
+        return []
+    problem = f"topic {dead_letter_topic} takes at most {letters:,} bytes, so the largest events of {input_topic} "
+    return [Finding(problem + "would not fit as dead letters", f"set its {_LIMIT} to {events + (64 << 10)} or more")]
+
+
+class _LastWords(logging.Handler):
+    """What the client said last: its error on failing to connect does not say why."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        if said.startswith("Connection failed"):
+            self.text = said[:300]

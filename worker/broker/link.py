@@ -1,0 +1,100 @@
+"""How the brokers are spoken to: addresses and security, as every client of ours takes them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from kafka import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# An answer that takes longer is asked for again, perhaps from another broker.
+_REQUEST_TIMEOUT: Final = 10.0
+# After an outage the client must not sleep half a minute before it notices that all is well again.
+_LONGEST_RECONNECT: Final = 1.0
+# How soon a new partition, or a moved leader that nobody complained of, is seen.
+_METADATA_AGE: Final = 60.0
+
+
+class BrokerError(Exception):
+    """The brokers cannot be worked with; the text says what is wrong and what would mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaLink:
+    """Where the brokers are and how they are spoken to; `patience` is how many seconds an outage may last."""
+
+    brokers: str
+    client_id: str = "hamgate"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    tls_ca: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    patience: float = 60.0
+
+    def options(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 the client's own options are of any kind
+        """Return the client's options, in its names and milliseconds."""
+        return {
+            "bootstrap_servers": self.brokers.split(","),
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "sasl_mechanism": self.sasl_mechanism,
+            "sasl_plain_username": self.sasl_username,
+            "sasl_plain_password": self.sasl_password,
+            "ssl_cafile": self.tls_ca and str(self.tls_ca),
+            "ssl_certfile": self.tls_certificate and str(self.tls_certificate),
+            "ssl_keyfile": self.tls_key and str(self.tls_key),
+            "request_timeout_ms": milliseconds(_REQUEST_TIMEOUT),
+            "reconnect_backoff_max_ms": milliseconds(_LONGEST_RECONNECT),
+            "metadata_max_age_ms": milliseconds(_METADATA_AGE),
+            "bootstrap_timeout_ms": milliseconds(self.patience),
+            **more,
+        }
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds, which we think in, as the client's milliseconds."""
+    return round(seconds * 1000)
+
+
+def transactional_id(group_id: str, instance_id: str) -> str:
+    """Return the name under which an instance writes: the same after a restart, so that it fences what it was."""
+    return f"{group_id}.{instance_id}"
+
+
+@contextlib.contextmanager
+def explained(link: KafkaLink) -> Iterator[None]:
+    """Say what a refusal at the start means and what mends it."""
+    try:
+        yield
+    except errors.KafkaError as error:
+        raise BrokerError(explain(error, link)) from error
+
+
+def named(error: BaseException) -> str:
+    """Name an error once: some of the client's say their name themselves, some do not."""
+    name, text = type(error).__name__, str(error)
+    return text if name in text else f"{name}: {text}".rstrip(": ")
+
+
+def explain(error: BaseException, link: KafkaLink) -> str:
+    """Put a client's error into words an operator can act on. Names topics, groups and addresses; never a secret."""
+    mends = {
+        errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
+        errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
+        errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
+        errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME, _PASSWORD and _MECHANISM",
+        errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
+        errors.InvalidSessionTimeoutError: "HAMGATE_SESSION_TIMEOUT is outside their group.min/max.session.timeout.ms",
+        errors.KafkaTimeoutError: f"check that {link.brokers} is right and that it speaks {link.security_protocol}",
+    }
+    mend = next((mend for kind, mend in mends.items() if isinstance(error, kind)), None)
+    text = named(error)
+    return f"{text}; {mend}" if mend else text

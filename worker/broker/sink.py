@@ -1,0 +1,207 @@
+"""Verdicts and dead letters out, and the offsets they answer committed: in one transaction, or at least once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import structlog
+from kafka import errors
+from kafka.admin import KafkaAdminClient
+from kafka.protocol.consumer import OffsetCommitRequest
+from kafka.protocol.metadata import CoordinatorType
+
+from worker.broker.link import BrokerError, explain, explained, named
+from worker.broker.producer import Producer
+from worker.stream import FencedError, RolledBackError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.broker.link import KafkaLink
+    from worker.messages import Outgoing, Positions
+    from worker.stream import Claim
+
+# What no second try will mend: stop, and say what would.
+_HOPELESS: Final = (
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.InvalidTopicError,
+    errors.MessageSizeTooLargeError,
+    errors.RecordListTooLargeError,
+    errors.UnknownTopicOrPartitionError,
+    errors.UnsupportedVersionError,
+    errors.UnsupportedForMessageFormatError,
+)
+_FENCED: Final = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
+# After a rollback that follows another, so that a lasting trouble makes no storm; doubled each time up to the longest.
+_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+log = structlog.get_logger()
+
+
+class ExactlyOnceSink:
+    """Each write is one transaction, fenced by the transactional id and by the claim (KIP-447)."""
+
+    def __init__(
+        self,
+        link: KafkaLink,
+        *,
+        verdict_topic: str,
+        dead_letter_topic: str,
+        transactional_id: str,
+        transaction_timeout: float,
+    ) -> None:
+        """Connect, fencing whoever wrote under this transactional id. Raises BrokerError."""
+        self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
+        self._topics = (verdict_topic, dead_letter_topic)
+        self._rolled_back, self._failing_since = 0, 0.0
+        with explained(link):
+            self._producer = Producer(link, transactional_id, transaction_timeout)
+
+    def write(
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+    ) -> None:
+        """Publish all and commit `positions` with them, in one transaction.
+
+        Raises RolledBackError, FencedError or BrokerError. When only the answer to the commit was lost, the
+        transaction may stand although it is called rolled back; the rewind then finds it committed, and all is well.
+        """
+        _require_membership(claim)
+        began = time.monotonic()
+        until = began + self._timeout  # beyond it the broker aborts by itself
+        try:
+            self._producer.begin()
+            # The client asks for these while we build batches; and a stale claim is refused before anything is sent.
+            offsets = self._producer.send_offsets(positions, claim)
+            batches = [
+                batch
+                for topic, records in zip(self._topics, (verdicts, dead_letters), strict=True)
+                if records
+                for batch in self._producer.publish(topic, records)
+            ]
+            self._producer.await_(offsets, until=until)
+            self._producer.settle(batches, until=until)
+            self._producer.await_(self._producer.commit(), until=until)
+        except errors.KafkaError as error:
+            self._recover(self._producer.trouble or error, elapsed=time.monotonic() - began)
+        self._rolled_back = 0
+
+    def close(self) -> None:
+        """Let go of the broker; an open transaction is aborted, by it."""
+        self._producer.close()
+
+    def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
+        """Make a new producer of the same name: the old one may send the aborted offsets once more."""
+        self._producer.close()
+        # A transaction that outlived its timeout was aborted, and its producer fenced, by the broker: that is no rival.
+        if isinstance(cause, _FENCED) and elapsed < self._timeout:
+            message = f"another instance has taken over {self._name}"
+            raise FencedError(message) from cause
+        if isinstance(cause, _HOPELESS):
+            raise BrokerError(explain(cause, self._link)) from cause
+        now = time.monotonic()
+        self._failing_since = self._failing_since if self._rolled_back else now
+        if now - self._failing_since > self._link.patience:
+            message = f"no transaction has succeeded for {self._link.patience:g} s; last: {named(cause)}"
+            raise BrokerError(message) from cause
+        if self._rolled_back:
+            time.sleep(min(_PAUSE * 2**self._rolled_back, _LONGEST_PAUSE))
+        self._rolled_back += 1
+        with explained(self._link):
+            self._producer = Producer(self._link, self._name, self._timeout)
+        raise RolledBackError(named(cause)) from cause
+
+
+class AtLeastOnceSink:
+    """Each write is published and acknowledged, then its offsets are committed, fenced by the claim."""
+
+    def __init__(self, link: KafkaLink, *, verdict_topic: str, dead_letter_topic: str) -> None:
+        """Connect. A write may last as long as the link's patience. Raises BrokerError."""
+        self._topics, self._link = (verdict_topic, dead_letter_topic), link
+        with explained(link):
+            self._producer = Producer(link)
+            self._offsets = _Offsets(link)
+
+    def write(
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+    ) -> None:
+        """Publish all, then commit `positions`. Raises RolledBackError when the claim is stale, or BrokerError."""
+        _require_membership(claim)
+        until = time.monotonic() + self._link.patience
+        try:
+            batches = [
+                batch
+                for topic, records in zip(self._topics, (verdicts, dead_letters), strict=True)
+                if records
+                for batch in self._producer.publish(topic, records)
+            ]
+            self._producer.settle(batches, until=until)
+            self._offsets.commit(positions, claim, until=until)
+        except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
+            raise RolledBackError(named(error)) from error
+        except errors.KafkaError as error:
+            raise BrokerError(explain(self._producer.trouble or error, self._link)) from error
+
+    def close(self) -> None:
+        """Let go of the broker."""
+        self._producer.close()
+        self._offsets.close()
+
+
+class _Offsets:
+    """Commits for a member by its claim. The consumer's own commit belongs to another thread, and stamps by now."""
+
+    def __init__(self, link: KafkaLink) -> None:
+        options = {**link.options(), "client_id": f"{link.client_id}-offsets"}
+        self._client: Any = KafkaAdminClient(**options)
+
+    def commit(self, positions: Positions, claim: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
+        """Commit, asking again while the coordinator is moving. Raises the broker's error."""
+        request = _commit_request(positions, claim)
+        while True:
+            try:
+                response = self._client._manager.run(self._ask, claim.group_id, request)  # noqa: SLF001
+                codes = {partition.error_code for topic in response.topics for partition in topic.partitions} - {0}
+                if not codes:
+                    return
+                raise errors.for_code(codes.pop())
+            except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError):
+                raise
+            except errors.RetriableError:
+                if time.monotonic() > until:
+                    raise
+                self._client._manager.cluster._coordinators.clear()  # noqa: SLF001 ask anew who it is
+                time.sleep(_PAUSE)
+
+    async def _ask(self, group_id: str, request: Any) -> Any:  # noqa: ANN401 the client is untyped
+        node = await self._client._find_coordinator_id(group_id, CoordinatorType.GROUP)  # noqa: SLF001
+        return await self._client._manager.send(request, node_id=node)  # noqa: SLF001
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _commit_request(positions: Positions, claim: Any) -> Any:  # noqa: ANN401 the client is untyped
+    topic_type = OffsetCommitRequest.OffsetCommitRequestTopic
+    by_topic: dict[str, list[Any]] = {}
+    for (topic, partition), at in positions.items():
+        one = topic_type.OffsetCommitRequestPartition(
+            partition_index=partition, committed_offset=at, committed_leader_epoch=-1, committed_metadata=""
+        )
+        by_topic.setdefault(topic, []).append(one)
+    return OffsetCommitRequest(
+        group_id=claim.group_id,
+        generation_id_or_member_epoch=claim.generation_id,
+        member_id=claim.member_id,
+        group_instance_id=claim.group_instance_id,
+        topics=[topic_type(name=topic, partitions=partitions) for topic, partitions in by_topic.items()],
+        max_version=8,
+    )
+
+
+def _require_membership(claim: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Refuse a claim that fences nothing: the broker takes a transaction's offsets from no member, unchecked."""
+    if claim.generation_id < 0 or not claim.member_id:
+        message = "polled by no member of the group"
+        raise RolledBackError(message)
