@@ -31,6 +31,10 @@ class Kind(enum.StrEnum):
     CUDA_NF4 = "cuda-nf4"
 
 
+class UnsupportedModelError(Exception):
+    """A model that no engine here runs as it was trained, or an engine that this machine cannot run; says which."""
+
+
 class Engine(Protocol):
     """A loaded model. It is used from one thread at a time."""
 

@@ -1,0 +1,239 @@
+"""From files to one merged model: base, then NF4 as training saw it, then the adapter, in float32 on the CPU.
+
+A base is a Llama-family folder (config.json, safetensors); an adapter is a folder as PEFT saves it. What is not run as
+it was trained is refused by name: every entry of a config that would change the answer is looked at, and every tensor
+of the adapter must find its place.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from worker.engine import UnsupportedModelError, nf4
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The sizes of a Llama. `width` is its hidden size, `inner` its MLP's, `head` one attention head's."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    key_heads: int
+    head: int
+    inner: int
+    labels: int
+    positions: int
+    epsilon: float
+
+    @property
+    def products_a_token(self) -> int:
+        """Weights that each token is multiplied with: embedding and score apart. Twice this is its operations."""
+        attention = self.width * self.head * (2 * self.heads + 2 * self.key_heads)
+        return self.layers * (attention + 3 * self.width * self.inner)
+
+
+@dataclass(slots=True)
+class Layer:
+    """One block. `qkv` and `gate_up` are theirs laid one below the other, so that each is one product."""
+
+    before_attention: Tensor
+    qkv: Tensor
+    out: Tensor
+    before_mlp: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+@dataclass(slots=True)
+class Weights:
+    """A merged model. `frequencies` are the rotary ones, [head / 2], in float32."""
+
+    shape: Shape
+    embedding: Tensor
+    layers: list[Layer]
+    norm: Tensor
+    score: Tensor
+    frequencies: Tensor
+
+
+# The linear layers of a block, by their names in the files: what NF4 quantises and LoRA adapts.
+_LINEAR: Final = (
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+_ROOT: Final = "base_model.model."
+_SCORE: Final = "score.weight"
+
+
+def read(base: Path, adapter: Path | None = None, *, quantised: bool = False, double: bool = False) -> Weights:
+    """Read a base and merge an adapter into it.
+
+    `quantised` says that training saw the base through NF4, `double` that its scales were quantised too: then the
+    adapter is merged into what NF4 left. Raises UnsupportedModelError.
+    """
+    config = json.loads((base / "config.json").read_text())
+    _check_base(config)
+    tensors = _tensors(base)
+    if quantised:
+        for name in [name for name in tensors if name.removesuffix(".weight").endswith(_LINEAR)]:
+            tensors[name] = nf4.round_trip(tensors[name], double=double)
+    if adapter is not None:
+        _merge(tensors, adapter)
+    return _assemble(config, tensors)
+
+
+def _check_base(config: dict[str, Any]) -> None:
+    refused = {
+        "model_type": config.get("model_type") != "llama",
+        "hidden_act": config.get("hidden_act", "silu") != "silu",
+        "attention_bias": config.get("attention_bias", False),
+        "mlp_bias": config.get("mlp_bias", False),
+        "quantization_config": "quantization_config" in config,
+    }
+    for name, is_refused in refused.items():
+        if is_refused:
+            message = f"{name} = {config.get(name)!r} in the base's config.json"
+            raise UnsupportedModelError(message)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a base, in float32, by its name less the leading `model.`; a language model's head left out."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        message = f"no safetensors file in {folder}"
+        raise UnsupportedModelError(message)
+    tensors = {}
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 # not a mapping
+                if name != "lm_head.weight":
+                    tensors[name.removeprefix("model.")] = opened.get_tensor(name).float()
+    return tensors
+
+
+def _merge(tensors: dict[str, Tensor], folder: Path) -> None:
+    config = json.loads((folder / "adapter_config.json").read_text())
+    _check_adapter(config)
+    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as opened:
+        adapter = {name.removeprefix(_ROOT): opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+    for target in sorted(name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")):
+        name = f"{target.removeprefix('model.')}.weight"
+        if not target.endswith(_LINEAR) or name not in tensors:
+            message = f"the adapter adapts {target}, which this engine does not"
+            raise UnsupportedModelError(message)
+        update = adapter.pop(f"{target}.lora_B.weight") @ adapter.pop(f"{target}.lora_A.weight")
+        merged = tensors[name] + scale * update
+        if config.get("use_dora"):
+            magnitude = adapter.pop(f"{target}.lora_magnitude_vector")
+            merged *= (magnitude / torch.linalg.vector_norm(merged, dim=1))[:, None]
+        tensors[name] = merged
+    if _SCORE in adapter:
+        tensors[_SCORE] = adapter.pop(_SCORE)
+    if adapter:
+        message = f"the adapter holds {min(adapter)}, which has no place in this engine"
+        raise UnsupportedModelError(message)
+
+
+# Ways to start an adapter that change the base as well: merging into the base as it was would give another model.
+_MOVES_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+def _check_adapter(config: dict[str, Any]) -> None:
+    start = config.get("init_lora_weights")
+    refused = {
+        "peft_type": config.get("peft_type") != "LORA",
+        "task_type": config.get("task_type") not in {"SEQ_CLS", None},
+        "bias": config.get("bias", "none") != "none",
+        "lora_bias": config.get("lora_bias", False),
+        "fan_in_fan_out": config.get("fan_in_fan_out", False),
+        "rank_pattern": config.get("rank_pattern"),
+        "alpha_pattern": config.get("alpha_pattern"),
+        "init_lora_weights": isinstance(start, str) and start.lower().startswith(_MOVES_BASE),
+        "layer_replication": config.get("layer_replication"),
+    }
+    for name, is_refused in refused.items():
+        if is_refused:
+            message = f"{name} = {config.get(name)!r} in adapter_config.json"
+            raise UnsupportedModelError(message)
+
+
+def _assemble(config: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
+    if _SCORE not in tensors:
+        message = "neither the base nor the adapter has a score head"
+        raise UnsupportedModelError(message)
+    heads = int(config["num_attention_heads"])
+    shape = Shape(
+        vocabulary=int(config["vocab_size"]),
+        width=int(config["hidden_size"]),
+        layers=int(config["num_hidden_layers"]),
+        heads=heads,
+        key_heads=int(config.get("num_key_value_heads") or heads),
+        head=int(config.get("head_dim") or config["hidden_size"] // heads),
+        inner=int(config["intermediate_size"]),
+        labels=len(tensors[_SCORE]),
+        positions=int(config["max_position_embeddings"]),
+        epsilon=float(config["rms_norm_eps"]),
+    )
+    layers = []
+    for index in range(shape.layers):
+        root = f"layers.{index}"
+        query, key, value, out, gate, up, down = (tensors[f"{root}.{name}.weight"] for name in _LINEAR)
+        layers.append(
+            Layer(
+                before_attention=tensors[f"{root}.input_layernorm.weight"],
+                qkv=torch.cat([query, key, value]),
+                out=out,
+                before_mlp=tensors[f"{root}.post_attention_layernorm.weight"],
+                gate_up=torch.cat([gate, up]),
+                down=down,
+            )
+        )
+    frequencies = _frequencies(config, shape.head)
+    return Weights(shape, tensors["embed_tokens.weight"], layers, tensors["norm.weight"], tensors[_SCORE], frequencies)
+
+
+def _frequencies(config: dict[str, Any], head: int) -> Tensor:
+    """Rotary frequencies, as both the old and the new form of a config give them."""
+    rope: dict[str, Any] = {"rope_theta": 10000.0, "rope_type": "default"}
+    rope |= {"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}
+    rope |= config.get("rope_scaling") or {}
+    rope |= config.get("rope_parameters") or {}
+    exponents = torch.arange(0, head, 2, dtype=torch.float32) / head
+    frequencies = 1.0 / torch.pow(rope["rope_theta"], exponents)
+    kind = rope.get("type", rope["rope_type"])
+    if kind == "default":
+        return frequencies
+    if kind == "linear":
+        return frequencies / float(rope["factor"])
+    if kind == "llama3":
+        return _llama3(frequencies, rope)
+    message = f"rope_type = {kind!r} in the base's config.json"
+    raise UnsupportedModelError(message)
+
+
+def _llama3(frequencies: Tensor, rope: dict[str, Any]) -> Tensor:
+    """Llama 3's long context: low frequencies are divided by the factor, high ones kept, those between blended."""
+    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
+    turns = frequencies * (rope["original_max_position_embeddings"] / (2 * math.pi))
+    blend = ((turns - low) / (high - low)).clamp(0, 1)
+    blended: Tensor = frequencies * (blend + (1 - blend) / float(rope["factor"]))
+    return blended
