@@ -1,0 +1,252 @@
+"""The three stages, one step at a time, on fakes that keep the real broker's contract."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes import DEAD_LETTERS, INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink, FakeSource
+from worker.batching import MicroBatcher
+from worker.metrics import Metrics
+from worker.pipeline import Limits, Pipeline
+from worker.policy import Policy
+from worker.stream import FencedError, RolledBackError
+from worker.verdicts import Verdicts
+
+if TYPE_CHECKING:
+    from worker.inbox import Waiting
+
+NOW = 1000.0
+
+
+def event(text: str, **more: Any) -> bytes:
+    return json.dumps({"text": text, **more}).encode()
+
+
+def make(
+    broker: FakeBroker,
+    sink: FakeSink | None = None,
+    *,
+    max_messages: int = 100,
+    deadline: float | None = None,
+    classifier: FakeClassifier | None = None,
+) -> Pipeline:
+    batcher: MicroBatcher[Waiting] = MicroBatcher(1000, max_messages, 0.1)
+    policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
+    classifier = classifier or FakeClassifier()
+    return Pipeline(
+        FakeSource(broker),
+        sink or FakeSink(broker),
+        classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
+        Verdicts(classifier.labels, policy, "fake@000000000000"),
+        batcher,
+        Metrics(),
+        Limits(max_event_bytes=1000, deadline=deadline),
+        clock=lambda: NOW,
+    )
+
+
+def read(pipeline: Pipeline) -> None:
+    """Until a poll has brought nothing: once for the rebalance, for the records, and for there being no more."""
+    for _ in range(3):
+        pipeline.read()
+
+
+def step(pipeline: Pipeline) -> None:
+    read(pipeline)
+    pipeline.judge()
+    pipeline.write()
+
+
+def verdicts(broker: FakeBroker) -> list[dict[str, Any]]:
+    return [json.loads(record.value or b"") for record in broker.records(VERDICTS)]
+
+
+def value(pipeline: Pipeline, name: str, **labels: str) -> float:
+    return pipeline.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def test_a_message_becomes_a_verdict_and_its_offset_is_committed() -> None:
+    broker = FakeBroker()
+    broker.feed(event("win a prize", id="a"), event("see you at seven", id="b"), at=NOW - 1)
+
+    step(make(broker))
+
+    assert [(v["id"], v["label"], v["action"]) for v in verdicts(broker)] == [
+        ("a", "spam", "block"), ("b", "ham", "deliver"),
+    ]  # fmt: skip
+    assert broker.committed == {(INPUT, 0): 2}
+
+
+def test_a_bad_event_is_set_aside_in_the_same_write_as_its_neighbours_verdicts() -> None:
+    broker = FakeBroker()
+    sink = FakeSink(broker)
+    broker.feed(event("one", id="a"), b"not json", event("two", id="b"), None, at=NOW)
+
+    step(make(broker, sink))
+
+    assert [v["id"] for v in verdicts(broker)] == ["a", "b"]
+    assert [dict(letter.headers)["reason"] for letter in broker.records(DEAD_LETTERS)] == [b"invalid-json"]
+    assert (broker.committed, sink.writes) == ({(INPUT, 0): 4}, 1)
+
+
+def test_what_cannot_be_scored_says_why() -> None:
+    broker = FakeBroker()
+    broker.feed(event("", id="a"), event("nan", id="b"), event("late", id="c", received_at=(NOW - 99) * 1000), at=NOW)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("worker.messages.EARLIEST", 0.0)  # the test's clock starts in 1970
+        step(make(broker, deadline=10))
+
+    assert [(v["id"], v["label"], v["action"], v["reason"]) for v in verdicts(broker)] == [
+        ("a", None, "unscored", "empty-text"),
+        ("b", None, "unscored", "non-finite-score"),
+        ("c", None, "unscored", "deadline"),
+    ]
+
+
+def test_nothing_is_committed_when_publishing_fails() -> None:
+    broker = FakeBroker()
+    broker.feed(event("hello"), at=NOW)
+    pipeline = make(broker, FakeSink(broker, ConnectionError()))
+
+    with pytest.raises(ConnectionError):
+        step(pipeline)
+
+    assert broker.committed == {}
+    assert broker.records(VERDICTS) == []
+
+
+def test_nothing_is_published_when_judging_fails() -> None:
+    class Broken(FakeClassifier):
+        def judge(self, _: Any) -> Any:
+            raise RuntimeError
+
+    broker = FakeBroker()
+    sink = FakeSink(broker)
+    broker.feed(event("hello"), at=NOW)
+    pipeline = make(broker, sink, classifier=Broken())
+
+    with pytest.raises(RuntimeError):
+        step(pipeline)
+
+    assert (sink.writes, broker.committed) == (0, {})
+
+
+def test_a_transaction_that_is_rolled_back_is_read_judged_and_written_again() -> None:
+    broker = FakeBroker()
+    broker.feed(event("one", id="a"), event("two", id="b"), at=NOW)
+    pipeline = make(broker, FakeSink(broker, RolledBackError("rebalance")))
+
+    step(pipeline)
+    assert verdicts(broker) == []
+    step(pipeline)
+
+    assert [v["id"] for v in verdicts(broker)] == ["a", "b"]
+    assert broker.committed == {(INPUT, 0): 2}
+    assert value(pipeline, "hamgate_transactions_total", outcome="rolled-back") == 1
+    assert value(pipeline, "hamgate_transactions_total", outcome="committed") == 1
+
+
+def test_what_is_in_the_pipe_when_the_group_changes_is_let_go_and_read_again() -> None:
+    broker = FakeBroker()
+    sink = FakeSink(broker)
+    broker.feed(*[event("x", id=str(n)) for n in range(4)], at=NOW)
+    pipeline = make(broker, sink, max_messages=2)
+
+    read(pipeline)
+    pipeline.judge()  # 0 and 1 are judged, 2 and 3 wait
+    broker.rebalance()
+    pipeline.read()
+    pipeline.write()  # stale: let go without asking the broker
+
+    assert (sink.writes, verdicts(broker)) == (0, [])
+    step(pipeline)
+    step(pipeline)
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3"]
+
+
+def test_a_stale_batch_that_slips_through_is_refused_by_its_claim() -> None:
+    broker = FakeBroker()
+    broker.feed(event("x", id="a"), at=NOW)
+    pipeline = make(broker)
+
+    read(pipeline)
+    pipeline.judge()
+    broker.rebalance()  # not heard of by the reader yet
+    pipeline.write()
+
+    assert (verdicts(broker), broker.committed) == ([], {})
+    assert value(pipeline, "hamgate_transactions_total", outcome="rolled-back") == 1
+
+
+def test_being_fenced_ends_the_work() -> None:
+    broker = FakeBroker()
+    broker.feed(event("x"), at=NOW)
+    pipeline = make(broker, FakeSink(broker, FencedError("newer")))
+
+    with pytest.raises(FencedError):
+        step(pipeline)
+
+    assert value(pipeline, "hamgate_transactions_total", outcome="fenced") == 1
+
+
+def test_a_full_pipe_keeps_the_membership_and_polls_no_more() -> None:
+    broker = FakeBroker()
+    broker.feed(*[event("x") for _ in range(10)], at=NOW)
+    pipeline = make(broker, max_messages=2)
+    source = pipeline.source
+    assert isinstance(source, FakeSource)
+
+    read(pipeline)
+    pipeline.read()
+
+    assert source.times_kept_alive >= 1
+
+
+def test_tombstones_alone_are_committed_too() -> None:
+    broker = FakeBroker()
+    broker.feed(None, None, at=NOW)
+    pipeline = make(broker)
+
+    step(pipeline)
+
+    assert broker.committed == {(INPUT, 0): 2}
+    assert value(pipeline, "hamgate_tombstones_total") == 2
+    assert verdicts(broker) == []
+
+
+def test_only_what_is_committed_is_counted() -> None:
+    broker = FakeBroker()
+    broker.feed(event("win"), event("no"), event(""), b"?", at=NOW - 0.5)
+    pipeline = make(broker, FakeSink(broker, RolledBackError()))
+
+    step(pipeline)
+    assert value(pipeline, "hamgate_verdicts_total", label="spam", action="block") == 0
+    step(pipeline)
+
+    assert value(pipeline, "hamgate_messages_consumed_total") == 8
+    assert value(pipeline, "hamgate_verdicts_total", label="spam", action="block") == 1
+    assert value(pipeline, "hamgate_verdicts_total", label="ham", action="deliver") == 1
+    assert value(pipeline, "hamgate_verdicts_total", label="none", action="unscored") == 1
+    assert value(pipeline, "hamgate_unscored_total", reason="empty-text") == 1
+    assert value(pipeline, "hamgate_dead_letters_total", reason="invalid-json") == 1
+    assert value(pipeline, "hamgate_end_to_end_latency_seconds_count") == 4
+    assert value(pipeline, "hamgate_end_to_end_latency_seconds_sum") == pytest.approx(2.0)
+    assert value(pipeline, "hamgate_batch_messages_count") == 1
+    assert value(pipeline, "hamgate_tokens_total") == 2
+
+
+def test_a_rebalance_is_counted_by_what_it_did() -> None:
+    broker = FakeBroker(partitions=2)
+    pipeline = make(broker)
+
+    pipeline.read()
+    FakeSource(broker)  # a second member takes one of the two
+    pipeline.read()
+
+    assert value(pipeline, "hamgate_rebalances_total", kind="gained") == 1
+    assert value(pipeline, "hamgate_rebalances_total", kind="lost") == 1
+    assert value(pipeline, "hamgate_assigned_partitions") == 1

@@ -1,0 +1,158 @@
+"""Three threads: they deliver, they drain, and when one dies all end."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes import VERDICTS, FakeBroker, FakeClassifier, FakeSink
+from tests.unit.test_pipeline import event, make
+from worker.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.pipeline import Pipeline
+
+
+class Run:
+    """A service on a thread of its own, and what it raised."""
+
+    def __init__(self, pipeline: Pipeline, *, grace: float = 5.0, stall: float = 60.0) -> None:
+        self.service = Service(pipeline, grace=grace, stall=stall)
+        self.raised: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.service.run()
+        except BaseException as raised:  # noqa: BLE001 it is what the test asks about
+            self.raised = raised
+
+    def ended(self) -> bool:
+        self.thread.join(5)
+        return not self.thread.is_alive()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true"
+        time.sleep(0.005)
+
+
+def ids(broker: FakeBroker) -> list[str]:
+    return [json.loads(record.value or b"")["id"] for record in broker.records(VERDICTS)]
+
+
+def test_messages_become_verdicts_while_it_runs_and_all_is_let_go_when_it_stops() -> None:
+    broker = FakeBroker()
+    sink = FakeSink(broker)
+    pipeline = make(broker, sink)
+    running = Run(pipeline)
+
+    broker.feed(*[event("x", id=str(n)) for n in range(500)])
+    until(lambda: len(ids(broker)) == 500)
+    assert running.service.obstacles() == []
+    running.service.stop()
+
+    assert running.ended()
+    assert running.raised is None
+    assert ids(broker) == [str(n) for n in range(500)]
+    assert sink.is_closed
+    assert broker.members == []
+    assert running.service.obstacles() == ["stopping"]
+
+
+def test_it_is_not_ready_without_partitions() -> None:
+    running = Run(make(FakeBroker(partitions=0)))
+
+    assert running.service.obstacles() == ["no partitions assigned"]
+    assert running.service.ailments() == []
+
+    running.service.stop()
+    assert running.ended()
+
+
+@pytest.mark.parametrize("stage", ["read", "judge", "write"])
+def test_a_stage_that_dies_ends_the_work_uncommitted(stage: str) -> None:
+    class Judge(FakeClassifier):
+        def judge(self, prepared: Any) -> Any:
+            if stage == "judge":
+                raise ZeroDivisionError
+            return super().judge(prepared)
+
+    broker = FakeBroker()
+    sink = FakeSink(broker, ZeroDivisionError() if stage == "write" else None)
+    pipeline = make(broker, sink, classifier=Judge())
+    if stage == "read":
+        pipeline.source.failure = ZeroDivisionError()  # type: ignore[attr-defined]
+    broker.feed(event("x"))
+    running = Run(pipeline)
+
+    assert running.ended()
+    assert isinstance(running.raised, ZeroDivisionError)
+    assert broker.committed == {}
+    assert running.service.ailments() == [f"{stage}: ended by ZeroDivisionError"]
+    assert not sink.is_closed, "a close could still commit"
+
+
+class Slow(FakeClassifier):
+    """A judge that waits to be let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.may_end = threading.Event(), threading.Event()
+
+    def judge(self, prepared: Any) -> Any:
+        self.began.set()
+        self.may_end.wait(5)
+        return super().judge(prepared)
+
+
+def test_a_stop_finishes_what_is_in_flight() -> None:
+    broker, slow = FakeBroker(), Slow()
+    broker.feed(event("x", id="a"))
+    running = Run(make(broker, classifier=slow))
+    slow.began.wait(5)
+
+    running.service.stop()
+    time.sleep(0.05)
+    slow.may_end.set()
+
+    assert running.ended()
+    assert running.raised is None
+    assert ids(broker) == ["a"]
+
+
+def test_a_stop_does_not_wait_beyond_its_grace() -> None:
+    broker, slow = FakeBroker(), Slow()
+    broker.feed(event("x", id="a"))
+    running = Run(make(broker, classifier=slow), grace=0.2)
+    slow.began.wait(5)
+
+    running.service.stop()
+
+    assert running.ended()
+    assert running.raised is None
+    assert broker.committed == {}
+    slow.may_end.set()
+
+
+def test_a_judge_that_hangs_is_seen() -> None:
+    broker, slow = FakeBroker(), Slow()
+    broker.feed(event("x"))
+    running = Run(make(broker, classifier=slow), stall=0.1)
+    slow.began.wait(5)
+
+    until(lambda: running.service.ailments() == ["judge: no progress for 0 s"])
+
+    slow.may_end.set()
+    until(lambda: running.service.ailments() == [])
+    running.service.stop()
+    assert running.ended()
