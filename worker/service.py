@@ -63,7 +63,7 @@ class Service:
 
         Raises what broke a stage: the process must then end, non-zero, and close nothing that could still commit.
         """
-        for stage in self._stages:
+        for stage in reversed(self._stages):  # the reader last: told to stop, it waits for the writer
             stage.start()
         while not self._stopping.is_set():
             self._changed.wait()
