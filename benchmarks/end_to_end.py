@@ -1,0 +1,243 @@
+"""The whole way: a real broker, the real worker as its own process, exactly once; beside the engine alone, same run.
+
+    python -m benchmarks.end_to_end [--messages 60000] [--brokers HOST:PORT] [--bundle DIR] [--engine KIND]
+
+Throughput is a backlog worked off: verdicts committed a second, from the worker's own counter, checked by a
+read_committed reader. Latency is open loop: messages are stamped with the time they were due, not with the time they
+got through, so a stall counts against every message that had to wait for it (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks import results, texts
+from deploy.kafka import java, topics
+from deploy.kafka.node import Node, free_port
+from worker.broker import KafkaLink, Publisher, Reader
+from worker.classifier import Classifier
+from worker.messages import Outgoing, decode_verdict
+from worker.settings import PREFIX, SHIPPED_BUNDLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+PARTITIONS: Final = 6
+_LOADS: Final = (0.1, 0.5, 0.8)
+_TICK: Final = 0.01
+_KINDS: Final = {"cpu": "cpu", "cuda-bf16": "bf16", "cuda-fp8": "fp8", "cuda-nf4": "nf4"}
+
+
+def main() -> int:
+    """Measure, print, record."""
+    options = _options()
+    with _broker(options) as bootstrap:
+        alone, kind = engine_alone(options)
+        print(f"engine alone: {alone:,.0f} msg/s ({kind}, {options.threads} threads)")
+        with Place(bootstrap, options) as place:
+            through = place.work_off(options.messages)
+        print(f"end to end:   {through:,.0f} msg/s, {through / alone:.3f} of the engine alone")
+        latencies = {}
+        for load in _LOADS:
+            with Place(bootstrap, options) as place:
+                latencies[load] = place.trickle(load * through, options.seconds)
+            p50, p99 = np.percentile(latencies[load], (50, 99))
+            print(f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    _record(options, kind, alone, through, latencies)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.end_to_end", description=__doc__)
+    parser.add_argument("--messages", type=int, default=60_000, help="backlog to work off")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each latency run")
+    parser.add_argument("--brokers", help="a broker that runs already; none: one of its own")
+    parser.add_argument("--bundle", type=Path, default=SHIPPED_BUNDLE)
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--delivery", default="exactly-once")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def _broker(options: argparse.Namespace) -> Iterator[str]:
+    if options.brokers:
+        yield options.brokers
+        return
+    folder = java.CACHE / f"bench-{uuid.uuid4().hex[:8]}"
+    try:
+        with Node(folder) as node:
+            yield node.bootstrap
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def engine_alone(options: argparse.Namespace) -> tuple[float, str]:
+    """Messages a second of the engine on tokens that are ready, nothing else running; and its kind."""
+    classifier = Classifier.load(options.bundle, options.engine, threads=options.threads)
+    prepared = classifier.prepare(texts.stream(min(options.messages, 20_000)))
+    batches = [prepared[at : at + 1024] for at in range(0, len(prepared), 1024)]
+    classifier.judge(batches[0])
+    rates = []
+    for _ in range(3):
+        began = time.perf_counter()
+        for batch in batches:
+            classifier.judge(batch)
+        rates.append(len(prepared) / (time.perf_counter() - began))
+    return float(np.median(rates)), _KINDS[classifier.engine.kind]
+
+
+class Place:
+    """Topics of its own and a worker on them."""
+
+    def __init__(self, bootstrap: str, options: argparse.Namespace) -> None:
+        self.options, self.name = options, f"bench-{uuid.uuid4().hex[:8]}"
+        self.topics = tuple(f"{self.name}.{part}" for part in ("events", "verdicts", "dead-letters"))
+        self.link = KafkaLink(bootstrap, client_id=self.name)
+        topics.create(bootstrap, self.topics, PARTITIONS)
+        self.address = f"http://127.0.0.1:{free_port()}"
+
+    def start(self) -> None:
+        """Start the worker and wait until it is ready."""
+        mine = {
+            "BROKERS": self.link.brokers, "INPUT_TOPIC": self.topics[0], "VERDICT_TOPIC": self.topics[1],
+            "DEAD_LETTER_TOPIC": self.topics[2], "GROUP_ID": self.name, "INSTANCE_ID": self.name,
+            "METRICS_PORT": self.address.rpartition(":")[2], "BUNDLE": str(self.options.bundle.resolve()),
+            "ENGINE": self.options.engine, "THREADS": str(self.options.threads), "LOG_FORMAT": "json",
+            "DELIVERY": self.options.delivery,
+        }  # fmt: skip
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        self.worker = subprocess.Popen(
+            [sys.executable, "-m", "worker", "run"],
+            env=inherited | {PREFIX + name: value for name, value in mine.items()},
+        )
+        until = time.monotonic() + 300
+        while not self._is_ready():
+            if self.worker.poll() is not None or time.monotonic() > until:
+                message = "the worker did not become ready"
+                raise RuntimeError(message)
+            time.sleep(0.1)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(self.address + "/readyz", timeout=5):  # noqa: S310 our own worker
+                return True
+        except OSError:
+            return False
+
+    def verdicts(self) -> int:
+        """Verdicts committed, by the worker's own count."""
+        with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
+            families = text_string_to_metric_families(answer.read().decode())
+            return int(sum(s.value for f in families if f.name == "hamgate_verdicts" for s in f.samples))
+
+    def work_off(self, messages: int) -> float:
+        """Messages a second on a backlog that was there before the worker, from its first tenth to its last."""
+        with Publisher(self.link) as publisher:
+            for at, batch in enumerate(_batches(texts.stream(messages), 2048)):
+                publisher.publish(self.topics[0], _events(batch, at * 2048))
+        self.start()
+        seen: list[tuple[float, int]] = []
+        while not seen or seen[-1][1] < messages:
+            seen.append((time.perf_counter(), self.verdicts()))
+            time.sleep(0.1)
+        began = next((at, count) for at, count in seen if count >= messages / 10)
+        ended = seen[-1]
+        with Reader(self.link, self.topics[1]) as reader:
+            ids = [decode_verdict(record.value or b"").id for record in reader.to_end()]
+        if sorted(ids, key=int) != [str(number) for number in range(messages)]:
+            message = "verdicts do not match the messages, one to one"
+            raise RuntimeError(message)
+        return (ended[1] - began[1]) / (ended[0] - began[0])
+
+    def trickle(self, rate: float, seconds: float) -> NDArray[np.float64]:
+        """Milliseconds from the time a message was due to the time a reader had its verdict."""
+        self.start()
+        count = int(rate * seconds)
+        lines = _events(texts.stream(count), 0)
+        due, seen = np.empty(count), np.full(count, np.nan)
+        with Publisher(self.link) as publisher, Reader(self.link, self.topics[1]) as reader:
+            began, sent = time.time() + 0.5, 0
+            while np.isnan(seen).any():
+                now = time.time()
+                ready = min(count, max(0, int((now - began) * rate)))
+                if ready > sent:
+                    due[sent:ready] = began + np.arange(sent, ready) / rate
+                    publisher.publish(self.topics[0], lines[sent:ready], timestamp=float(due[sent]))
+                    sent = ready
+                records = reader.poll(_TICK)
+                had = time.time()
+                for record in records:
+                    seen[int(decode_verdict(record.value or b"").id)] = had
+                if had - began > 3 * seconds + 60:
+                    message = "verdicts are missing"
+                    raise RuntimeError(message)
+        settled = due > began + seconds / 5  # the first fifth warms up
+        return (seen - due)[settled] * 1000
+
+    def __enter__(self) -> Self:
+        """Use it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the worker that was started here."""
+        self.worker.terminate()
+        try:
+            self.worker.wait(30)
+        except subprocess.TimeoutExpired:
+            self.worker.kill()
+
+
+def _events(lines: Sequence[str], first: int) -> list[Outgoing]:
+    return [
+        Outgoing(f"+{number % 997}".encode(), json.dumps({"id": str(number), "text": text}).encode())
+        for number, text in enumerate(lines, first)
+    ]
+
+
+def _batches(lines: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for at in range(0, len(lines), size):
+        yield lines[at : at + size]
+
+
+def _record(
+    options: argparse.Namespace, kind: str, alone: float, through: float, latencies: dict[float, NDArray[np.float64]]
+) -> None:
+    p50, p99 = np.percentile(latencies[0.5], (50, 99))
+    extra = {
+        "bundle": options.bundle.name, "delivery": options.delivery, "messages": options.messages,
+        "threads": options.threads, "engine_alone": round(alone), "end_to_end": round(through),
+        "loads": {
+            f"{load:.0%}": {f"p{q}_ms": round(float(np.percentile(found, q)), 2) for q in (50, 95, 99, 99.9)}
+            for load, found in latencies.items()
+        },
+    }  # fmt: skip
+    results.record(
+        f"end_to_end-{kind}",
+        [
+            results.Entry(f"end-to-end/{kind}/messages-per-second", "msg/s", through, extra=extra),
+            results.Entry(f"end-to-end/{kind}/share-of-engine", "ratio", through / alone, extra=extra),
+            results.Entry(f"end-to-end/{kind}/half-load-p50-ms", "ms", float(p50), extra=extra),
+            results.Entry(f"end-to-end/{kind}/half-load-p99-ms", "ms", float(p99), extra=extra),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
