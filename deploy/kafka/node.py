@@ -40,7 +40,8 @@ def free_port() -> int:
 
 def cluster_id() -> str:
     """Return a new name for a cluster, in the form that Kafka asks for."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+    # On a command line, a name that begins with a dash is taken for an option.
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "_")
 
 
 @dataclass

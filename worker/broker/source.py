@@ -64,6 +64,7 @@ class KafkaSource:
                 metrics_enabled=False,
                 **link.options(),
             )
+        keep_joining(self._consumer)
         self._claim = self._consumer.group_metadata()
 
     def poll(self, wait: float) -> Sequence[Record]:
@@ -131,6 +132,31 @@ class KafkaSource:
     def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for partition, raws in fetched.items():
             self._consumer.seek(partition, raws[0].offset)
+
+
+def keep_joining(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Let no join be forgotten while nobody waits in `poll`, as the client does in two ways when polls are short.
+
+    An assignment that comes between two polls is thrown away and asked for anew, so that two members can keep each
+    other rebalancing for ever. And a join made because partitions were added no longer counts as wanted once it is
+    under way: it is never taken up, heartbeats stay off, and the member is out of the group without knowing.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001
+    join = coordinator._do_join_and_sync_async  # noqa: SLF001
+    answered: list[tuple[Any, Any]] = []
+
+    async def join_once() -> Any:  # noqa: ANN401
+        if answered and coordinator.state == MemberState.REBALANCING:
+            generation, assignment = answered.pop()
+            if generation is coordinator._generation:  # noqa: SLF001 neither lost nor overtaken
+                return assignment
+        answered.clear()
+        coordinator.rejoin_needed = True  # until the client takes the answer up
+        assignment = await join()
+        answered.append((coordinator._generation, assignment))  # noqa: SLF001
+        return assignment
+
+    coordinator._do_join_and_sync_async = join_once  # noqa: SLF001
 
 
 def _generation(claim: Any) -> tuple[int, str]:  # noqa: ANN401 the client is untyped

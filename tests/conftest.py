@@ -1,0 +1,66 @@
+"""A Kafka broker of the suite's own, started when the first test asks for it, gone with the suite however it ends."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.kafka import java
+from deploy.kafka.node import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.broker import KafkaLink
+
+
+@dataclass(frozen=True)
+class Place:
+    """Topics and a group that no other test knows of."""
+
+    link: KafkaLink
+    group: str
+    input: str
+    verdicts: str
+    dead_letters: str
+    partitions: int
+
+    def as_client(self, name: str) -> KafkaLink:
+        return replace(self.link, client_id=f"{self.group}.{name}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker("broker")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Node]:
+    folder = java.CACHE / f"tests-{uuid.uuid4().hex[:8]}"
+    try:
+        with Node(folder) as node:
+            yield node
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def place(kafka: Node) -> Place:
+    return make_place(kafka.bootstrap)
+
+
+def make_place(bootstrap: str, partitions: int = 4) -> Place:
+    # Here, so that unit tests load no client.
+    from deploy.kafka import topics  # noqa: PLC0415
+    from worker.broker import KafkaLink  # noqa: PLC0415
+
+    name = f"t{uuid.uuid4().hex[:8]}"
+    link = KafkaLink(bootstrap, client_id=name, patience=20)
+    made = Place(link, f"{name}.group", f"{name}.events", f"{name}.verdicts", f"{name}.dead-letters", partitions)
+    topics.create(bootstrap, (made.input, made.verdicts, made.dead_letters), partitions)
+    return made
