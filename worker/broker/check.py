@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,11 +13,17 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from worker.broker.link import explain, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from worker.broker.link import KafkaLink
 
 _PATIENCE: Final = 10.0
+_PAUSE: Final = 0.1
+_NO_COORDINATOR: Final = (
+    errors.CoordinatorNotAvailableError,
+    errors.CoordinatorLoadInProgressError,
+    errors.NotCoordinatorError,
+)
 _LIMIT: Final = "max.message.bytes"
 
 
@@ -82,7 +89,7 @@ def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: 
 def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
     mend = f"grant this user READ on group {group_id}"
     try:
-        found = client.describe_groups([group_id])[group_id]
+        found = _once_awake(lambda: client.describe_groups([group_id]))[group_id]
     except errors.GroupAuthorizationFailedError:
         return [Finding(f"no right on consumer group {group_id}", mend)]
     if "GroupAuthorizationFailed" in (found["error"] or "") or "READ" not in (
@@ -94,7 +101,7 @@ def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the cli
 
 def _transactions(client: Any, name: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
     try:
-        client.describe_transactions([name])
+        _once_awake(lambda: client.describe_transactions([name]))
     except errors.TransactionalIdNotFoundError:
         return []  # never used yet; whether it may be is known when the worker starts
     except errors.TransactionalIdAuthorizationFailedError:
@@ -115,6 +122,18 @@ def _sizes(client: Any, input_topic: str, dead_letter_topic: str) -> list[Findin
         return []
     problem = f"topic {dead_letter_topic} takes at most {letters:,} bytes, so the largest events of {input_topic} "
     return [Finding(problem + "would not fit as dead letters", f"set its {_LIMIT} to {events + (64 << 10)} or more")]
+
+
+def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is untyped
+    """Ask until a coordinator answers: a cluster that is just born, or electing, has none for a moment."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return ask()
+        except _NO_COORDINATOR:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 class _LastWords(logging.Handler):
