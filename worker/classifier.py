@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray  # noqa: TC002 # a field's type
 from tokenizers import Tokenizer
 
 from worker import engine as engines
 from worker.bundle import Bundle
-from worker.text import normalise
+from worker.text import is_uncovered, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from worker.engine import Engine, Kind
 
@@ -40,7 +39,7 @@ _FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"
 class Prepared(msgspec.Struct, frozen=True, gc=False):
     """A message made ready for the engine. `len()` is what it costs in a batch's token budget."""
 
-    tokens: list[int]
+    tokens: NDArray[np.int32]
     flags: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -50,7 +49,11 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_empty(self) -> bool:
         """Whether nothing was left to judge: its reason for having no score is `empty-text`."""
-        return not self.tokens
+        return not len(self.tokens)
+
+    def __bool__(self) -> bool:
+        """True, empty or not: it is there."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ class Classifier:
         kind: Kind | str = engines.Kind.AUTO,
         *,
         threads: int = 0,
-        token_budget: int = 0,
+        token_budget: int | None = None,
         threshold: float | None = None,
     ) -> Self:
         """Load and verify a bundle, and make its engine. Raises BundleError, UnsupportedModelError."""
@@ -125,11 +128,11 @@ class Classifier:
         encodings = self._tokenizer.encode_batch_fast([self._within_reach(text) for text in plain])
         prepared = []
         for text, clean, encoding in zip(texts, plain, encodings, strict=True):
-            tokens = encoding.ids if clean else []
-            truncated = len(tokens) > self._max_tokens
-            if truncated:
+            tokens = np.array(encoding.ids if clean else [], dtype=np.int32)
+            is_truncated = len(tokens) > self._max_tokens
+            if is_truncated:
                 tokens = cut(tokens, self._max_tokens)
-            prepared.append(Prepared(tokens, _FLAGS[(clean != text) + 2 * truncated]))
+            prepared.append(Prepared(tokens, _FLAGS[is_uncovered(text, clean) + 2 * is_truncated]))
         return prepared
 
     def judge(self, prepared: Sequence[Prepared]) -> Scores:
@@ -147,7 +150,7 @@ class Classifier:
 
     def _judge(self, prepared: Sequence[Prepared], threshold: float) -> Scores:
         logits = np.full((len(prepared), len(self.labels)), np.nan)
-        rows = [row for row, message in enumerate(prepared) if message.tokens]
+        rows = [row for row, message in enumerate(prepared) if not message.is_empty]
         if rows:
             logits[rows] = self.engine.logits([prepared[row].tokens for row in rows])
         scored = np.isfinite(logits).all(axis=1)
@@ -168,10 +171,11 @@ def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArra
     top = others.max(axis=1)
     odds = top + np.log(np.exp(others - top[:, None]).sum(axis=1)) - logits[:, HAM]
     # tanh does not overflow, however sure the model is.
-    return 0.5 * (1.0 + np.tanh(0.5 * (slope * odds + intercept)))
+    probability: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * (slope * odds + intercept)))
+    return probability
 
 
-def cut(tokens: list[int], most: int) -> list[int]:
+def cut(tokens: NDArray[np.int32], most: int) -> NDArray[np.int32]:
     """The first and the last half of what is too long; the first has the odd one. `most` is at least 1."""
     tail = most // 2
-    return tokens[: most - tail] + tokens[len(tokens) - tail :]
+    return np.concatenate([tokens[: most - tail], tokens[len(tokens) - tail :]])

@@ -3,22 +3,27 @@
 One protocol, four kinds behind it: `cpu` (float32, anywhere), `cuda-bf16`, `cuda-fp8` and `cuda-nf4` (least memory).
 Importing this loads no torch; `load` does. Read next:
 
-    weights   from a bundle to one merged model, whatever will run it
-    cpu       the packed forward pass on two cores
+    loading   from a bundle and a kind to an engine
+    weights   from files to one merged model, whatever will run it
+    cpu       the packed forward pass in float32
+    gpu       batches into captured graphs; forward, the pass they capture; kernels, what it is made of
+    twins     each kernel in plain PyTorch, by which it is tested
 """
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
     from worker.bundle import Bundle
+
+Tokens: TypeAlias = Union[Sequence[int], "NDArray[np.int32]"]
+"""One message's token ids; an array costs the engine less."""
 
 
 class Kind(enum.StrEnum):
@@ -50,7 +55,7 @@ class Engine(Protocol):
     def token_budget(self) -> int:
         """How many tokens it takes in one pass; more are cut into several. Out of memory halves it."""
 
-    def logits(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """Judge messages, each given as its token ids: [n, labels], in the order given.
 
         A message's logits do not depend on its neighbours, but for rounding. Raises ValueError on a message
@@ -58,10 +63,13 @@ class Engine(Protocol):
         """
 
 
-def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, token_budget: int = 0) -> Engine:
+def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, token_budget: int | None = None) -> Engine:
     """Make the engine that runs this bundle. Takes seconds; the engine is warm when it returns.
 
-    `threads` is torch's own number of CPU threads, `token_budget` the most tokens in one pass; 0 leaves either to
-    the engine. Raises UnsupportedModelError, naming what it is, for a model that this engine does not run as trained.
+    `threads` is torch's own number of CPU threads, 0 leaving it as it is; no `token_budget` leaves that to the engine.
+    Raises UnsupportedModelError, naming what it is, for a model that this engine does not run as trained, and for a
+    kind that this machine cannot run.
     """
-    raise NotImplementedError
+    from worker.engine import loading  # noqa: PLC0415 # torch, and seconds, only for those who run a model
+
+    return loading.load(bundle, Kind(kind), threads=threads, token_budget=token_budget)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from worker.engine import Tokens
     from worker.engine.weights import Layer, Shape, Weights
 
 TOKEN_BUDGET: Final = 16_384
@@ -64,7 +65,7 @@ class CpuEngine:
 
     kind = Kind.CPU
 
-    def __init__(self, weights: Weights, *, threads: int = 0, token_budget: int = 0) -> None:
+    def __init__(self, weights: Weights, *, threads: int = 0, token_budget: int | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.token_budget = token_budget or TOKEN_BUDGET
@@ -79,7 +80,7 @@ class CpuEngine:
         self._turns = torch.polar(torch.ones_like(angles), angles)
         self.logits([[1], [1, 1]])  # the first call is slow
 
-    def logits(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """Logits [messages, labels], in the order given."""
         lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
         if not lengths.all():
@@ -173,7 +174,7 @@ def _cut(order: NDArray[np.int64], lengths: NDArray[np.int64], most: int) -> Ite
     yield from np.split(order, np.flatnonzero(np.diff(run)) + 1)
 
 
-def _pack(rows: Sequence[Sequence[int]], lengths: NDArray[np.int64]) -> Chunk:
+def _pack(rows: Sequence[Tokens], lengths: NDArray[np.int64]) -> Chunk:
     flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     longest = int(lengths.max())
     ends = lengths.cumsum() - 1

@@ -1,0 +1,63 @@
+"""From a bundle and a kind to an engine: where the base lies, what training saw of it, what this machine can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from worker.engine import Engine, Kind, UnsupportedModelError, weights
+from worker.engine.cpu import CpuEngine
+
+if TYPE_CHECKING:
+    from worker.bundle import Bundle
+
+_OLDEST: Final = {Kind.CUDA_BF16: (8, 0), Kind.CUDA_NF4: (8, 0), Kind.CUDA_FP8: (8, 9)}
+"""The first compute capability that has each kind's arithmetic."""
+
+
+def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) -> Engine:
+    """See `worker.engine.load`."""
+    kind = resolve(kind)
+    quantised, double = seen_through_nf4(bundle.recipe)
+    merged = weights.read(base_folder(bundle), bundle.adapter, quantised=quantised, double=double)
+    if len(bundle.labels) != merged.shape.labels:
+        message = f"the bundle names {len(bundle.labels)} labels, its score head has {merged.shape.labels}"
+        raise UnsupportedModelError(message)
+    if bundle.max_tokens > merged.shape.positions:
+        message = f"max_tokens is {bundle.max_tokens}, its base has {merged.shape.positions} positions"
+        raise UnsupportedModelError(message)
+    return CpuEngine(merged, threads=threads, token_budget=token_budget)
+
+
+def resolve(kind: Kind) -> Kind:
+    """The kind that will run. Raises UnsupportedModelError for one that this machine has not."""
+    capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+    if kind is Kind.AUTO:
+        return Kind.CUDA_BF16 if capability and capability >= _OLDEST[Kind.CUDA_BF16] else Kind.CPU
+    if kind in _OLDEST:
+        if capability is None:
+            message = f"{kind} needs an NVIDIA GPU, and there is none here; try cpu or auto"
+            raise UnsupportedModelError(message)
+        if capability < _OLDEST[kind]:
+            message = f"{kind} needs compute capability {_OLDEST[kind]}, this GPU has {capability}; try auto"
+            raise UnsupportedModelError(message)
+    return kind
+
+
+def base_folder(bundle: Bundle) -> Path:
+    """Where the base's weights are: in the bundle, in a local folder, or fetched once from the hub."""
+    if bundle.base_folder is not None:
+        return bundle.base_folder
+    if (local := Path(bundle.base.id)).is_dir():
+        return local
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 # only for a base that is not here
+
+    wanted = ["config.json", "*.safetensors"]
+    return Path(snapshot_download(bundle.base.id, revision=bundle.base.revision, allow_patterns=wanted))
+
+
+def seen_through_nf4(recipe: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether training saw the base through NF4, and whether with doubly quantised scales."""
+    return recipe.get("quantisation") == "nf4", bool(recipe.get("double_quantisation", False))

@@ -1,0 +1,122 @@
+"""What each kernel computes, in plain PyTorch: the definition that the kernels are tested against.
+
+Runs on any device and in any type, slowly. Attention is worked out for one message at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from worker.engine.weights import Shape
+
+FP8: Final = torch.float8_e4m3fn
+FP8_MAX: Final = 448.0
+
+
+def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
+    """RMSNorm's factor for each row, float32 [n]: the rest of the norm is in the weights, and in who reads this."""
+    return hidden.float().square().mean(dim=1).add(epsilon).rsqrt()
+
+
+def swiglu(gate_up: Tensor, scale: Tensor) -> Tensor:
+    """silu(gate) * up of rows that still lack their `scale`: [n, 2 * inner] to [n, inner]."""
+    gate, up = (gate_up.float() * scale[:, None]).chunk(2, dim=1)
+    return (functional.silu(gate) * up).to(gate_up.dtype)
+
+
+def swiglu_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
+    """silu(gate) * up in fp8, and what each row was divided by to use all of its range, float32 [n]."""
+    gate, up = gate_up.float().chunk(2, dim=1)
+    inner = functional.silu(gate) * up
+    scale = inner.abs().amax(dim=1).clamp(min=1e-12) / FP8_MAX
+    return to_fp8(inner / scale[:, None]), scale
+
+
+def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, epsilon: float, factor: float) -> Tensor:
+    """Add an update (times its rows' `scale`) to `hidden` in place; return its RMSNorm times `factor`, in fp8."""
+    if update is not None:
+        update = update.float() if scale is None else update.float() * scale[:, None]
+        hidden.copy_(hidden.float() + update)
+    return to_fp8(hidden.float() * row_scale(hidden, epsilon)[:, None] * factor)
+
+
+def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
+    qkv: Tensor, scale: Tensor | None, starts: Tensor, frequencies: Tensor, shape: Shape, factor: float | None = None
+) -> Tensor:
+    """Causal attention of each message over itself: [n, heads + 2 * key heads, head] laid flat, to [n, heads * head].
+
+    `scale` is what the rows still lack. With a `factor` the answer is multiplied by it and given in fp8.
+    """
+    rows = qkv.float() if scale is None else qkv.float() * scale[:, None]
+    heads = rows.view(len(rows), -1, shape.head)
+    query, key, value = torch.split(heads, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
+    places = torch.arange(len(rows), device=qkv.device)
+    key = rotate(key, places - starts, frequencies)
+    query = rotate(query, places - starts, frequencies)
+    mixed = torch.empty(len(rows), shape.heads * shape.head, device=qkv.device)
+    first_tokens, counts = torch.unique_consecutive(starts, return_counts=True)
+    for first, count in zip(first_tokens.tolist(), counts.tolist(), strict=True):
+        one = slice(first, first + count)
+        mixed[one] = _mix(query[one], key[one], value[one], is_causal=True)
+    return mixed.to(qkv.dtype) if factor is None else to_fp8(mixed * factor)
+
+
+def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
+    query: Tensor, key_value: Tensor, scale: Tensor, starts: Tensor, ends: Tensor, frequencies: Tensor, shape: Shape
+) -> Tensor:
+    """Attention of each message's last token over its message: query [m, heads * head], key_value [n, 2 * key heads].
+
+    Both still lack their rows' `scale` [n].
+    """
+    rows = key_value.float() * scale[:, None]
+    key, value = rows.view(len(rows), 2, shape.key_heads, shape.head).unbind(1)
+    firsts = starts[ends.long()]
+    key = rotate(key, torch.arange(len(rows), device=key.device) - starts, frequencies)
+    query = (query.float() * scale[ends.long()][:, None]).view(len(query), shape.heads, shape.head)
+    query = rotate(query, ends - firsts, frequencies)
+    mixed = torch.empty_like(query)
+    for row, (first, end) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=True)):
+        one = slice(first, end + 1)
+        mixed[row] = _mix(query[row : row + 1], key[one], value[one], is_causal=False).view(shape.heads, shape.head)
+    return mixed.flatten(1).to(key_value.dtype)
+
+
+def dequantise(codes: Tensor, scales: Tensor, levels: Tensor, gain: Tensor, out: Tensor) -> None:
+    """NF4 to numbers, each column times its `gain`: two codes a byte, the first in the high half; 64 share a scale."""
+    pairs = torch.stack([codes >> 4, codes & 15], dim=-1).view(-1, 64)
+    values = levels[pairs.int()] * scales[:, None]
+    out.copy_(values.view(out.shape) * gain)
+
+
+def rotate(values: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
+    """Rotary embedding of [n, heads, head] at positions [n]."""
+    angles = positions[:, None].float() * frequencies
+    cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
+    left, right = values.chunk(2, dim=-1)
+    return torch.cat([left * cosine - right * sine, right * cosine + left * sine], dim=-1)
+
+
+def to_fp8(values: Tensor) -> Tensor:
+    """To fp8, what lies beyond its range at its end: a plain cast would make that NaN."""
+    return values.clamp(-FP8_MAX, FP8_MAX).to(FP8)
+
+
+def product_fp8(left: Tensor, right: Tensor, scale: float) -> Tensor:
+    """`left` [n, k] by the rows of `right` [m, k], both fp8, times `scale`: in bfloat16 [n, m]."""
+    return (left.float() @ right.float().T * scale).bfloat16()
+
+
+def _mix(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
+    """Attention of [q, heads, head] over [k, key heads, head]: [q, heads * head]."""
+    group = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in (key, value))
+    weights = query.transpose(0, 1) @ key.transpose(1, 2) / math.sqrt(query.shape[2])
+    if is_causal:
+        weights = weights.masked_fill(torch.ones_like(weights[0], dtype=torch.bool).triu(1), -math.inf)
+    return (weights.softmax(dim=-1) @ value).transpose(0, 1).flatten(1)
