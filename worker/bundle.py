@@ -1,273 +1,282 @@
-"""The model folder: what is in it, and why one is refused.
+"""The model folder, and why one is refused.
 
-    bundle.json   what the model is, and the SHA-256 of every other file
-    adapter/      PEFT's own layout, safetensors
-    tokenizer/    tokenizer.json and its configuration
-    base/         weights of a base that no hub has; absent when the base is named by hub id
+    bundle.json   what it is, how to read its scores, how it was made, and the SHA-256 of every file below
+    adapter/      LoRA and the score head, in PEFT's own layout
+    tokenizer/    tokenizer.json and its settings
+    base/         config.json and weights, when no hub has the base
 
-Nothing here is code, and nothing is ever unpickled. A bundle is loaded whole and sound, or refused by name.
+Nothing of a bundle is loaded before all of it has been verified. Weights are safetensors: no pickle, no remote code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
+import re
 import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 import msgspec
 
 from worker.text import NORMALISER_VERSION
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 FORMAT: Final = 1
-HAM: Final = "ham"
-"""The harmless label; it comes first in every bundle."""
 MANIFEST: Final = "bundle.json"
-_ADAPTER, _TOKENIZER, _BASE = "adapter", "tokenizer", "base"
-_NEEDED: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "tokenizer/tokenizer.json")
-_BASE_NEEDED: Final = ("base/config.json", "base/model.safetensors")
-# What can hold code when it is loaded by the usual means.
-_FORBIDDEN: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py", ".npy", ".npz", ".so"})
-_DIGITS: Final = 12
-_CHUNK: Final = 1 << 20
+HARMLESS: Final = "ham"
+"""The label that stands first in every bundle."""
+
+_FOLDERS: Final = ("adapter", "tokenizer", "base")
+_SUFFIXES: Final = (".json", ".safetensors", ".txt", ".model", ".md")
+_REQUIRED: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "tokenizer/tokenizer.json")
+_REQUIRED_OF_BASE: Final = ("base/config.json",)
+_MANIFEST_BYTES: Final = 1 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class BundleError(ValueError):
-    """A bundle that is not to be used; the text names the file or field, and what it should be."""
+class BundleError(Exception):
+    """A bundle that does not fit; says what, where, and what would."""
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        super().__init__(f"{folder}: {problem}")
+        self.problem = problem
 
 
-class BaseModel(msgspec.Struct, frozen=True):
-    """Where the base comes from: a hub id and its revision, and the folder inside the bundle when it has it."""
+class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The base model: an id and revision on a hub, or `path` "base" when its weights are inside the bundle."""
 
     id: str
     revision: str | None = None
-    path: str | None = None
+    path: Literal["base"] | None = None
 
 
-class Calibration(msgspec.Struct, frozen=True):
-    """Platt's: score = sigmoid(slope * z + intercept), z the log odds of not being ham."""
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Platt's: probability = sigmoid(slope * log odds + intercept)."""
 
-    slope: float = 1.0
-    intercept: float = 0.0
-    method: str = "platt"
+    slope: float
+    intercept: float
+    method: Literal["platt"] = "platt"
 
 
-class Canary(msgspec.Struct, frozen=True):
-    """A text of our own, and the label that the model gave it when the bundle was made."""
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message that the model must judge as it did when it was made; written for this, never a subscriber's."""
 
     text: str
     label: str
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """bundle.json, field for field."""
+class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A verified bundle; `folder` and `digest` are where it lies and the SHA-256 of its bundle.json."""
 
-    format: int
+    format: int = FORMAT
     name: str
-    base: BaseModel
+    base: Base
     labels: tuple[str, ...]
     threshold: float
     calibration: Calibration
     max_tokens: int
-    normaliser: int
+    normaliser: int = NORMALISER_VERSION
     recipe: dict[str, Any]
     data_digest: str
     quality: dict[str, Any]
     canaries: tuple[Canary, ...]
     created_at: str
-    files: dict[str, str]
-
-
-class Bundle(msgspec.Struct, frozen=True):
-    """A verified folder. Fields of its manifest can be asked of it directly."""
-
-    path: Path
-    manifest: Manifest
-    digest: str
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read and verify. Raises BundleError naming what does not fit."""
-        folder = Path(path)
-        try:
-            raw = (folder / MANIFEST).read_bytes()
-        except OSError as error:
-            message = f"{folder}: not a bundle, {MANIFEST} cannot be read ({error.strerror})"
-            raise BundleError(message) from None
-        try:
-            manifest = _decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            message = f"{folder / MANIFEST}: {error}"
-            raise BundleError(message) from None
-        for complaint in _complaints(manifest):
-            message = f"{folder / MANIFEST}: {complaint}"
-            raise BundleError(message)
-        _verify_files(folder, manifest)
-        return cls(folder, manifest, hashlib.sha256(raw).hexdigest())
-
-    @property
-    def name(self) -> str:
-        """What its makers call it."""
-        return self.manifest.name
+    files: dict[str, str] = {}
+    folder: Path = Path()
+    digest: str = ""
 
     @property
     def model(self) -> str:
-        """`name@digest`, as verdicts carry it."""
-        return f"{self.name}@{self.digest[:_DIGITS]}"
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the logits; the first is ham."""
-        return self.manifest.labels
-
-    @property
-    def threshold(self) -> float:
-        """Score from which a message is not ham."""
-        return self.manifest.threshold
-
-    @property
-    def calibration(self) -> Calibration:
-        """From logits to score."""
-        return self.manifest.calibration
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens the model was made for, the beginning-of-sequence one counted."""
-        return self.manifest.max_tokens
-
-    @property
-    def canaries(self) -> tuple[Canary, ...]:
-        """What it must still say before it is used."""
-        return self.manifest.canaries
-
-    @property
-    def base(self) -> Path | None:
-        """Folder of the base's weights, when the bundle has them."""
-        return self.path / self.manifest.base.path if self.manifest.base.path else None
+        """What verdicts call it: name@digest."""
+        return f"{self.name}@{self.digest[:12]}"
 
     @property
     def adapter(self) -> Path:
-        """Folder of the adapter, as PEFT has it."""
-        return self.path / _ADAPTER
+        """The folder that PEFT reads."""
+        return self.folder / "adapter"
 
     @property
     def tokenizer(self) -> Path:
-        """Folder of the tokenizer."""
-        return self.path / _TOKENIZER
+        """The folder of tokenizer.json."""
+        return self.folder / "tokenizer"
+
+    @property
+    def base_folder(self) -> Path | None:
+        """The folder of the base's weights; None when they are on a hub, under `base.id`."""
+        return self.folder / self.base.path if self.base.path else None
+
+    @classmethod
+    def load(cls, path: Path | str) -> Bundle:
+        """Read and verify a bundle. Raises BundleError, naming exactly what does not fit."""
+        folder = Path(path)
+        content = _manifest_bytes(folder)
+        bundle = _decode(folder, content)
+        _verify(folder, bundle)
+        return msgspec.structs.replace(bundle, folder=folder, digest=hashlib.sha256(content).hexdigest())
 
 
-def write(target: Path, manifest: Manifest, parts: dict[str, Path]) -> Bundle:
-    """Lay a bundle down at `target`, whole or not at all, in place of what is there; then load it back.
+def load(path: Path | str) -> Bundle:
+    """Read and verify a bundle. Raises BundleError."""
+    return Bundle.load(path)
 
-    `parts` are folders to copy, by their name in the bundle; `manifest.files` is filled in from what is copied.
-    Raises BundleError when the result would be refused.
+
+def write(folder: Path, bundle: Bundle, parts: Mapping[str, Path]) -> Bundle:
+    """Write a bundle from `parts` ("adapter", "tokenizer", "base": the folder to copy), whole or not at all.
+
+    What stood at `folder` is replaced; its README.md, which no digest covers, is kept. Returns the bundle as loaded.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    making = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        making.chmod(0o755)
-        for name, folder in parts.items():
-            shutil.copytree(folder, making / name)
-        files = {p.relative_to(making).as_posix(): _sha256(p) for p in sorted(making.rglob("*")) if p.is_file()}
-        manifest = msgspec.structs.replace(manifest, files=files)
-        (making / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
-        Bundle.load(making)
-        _replace(target, making)
+        draft.chmod(0o755)
+        for part, source in parts.items():
+            shutil.copytree(source, draft / part, ignore=_unwanted)
+        listed = {path.relative_to(draft).as_posix(): _sha256(path) for path in _files_under(draft)}
+        manifest = msgspec.structs.asdict(msgspec.structs.replace(bundle, files=listed))
+        del manifest["folder"], manifest["digest"]
+        (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+        Bundle.load(draft)
+        if (card := folder / "README.md").is_file():
+            shutil.copy2(card, draft)
+        for path in draft.rglob("*"):
+            _sync(path)
+        _swap(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return Bundle.load(folder)
+
+
+def _swap(draft: Path, folder: Path) -> None:
+    """Put `draft` where `folder` is. A crash between the two renames leaves the old one aside, never half a new one."""
+    aside = folder.with_name(f".{folder.name}-replaced")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+    draft.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
-    return Bundle.load(target)
+        os.close(descriptor)
 
 
-def _replace(target: Path, made: Path) -> None:
-    """Put the made folder where the target is. Between the two renames there is none, never half of one."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        target.replace(old / target.name)
-        # What stands beside the model and is no part of it, as its card, stays.
-        for extra in (old / target.name).glob("*.md"):
-            shutil.copy2(extra, made / extra.name)
-        made.replace(target)
-        shutil.rmtree(old)
-    else:
-        made.replace(target)
+def _unwanted(folder: str, names: list[str]) -> list[str]:
+    """Leave out what PEFT and tokenisers write beside what is needed: cards, checkpoints of training, hidden files."""
+    return [name for name in names if not (Path(folder) / name).is_file() or Path(name).suffix not in _SUFFIXES[:4]]
 
 
-_decoder = msgspec.json.Decoder(Manifest)
+def _manifest_bytes(folder: Path) -> bytes:
+    if not folder.is_dir():
+        raise BundleError(folder, "no such folder")
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise BundleError(folder, f"no {MANIFEST} in it")
+    if manifest.stat().st_size > _MANIFEST_BYTES:
+        raise BundleError(folder, f"{MANIFEST} is larger than {_MANIFEST_BYTES} bytes")
+    return manifest.read_bytes()
 
 
-def _complaints(manifest: Manifest) -> list[str]:
-    calibration, labels = manifest.calibration, manifest.labels
+class _Versioned(msgspec.Struct):
+    format: int
+
+
+def _decode(folder: Path, content: bytes) -> Bundle:
+    try:
+        version = msgspec.json.decode(content, type=_Versioned).format
+        if version != FORMAT:
+            raise BundleError(folder, f"{MANIFEST}: format is {version}, this hamgate reads {FORMAT}")
+        fields = msgspec.json.decode(content, type=dict[str, Any])
+        for name in ("folder", "digest"):
+            if name in fields:
+                raise BundleError(folder, f"{MANIFEST}: unknown field `{name}`")
+        for name in ("normaliser", "files"):
+            if name not in fields:
+                raise BundleError(folder, f"{MANIFEST}: missing field `{name}`")
+        return msgspec.convert(fields, Bundle)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(folder, f"{MANIFEST}: {error}") from None
+
+
+def _verify(folder: Path, bundle: Bundle) -> None:
+    for problem in _problems(bundle):
+        raise BundleError(folder, f"{MANIFEST}: {problem}")
+    root = folder.resolve()
+    for name, expected in bundle.files.items():
+        _verify_file(folder, root, name, expected)
+    _verify_nothing_unlisted(folder, bundle)
+    for name in bundle.files:
+        if name.endswith("config.json") and b'"auto_map"' in (folder / name).read_bytes():
+            raise BundleError(folder, f"{name}: auto_map asks for remote code, which is never run")
+
+
+def _problems(bundle: Bundle) -> list[str]:
+    """What in the manifest itself does not fit."""
+    labels, calibration = bundle.labels, bundle.calibration
+    required = (*_REQUIRED, *(_REQUIRED_OF_BASE if bundle.base.path else ()))
     checks = [
-        (manifest.format == FORMAT, f"format {manifest.format}: this worker reads format {FORMAT}"),
-        (
-            manifest.normaliser == NORMALISER_VERSION,
-            f"normaliser {manifest.normaliser}: this worker has version {NORMALISER_VERSION}; train again, or go back",
-        ),
-        (len(labels) > 1 and labels[0] == HAM, f"labels {', '.join(labels)}: two or more, the first of them {HAM}"),
-        (len(set(labels)) == len(labels) and all(labels), f"labels {', '.join(labels)}: each once, none empty"),
-        (0 < manifest.threshold < 1, f"threshold {manifest.threshold}: must lie between 0 and 1"),
-        (
-            calibration.method == "platt" and math.isfinite(calibration.intercept) and 0 < calibration.slope < math.inf,
-            "calibration: method platt, a finite intercept and a slope above 0",
-        ),
-        (manifest.max_tokens > 1, f"max_tokens {manifest.max_tokens}: must be 2 or more"),
-        (bool(manifest.name) and "@" not in manifest.name, "name: not empty, without @"),
-        (manifest.base.path in (None, _BASE), f"base.path: {_BASE}, or null"),
-        *(
-            (canary.label in labels, f"canary {index}: label {canary.label} is not among {', '.join(labels)}")
-            for index, canary in enumerate(manifest.canaries)
-        ),
-    ]
-    return [complaint for is_well, complaint in checks if not is_well]
+        (not _NAME.fullmatch(bundle.name), "name must be letters, digits, dots, dashes, at most 64"),
+        (bundle.normaliser != NORMALISER_VERSION,
+         f"normaliser is {bundle.normaliser}, this hamgate's is {NORMALISER_VERSION}: export the bundle again"),
+        (len(labels) < 2 or labels[0] != HARMLESS, f"labels must be {HARMLESS!r} and at least one more"),  # noqa: PLR2004
+        (len(set(labels)) != len(labels) or not all(labels), "labels must be different and not empty"),
+        (not 0 < bundle.threshold < 1, "threshold must lie between 0 and 1"),
+        (not math.isfinite(calibration.intercept) or not 0 < calibration.slope < math.inf,
+         "calibration must be finite, its slope above 0"),
+        (bundle.max_tokens < 1, "max_tokens must be at least 1"),
+        *[(canary.label not in labels, f"a canary's label {canary.label!r} is none of labels")
+          for canary in bundle.canaries],
+        *[(name not in bundle.files, f"files does not list {name}") for name in required],
+        (bool(bundle.base.path) and not any(re.fullmatch(r"base/[^/]+\.safetensors", name) for name in bundle.files),
+         "files lists no weights of the base"),
+    ]  # fmt: skip
+    return [problem for is_wrong, problem in checks if is_wrong]
 
 
-def _verify_files(folder: Path, manifest: Manifest) -> None:
-    needed = _NEEDED + (_BASE_NEEDED if manifest.base.path else ())
-    for name in needed:
-        if name not in manifest.files:
-            message = f"{folder / MANIFEST}: files: {name} is needed and not listed"
-            raise BundleError(message)
-    for name, expected in manifest.files.items():
-        path = _within(folder, name)
-        try:
-            found = _sha256(path)
-        except OSError as error:
-            message = f"{path}: listed in {MANIFEST} and cannot be read ({error.strerror})"
-            raise BundleError(message) from None
-        if found != expected.lower():
-            message = f"{path}: SHA-256 is {found[:_DIGITS]}..., {MANIFEST} says {expected[:_DIGITS]}..."
-            raise BundleError(message)
-    _refuse_unlisted(folder, manifest)
+def _verify_file(folder: Path, root: Path, name: str, expected: str) -> None:
+    def refuse(problem: str) -> NoReturn:
+        raise BundleError(folder, f"{name!r}: {problem}")
+
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or "\\" in name or ":" in name or "\0" in name or ".." in pure.parts or str(pure) != name:
+        refuse("not a plain path below the bundle")
+    if len(pure.parts) < 2 or pure.parts[0] not in _FOLDERS:  # noqa: PLR2004
+        refuse(f"only files below {', '.join(_FOLDERS)} can be listed")
+    if pure.suffix not in _SUFFIXES:
+        refuse(f"kind not allowed; allowed: {', '.join(_SUFFIXES)}")
+    path = folder / pure
+    if not path.resolve().is_relative_to(root):
+        refuse("leads out of the bundle")
+    if not path.is_file():
+        refuse("listed, but not there")
+    found = _sha256(path)
+    if found != expected:
+        refuse(f"SHA-256 is {found[:12]}..., {MANIFEST} says {expected[:12]}...")
 
 
-def _within(folder: Path, name: str) -> Path:
-    parts = PurePosixPath(name).parts
-    is_plain = bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name and "\0" not in name
-    if not is_plain or PurePosixPath(name).suffix.lower() in _FORBIDDEN:
-        message = f"{folder / MANIFEST}: files: {name!r} is not a name that a bundle may hold"
-        raise BundleError(message)
-    path = folder.joinpath(*parts)
-    if not path.resolve().is_relative_to(folder.resolve()):
-        message = f"{path}: leads out of the bundle"
-        raise BundleError(message)
-    return path
+def _verify_nothing_unlisted(folder: Path, bundle: Bundle) -> None:
+    for path in _files_under(folder):
+        name = path.relative_to(folder).as_posix()
+        if name not in bundle.files:
+            raise BundleError(folder, f"{name!r}: there, but not listed in {MANIFEST}")
 
 
-def _refuse_unlisted(folder: Path, manifest: Manifest) -> None:
-    """A loader may pick up a file because it is there: so none may be there that the manifest does not vouch for."""
-    for part in (_ADAPTER, _TOKENIZER, _BASE):
-        for path in sorted((folder / part).rglob("*")):
-            name = path.relative_to(folder).as_posix()
-            if (path.is_file() or path.is_symlink()) and name not in manifest.files:
-                message = f"{path}: not listed in {MANIFEST}"
-                raise BundleError(message)
+def _files_under(folder: Path) -> list[Path]:
+    """Everything in the folders that are loaded from, except folders."""
+    found = [path for part in _FOLDERS for path in (folder / part).rglob("*")]
+    return sorted(path for path in found if path.is_symlink() or not path.is_dir())
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
