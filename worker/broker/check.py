@@ -55,8 +55,7 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     last_words = _LastWords()
     logging.getLogger("kafka").addHandler(last_words)
     try:
-        options = link.options(bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE)))
-        with KafkaAdminClient(**options) as client:
+        with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
             rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
             findings = list(_topics(client, rights))
             findings += _group(client, group_id)
@@ -73,8 +72,9 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
-    for topic in client.describe_topics(list(rights)):
-        name, right = topic["name"], rights[topic["name"]]
+    found = {topic["name"]: topic for topic in client.describe_topics(list(rights))}
+    for name, right in rights.items():
+        topic = found[name]
         error = errors.for_code(topic["error_code"])
         if error is errors.UnknownTopicOrPartitionError:
             yield Finding(f"topic {name} does not exist", "create it, or name another one in its setting")

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
+from kafka.net.compat import KafkaNetClient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # An answer that takes longer is asked for again, perhaps from another broker.
-_REQUEST_TIMEOUT: Final = 10.0
+REQUEST_TIMEOUT: Final = 10.0
 # After an outage the client must not sleep half a minute before it notices that all is well again.
 _LONGEST_RECONNECT: Final = 1.0
 # How soon a new partition, or a moved leader that nobody complained of, is seen.
@@ -39,6 +40,21 @@ class KafkaLink:
     tls_key: Path | None = None
     patience: float = 60.0
 
+    def connect(self, kind: Callable[..., Any], *topics: str, **more: Any) -> Any:  # noqa: ANN401 the client is untyped
+        """Make a client of some kind; one that cannot connect lets go of what it opened, as it would not by itself."""
+        opened: list[Any] = []
+
+        def remember(**configs: Any) -> Any:  # noqa: ANN401
+            opened.append(KafkaNetClient(**configs))
+            return opened[-1]
+
+        try:
+            return kind(*topics, kafka_client=remember, **self.options(**more))
+        except BaseException:
+            for network in opened:
+                network.close()
+            raise
+
     def options(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 the client's own options are of any kind
         """Return the client's options, in its names and milliseconds."""
         return {
@@ -51,12 +67,11 @@ class KafkaLink:
             "ssl_cafile": self.tls_ca and str(self.tls_ca),
             "ssl_certfile": self.tls_certificate and str(self.tls_certificate),
             "ssl_keyfile": self.tls_key and str(self.tls_key),
-            "request_timeout_ms": milliseconds(_REQUEST_TIMEOUT),
+            "request_timeout_ms": milliseconds(REQUEST_TIMEOUT),
             "reconnect_backoff_max_ms": milliseconds(_LONGEST_RECONNECT),
             "metadata_max_age_ms": milliseconds(_METADATA_AGE),
             "bootstrap_timeout_ms": milliseconds(self.patience),
-            **more,
-        }
+        } | more
 
 
 def milliseconds(seconds: float) -> int:

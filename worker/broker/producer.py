@@ -18,7 +18,7 @@ from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.structs import OffsetAndMetadata
 
-from worker.broker.link import milliseconds
+from worker.broker.link import REQUEST_TIMEOUT, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -58,17 +58,17 @@ class Producer:
             "transactional_id": transactional_id,
             "transaction_timeout_ms": milliseconds(transaction_timeout),
         }
-        self._client: Any = KafkaProducer(
+        self._client = link.connect(
+            KafkaProducer,
             **(transactional if transactional_id else {}),
             batch_size=_BATCH_BYTES,
             max_request_size=_REQUEST_BYTES,
             compression_type="lz4",
             retry_backoff_ms=_RETRY_MS,
             max_block_ms=milliseconds(link.patience),
-            delivery_timeout_ms=milliseconds(link.patience),
+            delivery_timeout_ms=milliseconds(max(link.patience, REQUEST_TIMEOUT)),
             allow_auto_create_topics=False,
             metrics_enabled=False,
-            **link.options(),
         )
         self._manager = self._client._transaction_manager  # noqa: SLF001
         self._turn = itertools.count()

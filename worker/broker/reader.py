@@ -27,7 +27,8 @@ class Reader:
     def __init__(self, link: KafkaLink, *topics: str) -> None:
         """Connect. Raises BrokerError, also when a topic does not exist."""
         with explained(link):
-            self._consumer = KafkaConsumer(
+            self._consumer = link.connect(
+                KafkaConsumer,
                 group_id=None,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
@@ -35,7 +36,6 @@ class Reader:
                 allow_auto_create_topics=False,
                 max_poll_records=_MAX_RECORDS,
                 metrics_enabled=False,
-                **link.options(),
             )
         self._partitions = [
             TopicPartition(topic, partition)

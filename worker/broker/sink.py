@@ -153,8 +153,7 @@ class _Offsets:
     """Commits for a member by its claim. The consumer's own commit belongs to another thread, and stamps by now."""
 
     def __init__(self, link: KafkaLink) -> None:
-        options = {**link.options(), "client_id": f"{link.client_id}-offsets"}
-        self._client: Any = KafkaAdminClient(**options)
+        self._client = link.connect(KafkaAdminClient, client_id=f"{link.client_id}-offsets")
 
     def commit(self, positions: Positions, claim: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
         """Commit, asking again while the coordinator is moving. Raises the broker's error."""

@@ -47,7 +47,8 @@ class KafkaSource:
         self._patience = link.patience
         self._has_moved = False
         with explained(link):
-            self._consumer = KafkaConsumer(
+            self._consumer = link.connect(
+                KafkaConsumer,
                 topic,
                 group_id=group_id,
                 # Without it the client does not ask for stable offsets: it would read what an open transaction commits.
@@ -62,7 +63,6 @@ class KafkaSource:
                 heartbeat_interval_ms=milliseconds(min(_HEARTBEAT, session_timeout / 5)),
                 retry_backoff_ms=milliseconds(_RETRY),
                 metrics_enabled=False,
-                **link.options(),
             )
         keep_joining(self._consumer)
         self._claim = self._consumer.group_metadata()

@@ -1,0 +1,66 @@
+"""What stands in a worker's way is named before it starts, with its mend."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from worker.broker import Finding, KafkaLink, check
+
+if TYPE_CHECKING:
+    from tests.conftest import Place
+
+
+def checked(place: Place, link: KafkaLink | None = None, **changed: str) -> list[Finding]:
+    topics = {"input_topic": place.input, "verdict_topic": place.verdicts, "dead_letter_topic": place.dead_letters}
+    return check(link or place.link, **(topics | changed), group_id=place.group, transactional_id="t")
+
+
+def test_nothing_is_found_where_all_is_well(place: Place) -> None:
+    assert checked(place) == []
+
+
+def test_each_missing_topic_is_named(place: Place) -> None:
+    found = checked(place, input_topic="sms.evnets", dead_letter_topic="nowhere")
+
+    assert [finding.problem for finding in found] == ["topic sms.evnets does not exist", "topic nowhere does not exist"]
+    assert all(finding.mend for finding in found)
+
+
+def test_a_dead_letter_topic_too_narrow_for_the_largest_event_is_found(place: Place) -> None:
+    [found] = checked(place, input_topic=place.dead_letters, dead_letter_topic=place.input)
+
+    assert "would not fit as dead letters" in found.problem
+    assert "max.message.bytes" in found.mend
+
+
+def test_brokers_that_are_not_there_are_named_with_the_reason(place: Place) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        began = time.monotonic()
+
+        [found] = checked(place, KafkaLink(address, patience=1))
+
+    assert time.monotonic() - began < 5
+    assert address in found.problem
+    assert "ECONNREFUSED" in found.problem
+    assert address in found.mend
+
+
+def test_a_password_is_never_shown(place: Place) -> None:
+    link = replace(
+        place.link,
+        security_protocol="SASL_PLAINTEXT",
+        sasl_mechanism="PLAIN",
+        sasl_username="hamgate",
+        sasl_password="hunter2",  # noqa: S106 nobody's
+        patience=1,
+    )
+
+    [found] = checked(place, link)
+
+    assert "hunter2" not in repr(found) + str(found) + repr(link)
+    assert "SASL_PLAINTEXT" in found.mend

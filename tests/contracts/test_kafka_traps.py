@@ -1,0 +1,263 @@
+"""What the client does that would lose or repeat messages, or hang: each found by running it, each held off here."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaTimeoutError
+from kafka.structs import ConsumerGroupMetadata
+
+from tests.contracts.conftest import InKafka, events, positions, settled, take, until, values
+from worker.broker import AtLeastOnceSink, BrokerError, ExactlyOnceSink, KafkaSource
+from worker.broker.producer import Producer
+from worker.messages import Outgoing
+from worker.stream import RolledBackError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from deploy.kafka.node import Node
+    from worker.broker import KafkaLink
+
+
+def committed(world: InKafka) -> dict[tuple[str, int], int | None]:
+    consumer = KafkaConsumer(group_id=world.place.group, enable_auto_commit=False, **world.place.link.options())
+    try:
+        partitions = [TopicPartition(world.input, number) for number in range(world.partitions)]
+        return {(world.input, each.partition): consumer.committed(each, timeout_ms=10_000) for each in partitions}
+    finally:
+        consumer.close(autocommit=False)
+
+
+@contextmanager
+def paused(node: Node, *, for_seconds: float) -> Iterator[None]:
+    """A broker that does not answer for a while, its connections open."""
+    node.pause()
+    timer = threading.Timer(for_seconds, node.resume)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+class Slow(list[Outgoing]):
+    """Records that take their time: a transaction that outlives its timeout."""
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        time.sleep(4)
+        return super().__iter__()
+
+
+def sink_of(world: InKafka, transaction_timeout: float, link: KafkaLink | None = None) -> ExactlyOnceSink:
+    return ExactlyOnceSink(
+        link or world.place.as_client("writer"),
+        verdict_topic=world.verdicts,
+        dead_letter_topic=world.dead_letters,
+        transactional_id=f"{world.place.group}.writer",
+        transaction_timeout=transaction_timeout,
+    )
+
+
+def test_offsets_of_a_refused_transaction_do_not_leak_into_the_next(in_kafka: InKafka) -> None:
+    in_kafka.feed(*(event for number in range(8) for event in events(number, key=f"k{number}")))
+    source, sink = in_kafka.source(), in_kafka.sink()
+    settled(in_kafka, source)
+    stale = source.claim()
+    other = in_kafka.source()
+    settled(in_kafka, source, other)
+    refused = {(in_kafka.input, number): 1 for number in range(in_kafka.partitions)}
+    with pytest.raises(RolledBackError):
+        sink.write([Outgoing(b"a", b"refused")], [], refused, stale)
+
+    [one, *_] = sorted(source.assignment())
+    sink.write([Outgoing(b"a", b"taken")], [], {one: 1}, source.claim())
+
+    assert committed(in_kafka) == {partition: 1 if partition == one else None for partition in refused}
+
+
+def test_a_claim_of_no_member_is_refused_though_the_broker_would_take_it(in_kafka: InKafka) -> None:
+    sink = in_kafka.sink()
+
+    with pytest.raises(RolledBackError):
+        sink.write([], [], {(in_kafka.input, 0): 1}, ConsumerGroupMetadata(in_kafka.place.group))
+
+
+def test_a_broker_that_does_not_answer_is_waited_for_and_its_transaction_rolled_back(
+    in_kafka: InKafka, kafka: Node
+) -> None:
+    in_kafka.feed(*events(1))
+    source, sink = in_kafka.source(), sink_of(in_kafka, transaction_timeout=1)
+    settled(in_kafka, source)
+    taken = take(source, 1)
+
+    with paused(kafka, for_seconds=3), pytest.raises(RolledBackError):
+        sink.write([Outgoing(b"a", b"1")], [], positions(taken), source.claim())
+
+    source.rewind()  # it may have been committed, the answer lost: what is committed decides
+    again = source.poll(1.0)
+    if again:
+        sink.write([Outgoing(b"a", b"1")], [], positions(again), source.claim())
+    assert values(in_kafka.read(in_kafka.verdicts)) == [b"1"]
+    sink.close()
+
+
+def test_a_broker_that_stays_away_ends_the_worker_after_its_patience(in_kafka: InKafka, kafka: Node) -> None:
+    in_kafka.feed(*events(1))
+    impatient = replace(in_kafka.place.link, patience=2)
+    source, sink = in_kafka.source(), sink_of(in_kafka, transaction_timeout=1, link=impatient)
+    settled(in_kafka, source)
+    taken = take(source, 1)
+
+    began = time.monotonic()
+    with paused(kafka, for_seconds=8), pytest.raises(BrokerError, match="Timeout"):
+        sink.write([Outgoing(b"a", b"1")], [], positions(taken), source.claim())
+
+    assert time.monotonic() - began < 12
+    sink.close()
+
+
+def test_a_transaction_that_outlived_its_timeout_is_rolled_back_not_taken_for_fenced(in_kafka: InKafka) -> None:
+    in_kafka.feed(*events(1))
+    source, sink = in_kafka.source(), sink_of(in_kafka, transaction_timeout=1)
+    settled(in_kafka, source)
+    taken = take(source, 1)
+
+    with pytest.raises(RolledBackError):
+        sink.write(Slow([Outgoing(b"a", b"late")]), [], positions(taken), source.claim())
+
+    assert in_kafka.read(in_kafka.verdicts) == []
+    sink.write([Outgoing(b"a", b"in time")], [], positions(taken), source.claim())
+    assert values(in_kafka.read(in_kafka.verdicts)) == [b"in time"]
+    sink.close()
+
+
+def test_a_batch_that_is_refused_is_not_committed_without(in_kafka: InKafka) -> None:
+    source, sink = in_kafka.source(), in_kafka.sink()
+    settled(in_kafka, source)
+    too_large = Outgoing(b"a", os.urandom(2 << 20))
+
+    with pytest.raises(BrokerError, match="TooLarge"):
+        sink.write([Outgoing(b"b", b"fits"), too_large], [], {(in_kafka.input, 0): 0}, source.claim())
+
+    assert in_kafka.read(in_kafka.verdicts) == []
+
+
+def test_the_largest_event_fits_as_a_dead_letter(in_kafka: InKafka) -> None:
+    source, sink = in_kafka.source(), in_kafka.sink()
+    settled(in_kafka, source)
+    letter = Outgoing(b"k", bytes(range(256)) * 4096, (("reason", b"too-large"),))
+
+    sink.write([], [letter], {(in_kafka.input, 0): 0}, source.claim())
+
+    [buried] = in_kafka.read(in_kafka.dead_letters)
+    assert buried.value == letter.value
+
+
+def test_what_an_open_transaction_is_about_to_commit_is_waited_for_not_read_past(in_kafka: InKafka) -> None:
+    in_kafka.feed(*events(1, 2))
+    source = in_kafka.source()
+    settled(in_kafka, source)
+    taken = take(source, 2)
+    producer = Producer(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 10)
+    deadline = time.monotonic() + 10
+    producer.begin()
+    producer.await_(producer.send_offsets(positions(taken), source.claim()), until=deadline)
+
+    rewound = threading.Thread(target=source.rewind)
+    rewound.start()
+    rewound.join(1)
+    assert rewound.is_alive()
+    producer.await_(producer.commit(), until=deadline)
+    rewound.join(5)
+
+    assert not rewound.is_alive()
+    assert source.poll(0.5) == []
+    producer.close()
+
+
+def test_partitions_added_while_it_runs_are_picked_up_also_by_short_polls(
+    in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.broker.link._METADATA_AGE", 0.5)
+    source = in_kafka.source()
+    settled(in_kafka, source)
+
+    admin = pytest.importorskip("kafka.admin").KafkaAdminClient(**in_kafka.place.link.options())
+    admin.create_partitions({in_kafka.input: in_kafka.partitions + 2})
+    admin.close()
+
+    def all_held() -> bool:
+        source.poll(0.001)
+        time.sleep(0.005)
+        return len(source.assignment()) == in_kafka.partitions + 2
+
+    until(all_held)
+    assert source.rebalanced()
+
+
+def test_a_member_that_was_put_out_of_the_group_is_told_before_it_is_given_records_again(in_kafka: InKafka) -> None:
+    in_kafka.feed(*events(1, 2, 3))
+    link = in_kafka.place.as_client("sleeper")
+    source = KafkaSource(link, in_kafka.input, in_kafka.place.group, session_timeout=6, max_poll_interval=2)
+    sink = in_kafka.sink()
+    settled(in_kafka, source)
+    taken = take(source, 3)
+    stale = source.claim()
+
+    time.sleep(3.5)
+
+    with pytest.raises(RolledBackError):
+        sink.write([Outgoing(b"a", b"never seen")], [], positions(taken), stale)
+    polled: Sequence[object] = []
+
+    def told() -> bool:
+        nonlocal polled
+        polled = source.poll(0.1)
+        assert not polled
+        return source.rebalanced()
+
+    until(told)
+    assert values(take(source, 3)) == [b"1", b"2", b"3"]
+    source.close()
+
+
+def test_at_least_once_publishes_then_commits_and_refuses_a_stale_claim(in_kafka: InKafka) -> None:
+    in_kafka.feed(*events(1, 2))
+    source = in_kafka.source()
+    topics = {"verdict_topic": in_kafka.verdicts, "dead_letter_topic": in_kafka.dead_letters}
+    sink = AtLeastOnceSink(in_kafka.place.as_client("writer"), **topics)
+    settled(in_kafka, source)
+    taken = take(source, 2)
+
+    sink.write([Outgoing(b"a", b"1")], [Outgoing(None, b"bad")], positions(taken[:1]), source.claim())
+    source.rewind()
+    assert values(take(source, 1)) == [b"2"]
+    stale = source.claim()
+    other = in_kafka.source()
+    settled(in_kafka, source, other)
+    before = committed(in_kafka)
+    with pytest.raises(RolledBackError):
+        sink.write([Outgoing(b"a", b"2")], [], positions(taken), stale)
+
+    assert committed(in_kafka) == before
+    assert values(in_kafka.read(in_kafka.verdicts)) == [b"1", b"2"]
+    assert values(in_kafka.read(in_kafka.dead_letters)) == [b"bad"]
+    sink.close()
+
+
+def test_waiting_for_an_answer_ends_at_its_deadline() -> None:
+    class Never:
+        def wait(self, timeout_ms: float) -> bool:
+            assert 0 <= timeout_ms <= 50
+            return False
+
+    with pytest.raises(KafkaTimeoutError):
+        Producer.await_(Never(), until=time.monotonic() + 0.05)
