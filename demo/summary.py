@@ -1,0 +1,126 @@
+"""What a person sees at the end: was it right, was it all there, was it fast; and what to try next."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich import box
+from rich.table import Table
+
+from demo.screen import milliseconds
+from demo.stream import BURST, SKIPPED, parts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from demo.tally import Tally
+
+_SERIES: Final = ("hamgate_verdicts_total{", "hamgate_transactions_total{", "hamgate_end_to_end_latency_seconds_count")
+_PROMISING: Final = "WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What was seen: answers, the paced parts' rate, how long the burst and all of it took, the worker's counters."""
+
+    tally: Tally
+    model: str
+    rate: float
+    burst_seconds: float
+    seconds: float
+    metrics_url: str
+    exposition: str
+    failures: Sequence[str]
+
+    @property
+    def paced(self) -> list[str]:
+        """The parts that were sent at a pace."""
+        return [part for part in parts(self.tally.events) if part != BURST]
+
+
+def report(console: Console, run: Run) -> None:
+    """Print it all."""
+    console.rule("[bold]Was it right?", align="left")
+    _judged(console, run)
+    console.rule("[bold]Is it all there, once and in order?", align="left")
+    _delivered(console, run.tally)
+    console.rule("[bold]How fast was it?", align="left")
+    _speed(console, run)
+    console.rule("[bold]What does the worker say?", align="left")
+    _metrics(console, run)
+    console.rule("[bold]What next?", align="left")
+    _next(console)
+    for failure in run.failures:
+        console.print(f"[bold red]FAILED[/] {failure}", soft_wrap=True)
+    if not run.failures:
+        console.print(f"[bold green]done[/] in {run.seconds:.0f} s")
+
+
+def _judged(console: Console, run: Run) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("held-out messages")
+    for heading in ("spam caught", "missed", "ham passed", "flagged", "recall", "precision", "F1", "of ham flagged"):
+        table.add_column(heading, justify="right")
+    for part in run.paced:
+        of = run.tally.confusions[part]
+        counts = [f"{count:,}" for count in (of.caught, of.missed, of.passed, of.flagged)]
+        table.add_row(part, *counts, f"{of.recall:.3f}", f"{of.precision:.3f}", f"{of.f1:.3f}", f"{of.ham_flagged:.1%}")
+    console.print(table)
+    name = run.model.partition("@")[0]
+    console.print(
+        f"Judged by {run.model}, which never saw these messages."
+        + (" It is a small model, shipped for trying hamgate out:" if name == "nano" else " These are its figures:")
+        + " a TinyLlama tuned on your own traffic has others."
+    )
+
+
+def _delivered(console: Console, tally: Tally) -> None:
+    skipped = sum(event.expected == SKIPPED for event in tally.events)
+    letters = ", ".join(f"{reason} {count}" for reason, count in sorted(tally.dead_letters.items()))
+    console.print(
+        f"[bold]{len(tally.events):,} in[/] = {tally.verdicts:,} verdicts ({tally.unscored} of them unscored) "
+        f"+ {tally.dead_letters.total()} dead letters + {skipped} tombstone, which is skipped"
+    )
+    console.print(f"dead letters: {letters}")
+    console.print(
+        f"[bold]{tally.lost} lost, {tally.duplicated} duplicated, {tally.disordered} out of order[/], "
+        f"{tally.unknown} unknown, {len(tally.unexpected)} answered otherwise than they had to be; "
+        "counted by a read_committed reader of the demo's own"
+    )
+
+
+def _speed(console: Console, run: Run) -> None:
+    tally, burst = run.tally, run.tally.answered[BURST]
+    console.print(
+        f"at {run.rate:,.0f} messages a second: [bold]p50 {milliseconds(tally, 0.5, *run.paced)}, "
+        f"p99 {milliseconds(tally, 0.99, *run.paced)}[/] from sending an event to reading its committed verdict"
+    )
+    if burst:
+        console.print(
+            f"{burst:,} at once: [bold]{burst / run.burst_seconds:,.0f} messages a second[/] from the first event sent "
+            f"to the last verdict read, with broker, worker and demo sharing {os.cpu_count()} cores"
+        )
+
+
+def _metrics(console: Console, run: Run) -> None:
+    for line in run.exposition.splitlines():
+        if line.startswith(_SERIES):
+            console.print(line, style="dim", markup=False, soft_wrap=True)
+    console.print(
+        f"That was {run.metrics_url}. It ends with the demo; `make demo ARGS=--keep` leaves it there to be looked at."
+    )
+
+
+def _next(console: Console) -> None:
+    steps = (
+        (f'.venv/bin/hamgate predict "{_PROMISING}"', "judge a text of your own, without a broker"),
+        ("make demo ARGS=--keep", "the same, then leave broker and worker running, with their metrics"),
+        ("make broker worker", "the worker by itself, on a broker that keeps its data"),
+        (".venv/bin/hamgate print-settings", "everything that can be set"),
+    )
+    for command, meaning in steps:
+        console.print(f"[bold]{command}[/]\n    {meaning}", soft_wrap=True)
