@@ -11,7 +11,7 @@ from training.disguises import DISGUISES
 SPLIT: Final = 0
 """The split whose train rows models/nano was made of."""
 
-SHOWN: Final[dict[str, Disguise]] = {name: DISGUISES[name] for name in ("look-alikes", "zero-width", "spaced", "leet")}
+SHOWN: Final[dict[str, Disguise]] = {name: DISGUISES[name] for name in ("lookalikes", "zero-width", "spaced", "leet")}
 
 
 def held_out() -> list[Row]:
