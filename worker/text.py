@@ -131,7 +131,7 @@ def _without_lookalikes(text: str) -> str:
 _ENCLOSED: Final = re.compile("[\U0001f150-\U0001f169\U0001f170-\U0001f189\U0001f1e6-\U0001f1ff]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]+")
 
-_SPACED: Final = re.compile(r"(?<!\S)\S(?:\s+\S(?!\S)){2,}")
+_SPACED: Final = re.compile(r"(?:(?<!\S)|(?<=\s[£$]))\S(?:\s+\S(?![^\s.,!?])){2,}")
 _SLANG_LETTERS: Final = frozenset("aiurcbnkyxmodg")
 """Letters that stand alone in texting (`r u ok`, `c u`, `I a m`): three of these in a row are left apart."""
 
@@ -142,11 +142,15 @@ def _joined_letters(spaced: re.Match[str]) -> str:
     singles, gaps = pieces[::2], pieces[1::2]
     letters = [single.lower() for single in singles if single.isalpha()]
     has_few = len(letters) < 3 or (len(letters) == 3 and _SLANG_LETTERS.issuperset(letters))  # noqa: PLR2004 -- fewer are no word
-    if has_few or len(set(letters)) == 1 or 2 * len(letters) < len(singles):
+    if has_few or len(set(letters)) == 1 or 2 * sum(map(str.isalnum, singles)) < len(singles):
         return spaced[0]
     narrow = min(map(len, gaps))
     joined = [single + ("" if len(gap) == narrow else " ") for single, gap in zip(singles, gaps, strict=False)]
-    return "".join(joined) + singles[-1]
+    return _SEAM.sub(" ", "".join(joined) + singles[-1])
+
+
+_SEAM: Final = re.compile(r"(?<=[A-Za-z])(?=[£$]?\d{3})|(?<=\d\d)(?=[A-Za-z]{3})")
+"""Between a joined word and a joined number, whose gap was as wide as the others."""
 
 
 _DOTTED: Final = re.compile(
@@ -183,7 +187,6 @@ _AMOUNT: Final = re.compile(r"[$€]\d|\d.*[$€]")
 _CAPITAL_CODE: Final = re.compile(r"[A-Z]{1,2}\d{1,2}[A-Z]?|[A-Z]+\d{2}")
 _SYLLABLE: Final = re.compile(r"[a-z]{2}")
 _UNSPEAKABLE: Final = re.compile(r"^[b-df-hj-np-tv-xz]{4}|[b-df-hj-np-tv-xz]{5}")
-_CODE_LENGTH: Final = 3
 
 
 def _restored(word: str) -> str:
@@ -209,7 +212,7 @@ def _without_leet(core: str) -> str:
         or _POSTCODE.fullmatch(lower)
         or not _is_leet(lower)
         or (core.upper() == core and _CAPITAL_CODE.fullmatch(core))
-        or (not _SYLLABLE.search(lower) and len(core) > _CODE_LENGTH)
+        or (core.upper() == core and not _SYLLABLE.search(lower))
     ):
         return core
     if core.upper() == core:
@@ -230,7 +233,7 @@ def _is_leet(word: str) -> bool:
     return bool(inner) or word[0] in "0$" or word[-1] == "0"
 
 
-_INNER: Final = re.compile(r"[a-z](?:(?P<same>[0-9$|€])(?P=same)?|(?P<mark>[!@]))[a-z]")
+_INNER: Final = re.compile(r"[a-z](?:(?P<same>[0-9$|€])(?P=same)?|[1345][134](?=[a-z]{1,2}$)|(?P<mark>[!@]))[a-z]")
 _HIDDEN_VOWEL: Final = re.compile(r"[a-z]?[b-df-hj-np-tv-z][!@][b-df-hj-np-tv-z][a-z]{0,3}")
 _COUNT: Final = re.compile(r"\d{2}|[13457](?:st|nd|rd|th|am|pm|p|ppm|hrs?|yrs?|min|mth|day|wk|year)")
 _WORD_PROPER: Final = re.compile(r"[A-Za-z]{2,}")
