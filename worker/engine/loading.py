@@ -21,14 +21,36 @@ def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) 
     """See `worker.engine.load`."""
     kind = resolve(kind)
     quantised, double = seen_through_nf4(bundle.recipe)
-    merged = weights.read(base_folder(bundle), bundle.adapter, quantised=quantised, double=double)
-    if len(bundle.labels) != merged.shape.labels:
-        message = f"the bundle names {len(bundle.labels)} labels, its score head has {merged.shape.labels}"
+    apart = kind is Kind.CUDA_NF4
+    read = weights.read(base_folder(bundle), bundle.adapter, quantised=quantised, double=double, apart=apart)
+    if len(bundle.labels) != read.shape.labels:
+        message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
         raise UnsupportedModelError(message)
-    if bundle.max_tokens > merged.shape.positions:
-        message = f"max_tokens is {bundle.max_tokens}, its base has {merged.shape.positions} positions"
+    if bundle.max_tokens > read.shape.positions:
+        message = f"max_tokens is {bundle.max_tokens}, its base has {read.shape.positions} positions"
         raise UnsupportedModelError(message)
-    return CpuEngine(merged, threads=threads, token_budget=token_budget)
+    if kind is Kind.CPU:
+        return CpuEngine(read, threads=threads, token_budget=token_budget)
+    return on_gpu(read, kind, longest=bundle.max_tokens, token_budget=token_budget, double=double)
+
+
+def on_gpu(
+    read: weights.Weights, kind: Kind, *, longest: int, token_budget: int | None = None, double: bool = False
+) -> Engine:
+    """The engine of a CUDA kind for weights that were read for it."""
+    from worker.engine import forward, kernels  # noqa: PLC0415 # a compiler comes with them
+    from worker.engine.gpu import CudaEngine  # noqa: PLC0415
+
+    device = torch.device("cuda")
+    with torch.inference_mode():
+        run: forward.Forward
+        if kind is Kind.CUDA_FP8:
+            run = forward.Fp8(read, device, kernels)
+        elif kind is Kind.CUDA_NF4:
+            run = forward.Nf4(read, device, kernels, double=double)
+        else:
+            run = forward.Plain(read, device, kernels)
+    return CudaEngine(run, kind, longest=longest, token_budget=token_budget)
 
 
 def resolve(kind: Kind) -> Kind:

@@ -6,6 +6,7 @@ Runs on any device and in any type, slowly. Attention is worked out for one mess
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FP8: Final = torch.float8_e4m3fn
 FP8_MAX: Final = 448.0
+TILE: Final = 64
+"""The most tokens that one program of an attention kernel may take."""
 
 
 def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
@@ -46,52 +49,70 @@ def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, ep
     return to_fp8(hidden.float() * row_scale(hidden, epsilon)[:, None] * factor)
 
 
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary embedding. `cosine` and `sine` [reach + 1 + tile, head / 2] begin at position -reach.
+
+    Only the distance between two tokens matters, so a kernel may count positions from wherever it stands.
+    """
+
+    frequencies: Tensor
+    cosine: Tensor
+    sine: Tensor
+    reach: int
+
+
+def rope(frequencies: Tensor, reach: int, device: torch.device) -> Rope:
+    """Tables for messages of at most `reach` tokens."""
+    angles = torch.arange(-reach, TILE + 1, dtype=torch.float64)[:, None] * frequencies.double().cpu()
+    cosine, sine = (table.float().to(device) for table in (angles.cos(), angles.sin()))
+    return Rope(frequencies.to(device), cosine, sine, reach)
+
+
 def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
-    qkv: Tensor, scale: Tensor | None, starts: Tensor, frequencies: Tensor, shape: Shape, factor: float | None = None
+    qkv: Tensor, scale: Tensor | None, starts: Tensor, rope: Rope, shape: Shape, factor: float | None = None
 ) -> Tensor:
-    """Causal attention of each message over itself: [n, heads + 2 * key heads, head] laid flat, to [n, heads * head].
+    """Causal attention of each message over itself: [n, (heads + 2 * key heads) * head] to [n, heads * head].
 
     `scale` is what the rows still lack. With a `factor` the answer is multiplied by it and given in fp8.
     """
     rows = qkv.float() if scale is None else qkv.float() * scale[:, None]
     heads = rows.view(len(rows), -1, shape.head)
     query, key, value = torch.split(heads, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
-    places = torch.arange(len(rows), device=qkv.device)
-    key = rotate(key, places - starts, frequencies)
-    query = rotate(query, places - starts, frequencies)
+    positions = torch.arange(len(rows), device=qkv.device) - starts
+    query, key = (rotate(part, positions, rope.frequencies) for part in (query, key))
     mixed = torch.empty(len(rows), shape.heads * shape.head, device=qkv.device)
-    first_tokens, counts = torch.unique_consecutive(starts, return_counts=True)
-    for first, count in zip(first_tokens.tolist(), counts.tolist(), strict=True):
+    firsts, counts = torch.unique_consecutive(starts, return_counts=True)
+    for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
         one = slice(first, first + count)
         mixed[one] = _mix(query[one], key[one], value[one], is_causal=True)
     return mixed.to(qkv.dtype) if factor is None else to_fp8(mixed * factor)
 
 
 def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
-    query: Tensor, key_value: Tensor, scale: Tensor, starts: Tensor, ends: Tensor, frequencies: Tensor, shape: Shape
+    query: Tensor, key_value: Tensor, scale: Tensor, starts: Tensor, ends: Tensor, rope: Rope, shape: Shape
 ) -> Tensor:
-    """Attention of each message's last token over its message: query [m, heads * head], key_value [n, 2 * key heads].
+    """Attention of each message's last token over its message: [m, heads * head] over [n, 2 * key heads * head].
 
     Both still lack their rows' `scale` [n].
     """
     rows = key_value.float() * scale[:, None]
     key, value = rows.view(len(rows), 2, shape.key_heads, shape.head).unbind(1)
-    firsts = starts[ends.long()]
-    key = rotate(key, torch.arange(len(rows), device=key.device) - starts, frequencies)
-    query = (query.float() * scale[ends.long()][:, None]).view(len(query), shape.heads, shape.head)
-    query = rotate(query, ends - firsts, frequencies)
-    mixed = torch.empty_like(query)
-    for row, (first, end) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=True)):
+    key = rotate(key, torch.arange(len(rows), device=key.device) - starts, rope.frequencies)
+    query = (query.float() * scale[ends][:, None]).view(len(query), shape.heads, shape.head)
+    query = rotate(query, ends - starts[ends], rope.frequencies)
+    mixed = torch.empty(len(query), shape.heads * shape.head, device=key.device)
+    for row, (first, end) in enumerate(zip(starts[ends].tolist(), ends.tolist(), strict=True)):
         one = slice(first, end + 1)
-        mixed[row] = _mix(query[row : row + 1], key[one], value[one], is_causal=False).view(shape.heads, shape.head)
-    return mixed.flatten(1).to(key_value.dtype)
+        mixed[row] = _mix(query[row : row + 1], key[one], value[one], is_causal=False)
+    return mixed.to(key_value.dtype)
 
 
-def dequantise(codes: Tensor, scales: Tensor, levels: Tensor, gain: Tensor, out: Tensor) -> None:
+def dequantise(codes: Tensor, scales: Tensor, levels: Tensor, gain: Tensor | None, out: Tensor) -> None:
     """NF4 to numbers, each column times its `gain`: two codes a byte, the first in the high half; 64 share a scale."""
     pairs = torch.stack([codes >> 4, codes & 15], dim=-1).view(-1, 64)
-    values = levels[pairs.int()] * scales[:, None]
-    out.copy_(values.view(out.shape) * gain)
+    values = (levels[pairs.int()] * scales[:, None]).view(out.shape)
+    out.copy_(values if gain is None else values * gain)
 
 
 def rotate(values: Tensor, positions: Tensor, frequencies: Tensor) -> Tensor:
@@ -107,8 +128,8 @@ def to_fp8(values: Tensor) -> Tensor:
     return values.clamp(-FP8_MAX, FP8_MAX).to(FP8)
 
 
-def product_fp8(left: Tensor, right: Tensor, scale: float) -> Tensor:
-    """`left` [n, k] by the rows of `right` [m, k], both fp8, times `scale`: in bfloat16 [n, m]."""
+def product_fp8(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
+    """`left` [n, k] by the rows of `right` [m, k], both fp8, times one `scale` for all: in bfloat16 [n, m]."""
     return (left.float() @ right.float().T * scale).bfloat16()
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from safetensors import safe_open
@@ -44,9 +44,15 @@ class Shape:
         return self.layers * (attention + 3 * self.width * self.inner)
 
 
+Update: TypeAlias = tuple[Tensor, Tensor]
+
+
 @dataclass(slots=True)
 class Layer:
-    """One block. `qkv` and `gate_up` are theirs laid one below the other, so that each is one product."""
+    """One block. `qkv` and `gate_up` are theirs laid one below the other, so that each is one product.
+
+    `updates` are what is to be added to them by name, when the adapter was kept apart: (low [r, in], high [out, r]).
+    """
 
     before_attention: Tensor
     qkv: Tensor
@@ -54,6 +60,7 @@ class Layer:
     before_mlp: Tensor
     gate_up: Tensor
     down: Tensor
+    updates: dict[str, Update] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -78,25 +85,30 @@ _LINEAR: Final = (
     "mlp.up_proj",
     "mlp.down_proj",
 )
+_FUSED: Final = {"qkv": _LINEAR[:3], "out": _LINEAR[3:4], "gate_up": _LINEAR[4:6], "down": _LINEAR[6:]}
 _ROOT: Final = "base_model.model."
 _SCORE: Final = "score.weight"
 
 
-def read(base: Path, adapter: Path | None = None, *, quantised: bool = False, double: bool = False) -> Weights:
+def read(
+    base: Path, adapter: Path | None = None, *, quantised: bool = False, double: bool = False, apart: bool = False
+) -> Weights:
     """Read a base and merge an adapter into it.
 
     `quantised` says that training saw the base through NF4, `double` that its scales were quantised too: then the
-    adapter is merged into what NF4 left. Raises UnsupportedModelError.
+    adapter is merged into what NF4 left. `apart` leaves the base alone and gives the adapter as its layers' updates.
+    Raises UnsupportedModelError.
     """
     config = json.loads((base / "config.json").read_text())
     _check_base(config)
     tensors = _tensors(base)
-    if quantised:
+    if quantised and not apart:
         for name in [name for name in tensors if name.removesuffix(".weight").endswith(_LINEAR)]:
             tensors[name] = nf4.round_trip(tensors[name], double=double)
+    updates: dict[str, Update] = {}
     if adapter is not None:
-        _merge(tensors, adapter)
-    return _assemble(config, tensors)
+        _merge(tensors, adapter, updates if apart else None)
+    return _assemble(config, tensors, updates)
 
 
 def _check_base(config: dict[str, Any]) -> None:
@@ -128,7 +140,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _merge(tensors: dict[str, Tensor], folder: Path) -> None:
+def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | None) -> None:
+    """Merge the adapter into the tensors, or put its updates into `apart`, by the same names."""
     config = json.loads((folder / "adapter_config.json").read_text())
     _check_adapter(config)
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
@@ -140,12 +153,18 @@ def _merge(tensors: dict[str, Tensor], folder: Path) -> None:
         if not target.endswith(_LINEAR) or name not in tensors:
             message = f"the adapter adapts {target}, which this engine does not"
             raise UnsupportedModelError(message)
-        update = adapter.pop(f"{target}.lora_B.weight") @ adapter.pop(f"{target}.lora_A.weight")
-        merged = tensors[name] + scale * update
+        low, high = adapter.pop(f"{target}.lora_A.weight"), scale * adapter.pop(f"{target}.lora_B.weight")
+        if apart is not None:
+            apart[name] = (low, high)
+            continue
+        merged = tensors[name] + high @ low
         if config.get("use_dora"):
             magnitude = adapter.pop(f"{target}.lora_magnitude_vector")
             merged *= (magnitude / torch.linalg.vector_norm(merged, dim=1))[:, None]
         tensors[name] = merged
+    if apart is not None and config.get("use_dora"):
+        message = "use_dora = True in adapter_config.json, which cannot be kept apart from its base"
+        raise UnsupportedModelError(message)
     if _SCORE in adapter:
         tensors[_SCORE] = adapter.pop(_SCORE)
     if adapter:
@@ -176,7 +195,7 @@ def _check_adapter(config: dict[str, Any]) -> None:
             raise UnsupportedModelError(message)
 
 
-def _assemble(config: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
+def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], updates: dict[str, Update]) -> Weights:
     if _SCORE not in tensors:
         message = "neither the base nor the adapter has a score head"
         raise UnsupportedModelError(message)
@@ -205,10 +224,31 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor]) -> Weights:
                 before_mlp=tensors[f"{root}.post_attention_layernorm.weight"],
                 gate_up=torch.cat([gate, up]),
                 down=down,
+                updates={
+                    name: update
+                    for name, parts in _FUSED.items()
+                    if (update := _stacked([f"{root}.{part}.weight" for part in parts], tensors, updates))
+                },
             )
         )
     frequencies = _frequencies(config, shape.head)
     return Weights(shape, tensors["embed_tokens.weight"], layers, tensors["norm.weight"], tensors[_SCORE], frequencies)
+
+
+def _stacked(names: list[str], tensors: dict[str, Tensor], updates: dict[str, Update]) -> Update | None:
+    """One update for matrices laid one below the other: their low halves stacked, each high half in its own corner."""
+    adapted = [name for name in names if name in updates]
+    if not adapted:
+        return None
+    low = torch.cat([updates[name][0] for name in adapted])
+    rows = []
+    for name in names:
+        corners = [
+            updates[other][1] if other == name else torch.zeros(len(tensors[name]), len(updates[other][0]))
+            for other in adapted
+        ]
+        rows.append(torch.cat(corners, dim=1))
+    return low, torch.cat(rows)
 
 
 def _frequencies(config: dict[str, Any], head: int) -> Tensor:

@@ -1,0 +1,169 @@
+"""Each kernel against its twin: on a GPU where there is one, else through Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+if DEVICE.type == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
+
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patch_with_item(tensor: type, scope: interpreter._LangPatchScope) -> None:
+        patch(tensor, scope)  # its own int() of an array of one is an error to numpy since 2.4
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patch_with_item
+
+from worker.engine import kernels, twins  # noqa: E402
+from worker.engine.nf4 import LEVELS  # noqa: E402
+from worker.engine.weights import Shape  # noqa: E402
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# numpy, which interprets, warns where a GPU goes to infinity as it should.
+pytestmark = pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
+
+EPSILON = 1e-5
+DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32  # the interpreter's dot takes bfloat16 for integers
+ROUNDING = {"rtol": 0.02, "atol": 0.02}  # bfloat16 keeps 8 bits
+FP8_STEP = 0.13  # e4m3 keeps 3
+MISROUNDED = 0.0 if DEVICE.type == "cuda" else 0.04  # the interpreter loses the carry when it rounds to fp8
+
+
+def shape(heads: int, key_heads: int, head: int) -> Shape:
+    return Shape(100, heads * head, 2, heads, key_heads, head, 128, 2, 512, EPSILON)
+
+
+SHAPES = [shape(8, 1, 64), shape(4, 2, 48), shape(6, 2, 16)]
+LENGTHS = [1, 1, 30, 5, 40, 16, 3]  # 96 tokens
+SHORT = [1, 7, 20, 4]  # 32
+
+
+def random(*sizes: int, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(sizes))
+    return (torch.randn(*sizes, generator=generator) * scale).to(DEVICE, DTYPE)
+
+
+def laid(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    ends = torch.tensor(lengths).cumsum(0) - 1
+    starts = (ends + 1 - torch.tensor(lengths)).repeat_interleave(torch.tensor(lengths))
+    return starts.int().to(DEVICE), ends.int().to(DEVICE)
+
+
+def close(ours: Tensor, theirs: Tensor, **tolerance: float) -> None:
+    assert ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    torch.testing.assert_close(ours.float(), theirs.float(), **tolerance)
+
+
+def close_fp8(ours: Tensor, theirs: Tensor) -> None:
+    assert ours.dtype == theirs.dtype == twins.FP8
+    far = ~torch.isclose(ours.float(), theirs.float(), rtol=FP8_STEP, atol=0.05)
+    assert far.float().mean() <= MISROUNDED
+
+
+@pytest.mark.parametrize("width", [64, 192, 2048])
+def test_row_scale(width: int) -> None:
+    hidden = random(5, width, scale=3)
+
+    close(kernels.row_scale(hidden, EPSILON), twins.row_scale(hidden, EPSILON), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("inner", [80, 512, 5632])
+def test_swiglu(inner: int) -> None:
+    gate_up, scale = random(3, 2 * inner), torch.tensor([0.5, 1.0, 2.0], device=DEVICE)
+
+    close(kernels.swiglu(gate_up, scale), twins.swiglu(gate_up, scale), **ROUNDING)
+
+
+@pytest.mark.parametrize("inner", [80, 5632])
+def test_swiglu_fp8(inner: int) -> None:
+    gate_up = random(3, 2 * inner, scale=2)
+    gate_up[1] = 0  # a row with nothing to scale by
+    gate_up[2] *= 30
+
+    ours, scale = kernels.swiglu_fp8(gate_up)
+    theirs, expected = twins.swiglu_fp8(gate_up)
+
+    close(scale, expected, rtol=1e-3, atol=1e-9)
+    close_fp8(ours, theirs)
+
+
+@pytest.mark.parametrize("has_scale", [True, False])
+@pytest.mark.parametrize("width", [192, 2048])
+def test_add_norm_fp8(width: int, *, has_scale: bool) -> None:
+    hidden, update = random(3, width), random(3, width)
+    scale = torch.tensor([0.1, 1.0, 5.0], device=DEVICE) if has_scale else None
+    other = hidden.clone()
+
+    ours = kernels.add_norm_fp8(hidden, update, scale, EPSILON, 8.0)
+    theirs = twins.add_norm_fp8(other, update, scale, EPSILON, 8.0)
+
+    close(hidden, other, **ROUNDING)
+    close_fp8(ours, theirs)
+
+
+def test_norm_fp8_of_nothing_added_leaves_the_hidden_state_alone() -> None:
+    hidden = random(3, 192)
+    before = hidden.clone()
+
+    close_fp8(
+        kernels.add_norm_fp8(hidden, None, None, EPSILON, 8.0), twins.add_norm_fp8(before, None, None, EPSILON, 8.0)
+    )
+    close(hidden, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, SHORT, [96], [1] * 32], ids=["mixed", "short", "one", "single tokens"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}/{shape.key_heads}x{shape.head}")
+def test_attend(shape: Shape, lengths: list[int]) -> None:
+    starts, _ = laid(lengths)
+    qkv = random(len(starts), (shape.heads + 2 * shape.key_heads) * shape.head)
+    scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
+    rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
+
+    close(
+        kernels.attend(qkv, scale, starts, rope, shape),
+        twins.attend(qkv, scale, starts, rope, shape),
+        **ROUNDING,
+    )
+    close_fp8(kernels.attend(qkv, None, starts, rope, shape, 16.0), twins.attend(qkv, None, starts, rope, shape, 16.0))
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, SHORT, [96], [1] * 32], ids=["mixed", "short", "one", "single tokens"])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}/{shape.key_heads}x{shape.head}")
+def test_attend_ends(shape: Shape, lengths: list[int]) -> None:
+    starts, ends = laid(lengths)
+    key_value = random(len(starts), 2 * shape.key_heads * shape.head)
+    query = random(len(ends), shape.heads * shape.head)
+    scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
+    rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
+
+    close(
+        kernels.attend_ends(query, key_value, scale, starts, ends, rope, shape),
+        twins.attend_ends(query, key_value, scale, starts, ends, rope, shape),
+        **ROUNDING,
+    )
+
+
+@pytest.mark.parametrize("has_gain", [True, False])
+def test_dequantise(*, has_gain: bool) -> None:
+    rows, width = 6, 192
+    codes = torch.arange(rows * width // 2, device=DEVICE).remainder(256).to(torch.uint8)
+    scales = torch.linspace(0.1, 2.0, rows * width // 64, device=DEVICE)
+    levels = torch.tensor(LEVELS, device=DEVICE)
+    gain = torch.linspace(0.5, 1.5, width, device=DEVICE) if has_gain else None
+    ours, theirs = (torch.full((rows, width), float("nan"), device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+
+    kernels.dequantise(codes, scales, levels, gain, ours)
+    twins.dequantise(codes, scales, levels, gain, theirs)
+
+    close(ours, theirs, rtol=0.01, atol=0)

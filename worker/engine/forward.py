@@ -1,0 +1,206 @@
+"""The forward pass that a graph captures: tokens laid end to end in, logits of each message's end out.
+
+`operations` is `kernels` on a GPU and `twins` anywhere else: the same pass, which is how it is tested without a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from worker.engine import nf4
+from worker.engine.twins import FP8, FP8_MAX, rope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from worker.engine.weights import Layer, Shape, Weights
+
+
+_MOST_POSITIONS: Final = 8192  # the tables' length: no message is longer
+
+
+class Forward(Protocol):
+    """A model on its device. `tokens` and `starts` [n], `ends` [m], int32; logits [m, labels], float32."""
+
+    shape: Shape
+
+    def __call__(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        """Run the model."""
+
+
+class Plain:
+    """Merged weights in one type (bfloat16 on a GPU), every product a plain one."""
+
+    def __init__(
+        self, weights: Weights, device: torch.device, operations: ModuleType, dtype: torch.dtype = torch.bfloat16
+    ) -> None:
+        self.shape = weights.shape
+        self._operations = operations
+        self._device, self._dtype = device, dtype
+        self._rope = rope(weights.frequencies, min(weights.shape.positions, _MOST_POSITIONS), device)
+        self._embedding = self._placed(weights.embedding)
+        self._layers = [self._matrices(layer) for layer in weights.layers]
+        self._score = (weights.score.float() * weights.norm.float()).to(device).T.contiguous()
+
+    def __call__(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        """Run the model."""
+        hidden = self._embedding.index_select(0, tokens)
+        for layer in self._layers[:-1]:
+            scale = self._scale(hidden)
+            mixed = self._operations.attend(hidden @ layer["qkv"].T, scale, starts, self._rope, self.shape)
+            hidden.addmm_(mixed, layer["out"].T)
+            self._mlp(hidden, layer)
+        return self._ends(hidden, starts, ends)
+
+    def _ends(self, hidden: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        """The last layer: keys and values everywhere, the rest only where a message ends."""
+        layer = self._layers[-1]
+        queries = self.shape.heads * self.shape.head
+        scale = self._scale(hidden)
+        qkv = layer["qkv"]
+        key_value = hidden @ qkv[queries:].T
+        hidden = hidden.index_select(0, ends)
+        query = hidden @ qkv[:queries].T
+        mixed = self._operations.attend_ends(query, key_value, scale, starts, ends, self._rope, self.shape)
+        hidden.addmm_(mixed, layer["out"].T)
+        self._mlp(hidden, layer)
+        return (hidden.float() * self._scale(hidden)[:, None]) @ self._score
+
+    def _mlp(self, hidden: Tensor, layer: Matrices) -> None:
+        inner = self._operations.swiglu(hidden @ layer["gate_up"].T, self._scale(hidden))
+        hidden.addmm_(inner, layer["down"].T)
+
+    def _scale(self, hidden: Tensor) -> Tensor:
+        scale: Tensor = self._operations.row_scale(hidden, self.shape.epsilon)
+        return scale
+
+    def _matrices(self, layer: Layer) -> Matrices:
+        folded = {
+            "qkv": layer.qkv * layer.before_attention,
+            "out": layer.out,
+            "gate_up": layer.gate_up * layer.before_mlp,
+            "down": layer.down,
+        }
+        return {name: self._placed(matrix) for name, matrix in folded.items()}
+
+    def _placed(self, matrix: Tensor) -> Tensor:
+        return matrix.to(self._device, self._dtype)
+
+
+Matrices: TypeAlias = dict[str, Tensor]
+"""A layer's four products by name; norms are multiplied in."""
+
+
+class Fp8(Plain):
+    """Every layer's products in fp8 but the last's, which is short and feeds the answer.
+
+    Nothing needs to be calibrated. A normalised row of width w has no value beyond sqrt(w), so one factor serves all of
+    them; what attention mixes is bounded by the longest row of the value matrix times the same; and the MLP's inner
+    rows, which no such bound holds, are scaled each by its own largest value.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device, operations: ModuleType) -> None:
+        super().__init__(weights, device, operations)
+        self._factor = _power_below(FP8_MAX / math.sqrt(self.shape.width))
+        self._small = [self._eighths(layer) for layer in self._layers[:-1]]
+        del self._layers[:-1]
+
+    def __call__(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
+        """Run the model."""
+        run, product = self._operations, self._operations.product_fp8
+        hidden = self._embedding.index_select(0, tokens)
+        update = scale = None
+        for layer in self._small:
+            normed = run.add_norm_fp8(hidden, update, scale, self.shape.epsilon, self._factor)
+            qkv = product(normed, *layer["qkv"])
+            mixed = run.attend(qkv, None, starts, self._rope, self.shape, layer["factor"])
+            update = product(mixed, *layer["out"])
+            normed = run.add_norm_fp8(hidden, update, None, self.shape.epsilon, self._factor)
+            inner, scale = run.swiglu_fp8(product(normed, *layer["gate_up"]))
+            update = product(inner, *layer["down"])
+        if update is not None and scale is not None:
+            hidden += update * scale[:, None]
+        return self._ends(hidden, starts, ends)
+
+    def _eighths(self, layer: Matrices) -> dict[str, Any]:
+        """A layer in fp8: matrices with the factor that makes their products true, and attention's own factor."""
+        value = layer["qkv"][-self.shape.key_heads * self.shape.head :].float()
+        most = torch.linalg.vector_norm(value, dim=1).max().item() * math.sqrt(self.shape.width)
+        factor = _power_below(FP8_MAX / most)
+        divisors = {"qkv": self._factor, "out": factor, "gate_up": self._factor, "down": 1.0}
+        return {name: _small(layer[name], divisor) for name, divisor in divisors.items()} | {"factor": factor}
+
+
+def _small(matrix: Tensor, divisor: float) -> tuple[Tensor, Tensor]:
+    """A matrix in fp8, and what its product with what was multiplied by `divisor` must be multiplied by."""
+    scale = matrix.float().abs().amax() / FP8_MAX
+    return (matrix.float() / scale).to(FP8), (scale / divisor).float()
+
+
+def _power_below(value: float) -> float:
+    return 2.0 ** math.floor(math.log2(value))
+
+
+class Nf4(Plain):
+    """Weights kept in NF4, as training keeps them, and made bfloat16 one matrix at a time: least memory.
+
+    The weights are to be read with the adapter apart, for what is merged is no longer NF4: it is added as its matrix is
+    made. `double` is whether training quantised the scales too.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        device: torch.device,
+        operations: ModuleType,
+        dtype: torch.dtype = torch.bfloat16,
+        *,
+        double: bool = False,
+    ) -> None:
+        self._double = double
+        self._levels = torch.tensor(nf4.LEVELS, device=device)
+        super().__init__(weights, device, operations, dtype)
+
+    def _matrices(self, layer: Layer) -> Matrices:
+        gains = {"qkv": layer.before_attention, "gate_up": layer.before_mlp}
+        return _Matrices(
+            {
+                name: self._packed(getattr(layer, name), gains.get(name), layer.updates.get(name))
+                for name in ("qkv", "out", "gate_up", "down")
+            }
+        )
+
+    def _packed(
+        self, matrix: Tensor, gain: Tensor | None, update: tuple[Tensor, Tensor] | None
+    ) -> Callable[[], Tensor]:
+        codes, scales = nf4.quantise(matrix.to(self._device), double=self._double)
+        codes = (codes.view(-1)[::2] << 4) | codes.view(-1)[1::2]
+        gain = None if gain is None else gain.to(self._device).float()
+        low, high = update or (None, None)
+        if low is not None and high is not None:
+            low = self._placed(low if gain is None else low.to(self._device) * gain)
+            high = self._placed(high)
+        shape = matrix.shape
+
+        def make() -> Tensor:
+            made = torch.empty(shape, device=self._device, dtype=self._dtype)
+            self._operations.dequantise(codes, scales, self._levels, gain, made)
+            return made if low is None or high is None else made.addmm_(high, low)
+
+        return make
+
+
+class _Matrices(dict[str, Tensor]):
+    """Matrices that are made when asked for, and gone after."""
+
+    def __init__(self, makers: dict[str, Callable[[], Tensor]]) -> None:
+        super().__init__()
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._makers[name]()

@@ -1,0 +1,147 @@
+"""The kernels: each does what its twin of the same name does, on an NVIDIA GPU and fast. `programs` has their code.
+
+A row of the residual stream is normalised nowhere: a norm's weights are in the matrix that follows, its factor is a
+number a row, which whoever reads the product applies as it loads. So a norm costs one read, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import torch
+import triton  # type: ignore[import-untyped]
+from torch import Tensor
+
+from worker.engine import programs
+from worker.engine.twins import FP8
+
+if TYPE_CHECKING:
+    from worker.engine.twins import Rope
+    from worker.engine.weights import Shape
+
+# Measured on an H100: see docs/decisions.md.
+ATTEND: Final = {"TILE": 16, "KEYS": 32, "num_warps": 4, "num_stages": 2}
+ENDS: Final = {"KEYS": 32, "num_warps": 4, "num_stages": 2}
+_LOG2_E: Final = math.log2(math.e)
+
+
+def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
+    """See the twin."""
+    rows, width = hidden.shape
+    scale = torch.empty(rows, device=hidden.device, dtype=torch.float32)
+    programs.row_scale[(rows,)](hidden, scale, epsilon, WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=4)
+    return scale
+
+
+def swiglu(gate_up: Tensor, scale: Tensor) -> Tensor:
+    """See the twin."""
+    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
+    out = torch.empty(rows, inner, device=gate_up.device, dtype=gate_up.dtype)
+    programs.swiglu[(rows, triton.cdiv(inner, 1024))](gate_up, scale, out, INNER=inner, BLOCK=1024, num_warps=4)
+    return out
+
+
+def swiglu_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
+    """See the twin."""
+    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
+    out = torch.empty(rows, inner, device=gate_up.device, dtype=FP8)
+    scale = torch.empty(rows, device=gate_up.device, dtype=torch.float32)
+    programs.swiglu_fp8[(rows,)](gate_up, out, scale, INNER=inner, BLOCK=triton.next_power_of_2(inner), num_warps=8)
+    return out, scale
+
+
+def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, epsilon: float, factor: float) -> Tensor:
+    """See the twin."""
+    rows, width = hidden.shape
+    out = torch.empty(rows, width, device=hidden.device, dtype=FP8)
+    options = {"HAS_UPDATE": update is not None, "HAS_SCALE": scale is not None, "num_warps": 4}
+    block = triton.next_power_of_2(width)
+    update, scale = (hidden if one is None else one for one in (update, scale))  # not read
+    programs.add_norm_fp8[(rows,)](hidden, update, scale, out, epsilon, factor, WIDTH=width, BLOCK=block, **options)
+    return out
+
+
+def product_fp8(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
+    """See the twin. cuBLASLt's own: one scale for all is what it does fastest."""
+    one = torch.ones_like(scale)
+    product: Tensor = torch._scaled_mm(  # noqa: SLF001 # torch has no public name for it
+        left, right.T, scale_a=scale, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
+    )
+    return product
+
+
+def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
+    qkv: Tensor, scale: Tensor | None, starts: Tensor, rope: Rope, shape: Shape, factor: float | None = None
+) -> Tensor:
+    """See the twin. The number of rows must be a multiple of 32."""
+    rows = len(qkv)
+    out = torch.empty(rows, shape.heads * shape.head, device=qkv.device, dtype=FP8 if factor else qkv.dtype)
+    programs.attend[(rows // ATTEND["TILE"], shape.key_heads)](
+        qkv,
+        qkv if scale is None else scale,
+        starts,
+        rope.cosine,
+        rope.sine,
+        out,
+        1.0 if factor is None else factor,
+        _LOG2_E / math.sqrt(shape.head),
+        rope.reach,
+        HAS_SCALE=scale is not None,
+        IS_FP8=factor is not None,
+        **_sizes(shape),
+        **ATTEND,
+    )
+    return out
+
+
+def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
+    query: Tensor, key_value: Tensor, scale: Tensor, starts: Tensor, ends: Tensor, rope: Rope, shape: Shape
+) -> Tensor:
+    """See the twin."""
+    out = torch.empty_like(query)
+    sizes = _sizes(shape)
+    programs.attend_ends[(len(query), shape.key_heads)](
+        query,
+        key_value,
+        scale,
+        starts,
+        ends,
+        rope.cosine,
+        rope.sine,
+        out,
+        _LOG2_E / math.sqrt(shape.head),
+        rope.reach,
+        ROWS=max(16, sizes["GROUP_BLOCK"]),
+        **sizes,
+        **ENDS,
+    )
+    return out
+
+
+def dequantise(codes: Tensor, scales: Tensor, levels: Tensor, gain: Tensor | None, out: Tensor) -> None:
+    """See the twin."""
+    blocks = 32
+    programs.dequantise[(triton.cdiv(len(scales), blocks),)](
+        codes,
+        scales,
+        levels,
+        levels if gain is None else gain,
+        out,
+        len(scales),
+        WIDTH=out.shape[1],
+        BLOCKS=blocks,
+        HAS_GAIN=gain is not None,
+        num_warps=4,
+    )
+
+
+def _sizes(shape: Shape) -> dict[str, int]:
+    group, half = shape.heads // shape.key_heads, shape.head // 2
+    return {
+        "HEADS": shape.heads,
+        "KEY_HEADS": shape.key_heads,
+        "GROUP_BLOCK": triton.next_power_of_2(group),
+        "HALF": half,
+        "HALF_BLOCK": max(16, triton.next_power_of_2(half)),
+    }
