@@ -1,0 +1,179 @@
+"""An adapter, its tokenizer and its base to a bundle that the worker loads: our own, or one that PEFT saved."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from safetensors import safe_open
+
+from training import calibrate, model
+from training.data import LABELS
+from worker import bundle
+from worker.bundle import Base, Bundle, Calibration, Canary
+from worker.classifier import Classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.data import Row
+    from training.recipe import Recipe
+
+CANARIES: Final = (
+    Canary("WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim", "spam"),
+    Canary("WINNER!! You've been selected for a free iPhone!!!", "spam"),
+    Canary("Hey, are we still meeting for lunch today?", "ham"),
+    Canary("ok see you at 7, bring the charger", "ham"),
+)
+"""What an English SMS model must know. A bundle keeps what its model answers; `missed` says where that differs."""
+
+_WEIGHTS: Final = "adapter_model.safetensors"
+_CONFIG: Final = "adapter_config.json"
+_HALF: Final = 0.5
+_PLAIN: Final = Calibration(slope=1.0, intercept=0.0)
+
+
+class ExportError(ValueError):
+    """A folder that no bundle can be made of; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a bundle is called and made from, and the digest of the data it was trained on."""
+
+    name: str
+    recipe: Mapping[str, Any]
+    data_digest: str
+    base: Base
+    labels: tuple[str, ...] = LABELS
+    max_tokens: int = 256
+
+
+def export(recipe: Recipe, run: Path, calibration: Sequence[Row], data_digest: str, out: Path) -> Bundle:
+    """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
+
+    Raises ExportError, CalibrationError, BundleError.
+    """
+    parts = {"adapter": run / "adapter", "tokenizer": run / "tokenizer"}
+    for part, folder in parts.items():
+        if not folder.is_dir():
+            message = f"{run}: no {part}/ in it; has its training ended?"
+            raise ExportError(message)
+    base = Base(recipe.base.id, recipe.base.revision)
+    if recipe.pretraining:
+        parts["base"] = run / "base"
+        base = msgspec.structs.replace(base, path="base")
+    origin = Origin(recipe.name, recipe.resolved(), data_digest, base, max_tokens=recipe.fit.max_tokens)
+    return _write(origin, parts, calibration, out)
+
+
+def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Sequence[Row] = ()) -> Bundle:
+    """Make a bundle of an adapter folder as PEFT saves it.
+
+    `origin.base` is a local folder, whose weights go in too, or a hub id.
+
+    The adapter's tensors are kept byte for byte. Without `calibration` rows the scores stay the model's own, at 0.5.
+    Raises ExportError, CalibrationError, BundleError.
+    """
+    _check_adapter(adapter, len(origin.labels))
+    with tempfile.TemporaryDirectory() as made:
+        tokenizer = Path(made) / "tokenizer"
+        holder = adapter if (adapter / "tokenizer.json").is_file() else origin.base.id
+        model.load_tokenizer(holder, origin.base.revision if holder is not adapter else None).save_pretrained(tokenizer)
+        parts = {"adapter": _alone(adapter, Path(made) / "adapter"), "tokenizer": tokenizer}
+        if (local := Path(origin.base.id)).is_dir():
+            parts["base"] = local
+            base = Base(local.resolve().name, None, "base")
+            origin = Origin(origin.name, origin.recipe, origin.data_digest, base, origin.labels, origin.max_tokens)
+        return _write(origin, parts, calibration, out)
+
+
+def missed(made: Bundle) -> list[str]:
+    """The canaries' texts that the bundle's model labels otherwise than a person would."""
+    answers = {canary.text: canary.label for canary in made.canaries}
+    return [canary.text for canary in CANARIES if answers.get(canary.text) != canary.label]
+
+
+def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Log odds of not being ham, before calibration, by the engine that serves."""
+    prepared = classifier.prepare(texts)
+    logits = classifier.engine.logits([message.tokens or [0] for message in prepared])
+    return calibrate.odds_of(logits.astype(np.float64))
+
+
+def with_quality(made: Bundle, quality: Mapping[str, float]) -> Bundle:
+    """The same bundle with measured figures in it."""
+    parts = {part: made.folder / part for part in ("adapter", "tokenizer", "base") if (made.folder / part).is_dir()}
+    return bundle.write(made.folder, msgspec.structs.replace(made, quality=dict(quality)), parts)
+
+
+def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: Path) -> Bundle:
+    """Write it with the model's own scores, judge with it, and write it again with what that says."""
+    draft = Bundle(
+        name=origin.name,
+        base=origin.base,
+        labels=origin.labels,
+        threshold=_HALF,
+        calibration=_PLAIN,
+        max_tokens=origin.max_tokens,
+        recipe=dict(origin.recipe),
+        data_digest=origin.data_digest,
+        quality={},
+        canaries=(),
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+    with tempfile.TemporaryDirectory() as making:
+        classifier = Classifier.load(bundle.write(Path(making) / "draft", draft, parts).folder)
+        calibration, threshold = _PLAIN, _HALF
+        if rows:
+            odds = log_odds(classifier, [row.text for row in rows])
+            calibration = calibrate.fit(odds, np.array([row.label != origin.labels[0] for row in rows]))
+            threshold = calibrate.threshold(calibrate.sigmoid(calibration.slope * odds + calibration.intercept))
+        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold)
+        judge = Classifier.load(bundle.write(Path(making) / "fitted", fitted, parts).folder)
+        answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
+        canaries = tuple(
+            Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
+        )
+        return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+
+
+def _check_adapter(adapter: Path, labels: int) -> None:
+    """Raise ExportError unless it is LoRA for sequence classification, in safetensors, with a head for these labels."""
+    for name in (_CONFIG, _WEIGHTS):
+        if not (adapter / name).is_file():
+            pickled = (
+                " (adapter_model.bin is a pickle, which is never loaded)" * (adapter / "adapter_model.bin").exists()
+            )
+            message = f"{adapter}: no {name}{pickled}"
+            raise ExportError(message)
+    config = json.loads((adapter / _CONFIG).read_text())
+    for field, wanted in (("peft_type", "LORA"), ("task_type", "SEQ_CLS")):
+        if config.get(field) != wanted:
+            message = f"{adapter / _CONFIG}: {field} is {config.get(field)!r}, wanted {wanted!r}"
+            raise ExportError(message)
+    with safe_open(adapter / _WEIGHTS, framework="numpy") as tensors:
+        heads = [name for name in tensors.keys() if name.endswith("score.weight")]  # noqa: SIM118 -- not a mapping
+        if not heads:
+            message = f"{adapter / _WEIGHTS}: no score head; save it with modules_to_save, as task_type SEQ_CLS does"
+            raise ExportError(message)
+        found = tensors.get_slice(heads[0]).get_shape()[0]
+    if found != labels:
+        message = f"{adapter / _WEIGHTS}: the head has {found} labels, {labels} are named"
+        raise ExportError(message)
+
+
+def _alone(adapter: Path, into: Path) -> Path:
+    """The adapter's two files without what else lies beside them."""
+    into.mkdir()
+    for name in (_CONFIG, _WEIGHTS):
+        (into / name).write_bytes((adapter / name).read_bytes())
+    return into
