@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 from kafka.structs import ConsumerGroupMetadata
 
-from tests.contracts.conftest import InKafka, events, positions, settled, take, until, values
+from tests.contracts.worlds import InKafka, events, positions, settled, take, until, values
 from worker.broker import AtLeastOnceSink, BrokerError, ExactlyOnceSink, KafkaSource
 from worker.broker.producer import Producer
 from worker.messages import Outgoing

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contracts.conftest import InKafka, settled
+from tests.contracts.worlds import InKafka, settled
 from worker.broker import Selection, replay
 from worker.messages import DeadLetter, Outgoing, Record, Unreadable, bury
 

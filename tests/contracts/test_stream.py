@@ -6,7 +6,7 @@ from itertools import groupby
 
 import pytest
 
-from tests.contracts.conftest import World, events, positions, settled, take, until, values
+from tests.contracts.worlds import World, events, positions, settled, take, until, values
 from worker.messages import Outgoing
 from worker.stream import FencedError, RolledBackError
 

@@ -1,0 +1,56 @@
+"""Workers, traffic and a watch for a test; with a model of no sense but the real shape."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.harness import READY_WITHIN, Traffic, Watch, WorkerProcess, until
+from tests.integration.tiny import build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import Place
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def start(place: Place, bundle: Path, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start workers; all are gone after the test."""
+    started: list[WorkerProcess] = []
+    numbers = itertools.count()
+
+    def start_one(instance: str = "one", *, ready: bool = True, **settings: str) -> WorkerProcess:
+        worker = WorkerProcess(place, bundle, tmp_path / f"worker-{next(numbers)}.log", instance, settings)
+        started.append(worker)
+        if ready:
+            until(worker.is_ready, within=READY_WITHIN)
+        return worker
+
+    try:
+        yield start_one
+    finally:
+        for worker in started:
+            worker.kill()
+
+
+@pytest.fixture
+def watch(place: Place) -> Iterator[Watch]:
+    watch = Watch(place)
+    try:
+        yield watch
+    finally:
+        watch.close()
+
+
+@pytest.fixture
+def traffic(place: Place) -> Traffic:
+    return Traffic(place)

@@ -1,0 +1,95 @@
+"""Messages in, verdicts out: one worker, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, exactly_once, until
+from worker.broker import Publisher, Reader
+from worker.messages import Outgoing, exhume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.conftest import Place
+
+
+def test_every_message_comes_to_one_verdict_or_one_dead_letter(
+    place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+) -> None:
+    traffic.feed(1000)
+    worker = start()
+    exactly_once(traffic, watch)
+
+    [bundle] = {verdict.model for verdict in watch.verdicts}
+    assert bundle.startswith("tiny@")
+    with Reader(place.link, place.input) as reader:
+        sent = {(record.partition, record.offset): record for record in reader.to_end()}
+    for key, verdict in zip(watch.keys, watch.verdicts, strict=True):
+        origin = sent[verdict.source.partition, verdict.source.offset]
+        assert json.loads(origin.value or b"")["id"] == verdict.id
+        assert (verdict.source.topic, key) == (place.input, origin.key)
+        assert verdict.source.timestamp == round(origin.timestamp * 1000)
+        assert verdict.label in {"ham", "spam"}
+        assert verdict.latency_ms.total >= verdict.latency_ms.inference > 0
+    for letter in watch.dead_letters:
+        added = dict(letter.headers)
+        origin = sent[int(added["source-partition"] or b""), int(added["source-offset"] or b"")]
+        assert exhume(letter) == Outgoing(origin.key, origin.value, origin.headers)
+    reasons = Counter((dict(letter.headers)["reason"] or b"").decode() for letter in watch.dead_letters)
+    assert len(reasons) == len(POISON)
+
+    assert worker.metric("hamgate_messages_consumed_total") == 1000
+    assert worker.metric("hamgate_verdicts_total") == len(traffic.sent)
+    assert worker.metric("hamgate_dead_letters_total") == traffic.poison.total()
+    assert worker.metric("hamgate_tombstones_total") == traffic.tombstones
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert "+4477" not in worker.said()
+    assert "win a prize" not in worker.said()
+
+
+def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., WorkerProcess]) -> None:
+    worker = start(ready=False, verdict_topic="sms.vredicts")
+
+    assert worker.ended(60) == 1
+    assert "topic sms.vredicts does not exist" in worker.said()
+
+
+def test_replayed_dead_letters_are_read_again(
+    place: Place, start: Callable[..., WorkerProcess], watch: Watch, bundle: Path
+) -> None:
+    with Publisher(place.link) as publisher:
+        publisher.publish(place.input, [Outgoing(b"k", value) for value in POISON])
+    start()
+    until(lambda: len(watch.dead_letters) == len(POISON))
+
+    said = subprocess.run(
+        [sys.executable, "-m", "worker", "replay", "--reason", "invalid-json"],
+        env={
+            **os.environ,
+            "HAMGATE_BUNDLE": str(bundle),
+            "HAMGATE_BROKERS": place.link.brokers,
+            "HAMGATE_INPUT_TOPIC": place.input,
+            "HAMGATE_VERDICT_TOPIC": place.verdicts,
+            "HAMGATE_DEAD_LETTER_TOPIC": place.dead_letters,
+            "HAMGATE_GROUP_ID": place.group,
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+    assert "1 invalid-json" in said
+    until(lambda: len(watch.dead_letters) == len(POISON) + 1)
+    again = watch.dead_letters[-1]
+    assert (again.key, again.value) == (b"k", b"not json")
+    assert (dict(again.headers)["source-topic"] or b"").decode() == place.input
