@@ -1,0 +1,97 @@
+"""Texts to padded batches, in an order that a seed gives; and what every training loop needs besides."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+# Batches are cut from this many batches' worth of shuffled rows, sorted by length: little padding, much chance.
+_WINDOW = 16
+
+
+class Progress(Protocol):
+    """Told after every step where training is."""
+
+    def __call__(self, phase: str, step: int, steps: int, loss: float) -> None:
+        """Show it."""
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not a number any more; nothing is saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A message's token ids, as many as are kept, and its label's index."""
+
+    ids: list[int]
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Padded on the right: ids and mask [n, longest], labels [n]."""
+
+    ids: Tensor
+    mask: Tensor
+    labels: Tensor
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    names: Sequence[str],
+    max_tokens: int,
+) -> list[Example]:
+    """Tokenise; a text of more than `max_tokens` keeps its first and its last half of them, as in serving."""
+    tail = max_tokens // 2
+    found: Any = tokenizer(list(texts))["input_ids"]
+    cut = [ids if len(ids) <= max_tokens else ids[: max_tokens - tail] + ids[len(ids) - tail :] for ids in found]
+    return [Example(ids, names.index(label)) for ids, label in zip(cut, labels, strict=True)]
+
+
+def by_length(examples: Sequence[Example], size: int, dice: random.Random, *, pad: int) -> Iterator[Batch]:
+    """Every example once, in batches of messages of about one length, in a random order."""
+    order = list(range(len(examples)))
+    dice.shuffle(order)
+    cuts = []
+    for at in range(0, len(order), size * _WINDOW):
+        window = sorted(order[at : at + size * _WINDOW], key=lambda index: len(examples[index].ids))
+        cuts += [window[start : start + size] for start in range(0, len(window), size)]
+    dice.shuffle(cuts)
+    for cut in cuts:
+        yield collate([examples[index] for index in cut], pad=pad)
+
+
+def collate(examples: Sequence[Example], *, pad: int) -> Batch:
+    """Lay examples side by side."""
+    longest = max(len(example.ids) for example in examples)
+    ids = torch.full((len(examples), longest), pad)
+    mask = torch.zeros((len(examples), longest), dtype=torch.long)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        mask[row, : len(example.ids)] = 1
+    return Batch(ids, mask, torch.tensor([example.label for example in examples]))
+
+
+def warm_then_fall(step: int, steps: int, warmup: int) -> float:
+    """The learning rate's share: up over `warmup` steps, then down in a line to a fiftieth."""
+    return min(1.0, (step + 1) / max(1, warmup)) * max(0.02, 1 - step / steps)
+
+
+def require_finite(loss: Tensor, step: int) -> None:
+    """Raise DivergedError when it is not."""
+    if not math.isfinite(loss.item()):
+        message = f"the loss is {loss.item()} at step {step}; lower the learning rate or look at the data"
+        raise DivergedError(message)

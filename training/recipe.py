@@ -1,0 +1,94 @@
+"""A recipe: everything that was chosen, in one TOML file; the resolved one is saved beside what it made."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+RECIPES: Final = Path(__file__).resolve().parent / "recipes"
+Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be followed; the text names the file and the field."""
+
+
+class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The pretrained model: a hub id or a local folder, and the hub's revision."""
+
+    id: str
+    revision: str | None = None
+
+
+class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a small base of our own is made, from the train rows and their labels alone."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    intermediate: int
+    epochs: int
+    learning_rate: float
+    batch: int = 32
+    dropout: float = 0.1
+    token_dropout: float = 0.1
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+
+
+class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """LoRA (arXiv 2106.09685): rank, alpha, dropout, and which projections get an adapter."""
+
+    r: int
+    alpha: int
+    dropout: float
+    targets: tuple[Target, ...]
+
+
+class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the adapter is trained; `batch` messages a step, `accumulation` steps an update."""
+
+    epochs: int
+    learning_rate: float
+    batch: int
+    accumulation: int = 1
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_tokens: int = 256
+    augment: bool = False
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole of it. Without `pretraining` the base is loaded; with it, made."""
+
+    name: str
+    base: Base
+    lora: Lora
+    fit: Fit
+    quantisation: Literal["nf4", "none"] = "nf4"
+    double_quantisation: bool = True
+    pretraining: Pretraining | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        """As plain values, for a bundle or a file."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe, by path or by name of one that is shipped. Raises RecipeError."""
+    path = path if path.exists() else RECIPES / f"{path.name.removesuffix('.toml')}.toml"
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Recipe)
+    except OSError as error:
+        known = ", ".join(sorted(shipped.stem for shipped in RECIPES.glob("*.toml")))
+        message = f"{path}: cannot be read ({error.strerror}); shipped are {known}"
+        raise RecipeError(message) from None
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        message = f"{path}: {error}"
+        raise RecipeError(message) from None
