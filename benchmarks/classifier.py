@@ -1,0 +1,222 @@
+"""The engine alone: token ids in, logits out, beside transformers and the machine's own roof in the same run.
+
+python -m benchmarks.classifier                         a bundle on the CPU (models/nano), all of UCI's messages
+python -m benchmarks.classifier --kinds bf16 fp8 nf4    TinyLlama's shape, random weights, on a GPU
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+
+from benchmarks import peers, roof
+from benchmarks.power import Power
+from benchmarks.results import ROOT, Entry, record
+from benchmarks.texts import collection
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.engine import Engine, Tokens
+
+BATCHES: Final = (256, 1024, 4224, 8448, 16_896)
+"""Tokens a call on a GPU."""
+CPU_BATCH: Final = 1024
+"""Messages a call on the CPU."""
+SUSTAINED: Final = 4.0
+"""Seconds that energy is measured for."""
+
+
+def batches(tokens: Sequence[Tokens], size: int) -> list[Sequence[Tokens]]:
+    """Messages in their order, in runs of at most `size` tokens."""
+    runs: list[list[Tokens]] = [[]]
+    held = 0
+    for message in tokens:
+        if held + len(message) > size and runs[-1]:
+            runs.append([])
+            held = 0
+        runs[-1].append(message)
+        held += len(message)
+    return list(runs)
+
+
+def messages_a_second(engine: Engine, runs: Sequence[Sequence[Tokens]], *, rounds: int = 3) -> tuple[float, float]:
+    """Median and best over rounds of all runs, after one round to warm up."""
+    rates = []
+    for _ in range(rounds + 1):
+        begun = time.perf_counter()
+        for run in runs:
+            engine.logits(run)
+        rates.append(sum(map(len, runs)) / (time.perf_counter() - begun))
+    return statistics.median(rates[1:]), max(rates[1:])
+
+
+def single_milliseconds(engine: Engine, tokens: Sequence[Tokens], count: int = 400) -> tuple[float, float]:
+    """Median and 99th percentile of one message's own time."""
+    times = []
+    for message in tokens[: count + 20]:
+        begun = time.perf_counter()
+        engine.logits([message])
+        times.append(1e3 * (time.perf_counter() - begun))
+    p50, p99 = np.percentile(times[20:], (50, 99))
+    return float(p50), float(p99)
+
+
+def joules_a_thousand(engine: Engine, runs: Sequence[Sequence[Tokens]]) -> tuple[float, float]:
+    """Energy of a thousand messages, and the watts drawn, when nothing else is asked of the GPU."""
+    judged, begun = 0, time.perf_counter()
+    with Power() as power:
+        while time.perf_counter() - begun < SUSTAINED:
+            for run in runs:
+                engine.logits(run)
+                judged += len(run)
+        seconds = time.perf_counter() - begun
+    return 1e3 * power.watts * seconds / judged, power.watts
+
+
+def on_gpu(kinds: Sequence[str], *, with_peers: bool) -> list[Entry]:
+    """TinyLlama's shape by each kind, with the roof and the peers of this run."""
+    from benchmarks import tinyllama  # noqa: PLC0415
+    from worker.engine import Kind, loading  # noqa: PLC0415
+
+    tokens = tinyllama.tokens()
+    mean = float(np.mean([len(message) for message in tokens]))
+    roofs = {"bf16": roof.bf16(), "fp8": roof.fp8()}
+    entries = [Entry(f"roof/{kind}/tflops", "TFLOP/s", round(rate / 1e12, 1)) for kind, rate in roofs.items()]
+    rivals = _rivals(tokens) if with_peers else {}
+    entries += [
+        Entry(f"peer/{name}/messages-per-second", "messages/s", round(rate, 1)) for name, rate in rivals.items()
+    ]
+    weights = tinyllama.random_weights("cuda")
+    for kind in kinds:
+        torch.cuda.reset_peak_memory_stats()
+        begun = time.perf_counter()
+        engine = loading.on_gpu(weights, Kind(f"cuda-{kind}"), longest=max(map(len, tokens)))
+        print(f"{kind}: ready in {time.perf_counter() - begun:.1f} s")
+        ceiling = roofs["fp8" if kind == "fp8" else "bf16"]
+        rates = {}
+        for size in BATCHES:
+            runs = batches(tokens if size > 1024 else tokens[:1500], size)  # noqa: PLR2004 # small batches are slow
+            median, best = messages_a_second(engine, runs)
+            share = median * mean * tinyllama.OPERATIONS_A_TOKEN / ceiling
+            rates[size] = median, share
+            extra = {"batch_tokens": size, "share_of_roof": round(share, 4), "tokens_per_second": round(median * mean)}
+            name = f"engine/{kind}/{size}-tokens/messages-per-second"
+            entries.append(Entry(name, "messages/s", round(median, 1), f"best {best:.0f}", extra))
+            print(f"{kind:5} {size:6} tokens a call: {median:8.0f} messages/s, {share:.3f} of the roof")
+        top = max(rates, key=lambda size: rates[size][0])
+        p50, p99 = single_milliseconds(engine, tokens)
+        joules, watts = joules_a_thousand(engine, batches(tokens, top))
+        entries += [
+            Entry(
+                f"engine/{kind}/messages-per-second", "messages/s", round(rates[top][0], 1), extra={"batch_tokens": top}
+            ),
+            Entry(f"engine/{kind}/share-of-roof", "share", round(rates[top][1], 4), extra={"batch_tokens": top}),
+            Entry(f"engine/{kind}/share-of-roof-1k", "share", round(rates[1024][1], 4), extra={"batch_tokens": 1024}),
+            Entry(f"engine/{kind}/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}"),
+            Entry(f"engine/{kind}/joules-per-thousand", "J", round(joules, 2), f"{watts:.0f} W"),
+            Entry(f"engine/{kind}/peak-gib", "GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)),
+        ]
+        for rival, name in (("transformers-padded-256", "vs-transformers-padded"), ("recipe-loop", "vs-recipe-loop")):
+            if rival in rivals:
+                ratio = rates[top][0] / rivals[rival]
+                entries.append(Entry(f"engine/{kind}/{name}", "ratio", round(ratio, 2), extra={"peer": rival}))
+        del engine
+        torch.cuda.empty_cache()
+    return entries
+
+
+def _rivals(tokens: Sequence[Tokens]) -> dict[str, float]:
+    model = peers.tinyllama()
+    rows = [list(map(int, message)) for message in tokens]
+    rates = {
+        "transformers-padded-32": peers.messages_a_second(model, rows[:1024], 32),
+        "transformers-padded-256": peers.messages_a_second(model, rows[:4096], 256),
+        "transformers-sorted-256": peers.messages_a_second(model, rows[:4096], 256, is_sorted=True),
+        "transformers-single": peers.messages_a_second(model, rows[:60], 1),
+    }
+    try:
+        tuned = peers.recipe(model)
+    except ImportError:
+        print("bitsandbytes or peft is not here: the recipe's loop is not measured")
+    else:
+        rates["recipe-loop"] = peers.messages_a_second(tuned, rows[:60], 1)
+        rates["recipe-padded-32"] = peers.messages_a_second(tuned, rows[:512], 32)
+    for name, rate in rates.items():
+        print(f"{name:26} {rate:8.1f} messages/s")
+    del model
+    torch.cuda.empty_cache()
+    return rates
+
+
+def on_cpu(bundle: str, threads: int) -> list[Entry]:
+    """A bundle on this processor: all of the collection's messages, as the worker would prepare them."""
+    from transformers import LlamaForSequenceClassification  # noqa: PLC0415 # a peer, not a part
+
+    from worker.classifier import Classifier  # noqa: PLC0415
+    from worker.engine import Kind, loading  # noqa: PLC0415
+
+    classifier = Classifier.load(bundle, Kind.CPU, threads=threads)
+    texts = list(collection())
+    classifier.prepare(texts[:64])
+    begun = time.perf_counter()
+    prepared = classifier.prepare(texts)
+    prepare_rate = len(texts) / (time.perf_counter() - begun)
+    tokens = [message.tokens for message in prepared if not message.is_empty]
+    runs = [tokens[first : first + CPU_BATCH] for first in range(0, len(tokens), CPU_BATCH)]
+    ceiling = roof.cpu()
+    median, best = messages_a_second(classifier.engine, runs)
+    p50, p99 = single_milliseconds(classifier.engine, tokens)
+    base = loading.base_folder(classifier.bundle)
+    model = LlamaForSequenceClassification.from_pretrained(
+        base, pad_token_id=0, num_labels=len(classifier.labels)
+    ).eval()
+    rows = [message.tolist() for message in tokens[:2048]]
+    rivals = {
+        "padded-32": peers.messages_a_second(model, rows, 32),
+        "padded-256": peers.messages_a_second(model, rows, 256),
+        "sorted-32": peers.messages_a_second(model, rows, 32, is_sorted=True),
+    }
+    products = sum(
+        parameter.numel() for name, parameter in model.named_parameters() if parameter.dim() > 1 and "proj" in name
+    )
+    mean = float(np.mean([len(message) for message in tokens]))
+    shared: dict[str, Any] = {
+        "bundle": classifier.bundle.model, "threads": torch.get_num_threads(), "messages": len(tokens),
+        "mean_tokens": round(mean, 2), "texts": "all of the UCI collection", "roof_gflops": round(ceiling / 1e9, 1),
+        "peers_messages_per_second": {name: round(rate, 1) for name, rate in rivals.items()},
+    }  # fmt: skip
+    quickest_plain = max(rivals["padded-32"], rivals["padded-256"])
+    return [
+        Entry("engine/cpu/messages-per-second", "messages/s", round(median, 1), f"best {best:.0f}", shared),
+        Entry("engine/cpu/vs-transformers-padded", "ratio", round(median / quickest_plain, 2), extra=shared),
+        Entry("engine/cpu/share-of-roof", "share", round(median * mean * 2 * products / ceiling, 3), extra=shared),
+        Entry("engine/cpu/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}", shared),
+        Entry("worker/prepare/messages-per-second", "messages/s", round(prepare_rate, 1), extra=shared),
+    ]
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="*", choices=["bf16", "fp8", "nf4"], default=[], help="on a GPU")
+    parser.add_argument("--no-peers", action="store_true", help="leave transformers out, on a GPU")
+    parser.add_argument("--bundle", default=str(ROOT / "models" / "nano"), help="on the CPU")
+    parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 is torch's own choice")
+    arguments = parser.parse_args()
+    if arguments.kinds:
+        entries, device = on_gpu(arguments.kinds, with_peers=not arguments.no_peers), torch.cuda.get_device_name()
+    else:
+        entries, device = on_cpu(arguments.bundle, arguments.threads), None
+    for entry in entries:
+        print(f"{entry.name:50} {entry.value:12} {entry.unit} {entry.range}")
+    print(record("classifier", entries, device=device))
+
+
+if __name__ == "__main__":
+    main()

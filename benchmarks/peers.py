@@ -1,0 +1,85 @@
+"""What the engine is compared with: the same weights in transformers, run the ways that people run them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from benchmarks.tinyllama import SHAPE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+
+def tinyllama() -> nn.Module:
+    """TinyLlama's true shape with random weights, in bfloat16 on the GPU."""
+    config = LlamaConfig(
+        vocab_size=SHAPE.vocabulary,
+        hidden_size=SHAPE.width,
+        intermediate_size=SHAPE.inner,
+        num_hidden_layers=SHAPE.layers,
+        num_attention_heads=SHAPE.heads,
+        num_key_value_heads=SHAPE.key_heads,
+        max_position_embeddings=SHAPE.positions,
+        num_labels=SHAPE.labels,
+        pad_token_id=0,
+    )
+    with torch.device("cuda"):
+        torch.set_default_dtype(torch.bfloat16)
+        model = LlamaForSequenceClassification(config).eval()
+        torch.set_default_dtype(torch.float32)
+    return model
+
+
+def recipe(model: nn.Module) -> nn.Module:
+    """The model as the published recipe runs it: base in NF4 by bitsandbytes, LoRA r=16 on q and v beside it."""
+    import bitsandbytes as bnb  # noqa: PLC0415 # heavy, and only here
+    from peft import LoraConfig, TaskType, get_peft_model  # noqa: PLC0415
+
+    for name, linear in list(model.named_modules()):
+        if isinstance(linear, torch.nn.Linear) and name != "score":
+            small = bnb.nn.Linear4bit(
+                linear.in_features, linear.out_features, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4"
+            )
+            small.weight = bnb.nn.Params4bit(linear.weight.data.cpu(), requires_grad=False, quant_type="nf4")
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, small.cuda())
+    tuned: nn.Module = get_peft_model(
+        model, LoraConfig(task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"])
+    )
+    return tuned.eval().cuda()
+
+
+def padded(model: nn.Module, tokens: Sequence[Sequence[int]], size: int) -> NDArray[np.float32]:
+    """Logits by plain batches of `size` messages in the order given, padded to each batch's longest."""
+    device = next(model.parameters()).device
+    answers = []
+    with torch.inference_mode():
+        for first in range(0, len(tokens), size):
+            rows = tokens[first : first + size]
+            longest = max(map(len, rows))
+            ids = np.zeros((len(rows), longest), dtype=np.int64)
+            mask = np.zeros_like(ids)
+            for place, row in enumerate(rows):
+                ids[place, : len(row)], mask[place, : len(row)] = row, 1
+            answer = model(input_ids=torch.from_numpy(ids).to(device), attention_mask=torch.from_numpy(mask).to(device))
+            answers.append(answer.logits.float().cpu())
+    return torch.cat(answers).numpy()
+
+
+def messages_a_second(
+    model: nn.Module, tokens: Sequence[Sequence[int]], size: int, *, is_sorted: bool = False
+) -> float:
+    """How fast `padded` is, after one batch to warm up; `is_sorted` puts messages of a length together first."""
+    ordered = sorted(tokens, key=len) if is_sorted else tokens
+    padded(model, ordered[:size], size)
+    begun = time.perf_counter()
+    padded(model, ordered, size)
+    return len(ordered) / (time.perf_counter() - begun)

@@ -1,0 +1,177 @@
+"""The GPU engine on a GPU, against transformers on the same one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from benchmarks.tinyllama import tokens
+from worker.engine import Engine, Kind, loading, weights
+from worker.engine.gpu import CudaEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+KINDS = [Kind.CUDA_BF16, Kind.CUDA_FP8, Kind.CUDA_NF4]
+LONGEST = 300
+
+
+@pytest.fixture(scope="module")
+def model() -> LlamaForSequenceClassification:
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 32_000, "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "num_labels": 2, "pad_token_id": 0}
+    config = LlamaConfig(**sizes, **heads, max_position_embeddings=512, initializer_range=0.06)
+    return LlamaForSequenceClassification(config).eval().cuda()
+
+
+@pytest.fixture(scope="module")
+def folder(model: LlamaForSequenceClassification, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    model.save_pretrained(folder)
+    return folder
+
+
+def engine(folder: Path, kind: Kind, token_budget: int | None = None) -> Engine:
+    read = weights.read(folder, apart=kind is Kind.CUDA_NF4)
+    return loading.on_gpu(read, kind, longest=LONGEST, token_budget=token_budget)
+
+
+@pytest.fixture(scope="module")
+def engines(folder: Path) -> dict[Kind, Engine]:
+    return {kind: engine(folder, kind) for kind in KINDS}
+
+
+def one_by_one(model: torch.nn.Module, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        rows = [model(input_ids=torch.tensor([list(row)], device="cuda")).logits[0].float() for row in batch]
+    return torch.stack(rows).cpu().numpy()
+
+
+def error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    assert np.isfinite(ours).all()
+    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+
+
+@pytest.fixture(scope="module")
+def real() -> list[NDArray[np.int32]]:
+    return tokens()[:5000]
+
+
+@pytest.fixture(scope="module")
+def exact(model: LlamaForSequenceClassification, real: list[NDArray[np.int32]]) -> NDArray[np.float32]:
+    return one_by_one(model.float(), [row.tolist() for row in real])
+
+
+def test_5000_real_messages_packed_equal_single_ones_within_rounding(
+    model: LlamaForSequenceClassification,
+    engines: dict[Kind, Engine],
+    real: list[NDArray[np.int32]],
+    exact: NDArray[np.float32],
+) -> None:
+    theirs = error(one_by_one(model.bfloat16(), [row.tolist() for row in real[:500]]), exact[:500])
+    model.float()
+
+    errors = {kind: error(engines[kind].logits(real), exact) for kind in KINDS}
+
+    print(f"relative error of the logits: transformers in bfloat16 {theirs:.4f}, {errors}")  # noqa: T201 # a figure to keep
+    assert errors[Kind.CUDA_BF16] <= 1.25 * theirs
+    assert errors[Kind.CUDA_FP8] < 0.2
+    assert errors[Kind.CUDA_NF4] < 0.3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_neither_order_nor_neighbours_change_an_answer(
+    engines: dict[Kind, Engine], real: list[NDArray[np.int32]], kind: Kind
+) -> None:
+    batch, order = real[:600], np.random.default_rng(0).permutation(600)
+
+    together = engines[kind].logits(batch)
+    shuffled = engines[kind].logits([batch[row] for row in order])
+    alone = np.concatenate([engines[kind].logits([row]) for row in batch[:64]])
+
+    scale = np.abs(together).max()
+    tolerance = {Kind.CUDA_BF16: 0.03, Kind.CUDA_FP8: 0.06, Kind.CUDA_NF4: 0.03}[kind]
+    np.testing.assert_allclose(shuffled, together[order], atol=tolerance * scale)
+    np.testing.assert_allclose(alone, together[:64], atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "lengths",
+    [[1], [LONGEST], [9] * 500, [1] * 3000, [1, LONGEST, 2, 300, 1, 17]],
+    ids=lambda lengths: str(len(lengths)),
+)
+def test_any_lengths_are_judged(
+    model: LlamaForSequenceClassification, engines: dict[Kind, Engine], kind: Kind, lengths: list[int]
+) -> None:
+    generator = np.random.default_rng(5)
+    batch = [generator.integers(1, 32_000, length).tolist() for length in lengths]
+
+    logits = engines[kind].logits(batch)
+
+    sample = slice(0, 40)
+    assert error(logits[sample], one_by_one(model.float(), batch[sample])) < 0.35
+    assert np.isfinite(logits).all()
+
+
+def test_an_empty_batch_has_no_logits(engines: dict[Kind, Engine]) -> None:
+    assert engines[Kind.CUDA_BF16].logits([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("bad", [[], [1] * 20_000, [-1], [32_000]], ids=["empty", "too long", "negative", "beyond"])
+def test_what_cannot_be_judged_is_an_error_and_the_gpu_lives_on(engines: dict[Kind, Engine], bad: list[int]) -> None:
+    running = engines[Kind.CUDA_BF16]
+
+    with pytest.raises(ValueError, match=r"message|token"):
+        running.logits([[1, 2], bad])
+
+    assert np.isfinite(running.logits([[1, 2]])).all()
+
+
+def test_what_is_not_finite_stays_with_its_message(folder: Path) -> None:
+    read = weights.read(folder)
+    read.embedding[50] = float("inf")
+    running = loading.on_gpu(read, Kind.CUDA_BF16, longest=LONGEST)
+
+    logits = running.logits([[1, 2, 3], [1, 50, 3], [7, 7], [9] * 40])
+
+    assert np.isfinite(logits).all(axis=1).tolist() == [True, False, True, True]
+
+
+def test_out_of_memory_halves_the_budget_and_judges_on(
+    folder: Path, real: list[NDArray[np.int32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = engine(folder, Kind.CUDA_BF16)
+    assert isinstance(running, CudaEngine)
+    expected, launch, budget = running.logits(real[:500]), running._launch, running.token_budget
+
+    def scarce(packed: object) -> torch.Tensor:
+        if len(packed.tokens) > 3000:
+            raise torch.OutOfMemoryError
+        return launch(packed)
+
+    monkeypatch.setattr(running, "_launch", scarce)
+    logits = running.logits(real[:500])
+
+    assert running.token_budget == budget // 4
+    np.testing.assert_allclose(logits, expected, atol=0.03 * np.abs(expected).max())
+
+
+def test_a_gpu_too_small_for_one_message_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = engine(folder, Kind.CUDA_BF16)
+
+    def none_left(_packed: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(running, "_launch", none_left)
+    with pytest.raises(torch.OutOfMemoryError):
+        running.logits([[1, 2]])
