@@ -64,15 +64,16 @@ def _run(options: argparse.Namespace, page: Console) -> int:
     # The Kafka client has much to say while brokers come and go; none of it belongs on the screen.
     logging.basicConfig(filename=options.folder / "demo.log", filemode="w", level=logging.WARNING)
     began = time.monotonic()
-    page.print("starting a Kafka broker of the demo's own ...")
+    page.print("broker: starting a Kafka of the demo's own ...")
     with Broker(options.folder / "broker") as broker:
-        page.print(f"it answers at {broker.bootstrap} (process {broker.pid}); starting the worker ...")
+        page.print(f"broker: process {broker.pid} answers at {broker.bootstrap}")
         with Worker(options.folder, broker.bootstrap) as worker:
+            page.print(f"worker: process {worker.pid} loads its model ...")
             events = stream.programme(held_out(), SHOWN, options.burst)  # seconds, while the worker loads its model
             paced, burst = stream.apart(events)
             tally = Tally(events)
-            worker.await_ready()
-            page.print(f"it is ready (process {worker.pid}), {time.monotonic() - began:.0f} s after the start")
+            worker.await_ready(broker)
+            page.print(f"worker: ready, {time.monotonic() - began:.0f} s after the start")
             sender = Sender(broker.bootstrap, len(events))
             with sender, Reader(broker.bootstrap, sender.sent_at) as reader:
                 with screen(page, tally, stream.parts(events)) as shown:

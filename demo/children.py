@@ -131,11 +131,11 @@ class Worker:
         finally:
             link.close()
 
-    def await_ready(self) -> None:
-        """Return when /readyz says yes. Raises ChildError."""
+    def await_ready(self, broker: Broker) -> None:
+        """Return when /readyz says yes. Raises ChildError when that takes too long, or either has ended."""
         deadline, said = time.monotonic() + _READY_WITHIN, "nothing"
         while time.monotonic() < deadline:
-            check(self)
+            check(broker, self)
             with contextlib.suppress(OSError):
                 status, said = self.get("/readyz")
                 if status == http.HTTPStatus.OK:
