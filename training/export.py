@@ -18,6 +18,7 @@ from training.data import LABELS
 from worker import bundle
 from worker.bundle import Base, Bundle, Calibration, Canary
 from worker.classifier import Classifier
+from worker.text import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,16 +104,15 @@ def missed(made: Bundle) -> list[str]:
 
 
 def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Log odds of not being ham, before calibration, by the engine that serves."""
-    prepared = classifier.prepare(texts)
-    logits = classifier.engine.logits([message.tokens or [0] for message in prepared])
+    """Log odds of not being ham, before calibration, by the engine that serves. Texts must not be empty."""
+    logits = classifier.engine.logits([message.tokens for message in classifier.prepare(texts)])
     return calibrate.odds_of(logits.astype(np.float64))
 
 
-def with_quality(made: Bundle, quality: Mapping[str, float]) -> Bundle:
-    """The same bundle with measured figures in it."""
+def with_quality(made: Bundle, quality: Mapping[str, float], out: Path) -> Bundle:
+    """The same bundle at `out`, with measured figures in it."""
     parts = {part: made.folder / part for part in ("adapter", "tokenizer", "base") if (made.folder / part).is_dir()}
-    return bundle.write(made.folder, msgspec.structs.replace(made, quality=dict(quality)), parts)
+    return bundle.write(out, msgspec.structs.replace(made, quality=dict(quality)), parts)
 
 
 def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: Path) -> Bundle:
@@ -133,6 +133,7 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
     with tempfile.TemporaryDirectory() as making:
         classifier = Classifier.load(bundle.write(Path(making) / "draft", draft, parts).folder)
         calibration, threshold = _PLAIN, _HALF
+        rows = [row for row in rows if normalise(row.text)]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
             calibration = calibrate.fit(odds, np.array([row.label != origin.labels[0] for row in rows]))

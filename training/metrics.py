@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -73,12 +73,17 @@ def recall_at(spam: Booleans, score: Numbers, false_positives: float) -> float:
     return float((score[spam] > bar).mean())
 
 
-def bootstrapped(measure: Callable[[NDArray[np.intp]], float], size: int, *, seed: int = 0) -> Figure:
-    """`measure` of all rows, and the 95 % interval of it over rows drawn again with replacement."""
+def bootstrapped(
+    measure: Callable[[NDArray[np.intp]], Mapping[str, float]], size: int, *, seed: int = 0
+) -> dict[str, Figure]:
+    """What `measure` finds in all rows, and 95 % intervals of it over rows drawn again with replacement."""
     dice = np.random.default_rng(seed)
     drawn = [measure(dice.integers(size, size=size)) for _ in range(_RESAMPLES)]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Figure(measure(np.arange(size)), float(low), float(high))
+    figures = {}
+    for name, value in measure(np.arange(size)).items():
+        low, high = np.nanpercentile([each[name] for each in drawn], [2.5, 97.5])
+        figures[name] = Figure(value, float(low), float(high))
+    return figures
 
 
 def mean(values: Sequence[float]) -> Figure:

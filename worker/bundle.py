@@ -144,6 +144,7 @@ def write(folder: Path, bundle: Bundle, parts: Mapping[str, Path]) -> Bundle:
         if (card := folder / "README.md").is_file():
             shutil.copy2(card, draft)
         for path in draft.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for the owner alone
             _sync(path)
         _swap(draft, folder)
     except BaseException:

@@ -11,9 +11,9 @@ from typing import Final
 
 _ALPHABETS: Final = (
     # Greek, then Cyrillic and Cyrillic's extensions, then Armenian.
-    ("ABEZHIKMNOPTYXaeiknvoptuxyws", "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧαεικηνορτυχγωσ"),
+    ("ABEZHIKMNOPTYXaeiknvoptuxywsc", "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧαεικηνορτυχγωσς"),
     ("ABEKMHOPCTYXaeopcyxkmtrnhb", "АВЕКМНОРСТУХаеорсухкмтгпнв"),
-    ("IJSQWGDiisjhqwdvlyyYb", "ІЈЅԚԜԌԀіїѕјһԛԝԁѵӏүұҮь"),
+    ("IJSQWGDiisjhqwdvlyyYbee", "ІЈЅԚԜԌԀіїѕјһԛԝԁѵӏүұҮьҽҿ"),
     ("onuhgqjwfLSUO", "օոսհցզյաֆԼՏՍՕ"),
     # Cherokee and Lisu.
     ("ABCDEGHJKLMPRSTVWZiy", "ᎪᏴᏟᎠᎬᏀᎻᎫᏦᏞᎷᏢᎡᏚᎢᏙᎳᏃᎥᎩ"),

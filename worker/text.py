@@ -222,18 +222,17 @@ def _without_leet(core: str) -> str:
 
 def _is_leet(word: str) -> bool:
     """A substitute between letters tells; at the ends only what no unit, count or model number has."""
-    inner = _INNER.search(word)
-    if inner and inner["mark"]:  # `now!call` and `me@home` lack a space rather than hide a vowel
-        inner = inner if _HIDDEN_VOWEL.fullmatch(word) else None
+    # `now!call` and `me@home` lack a space rather than hide a vowel.
+    inner = _INNER.search(word) or _HIDDEN_VOWEL.fullmatch(word)
     if _COUNT.match(word):
         return False
     tail = len(word) - len(word.rstrip(string.digits))
     if tail > 1:
         return word.endswith(("11", "33"))
-    return bool(inner) or word[0] in "0$" or word[-1] == "0"
+    return bool(inner) or word.startswith(("0", "$", "7h")) or word[-1] == "0"
 
 
-_INNER: Final = re.compile(r"[a-z](?:(?P<same>[0-9$|€])(?P=same)?|[1345][134](?=[a-z]{1,2}$)|(?P<mark>[!@]))[a-z]")
+_INNER: Final = re.compile(r"[a-z](?:(?P<same>[0-9$|€])(?P=same)?|[1345][134](?=[a-z]{1,2}$)|(?=.*\d)[!@])[a-z]")
 _HIDDEN_VOWEL: Final = re.compile(r"[a-z]?[b-df-hj-np-tv-z][!@][b-df-hj-np-tv-z][a-z]{0,3}")
 _COUNT: Final = re.compile(r"\d{2}|[13457](?:st|nd|rd|th|am|pm|p|ppm|hrs?|yrs?|min|mth|day|wk|year)")
 _WORD_PROPER: Final = re.compile(r"[A-Za-z]{2,}")

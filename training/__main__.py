@@ -1,0 +1,86 @@
+"""The recipe's commands: `python -m training <command>`; `--help` says what each takes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from training import data
+from training.recipe import RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SHIPPED: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 2 when what was asked cannot be done."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from training import commands  # noqa: PLC0415 -- torch, and seconds, not for `--help`
+
+    try:
+        return commands.COMMANDS[options.command](options)
+    except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
+        print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201 -- to a person
+        return 2
+    except KeyboardInterrupt:
+        print(f"{options.command}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def add(name: str, says: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=says, description=says)
+
+    prepare = add("prepare", "read and split a collection; say what was dropped and why")
+    prepare.add_argument("--out", type=Path, help="folder for train.tsv, calibration.tsv and test.tsv")
+    train = add("train", "fit a recipe on the train rows of one split; goes on where it was interrupted")
+    train.add_argument("run", type=Path, help="folder for the run")
+    export = add("export", "make a bundle of a run, calibrated on the slice of train it has not learnt from")
+    export.add_argument("run", type=Path, help="folder of the run")
+    export.add_argument("out", type=Path, help="folder for the bundle")
+    evaluate = add("evaluate", "train and judge a recipe on several splits; or judge one bundle")
+    evaluate.add_argument("--bundle", type=Path, help="judge this bundle on --seed's test rows instead of training")
+    evaluate.add_argument("--splits", type=int, default=5, help="how many splits (default: 5)")
+    evaluate.add_argument("--runs", type=Path, default=Path("build/evaluate"), help="folder for the runs")
+    for command in (train, export, evaluate):
+        command.add_argument(
+            "--recipe", type=Path, default=Path("nano"), help="a TOML file, or one shipped: nano, seed"
+        )
+    for command in (prepare, train, export, evaluate):
+        command.add_argument(
+            "--data", type=Path, default=data.UCI, help="label, tab, text (default: the shipped UCI set)"
+        )
+        command.add_argument("--seed", type=int, default=0, help="which split (default: 0)")
+    brought = add("import", "make a bundle of a LoRA adapter for sequence classification that PEFT saved")
+    brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
+    brought.add_argument("out", type=Path, help="folder for the bundle")
+    brought.add_argument("--base", required=True, help="its base: a local folder, which goes in too, or a hub id")
+    brought.add_argument("--revision", help="the base's revision on the hub")
+    brought.add_argument("--name", help="the bundle's name (default: the adapter folder's)")
+    brought.add_argument("--labels", default=",".join(data.LABELS), help="labels in the head's order, ham first")
+    brought.add_argument("--max-tokens", type=int, default=256, help="a longer message loses its middle (default: 256)")
+    brought.add_argument("--quantisation", choices=("nf4", "nf4-single", "none"), default="nf4",
+                         help="how training saw the base: NF4, with single scales, or as it is")  # fmt: skip
+    brought.add_argument("--calibrate", type=Path, help="label, tab, text: rows to fit probabilities and threshold on")
+    nano = add("nano", "rebuild models/nano from the shipped data: train, export, judge")
+    nano.add_argument("--run", type=Path, default=Path("build/nano"), help="folder for the run (default: build/nano)")
+    nano.add_argument("--out", type=Path, default=_SHIPPED, help="folder for the bundle (default: models/nano)")
+    predict = add("predict", "judge texts with a bundle")
+    predict.add_argument("texts", nargs="+", metavar="text")
+    predict.add_argument("--bundle", type=Path, default=_SHIPPED, help="folder of the bundle (default: models/nano)")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
