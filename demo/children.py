@@ -89,7 +89,7 @@ class Broker:
 
 
 class Worker:
-    """`python -m worker run` against a broker, every other setting its default: the user's own are kept out."""
+    """`python -m worker run` against a broker, the other settings at their defaults: the user's own are kept out."""
 
     name = "worker"
 
@@ -101,6 +101,7 @@ class Worker:
             "HAMGATE_BROKERS": bootstrap,
             "HAMGATE_METRICS_PORT": str(self._port),
             "HAMGATE_INSTANCE_ID": "demo",
+            "HAMGATE_THREADS": str(max(1, (os.cpu_count() or 1) - 1)),  # a core is the broker's and the demo's
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "PYTHONUNBUFFERED": "1",
         }
