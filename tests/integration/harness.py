@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -15,9 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pytest
-
 from deploy.kafka.node import die_with_parent, free_port
+from worker.__main__ import main
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, decode_verdict
 
@@ -33,42 +32,61 @@ if TYPE_CHECKING:
 READY_WITHIN = 60.0
 
 
+# One process loads torch, once; each worker is a fork of it: a test waits half a second for its worker, not eight.
+_LOADED = multiprocessing.get_context("forkserver")
+_LOADED.set_forkserver_preload(
+    ["torch", "transformers", "worker.assembly", "worker.engine.cpu", "tests.integration.harness"]
+)
+
+
+def environment(place: Place, bundle: Path, instance: str = "one", **settings: str) -> dict[str, str]:
+    """What a worker is told: this place, and nothing of the developer's own settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("HAMGATE_")} | {
+        "HAMGATE_BUNDLE": str(bundle),
+        "HAMGATE_BROKERS": place.link.brokers,
+        "HAMGATE_INPUT_TOPIC": place.input,
+        "HAMGATE_VERDICT_TOPIC": place.verdicts,
+        "HAMGATE_DEAD_LETTER_TOPIC": place.dead_letters,
+        "HAMGATE_GROUP_ID": place.group,
+        "HAMGATE_INSTANCE_ID": instance,
+        "HAMGATE_THREADS": "1",
+        # Many small transactions, so that whatever happens happens in the middle of one.
+        "HAMGATE_MAX_BATCH_MESSAGES": "64",
+        "HAMGATE_TRANSACTION_TIMEOUT": "3",
+        "HAMGATE_SESSION_TIMEOUT": "4",
+        "HAMGATE_LOG_FORMAT": "json",
+        **{f"HAMGATE_{name.upper()}": value for name, value in settings.items()},
+    }
+
+
+def _run_worker(variables: dict[str, str], log: str) -> None:
+    """What `hamgate run` does, in a process that has its imports already."""
+    if ask := die_with_parent():
+        ask()
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.exit(main(["run"]))
+
+
 class WorkerProcess:
-    """`python -m worker run`, its log kept, its probes asked."""
+    """A worker, its log kept, its probes asked."""
 
     def __init__(self, place: Place, bundle: Path, log: Path, instance: str, settings: dict[str, str]) -> None:
         self.port = free_port()
         self.log = log
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HAMGATE_")}
-        environment |= {
-            "HAMGATE_BUNDLE": str(bundle),
-            "HAMGATE_BROKERS": place.link.brokers,
-            "HAMGATE_INPUT_TOPIC": place.input,
-            "HAMGATE_VERDICT_TOPIC": place.verdicts,
-            "HAMGATE_DEAD_LETTER_TOPIC": place.dead_letters,
-            "HAMGATE_GROUP_ID": place.group,
-            "HAMGATE_INSTANCE_ID": instance,
-            "HAMGATE_METRICS_PORT": str(self.port),
-            "HAMGATE_THREADS": "1",
-            # Many small transactions, so that whatever happens happens in the middle of one.
-            "HAMGATE_MAX_BATCH_MESSAGES": "64",
-            "HAMGATE_TRANSACTION_TIMEOUT": "3",
-            "HAMGATE_SESSION_TIMEOUT": "4",
-            "HAMGATE_LOG_FORMAT": "json",
-            **{f"HAMGATE_{name.upper()}": value for name, value in settings.items()},
-        }
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "run"],
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 one prctl, made ready before the fork
-            )
+        variables = environment(place, bundle, instance, metrics_port=str(self.port), **settings)
+        self._process = _LOADED.Process(target=_run_worker, args=(variables, str(log)), daemon=True)
+        self._process.start()
+
+    def is_running(self) -> bool:
+        return self._process.is_alive()
 
     def is_ready(self) -> bool:
-        assert self.process.poll() is None, f"the worker ended: {self.said()[-3000:]}"
+        assert self.is_running(), f"the worker ended: {self.said()[-3000:]}"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)
@@ -85,17 +103,17 @@ class WorkerProcess:
         return self.log.read_text(errors="replace")
 
     def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
+        assert self._process.pid
+        os.kill(self._process.pid, number)
 
     def ended(self, within: float = 30) -> int:
-        try:
-            return self.process.wait(within)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"the worker has not ended within {within} s: {self.said()[-3000:]}")
+        self._process.join(within)
+        assert self._process.exitcode is not None, f"it has not ended within {within} s: {self.said()[-3000:]}"
+        return self._process.exitcode
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self._process.kill()
+        self._process.join()
 
 
 def until(what: Callable[[], bool], *, within: float = 30) -> None:
@@ -144,25 +162,21 @@ class Traffic:
             publisher.publish(self.place.input, self.events(count))
 
     @contextlib.contextmanager
-    def flowing(self, *, total: int, chunk: int = 40, pause: float = 0.02) -> Iterator[None]:
-        """Feed in the background; when the block ends, all has been sent."""
+    def flowing(self, *, chunk: int = 20, pause: float = 0.04) -> Iterator[None]:
+        """Feed in the background for as long as the block lasts."""
         stop = threading.Event()
 
         def flow() -> None:
             with Publisher(self.place.link) as publisher:
-                for _ in range(total // chunk):
+                while not stop.wait(pause):
                     publisher.publish(self.place.input, self.events(chunk))
-                    if stop.wait(pause):
-                        return
 
         feeder = threading.Thread(target=flow)
         feeder.start()
         try:
             yield
-        except BaseException:
-            stop.set()
-            raise
         finally:
+            stop.set()
             feeder.join()
 
 

@@ -23,7 +23,7 @@ def under_way(watch: Watch, more: int = 100) -> None:
 def test_a_worker_told_to_stop_finishes_and_the_next_goes_on_where_it_stopped(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    with traffic.flowing(total=2400):
+    with traffic.flowing():
         worker = start()
         under_way(watch)
         worker.send(signal.SIGTERM)
@@ -36,7 +36,7 @@ def test_a_worker_told_to_stop_finishes_and_the_next_goes_on_where_it_stopped(
 def test_a_worker_killed_in_mid_batch_is_replaced_without_loss_or_repeat(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    with traffic.flowing(total=4000):
+    with traffic.flowing():
         for _ in range(2):
             worker = start()
             under_way(watch, 150)
@@ -50,7 +50,7 @@ def test_a_worker_killed_in_mid_batch_is_replaced_without_loss_or_repeat(
 def test_workers_that_join_and_leave_share_the_work_without_loss_or_repeat(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    with traffic.flowing(total=6000):
+    with traffic.flowing():
         first = start("one")
         under_way(watch)
         second = start("two")
@@ -70,8 +70,9 @@ def test_workers_that_join_and_leave_share_the_work_without_loss_or_repeat(
 def test_a_worker_that_slept_through_its_session_repeats_nothing_when_it_wakes(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    with traffic.flowing(total=6000):
-        sleeper, heir = start("one"), start("two")
+    with traffic.flowing():
+        sleeper, heir = start("one", ready=False), start("two", ready=False)
+        until(lambda: sleeper.is_ready() and heir.is_ready())
         under_way(watch)
         sleeper.send(signal.SIGSTOP)
         until(lambda: heir.metric("hamgate_assigned_partitions") == traffic.place.partitions)
@@ -80,13 +81,13 @@ def test_a_worker_that_slept_through_its_session_repeats_nothing_when_it_wakes(
         under_way(watch)
 
     exactly_once(traffic, watch)
-    assert sleeper.process.poll() is None
+    assert sleeper.is_running()
 
 
 def test_the_older_of_two_workers_of_one_name_stops(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    with traffic.flowing(total=3000):
+    with traffic.flowing():
         older = start("twin")
         under_way(watch)
         newer = start("twin", ready=False)
@@ -110,13 +111,13 @@ def test_a_broker_that_is_restarted_ends_no_worker(
 
     traffic.feed(500)
     exactly_once(traffic, watch)
-    assert worker.process.poll() is None
+    assert worker.is_running()
 
 
 def test_at_least_once_loses_nothing_when_killed(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    with traffic.flowing(total=2400):
+    with traffic.flowing():
         worker = start(delivery="at-least-once")
         under_way(watch)
         worker.send(signal.SIGKILL)

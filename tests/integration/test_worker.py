@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, exactly_once, until
+from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, exhume
 
@@ -56,6 +55,20 @@ def test_every_message_comes_to_one_verdict_or_one_dead_letter(
     assert "win a prize" not in worker.said()
 
 
+def test_the_command_line_runs_a_worker_until_it_is_told_to_stop(
+    place: Place, traffic: Traffic, watch: Watch, bundle: Path
+) -> None:
+    traffic.feed(200)
+    command = [sys.executable, "-m", "worker", "run", "--metrics-port", "0"]
+    with subprocess.Popen(command, env=environment(place, bundle), stderr=subprocess.PIPE) as worker:
+        try:
+            exactly_once(traffic, watch)
+            worker.terminate()
+            assert worker.wait(30) == 0
+        finally:
+            worker.kill()
+
+
 def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., WorkerProcess]) -> None:
     worker = start(ready=False, verdict_topic="sms.vredicts")
 
@@ -73,15 +86,7 @@ def test_replayed_dead_letters_are_read_again(
 
     said = subprocess.run(
         [sys.executable, "-m", "worker", "replay", "--reason", "invalid-json"],
-        env={
-            **os.environ,
-            "HAMGATE_BUNDLE": str(bundle),
-            "HAMGATE_BROKERS": place.link.brokers,
-            "HAMGATE_INPUT_TOPIC": place.input,
-            "HAMGATE_VERDICT_TOPIC": place.verdicts,
-            "HAMGATE_DEAD_LETTER_TOPIC": place.dead_letters,
-            "HAMGATE_GROUP_ID": place.group,
-        },
+        env=environment(place, bundle),
         capture_output=True,
         text=True,
         check=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka import KafkaConsumer, TopicPartition
@@ -24,6 +25,7 @@ _HEARTBEAT: Final = 1.0
 # How often a committed offset is asked for again while a transaction still holds it.
 _RETRY: Final = 0.02
 _CLOSE_WAIT: Final = 5.0
+_METADATA_WAIT: Final = 2.0
 
 
 class KafkaSource:
@@ -64,6 +66,7 @@ class KafkaSource:
                 retry_backoff_ms=milliseconds(_RETRY),
                 metrics_enabled=False,
             )
+        self._await_partitions(topic)
         keep_joining(self._consumer)
         self._claim = self._consumer.group_metadata()
 
@@ -119,6 +122,13 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close(autocommit=False, timeout_ms=milliseconds(_CLOSE_WAIT))
+
+    def _await_partitions(self, topic: str) -> None:
+        """Know the topic before the group is joined: else the first assignment is empty, and all must join again."""
+        deadline = time.monotonic() + _METADATA_WAIT
+        cluster = self._consumer._cluster  # noqa: SLF001 the public call asks for all topics there are
+        while cluster.partitions_for_topic(topic) is None and time.monotonic() < deadline:
+            time.sleep(_RETRY)
 
     def _follow_group(self) -> bool:
         """Whether the member has been given a new assignment since the last poll; its claim then goes with it."""
