@@ -29,8 +29,8 @@ check: install ## lint, format, types
 format: install ## let ruff rewrite
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-broker: ## start Kafka on 127.0.0.1:9092, with the topics
-	@python3 -m deploy.kafka start
+broker: install ## start Kafka on 127.0.0.1:9092, with the topics
+	@$(PY) -m deploy.kafka start $(ARGS)
 
 broker-stop: ## stop it
 	@python3 -m deploy.kafka stop

@@ -55,7 +55,12 @@ def fp8() -> float:
 
     def product(scale: Tensor) -> Tensor:
         made: Tensor = torch._scaled_mm(  # noqa: SLF001 # torch has no public name for it
-            left, right.T, scale_a=scale, scale_b=scale.T, out_dtype=torch.bfloat16, use_fast_accum=True
+            left,
+            right.T,
+            scale_a=scale,
+            scale_b=scale.mT if scale.dim() else scale,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
         )
         return made
 

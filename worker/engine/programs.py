@@ -170,13 +170,13 @@ def attend(
         key = block + tl.arange(0, KEYS)
         key_ok = key < first + TILE
         at = qkv + key * ROW + (HEADS + key_head) * HEAD
-        left, right = _halves(at, key_ok, HALF, HALF_BLOCK)
+        raw_left, raw_right = _halves(at, key_ok, HALF, HALF_BLOCK)
         value_left, value_right = _halves(at + KEY_HEADS * HEAD, key_ok, HALF, HALF_BLOCK)
         weight = tl.full([KEYS], 1.0, tl.float32)
         if HAS_SCALE:
             weight = tl.load(scales + key, mask=key_ok, other=0.0)
         position = tl.minimum(key - first, TILE) + reach
-        key_left, key_right = _turned(left, right, cosine, sine, position, weight, HALF, HALF_BLOCK)
+        key_left, key_right = _turned(raw_left, raw_right, cosine, sine, position, weight, HALF, HALF_BLOCK)
         seen = (key[None, :] <= token[:, None]) & (key[None, :] >= start[:, None])
         state = _step(query_left, query_right, key_left, key_right, value_left, value_right, weight, seen, state)
     _best, total, mixed_left, mixed_right = state
@@ -241,11 +241,11 @@ def attend_ends(
         key = block + tl.arange(0, KEYS)
         key_ok = key <= end
         key_at = key_value + key * ROW + key_head * HEAD
-        left, right = _halves(key_at, key_ok, HALF, HALF_BLOCK)
+        raw_left, raw_right = _halves(key_at, key_ok, HALF, HALF_BLOCK)
         value_left, value_right = _halves(key_at + KEY_HEADS * HEAD, key_ok, HALF, HALF_BLOCK)
         weight = tl.load(scales + key, mask=key_ok, other=0.0)
         position = tl.minimum(key - end, 0) + reach
-        key_left, key_right = _turned(left, right, cosine, sine, position, weight, HALF, HALF_BLOCK)
+        key_left, key_right = _turned(raw_left, raw_right, cosine, sine, position, weight, HALF, HALF_BLOCK)
         seen = row_ok[:, None] | key_ok[None, :]
         seen = seen & key_ok[None, :]
         state = _step(query_left, query_right, key_left, key_right, value_left, value_right, weight, seen, state)
