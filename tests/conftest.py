@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from dataclasses import dataclass, replace
@@ -11,6 +12,10 @@ import pytest
 
 from deploy.kafka import java
 from deploy.kafka.node import Node
+
+# Kernels are interpreted where there is no GPU. Triton looks once, when it is first imported, by whichever test.
+if shutil.which("nvidia-smi") is None:
+    os.environ["TRITON_INTERPRET"] = "1"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
