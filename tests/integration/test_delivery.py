@@ -6,6 +6,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integration.harness import Traffic, Watch, WorkerProcess, exactly_once, until
 
 if TYPE_CHECKING:
