@@ -75,8 +75,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pretraining: Pretraining | None = None
 
     def resolved(self) -> dict[str, Any]:
-        """As plain values, for a bundle or a file."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        """As plain values, the same that a bundle or a file gives back: lists, where a recipe has tuples."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return plain
 
 

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
+
+from training import calibrate, metrics
+from training.calibrate import CalibrationError
+
+ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=4, max_size=60).filter(
+    lambda rows: 0 < sum(is_spam for is_spam, _ in rows) < len(rows)
+)
+
+
+@given(ROWS)
+def test_figures_agree_with_those_of_scikit_learn(rows: list[tuple[bool, int]]) -> None:
+    spam, score = np.array([row[0] for row in rows]), np.array([row[1] / 10 for row in rows])
+    flagged = score >= 0.5
+
+    assert metrics.f1(spam, flagged) == pytest.approx(f1_score(spam, flagged, zero_division=0))
+    assert metrics.mcc(spam, flagged) == pytest.approx(matthews_corrcoef(spam, flagged))
+    assert metrics.auc(spam, score) == pytest.approx(roc_auc_score(spam, score))
+
+
+def test_recall_at_a_share_of_false_positives_counts_only_thresholds_that_keep_to_it() -> None:
+    spam = np.array([False] * 100 + [True] * 4)
+    score = np.concatenate([np.linspace(0, 0.6, 99), [0.9], [0.95, 0.8, 0.6, 0.1]])
+
+    assert metrics.recall_at(spam, score, 0.0) == 0.25
+    assert metrics.recall_at(spam, score, 0.01) == 0.5
+    assert metrics.recall_at(spam, score, 1.0) == 1.0
+
+
+def test_intervals_hold_the_value_and_say_when_there_is_none() -> None:
+    of_splits, of_one = metrics.mean([0.9, 0.92, 0.94, 0.96, 0.98]), metrics.mean([0.9])
+
+    assert of_splits.value == pytest.approx(0.94)
+    assert (of_splits.low, of_splits.high) == pytest.approx((0.9007, 0.9793), abs=1e-4)
+    assert np.isnan(of_one.low)
+    assert metrics.share(0, 100).high == pytest.approx(0.037, abs=1e-3)
+    assert metrics.share(100, 100).high == pytest.approx(1.0)
+
+
+def test_the_bootstrap_is_the_same_each_time_and_narrows_with_rows() -> None:
+    def width(size: int) -> float:
+        rows = np.arange(size) % 2 == 0
+        figure = metrics.bootstrapped(lambda drawn: {"share": float(rows[drawn].mean())}, size)["share"]
+        assert figure == metrics.bootstrapped(lambda drawn: {"share": float(rows[drawn].mean())}, size)["share"]
+        return figure.high - figure.low
+
+    assert width(1000) < width(50)
+
+
+def test_calibration_finds_the_slope_and_intercept_that_labels_were_drawn_with() -> None:
+    dice = np.random.default_rng(0)
+    odds = dice.normal(0, 4, 20_000)
+    spam = dice.random(20_000) < calibrate.sigmoid(0.5 * odds - 1.0)
+
+    fitted = calibrate.fit(odds, spam)
+
+    assert (fitted.slope, fitted.intercept) == pytest.approx((0.5, -1.0), abs=0.05)
+
+
+def test_calibration_of_a_slice_told_apart_without_error_stays_finite() -> None:
+    fitted = calibrate.fit(np.array([-7.0] * 40 + [7.0] * 5), np.array([False] * 40 + [True] * 5))
+
+    assert 0 < fitted.slope < 10
+    assert np.isfinite(fitted.intercept)
+
+
+@pytest.mark.parametrize(
+    ("odds", "spam"),
+    [
+        pytest.param([1.0, 2.0], [True, True], id="one-class"),
+        pytest.param([np.nan, 2.0], [True, False], id="not-a-number"),
+        pytest.param([-3.0, -2.0, 2.0, 3.0], [True, True, False, False], id="upside-down"),
+    ],
+)
+def test_calibration_refuses_what_it_cannot_be_fitted_on(odds: list[float], spam: list[bool]) -> None:
+    with pytest.raises(CalibrationError):
+        calibrate.fit(np.array(odds), np.array(spam))
+
+
+def test_the_threshold_lies_between_what_is_sure_and_what_is_not() -> None:
+    assert 0.3 < calibrate.threshold(np.array([0.01] * 90 + [0.99] * 10)) < 0.7
+    assert 0.05 <= calibrate.threshold(np.zeros(5)) <= 0.95
+
+
+def test_log_odds_are_of_everything_that_is_not_ham() -> None:
+    logits = np.array([[0.0, np.log(1.0), np.log(3.0)], [2.0, -1000.0, 1.0]])
+
+    assert calibrate.odds_of(logits) == pytest.approx([np.log(4.0), -1.0])

@@ -1,0 +1,209 @@
+"""The whole way on a toy: a base made, seen through NF4, LoRA and a head trained, exported, loaded, judged."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from safetensors.torch import load_file
+from transformers import LlamaConfig, LlamaForSequenceClassification
+
+from training import data, evaluate, export, pretrain, recipe, train
+from training.data import Row
+from training.export import ExportError
+from worker.bundle import Base, load
+from worker.classifier import Classifier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+TOY = msgspec.convert(
+    {
+        "name": "toy",
+        "base": {"id": "toy"},
+        "pretraining": {
+            "vocabulary": 420, "width": 64, "layers": 2, "heads": 4, "key_value_heads": 2, "intermediate": 64,
+            "epochs": 3, "learning_rate": 3e-3, "batch": 16, "warmup_steps": 4,
+        },
+        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]},
+        "fit": {"epochs": 2, "learning_rate": 2e-3, "batch": 8, "accumulation": 2, "max_tokens": 48},
+    },
+    recipe.Recipe,
+)  # fmt: skip
+HAM = ("see you at home", "ok call me later mum", "lunch today at noon", "bring the charger please", "good night love")
+SPAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
+
+
+def quiet(_phase: str, _step: int, _steps: int, _loss: float) -> None:
+    pass
+
+
+def rows(count: int, seed: int) -> list[Row]:
+    dice = random.Random(seed)
+
+    def message(index: int) -> Row:
+        label, phrases = ("spam", SPAM) if index % 3 == 0 else ("ham", HAM)
+        return Row(f"{dice.choice(phrases)} {dice.choice(phrases)} {dice.randrange(100)}", label, index)
+
+    return [message(index) for index in range(count)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    train.fit(TOY, rows(120, 1), folder, seed=3, progress=quiet)
+    return folder
+
+
+def adapter(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_becomes_a_bundle_that_the_worker_loads_and_that_knows_its_rows(run: Path, tmp_path: Path) -> None:
+    bundle = export.export(TOY, run, rows(60, 2), "digest", tmp_path / "toy")
+
+    judged = evaluate.judge(Classifier.load(bundle.folder), rows(60, 4))
+
+    assert judged.measure()["f1"] > 0.9
+    assert load(tmp_path / "toy").data_digest == "digest"
+    assert bundle.recipe["quantisation"] == "nf4"
+    assert {canary.label for canary in bundle.canaries} <= {"ham", "spam"}
+    assert same(load_file(bundle.adapter / "adapter_model.safetensors"), adapter(run))
+
+
+def test_figures_can_be_added_to_a_bundle_without_changing_its_model(run: Path, tmp_path: Path) -> None:
+    made = export.export(TOY, run, rows(60, 2), "digest", tmp_path / "made")
+
+    shipped = export.with_quality(made, {"f1": 0.5}, tmp_path / "shipped")
+
+    assert shipped.quality == {"f1": 0.5}
+    assert shipped.files == made.files
+
+
+class StoppedError(Exception):
+    """Someone pulled the plug."""
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_SAVE_EVERY", 2)
+
+    def stop(phase: str, step: int, _steps: int, _loss: float) -> None:
+        if phase.startswith("adapter") and step == 5:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=stop)
+    seen: list[int] = []
+    train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=lambda _phase, step, _steps, _loss: seen.append(step))
+
+    assert seen[0] == 5
+    assert same(adapter(tmp_path), adapter(run))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "recipe.json", "tokenizer"]
+
+
+def test_a_folder_of_another_run_is_refused(run: Path) -> None:
+    with pytest.raises(data.DataError, match="another recipe, seed or data"):
+        train.fit(TOY, rows(120, 1), run, seed=4, progress=quiet)
+
+
+@pytest.mark.parametrize(
+    ("poor", "named"),
+    [
+        pytest.param([row for row in rows(120, 1) if row.label == "ham"], "spam: 0 messages", id="no-spam"),
+        pytest.param(rows(30, 1), "spam: 10 messages", id="too-little-spam"),
+    ],
+)
+def test_rows_that_nothing_can_be_learnt_from_are_refused(poor: Sequence[Row], named: str, tmp_path: Path) -> None:
+    with pytest.raises(data.DataError, match=named):
+        train.fit(TOY, poor, tmp_path, seed=0, progress=quiet)
+
+
+def test_a_run_that_has_not_ended_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="has its training ended"):
+        export.export(TOY, tmp_path, rows(60, 2), "digest", tmp_path / "toy")
+
+
+@pytest.fixture
+def saved_by_peft(tmp_path: Path) -> tuple[Path, Path]:
+    """A base and an adapter for it, as transformers and PEFT save them, with a tokenizer beside the base."""
+    torch.manual_seed(0)
+    tokenizer = pretrain.make_tokenizer([row.text for row in rows(50, 0)], 400)
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_labels": 3, "pad_token_id": 0}
+    model = LlamaForSequenceClassification(LlamaConfig(**sizes, **heads, max_position_embeddings=256))
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"])
+    tuned = get_peft_model(model, lora)
+    for name, weights in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.3)
+    tuned.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "base", tmp_path / "adapter"
+
+
+def test_an_adapter_saved_by_peft_is_brought_in_tensor_for_tensor_and_judges_alike(
+    saved_by_peft: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base, saved = saved_by_peft
+    labels = ("ham", "spam", "smishing")
+    origin = export.Origin("brought", {"quantisation": "none"}, "", Base(str(base)), labels, 64)
+
+    bundle = export.import_adapter(saved, origin, tmp_path / "brought")
+
+    name = "adapter_model.safetensors"
+    assert (bundle.adapter / name).read_bytes() == (saved / name).read_bytes()
+    assert (bundle.labels, bundle.base.id, bundle.threshold) == (labels, "base", 0.5)
+    classifier = Classifier.load(bundle.folder)
+    scores = classifier.judge(classifier.prepare([row.text for row in rows(20, 7)]))
+    assert scores.scored.all()
+    assert np.ptp(scores.score) > 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        pytest.param(lambda folder: (folder / "adapter_config.json").unlink(), "no adapter_config", id="no-config"),
+        pytest.param(
+            lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"),
+            "a pickle, which is never loaded",
+            id="pickle",
+        ),
+        pytest.param(lambda folder: change(folder, task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'", id="task"),
+        pytest.param(lambda folder: change(folder, peft_type="IA3"), "peft_type is 'IA3'", id="kind"),
+    ],
+)
+def test_an_adapter_that_cannot_be_served_is_refused_by_name(
+    saved_by_peft: tuple[Path, Path], tmp_path: Path, spoil: object, named: str
+) -> None:
+    base, saved = saved_by_peft
+    spoil(saved)  # type: ignore[operator]
+    origin = export.Origin("brought", {}, "", Base(str(base)), ("ham", "spam", "smishing"))
+
+    with pytest.raises(ExportError, match=named):
+        export.import_adapter(saved, origin, tmp_path / "brought")
+
+
+def test_a_head_of_other_labels_is_refused(saved_by_peft: tuple[Path, Path], tmp_path: Path) -> None:
+    base, saved = saved_by_peft
+
+    with pytest.raises(ExportError, match="the head has 3 labels, 2 are named"):
+        export.import_adapter(saved, export.Origin("brought", {}, "", Base(str(base))), tmp_path / "brought")
+
+
+def change(folder: Path, **fields: str) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
