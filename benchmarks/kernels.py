@@ -89,6 +89,7 @@ def compare(size: int) -> dict[str, tuple[float, float]]:
     """Microseconds of ours and of stock, by kernel."""
     hidden, gate_up = random(size, SHAPE.width), random(size, 2 * SHAPE.inner)
     update, scale = random(size, SHAPE.width), torch.rand(size, device=DEVICE) + 0.5
+    inner = random(size, SHAPE.inner)
     weight = torch.ones(SHAPE.width, device=DEVICE, dtype=torch.bfloat16)
 
     def stock_swiglu() -> Tensor:
@@ -109,7 +110,7 @@ def compare(size: int) -> dict[str, tuple[float, float]]:
             lambda: kernels.row_scale(hidden, SHAPE.epsilon),
             lambda: functional.rms_norm(hidden, (SHAPE.width,), weight, SHAPE.epsilon),
         ),
-        "swiglu": (lambda: kernels.swiglu(gate_up, scale), stock_swiglu),
+        "swiglu": (lambda: kernels.swiglu(gate_up, scale, inner), stock_swiglu),
         "swiglu-fp8": (lambda: kernels.swiglu_fp8(gate_up), stock_swiglu_fp8),
         "add-norm-fp8": (
             lambda: kernels.add_norm_fp8(hidden, update, None, SHAPE.epsilon, 8.0),

@@ -36,7 +36,7 @@ EPSILON = 1e-5
 DTYPE = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32  # the interpreter's dot takes bfloat16 for integers
 ROUNDING = {"rtol": 0.02, "atol": 0.02}  # bfloat16 keeps 8 bits
 FP8_STEP = 0.13  # e4m3 keeps 3
-MISROUNDED = 0.0 if DEVICE.type == "cuda" else 0.04  # the interpreter loses the carry when it rounds to fp8
+MISROUNDED = 0.001 if DEVICE.type == "cuda" else 0.04  # the interpreter loses the carry
 
 
 def shape(heads: int, key_heads: int, head: int) -> Shape:
@@ -82,7 +82,12 @@ def test_row_scale(width: int) -> None:
 def test_swiglu(inner: int) -> None:
     gate_up, scale = random(3, 2 * inner), torch.tensor([0.5, 1.0, 2.0], device=DEVICE)
 
-    close(kernels.swiglu(gate_up, scale), twins.swiglu(gate_up, scale), **ROUNDING)
+    ours, theirs = (torch.full((3, inner), float("nan"), device=DEVICE, dtype=DTYPE) for _ in range(2))
+
+    kernels.swiglu(gate_up, scale, ours)
+    twins.swiglu(gate_up, scale, theirs)
+
+    close(ours, theirs, **ROUNDING)
 
 
 @pytest.mark.parametrize("inner", [80, 5632])

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from worker.engine.weights import Layer, Shape, Weights
 
 
+_MLP_ROWS: Final = 1536
+"""Tokens that the MLP's first product takes at a time: what it writes is then read from the cache, and its tiles fill
+the multiprocessors exactly four times. Worth 2.5 % of the MLP at 8,448 tokens."""
+
 _MOST_POSITIONS: Final = 8192  # the tables' length: no message is longer
 
 
@@ -72,7 +76,10 @@ class Plain:
         return (hidden.float() * self._scale(hidden)[:, None]) @ self._score
 
     def _mlp(self, hidden: Tensor, layer: Matrices) -> None:
-        inner = self._operations.swiglu(hidden @ layer["gate_up"].T, self._scale(hidden))
+        scale, gate_up = self._scale(hidden), layer["gate_up"].T
+        inner = hidden.new_empty(len(hidden), self.shape.inner)
+        for rows, scales, out in zip(*(torch.split(part, _MLP_ROWS) for part in (hidden, scale, inner)), strict=True):
+            self._operations.swiglu(rows @ gate_up, scales, out)
         hidden.addmm_(inner, layer["down"].T)
 
     def _scale(self, hidden: Tensor) -> Tensor:

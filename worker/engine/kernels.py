@@ -7,6 +7,7 @@ number a row, which whoever reads the product applies as it loads. So a norm cos
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import torch
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from worker.engine.weights import Shape
 
 # Measured on an H100: see docs/decisions.md.
-ATTEND: Final = {"TILE": 16, "KEYS": 32, "num_warps": 4, "num_stages": 2}
-ENDS: Final = {"KEYS": 32, "num_warps": 4, "num_stages": 2}
+ATTEND: Final = {"TILE": 16, "KEYS": 32, "num_warps": 4, "num_stages": 1}
+ENDS: Final = {"KEYS": 32, "num_warps": 4, "num_stages": 1}
 _LOG2_E: Final = math.log2(math.e)
 
 
@@ -34,12 +35,10 @@ def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
     return scale
 
 
-def swiglu(gate_up: Tensor, scale: Tensor) -> Tensor:
+def swiglu(gate_up: Tensor, scale: Tensor, out: Tensor) -> None:
     """See the twin."""
-    rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
-    out = torch.empty(rows, inner, device=gate_up.device, dtype=gate_up.dtype)
+    rows, inner = out.shape
     programs.swiglu[(rows, triton.cdiv(inner, 1024))](gate_up, scale, out, INNER=inner, BLOCK=1024, num_warps=4)
-    return out
 
 
 def swiglu_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,11 +63,15 @@ def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, ep
 
 def product_fp8(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
     """See the twin. cuBLASLt's own: one scale for all is what it does fastest."""
-    one = torch.ones_like(scale)
     product: Tensor = torch._scaled_mm(  # noqa: SLF001 # torch has no public name for it
-        left, right.T, scale_a=scale, scale_b=one, out_dtype=torch.bfloat16, use_fast_accum=True
+        left, right.T, scale_a=scale, scale_b=_one(scale.device), out_dtype=torch.bfloat16, use_fast_accum=True
     )
     return product
+
+
+@cache
+def _one(device: torch.device) -> Tensor:
+    return torch.ones((), device=device)
 
 
 def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands

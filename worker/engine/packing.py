@@ -21,7 +21,7 @@ The large ones divide into whole waves of 128 x 256 tiles on 132 multiprocessors
 tokens are 22 waves of the gate and up product, 4 of the down and output ones, 5 of query, key and value.
 """
 
-_TOKENS_A_MESSAGE: Final = 8
+_TOKENS_A_MESSAGE: Final = 16
 """A size has a place for a message for each so many tokens; real messages have 28. Shorter ones fill places first."""
 
 

@@ -27,10 +27,10 @@ def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
     return hidden.float().square().mean(dim=1).add(epsilon).rsqrt()
 
 
-def swiglu(gate_up: Tensor, scale: Tensor) -> Tensor:
-    """silu(gate) * up of rows that still lack their `scale`: [n, 2 * inner] to [n, inner]."""
+def swiglu(gate_up: Tensor, scale: Tensor, out: Tensor) -> None:
+    """silu(gate) * up of rows that still lack their `scale`: [n, 2 * inner] into `out` [n, inner]."""
     gate, up = (gate_up.float() * scale[:, None]).chunk(2, dim=1)
-    return (functional.silu(gate) * up).to(gate_up.dtype)
+    out.copy_(functional.silu(gate) * up)
 
 
 def swiglu_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
