@@ -163,14 +163,14 @@ def _rivals(tokens: Sequence[Tokens]) -> dict[str, float]:
         "transformers-padded-32": peers.messages_a_second(model, rows[:1024], 32),
         "transformers-padded-256": peers.messages_a_second(model, rows[:4096], 256),
         "transformers-sorted-256": peers.messages_a_second(model, rows[:4096], 256, is_sorted=True),
-        "transformers-single": peers.messages_a_second(model, rows[:60], 1),
+        "transformers-single": peers.messages_a_second(model, rows[:100], 1),
     }
     try:
         tuned = peers.recipe(model)
     except ImportError:
         print("bitsandbytes or peft is not here: the recipe's loop is not measured")
     else:
-        rates["recipe-loop"] = peers.messages_a_second(tuned, rows[:60], 1)
+        rates["recipe-loop"] = peers.messages_a_second(tuned, rows[:100], 1)
         rates["recipe-padded-32"] = peers.messages_a_second(tuned, rows[:512], 32)
     for name, rate in rates.items():
         print(f"{name:26} {rate:8.1f} messages/s")
