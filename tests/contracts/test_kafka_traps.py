@@ -183,6 +183,26 @@ def test_what_an_open_transaction_is_about_to_commit_is_waited_for_not_read_past
     producer.close()
 
 
+def test_a_transaction_that_never_ends_is_named_as_what_holds_the_offsets(in_kafka: InKafka) -> None:
+    in_kafka.feed(*events(1))
+    impatient = replace(in_kafka.place.as_client("impatient"), patience=1)
+    source = KafkaSource(impatient, in_kafka.input, in_kafka.place.group, session_timeout=6, max_poll_interval=30)
+    settled(in_kafka, source)
+    taken = take(source, 1)
+    producer = Producer(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 60)
+    producer.begin()
+    producer.await_(producer.send_offsets(positions(taken), source.claim()), until=time.monotonic() + 10)
+
+    with pytest.raises(BrokerError, match="find-hanging"):
+        source.rewind()
+
+    producer.await_(producer.abort(), until=time.monotonic() + 10)
+    source.rewind()
+    assert values(take(source, 1)) == [b"1"]
+    producer.close()
+    source.close()
+
+
 def test_partitions_added_while_it_runs_are_picked_up_also_by_short_polls(
     in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition, errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.base import MemberState
 
-from worker.broker.link import explained, milliseconds
+from worker.broker.link import BrokerError, explained, milliseconds
 from worker.messages import Record
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class KafkaSource:
         """Connect. The group is joined by the first polls."""
         self._patience = link.patience
         self._has_moved = False
+        logging.getLogger("kafka.coordinator.consumer").addFilter(_is_news)
         with explained(link):
             self._consumer = link.connect(
                 KafkaConsumer,
@@ -97,9 +99,12 @@ class KafkaSource:
         return claim
 
     def rewind(self) -> None:
-        """Go back to the last committed offset of every assigned partition; to its start where there is none."""
+        """Go back to the last committed offset of every assigned partition; to its start where there is none.
+
+        Offsets that a transaction is about to commit are waited for. Raises BrokerError when that takes too long.
+        """
         for partition in self._consumer.assignment():
-            committed = self._consumer.committed(partition, timeout_ms=milliseconds(self._patience))
+            committed = self._committed(partition)
             if committed is None:
                 self._consumer.seek_to_beginning(partition)
             else:
@@ -123,6 +128,18 @@ class KafkaSource:
         """Leave the group."""
         self._consumer.close(autocommit=False, timeout_ms=milliseconds(_CLOSE_WAIT))
 
+    def _committed(self, partition: TopicPartition) -> int | None:
+        try:
+            offset: int | None = self._consumer.committed(partition, timeout_ms=milliseconds(self._patience))
+        except errors.KafkaTimeoutError as error:
+            message = (
+                f"the committed offset of {partition.topic}:{partition.partition} was not to be had within "
+                f"{self._patience:g} s; check that the brokers are up, and with kafka-transactions.sh find-hanging "
+                "that no transaction holds it for ever"
+            )
+            raise BrokerError(message) from error
+        return offset
+
     def _await_partitions(self, topic: str) -> None:
         """Know the topic before the group is joined: else the first assignment is empty, and all must join again."""
         deadline = time.monotonic() + _METADATA_WAIT
@@ -142,6 +159,11 @@ class KafkaSource:
     def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for partition, raws in fetched.items():
             self._consumer.seek(partition, raws[0].offset)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether it is worth a line: to wait for a transaction to settle is no error, though the client calls it one."""
+    return "UnstableOffsetCommitError" not in record.getMessage()
 
 
 def keep_joining(consumer: Any) -> None:  # noqa: ANN401 the client is untyped

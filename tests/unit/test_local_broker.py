@@ -1,0 +1,51 @@
+"""The broker of one's own: what it is told, and whether it is ours that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from deploy.kafka import node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_clusters_name_is_never_taken_for_an_option() -> None:
+    assert not any(node.cluster_id().startswith("-") for _ in range(500))
+
+
+def test_a_node_alone_keeps_one_copy_and_three_keep_three(tmp_path: Path) -> None:
+    alone = node.Node(tmp_path, port=1, voters={1: 2})._properties()
+    one_of_three = node.Node(tmp_path, port=1, node_id=2, voters={1: 11, 2: 12, 3: 13})._properties()
+
+    assert (alone["default.replication.factor"], alone["min.insync.replicas"]) == ("1", "1")
+    assert (one_of_three["default.replication.factor"], one_of_three["min.insync.replicas"]) == ("3", "2")
+    assert one_of_three["controller.quorum.voters"] == "1@127.0.0.1:11,2@127.0.0.1:12,3@127.0.0.1:13"
+    assert one_of_three["listeners"].endswith("CONTROLLER://127.0.0.1:12")
+
+
+def test_a_setting_that_is_given_wins(tmp_path: Path) -> None:
+    assert node.Node(tmp_path, settings={"num.partitions": "2"})._properties()["num.partitions"] == "2"
+
+
+def test_only_a_node_that_was_not_stopped_in_order_has_a_short_session(tmp_path: Path) -> None:
+    fresh = node.Node(tmp_path)._properties()
+    (tmp_path / "data" / "__cluster_metadata-0").mkdir(parents=True)
+    crashed = node.Node(tmp_path)._properties()
+    (tmp_path / "data" / ".kafka_cleanshutdown").touch()
+    stopped = node.Node(tmp_path)._properties()
+
+    assert "broker.session.timeout.ms" in crashed
+    assert "broker.session.timeout.ms" not in fresh
+    assert "broker.session.timeout.ms" not in stopped
+
+
+def test_a_process_that_has_got_the_brokers_old_pid_is_not_taken_for_it(tmp_path: Path) -> None:
+    assert node.running(tmp_path) is None
+
+    (tmp_path / "state.json").write_text(json.dumps({"pid": os.getpid(), "bootstrap": "127.0.0.1:9092"}))
+
+    assert node.running(tmp_path) is None
+    assert not node.stop_running(tmp_path)
