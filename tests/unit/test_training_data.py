@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from training import batches, data, evaluate
+from training.__main__ import main
+from training.data import DataError, Row
+from training.disguises import DISGUISES
+from training.evaluate import Attack
+from worker.text import normalise
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def prepared() -> data.Prepared:
+    return data.prepare()
+
+
+def test_the_shipped_collection_gives_the_known_counts(prepared: data.Prepared) -> None:
+    assert prepared.digest == "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
+    assert prepared.read == {"ham": 4827, "spam": 747}
+    assert Counter(row.label for row in prepared.rows) == {"ham": 4501, "spam": 629}
+    assert (prepared.clusters, prepared.mixed) == (4947, 0)
+    assert prepared.dropped.total() == 5574 - 4501 - 629
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.Prepared, seed: int) -> None:
+    parts = evaluate.cut(prepared.rows, seed)
+
+    clusters = [{row.cluster for row in part} for part in parts]
+    assert not (clusters[0] & clusters[1] | clusters[0] & clusters[2] | clusters[1] & clusters[2])
+    assert sum(map(len, parts)) == len(prepared.rows)
+    share = Counter(row.label for row in parts.test)
+    assert share["spam"] / 629 == pytest.approx(0.2, abs=0.01)
+    assert share["ham"] / 4501 == pytest.approx(0.2, abs=0.01)
+    assert evaluate.cut(prepared.rows, seed) == parts
+
+
+def test_near_twins_are_found_whatever_their_digits_and_linked_through_each_other() -> None:
+    first, second, third, other = (
+        "win a prize of 900 pounds call 09061701461 to claim it now",
+        "win a prize of 500 pounds call 09061234567 to claim it now",
+        "win a prize of 500 pounds call 09061234567 to claim it now before it ends",
+        "are we still meeting for lunch today",
+    )
+
+    clusters = data.cluster([first, second, third, other])
+
+    assert clusters[0] == clusters[1] == clusters[2] != clusters[3]
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        pytest.param(b"ham\tok\nspam no tab\n", ":2:", id="no-tab"),
+        pytest.param(b"v1,v2\n", ":1:", id="a-header"),
+        pytest.param(b"ham\tcaf\xe9\n", "not UTF-8", id="damaged"),
+    ],
+)
+def test_a_file_that_is_no_collection_is_refused_without_quoting_it(tmp_path: Path, content: bytes, named: str) -> None:
+    (tmp_path / "rows").write_bytes(content)
+
+    with pytest.raises(DataError, match=named) as refused:
+        data.read(tmp_path / "rows")
+
+    assert "no tab\n" not in str(refused.value)
+
+
+def test_a_text_keeps_its_tabs_and_quotes(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text('ham\tsaid "no\tway" &amp;lt;3\n')
+
+    assert data.read(tmp_path / "rows")[0].text == 'said "no\tway" &amp;lt;3'
+    assert data.prepare(tmp_path / "rows").rows[0].text == 'said "no\tway" <3'
+
+
+@pytest.mark.parametrize("name", DISGUISES)
+def test_a_disguise_changes_most_texts_repeatably(name: str) -> None:
+    text = "You have been selected to receive a prize, call now to claim"
+
+    disguised = DISGUISES[name](text, random.Random(1))
+
+    assert disguised != text
+    assert disguised == DISGUISES[name](text, random.Random(1))
+
+
+@pytest.mark.parametrize("name", ["lookalikes", "zero-width"])
+def test_the_normaliser_undoes_what_nobody_can_see(prepared: data.Prepared, name: str) -> None:
+    rows = prepared.rows[:500]
+
+    undone = sum(normalise(DISGUISES[name](row.text, random.Random(5))) == normalise(row.text) for row in rows)
+
+    assert undone / len(rows) > 0.97
+
+
+def test_attacks_are_counted_over_splits_and_the_worst_is_named() -> None:
+    weak, strong = Attack(9, 10, 0, 90), Attack(5, 10, 3, 90)
+
+    assert evaluate.worst({"weak": weak, "strong": strong}) == ("strong", "strong")
+    assert (weak + strong).recall.value == 0.7
+    assert (weak + strong).ham_flagged.value == pytest.approx(3 / 180)
+
+
+def test_a_row_without_a_score_counts_as_delivered() -> None:
+    class Unsure:
+        def prepare(self, texts: list[str]) -> list[str]:
+            return texts
+
+        def judge(self, prepared: list[str]) -> object:
+            from worker.classifier import Scores  # noqa: PLC0415
+
+            empty = torch.tensor([float("nan")] * len(prepared)).double().numpy()
+            return Scores(empty, torch.full((len(prepared),), -1).numpy(), torch.zeros(len(prepared)).bool().numpy())
+
+    judged = evaluate.judge(Unsure(), [Row("", "spam"), Row("", "ham")])  # type: ignore[arg-type]
+
+    assert not judged.flagged.any()
+    assert judged.score.tolist() == [0.0, 0.0]
+
+
+def test_a_loss_that_is_no_number_stops_training_at_its_step() -> None:
+    with pytest.raises(batches.DivergedError, match="nan at step 7"):
+        batches.require_finite(torch.tensor(float("nan")), 7)
+
+
+def test_prepare_reports_and_writes_parts_that_can_be_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", "--out", str(tmp_path)]) == 0
+
+    assert "kept      5,130" in capsys.readouterr().out
+    assert len(data.read(tmp_path / "fit.tsv")) + len(data.read(tmp_path / "calibration.tsv")) == 4103
+
+
+def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path / "run"), "--recipe", "nosuch"]) == 2
+    assert "shipped are nano, seed" in capsys.readouterr().err
+    assert main(["predict", "hello", "--bundle", str(tmp_path)]) == 2
+    assert "no bundle.json" in capsys.readouterr().err
