@@ -140,7 +140,10 @@ def cluster(keys: Sequence[str]) -> list[int]:
         shared = Counter(other for gram in grams for other in holders[gram])
         for other, count in shared.items():
             if count >= SIMILAR * (len(grams) + sizes[other] - count):
-                parent[root(at)] = root(other)
+                # The least index names a cluster, so that its name, and with it every split, is the same in every
+                # process: sets of strings are walked in another order in each.
+                one, two = root(at), root(other)
+                parent[max(one, two)] = min(one, two)
         sizes.append(len(grams))
         for gram in grams:
             holders[gram].append(at)
