@@ -118,7 +118,7 @@ def nano(options: argparse.Namespace) -> int:
         return 1
     scores = evaluate.judge(Classifier.load(made.folder), parts.test)
     quality = {f"test-{name}": round(value, 4) for name, value in scores.measure().items()}
-    shipped = export.with_quality(made, {"split": 0, **quality}, options.out)
+    shipped = export.with_quality(made, {"split": 0, "held-out": data.digest(parts.test), **quality}, options.out)
     _describe(shipped)
     shutil.rmtree(made.folder)
     return 0

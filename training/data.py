@@ -190,6 +190,11 @@ def check(rows: Iterable[Row], *, least: int) -> None:
         raise DataError(message)
 
 
+def digest(rows: Iterable[Row]) -> str:
+    """Name these rows, in this order."""
+    return hashlib.sha256("\0".join(f"{row.label}\t{row.text}" for row in rows).encode()).hexdigest()
+
+
 def report(prepared: Prepared) -> Iterator[str]:
     """What was read, what was dropped and why, what is left; line by line."""
     yield f"read     {prepared.read.total():>6,}  " + _counts(prepared.read)

@@ -109,7 +109,7 @@ def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64
     return calibrate.odds_of(logits.astype(np.float64))
 
 
-def with_quality(made: Bundle, quality: Mapping[str, float], out: Path) -> Bundle:
+def with_quality(made: Bundle, quality: Mapping[str, float | str], out: Path) -> Bundle:
     """The same bundle at `out`, with measured figures in it."""
     parts = {part: made.folder / part for part in ("adapter", "tokenizer", "base") if (made.folder / part).is_dir()}
     return bundle.write(out, msgspec.structs.replace(made, quality=dict(quality)), parts)

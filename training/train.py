@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -43,7 +42,7 @@ def fit(  # noqa: PLR0915 a training step is a flat page
     """
     data.check(rows, least=LEAST)
     folder.mkdir(parents=True, exist_ok=True)
-    _same_run(folder, {"recipe": recipe.resolved(), "seed": seed, "rows": _digest(rows)})
+    _same_run(folder, {"recipe": recipe.resolved(), "seed": seed, "rows": data.digest(rows)})
     if (folder / "adapter").exists():
         return
 
@@ -122,10 +121,6 @@ def _text(recipe: Recipe, row: Row, dice: random.Random, ham: Sequence[str]) -> 
 def _precision() -> str:
     """Products in half precision on a GPU, adapter and optimizer in float32; fp16 with loss scaling on a T4."""
     return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(model.compute_type(), "no")
-
-
-def _digest(rows: Sequence[Row]) -> str:
-    return hashlib.sha256("\0".join(f"{row.label}\t{row.text}" for row in rows).encode()).hexdigest()
 
 
 def _same_run(folder: Path, run: dict[str, Any]) -> None:
