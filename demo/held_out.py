@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from demo.stream import Disguise, Row
 from training import data
 from training.disguises import DISGUISES
+from worker.bundle import Bundle
+from worker.settings import SHIPPED_BUNDLE
 
 SPLIT: Final = 0
 """The split whose train rows models/nano was made of."""
@@ -16,5 +19,14 @@ SHOWN: Final[dict[str, Disguise]] = {name: DISGUISES[name] for name in ("lookali
 
 def held_out() -> list[Row]:
     """The test messages of the honest split."""
-    split = data.split(data.prepare().rows, SPLIT)
-    return [Row(row.text, row.label != data.LABELS[0]) for row in split.test]
+    return [Row(row.text, row.label != data.LABELS[0]) for row in _test()]
+
+
+def are_unseen() -> bool:
+    """Whether the shipped bundle itself says that it was made without these very messages."""
+    return Bundle.load(SHIPPED_BUNDLE).quality.get("held-out") == data.digest(_test())
+
+
+@functools.cache
+def _test() -> tuple[data.Row, ...]:
+    return data.split(data.prepare().rows, SPLIT).test

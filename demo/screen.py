@@ -134,11 +134,11 @@ class Terminal:
         for part in self.parts:
             confusion = self.tally.confusions.get(part)
             cells = [f"{self.tally.answered[part]:,} of {self.tally.expected(part):,}"]
-            if confusion:
-                cells += [caught(confusion), flagged(confusion)]
+            cells += [caught(confusion), flagged(confusion)] if confusion else ["", ""]
+            if part == BURST:
+                cells += ["[dim]all at once[/]"]
+            elif self.tally.answered[part]:
                 cells += [milliseconds(self.tally, share, part) for share in (0.5, 0.99)]
-            elif part == BURST:
-                cells += ["", "", "[dim]all at once[/]", ""]
             table.add_row(part, *cells, style="bold" if part == now.part else "")
         return table
 

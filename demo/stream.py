@@ -14,12 +14,14 @@ from worker.messages import Unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+WARM_UP: Final = "warm-up"
 CLEAN: Final = "clean"
 BURST: Final = "burst"
 VERDICT: Final = "verdict"
 UNSCORED: Final = "unscored"
 SKIPPED: Final = "skipped"
 
+_WARMING: Final = 900
 _SUBSCRIBERS: Final = 400
 _SEED: Final = 7
 
@@ -87,10 +89,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def programme(rows: Sequence[Row], disguises: Mapping[str, Disguise], burst: int) -> list[Event]:
-    """Everything that is sent, in order: clean, then each disguise, odd events among them; then the burst.
+    """Everything that is sent, in order: a warm-up, clean, each disguise, odd events among them; then the burst.
 
-    The burst goes round and round `rows`: speed is judged by it, nothing else. Needs at least as many rows as there
-    are odd events.
+    The warm-up is for the programs, cold as they are: nothing is judged by it. The burst goes round and round `rows`:
+    speed is judged by it, nothing else. Needs at least as many rows as there are odd events.
     """
     dice = random.Random(_SEED)
     sent: list[tuple[str, Row | Broken]] = [(CLEAN, row) for row in dice.sample(rows, len(rows))]
@@ -98,7 +100,9 @@ def programme(rows: Sequence[Row], disguises: Mapping[str, Disguise], burst: int
         sent += [(name, row._replace(text=disguise(row.text, dice))) for row in dice.sample(rows, len(rows))]
     for place, odd in zip(dice.sample(range(len(sent)), len(ODD)), ODD, strict=True):
         sent.insert(place, (sent[place][0], odd))
-    sent += [(BURST, row._replace(is_spam=None)) for row in itertools.islice(itertools.cycle(rows), burst)]
+    unjudged = [row._replace(is_spam=None) for row in rows]
+    sent = [(WARM_UP, row) for row in itertools.islice(itertools.cycle(unjudged), _WARMING)] + sent
+    sent += [(BURST, row) for row in itertools.islice(itertools.cycle(unjudged), burst)]
     return [_event(number, part, what, dice) for number, (part, what) in enumerate(sent)]
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Final
 from rich import box
 from rich.table import Table
 
+from demo.held_out import are_unseen
 from demo.screen import milliseconds
-from demo.stream import BURST, SKIPPED, parts
+from demo.stream import BURST, SKIPPED, WARM_UP, parts
+from demo.tally import Confusion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +39,9 @@ class Run:
     failures: Sequence[str]
 
     @property
-    def paced(self) -> list[str]:
-        """The parts that were sent at a pace."""
-        return [part for part in parts(self.tally.events) if part != BURST]
+    def judged(self) -> list[str]:
+        """The parts that say something of quality and of latency."""
+        return [part for part in parts(self.tally.events) if part not in (WARM_UP, BURST)]
 
 
 def report(console: Console, run: Run) -> None:
@@ -65,17 +67,16 @@ def _judged(console: Console, run: Run) -> None:
     table.add_column("held-out messages")
     for heading in ("spam caught", "missed", "ham passed", "flagged", "recall", "precision", "F1", "of ham flagged"):
         table.add_column(heading, justify="right")
-    for part in run.paced:
-        of = run.tally.confusions[part]
+    for part in run.judged:
+        of = run.tally.confusions.get(part, Confusion())
         counts = [f"{count:,}" for count in (of.caught, of.missed, of.passed, of.flagged)]
         table.add_row(part, *counts, f"{of.recall:.3f}", f"{of.precision:.3f}", f"{of.f1:.3f}", f"{of.ham_flagged:.1%}")
     console.print(table)
-    name = run.model.partition("@")[0]
-    console.print(
-        f"Judged by {run.model}, which never saw these messages."
-        + (" It is a small model, shipped for trying hamgate out:" if name == "nano" else " These are its figures:")
-        + " a TinyLlama tuned on your own traffic has others."
-    )
+    if are_unseen():
+        console.print(f"Judged by {run.model}, which was made without these messages.", end=" ")
+    else:
+        console.print(f"[red]{run.model} may have learnt from these messages; `make model` makes one without them.[/]")
+    console.print("It is small, and shipped for trying hamgate out: its figures are not those of a tuned TinyLlama.")
 
 
 def _delivered(console: Console, tally: Tally) -> None:
@@ -96,8 +97,8 @@ def _delivered(console: Console, tally: Tally) -> None:
 def _speed(console: Console, run: Run) -> None:
     tally, burst = run.tally, run.tally.answered[BURST]
     console.print(
-        f"at {run.rate:,.0f} messages a second: [bold]p50 {milliseconds(tally, 0.5, *run.paced)}, "
-        f"p99 {milliseconds(tally, 0.99, *run.paced)}[/] from sending an event to reading its committed verdict"
+        f"at {run.rate:,.0f} messages a second: [bold]p50 {milliseconds(tally, 0.5, *run.judged)}, "
+        f"p99 {milliseconds(tally, 0.99, *run.judged)}[/] from sending an event to reading its committed verdict"
     )
     if burst:
         console.print(

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from demo.held_out import SHOWN, held_out
-from demo.stream import BURST, CLEAN, ODD, SKIPPED, UNSCORED, VERDICT, Event, Row, apart, parts, programme
+from demo.stream import BURST, CLEAN, ODD, SKIPPED, UNSCORED, VERDICT, WARM_UP, Event, Row, apart, parts, programme
 from training import data
 from worker.messages import Record, Unreadable, UnreadableError, decode
 from worker.settings import Settings
@@ -38,13 +38,13 @@ def answer(event: Event) -> str:
 
 def test_events_are_numbered_by_their_place(events: list[Event]) -> None:
     assert [event.number for event in events] == list(range(len(events)))
-    assert len(events) == 3 * len(ROWS) + len(ODD) + 100
+    assert len(events) == 900 + 3 * len(ROWS) + len(ODD) + 100
 
 
 def test_parts_follow_each_other_and_the_burst_is_last(events: list[Event]) -> None:
-    assert parts(events) == [CLEAN, "shouted", "backwards", BURST]
+    assert parts(events) == [WARM_UP, CLEAN, "shouted", "backwards", BURST]
     changes = sum(one.part != other.part for one, other in itertools.pairwise(events))
-    assert changes == 3
+    assert changes == 4
 
 
 def test_each_part_holds_every_message_in_its_disguise(events: list[Event]) -> None:
@@ -63,6 +63,11 @@ def test_every_reason_for_a_dead_letter_is_shown_once(events: list[Event]) -> No
     odd = Counter(event.expected for event in events) - Counter({VERDICT: len(events)})
 
     assert odd == Counter([*Unreadable, SKIPPED, UNSCORED])
+
+
+def test_only_what_is_neither_odd_nor_repeated_is_judged(events: list[Event]) -> None:
+    assert {event.part for event in events if event.is_spam is not None} == {CLEAN, "shouted", "backwards"}
+    assert [event for event in events if event.part == WARM_UP and event.expected != VERDICT] == []
 
 
 def test_odd_events_come_at_a_pace_and_carry_no_label(events: list[Event]) -> None:
@@ -96,5 +101,5 @@ def test_held_out_messages_are_none_that_the_shipped_model_was_trained_on() -> N
 def test_the_four_disguises_leave_something_to_judge() -> None:
     events = programme(held_out()[:200], SHOWN, burst=0)
 
-    assert parts(events) == [CLEAN, *SHOWN]
+    assert parts(events) == [WARM_UP, CLEAN, *SHOWN]
     assert [event.number for event in events if event.expected == VERDICT and answer(event) != VERDICT] == []
