@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from demo.stream import Event
 
-_LINGER: Final = 0.002
+_LINGER: Final = 0.01
 _POLL_AT_MOST: Final = 5000
 _SEED: Final = 11
 _HEADER: Final = "demo-event"

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from demo.held_out import SHOWN, held_out
+from demo.held_out import SHOWN, are_unseen, held_out
 from demo.stream import BURST, CLEAN, ODD, SKIPPED, UNSCORED, VERDICT, WARM_UP, Event, Row, apart, parts, programme
 from training import data
 from worker.messages import Record, Unreadable, UnreadableError, decode
@@ -96,6 +96,10 @@ def test_held_out_messages_are_none_that_the_shipped_model_was_trained_on() -> N
         True: sum(row.label == "spam" for row in split.test),
         False: sum(row.label == "ham" for row in split.test),
     }
+
+
+def test_the_shipped_model_says_that_it_was_made_without_them() -> None:
+    assert are_unseen()
 
 
 def test_the_four_disguises_leave_something_to_judge() -> None:
