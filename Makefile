@@ -19,7 +19,7 @@ test-unit: install ## what needs no broker: seconds
 	@$(PY) -m pytest tests/unit $(ARGS)
 
 test-gpu: install ## what needs an NVIDIA GPU
-	@$(PY) -m pytest -m gpu tests/gpu $(ARGS)
+	@$(PY) -m pytest tests/gpu tests/unit/test_engine_kernels.py $(ARGS)
 
 check: install ## lint, format, types
 	@.venv/bin/ruff check .

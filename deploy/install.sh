@@ -29,6 +29,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     fi
 fi
 
+# Compiled here and now: where Python may not write bytecode, every `hamgate predict` would compile torch anew.
 say "Installing into $venv (about 3 GB to fetch with torch's GPU libraries; TORCH_INDEX in README.md for less)"
 rm -f "$stamp"
 "$python" -m venv --clear "$venv"
@@ -41,10 +42,10 @@ if [ -n "${TORCH_INDEX:-}" ]; then
     # The other index has other builds, and so other hashes: torch by its version, all else by the lock.
     # A requirement is a line that starts at the margin, with the indented lines after it.
     awk '/^[^ #]/ { skip = /^(torch|triton|cuda-|nvidia-)/ } !skip' requirements.lock > "$venv/requirements.lock"
-    uv pip install --require-hashes --no-deps -r "$venv/requirements.lock"
-    uv pip install --no-deps --index-url "$TORCH_INDEX" "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)"
+    uv pip install --compile-bytecode --require-hashes --no-deps -r "$venv/requirements.lock"
+    uv pip install --compile-bytecode --no-deps --index-url "$TORCH_INDEX" "$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)"
 else
-    uv pip install --require-hashes -r requirements.lock
+    uv pip install --compile-bytecode --require-hashes -r requirements.lock
 fi
 uv pip install --no-deps --no-build-isolation --editable .
 printf '%s' "$wanted" > "$stamp"
