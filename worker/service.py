@@ -65,11 +65,16 @@ class Service:
         """
         for stage in reversed(self._stages):  # the reader last: told to stop, it waits for the writer
             stage.start()
-        while not self._stopping.is_set():
-            self._changed.wait()
-            self._changed.clear()
-            self._raise_failure()
-        self._drain(until=time.monotonic() + self._grace)
+        try:
+            while not self._stopping.is_set():
+                self._changed.wait()
+                self._changed.clear()
+                self._raise_failure()
+            self._drain(until=time.monotonic() + self._grace)
+        except BaseException:
+            self._stopping.set()  # what is left of the pipe takes on nothing more while the process ends
+            self._pipeline.inbox.close()
+            raise
 
     def stop(self) -> None:
         """Poll no more. May be called from a signal handler, and more than once."""
@@ -103,7 +108,7 @@ class Service:
         """What is in flight can only be committed by a member: answer the group until the writer is done."""
         self._pipeline.source.keep_alive()
         self._write.join(_TICK)
-        return self._write.is_alive()
+        return self._write.is_alive() and not any(stage.failure for stage in self._stages)
 
     def _step_judge(self) -> bool:
         if self._pipeline.judge():

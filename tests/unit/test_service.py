@@ -100,6 +100,7 @@ def test_a_stage_that_dies_ends_the_work_uncommitted(stage: str) -> None:
     assert broker.committed == {}
     assert running.service.ailments() == [f"{stage}: ended by ZeroDivisionError"]
     assert not sink.is_closed, "a close could still commit"
+    until(lambda: not any(each.name == "read" for each in threading.enumerate()))
 
 
 class Slow(FakeClassifier):
