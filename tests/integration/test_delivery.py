@@ -6,8 +6,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.integration.harness import Traffic, Watch, WorkerProcess, exactly_once, until
 
 if TYPE_CHECKING:
@@ -100,7 +98,6 @@ def test_the_older_of_two_workers_of_one_name_stops(
     assert "taken over" in older.said()
 
 
-@pytest.mark.xfail(reason="not yet dependable on a busy machine: docs/decisions.md", strict=False)
 def test_a_broker_that_is_restarted_ends_no_worker(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, kafka: Node
 ) -> None:
