@@ -67,6 +67,7 @@ class Node:
     settings: Mapping[str, str] = field(default_factory=dict)
     heap: str = "512m"
     owned: bool = True
+    _process: subprocess.Popen[bytes] | None = field(init=False, default=None, repr=False)
 
     @property
     def bootstrap(self) -> str:
@@ -75,32 +76,59 @@ class Node:
 
     def start(self, wait: float = 60) -> Self:
         """Start it and return when it answers. Raises StartError, or java.MissingError."""
-        program, jars = java.ready()
+        self.prepare()
+        self.launch()
+        return self.await_answer(wait)
+
+    def prepare(self) -> None:
+        """Write its settings, and make its folder ready where it is new. Raises StartError, or java.MissingError."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        properties = self.folder / "server.properties"
-        properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
-        machine = [str(program), f"-Xmx{self.heap}", "-Xms256m", "-XX:+UseSerialGC", _QUICK]
-        machine += [f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
-        log = self.folder / "log"
+        self._settings_file.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         if not (self.folder / "data" / "meta.properties").exists():
-            self._format(machine, properties)
-        with log.open("ab") as output:
+            self._format()
+
+    def launch(self) -> None:
+        """Start the prepared process. By a thread that lives on: an owned process dies with the thread it is from."""
+        with (self.folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
-                [*machine, "kafka.Kafka", str(properties)],
+                [*self._machine(), "kafka.Kafka", str(self._settings_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is its owner's to answer
                 preexec_fn=die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
             )
+        state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
+        (self.folder / "state.json").write_text(json.dumps(state))
+
+    def await_answer(self, wait: float = 60) -> Self:
+        """Return when the launched process answers. Raises StartError, and then nothing is left running."""
         try:
-            self._await_answer(self._process, log, wait)
+            self._await_answer(wait)
         except BaseException:  # Ctrl-C while it starts leaves nothing behind either
             self.kill()
             raise
-        state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
-        (self.folder / "state.json").write_text(json.dumps(state))
         return self
+
+    def _await_answer(self, wait: float) -> None:
+        log, deadline = self.folder / "log", time.monotonic() + wait
+        while not answers(self.port):
+            if self.exit_status() is not None or time.monotonic() > deadline:
+                end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+                what = f"did not answer within {wait:g} s" if self.exit_status() is None else "ended by itself"
+                message = f"the broker at {self.bootstrap} {what}; the end of {log}:\n{end}"
+                raise StartError(message)
+            time.sleep(0.1)
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _machine(self) -> list[str]:
+        program, jars = java.ready()
+        least = min(self.heap, "256m", key=lambda size: int(size.removesuffix("m")))
+        machine = [str(program), f"-Xmx{self.heap}", f"-Xms{least}", "-XX:+UseSerialGC", _QUICK]
+        return [*machine, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
 
     @property
     def pid(self) -> int:
@@ -111,9 +139,17 @@ class Node:
         """Return how it ended, or None while it runs."""
         return self._process.poll()
 
+    def terminate(self) -> None:
+        """Tell it to stop in order, and do not wait; one that was never launched, or paused, is no trouble."""
+        if self._process:
+            self._process.terminate()
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self, wait: float = 20) -> None:
         """Stop it in order, or after `wait` seconds at once."""
-        self._process.terminate()
+        if not self._process:
+            return
+        self.terminate()
         try:
             self._process.wait(wait)
         except subprocess.TimeoutExpired:
@@ -183,22 +219,12 @@ class Node:
         has_run = (data / "__cluster_metadata-0").exists()
         return len(self.voters) == 1 and has_run and not (data / ".kafka_cleanshutdown").exists()
 
-    def _format(self, machine: list[str], properties: Path) -> None:
-        command = [*machine, "kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", str(properties)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    def _format(self) -> None:
+        command = [*self._machine(), "kafka.tools.StorageTool", "format", "-t", self.cluster]
+        done = subprocess.run([*command, "-c", str(self._settings_file)], capture_output=True, text=True, check=False)
         if done.returncode:
             message = f"the broker's folder could not be made ready:\n{(done.stdout + done.stderr)[-2000:]}"
             raise StartError(message)
-
-    def _await_answer(self, process: subprocess.Popen[bytes], log: Path, wait: float) -> None:
-        deadline = time.monotonic() + wait
-        while not answers(self.port):
-            if process.poll() is not None or time.monotonic() > deadline:
-                end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
-                what = f"did not answer within {wait:g} s" if process.poll() is None else "ended by itself"
-                message = f"the broker at {self.bootstrap} {what}; the end of {log}:\n{end}"
-                raise StartError(message)
-            time.sleep(0.1)
 
 
 def answers(port: int) -> bool:
