@@ -67,7 +67,7 @@ def test_the_lock_names_no_address() -> None:
     ("door", "module"), [("worker", "torch"), ("worker", "kafka"), ("worker", "prometheus_client")]
 )
 def test_heavy_imports_come_by_their_own_door_only(door: str, module: str) -> None:
-    doors = {"torch": "engine/", "kafka": "broker/", "prometheus_client": "metrics.py"}
+    doors = {"torch": "engine/", "kafka": "broker/", "prometheus_client": "metrics/"}
     importing = re.compile(rf"^\s*(?:from|import) {module}\b", re.MULTILINE)
 
     outside = [

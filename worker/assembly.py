@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import os
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from worker import broker, commands
+from worker import broker, commands, engine
 from worker.batching import MicroBatcher
+from worker.engine import Kind
 from worker.messages import Unreadable
-from worker.metrics import Metrics, MetricsServer
+from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.pipeline import Limits, Pipeline
 from worker.probes import Probes
 from worker.service import Service
@@ -51,11 +53,9 @@ class Worker:
             classifier, verdicts = commands.model(settings)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
-            self.service = Service(
-                _pipeline(settings, classifier, verdicts, metrics),
-                grace=settings.shutdown_grace,
-                stall=settings.max_poll_interval,
-            )
+            pipeline = _pipeline(settings, classifier, verdicts, metrics)
+            self.service = Service(pipeline, grace=settings.shutdown_grace, stall=settings.max_poll_interval)
+            _follow(metrics, pipeline, self.service)
         except BaseException:
             self._server.close()
             raise
@@ -185,6 +185,7 @@ def _pipeline(settings: Settings, classifier: Classifier, verdicts: Verdicts, me
         settings.token_budget or classifier.engine.token_budget, settings.max_batch_messages, settings.latency_budget
     )
     limits = Limits(settings.max_event_bytes, settings.deadline)
+    metrics.token_budget.set(batcher.token_budget)
     return Pipeline(source, sink, classifier, verdicts, batcher, metrics, limits)
 
 
@@ -200,23 +201,37 @@ def _sink(settings: Settings) -> Sink:
     )
 
 
+def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
+    """Have the scraping thread ask for what changes while nothing is committed: a stall shows as it grows."""
+    metrics.follow(metrics.oldest_message, pipeline.oldest)
+    metrics.follow(metrics.inbox_messages, lambda: pipeline.inbox.waiting()[0])
+    metrics.follow(metrics.inbox_tokens, lambda: pipeline.inbox.waiting()[1])
+    if pipeline.classifier.engine.kind is not Kind.CPU:
+        metrics.follow_gpu(engine.device_state(lambda: pipeline.classifier.engine))
+    for stage in STAGES:
+        metrics.follow(metrics.stage_step, functools.partial(lambda name: service.steps()[name], stage), stage)
+
+
 def _introduce(
     settings: Settings, metrics: Metrics, classifier: Classifier, verdicts: Verdicts, server: MetricsServer
 ) -> None:
-    bundle, engine = classifier.bundle, classifier.engine
-    metrics.model_info.info({
+    bundle, running = classifier.bundle, classifier.engine
+    metrics.know_labels(classifier.labels)
+    metrics.model_info.labels("primary").info({
         "name": bundle.name,
         "digest": bundle.digest,
-        "engine": str(engine.kind),
+        "engine": str(running.kind),
         "labels": ",".join(classifier.labels),
     })  # fmt: skip
+    metrics.model_share.labels("primary").set(1)
+    metrics.model_loaded.labels("primary").set_to_current_time()
     metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
     log.info(
         "started",
         version=commands.version(),
         model=verdicts.model,
-        engine=str(engine.kind),
-        token_budget=settings.token_budget or engine.token_budget,
+        engine=str(running.kind),
+        token_budget=settings.token_budget or running.token_budget,
         threshold=verdicts.policy.threshold,
         delivery=settings.delivery,
         brokers=settings.brokers,

@@ -89,6 +89,11 @@ class MicroBatcher(Generic[Item]):
         return self._tokens
 
     @property
+    def oldest(self) -> float | None:
+        """The timestamp of the message that came first; None when nothing waits."""
+        return self._waiting[0].timestamp if self._waiting else None
+
+    @property
     def is_full(self) -> bool:
         """Whether what waits makes a whole batch or more."""
         return self._tokens >= self.token_budget or len(self._waiting) >= self.max_messages

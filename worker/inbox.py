@@ -60,6 +60,11 @@ class Batch:
         return {(item.record.topic, item.record.partition): item.record.offset + 1 for item in self.items}
 
     @property
+    def oldest(self) -> float:
+        """The earliest timestamp in it."""
+        return min(item.record.timestamp for item in self.items)
+
+    @property
     def tokens(self) -> int:
         """What it costs the engine."""
         return sum(item.tokens for item in self.items)
@@ -91,17 +96,18 @@ class Inbox:
             must_rewind, self._must_rewind = self._must_rewind, False
             return self.epoch, must_rewind
 
-    def offer(self, items: Sequence[Waiting], *, epoch: int, claim: Claim) -> None:
-        """Add what a poll brought, in order; nothing tells that nothing more is at hand. Stale items are let go."""
+    def offer(self, items: Sequence[Waiting], *, epoch: int, claim: Claim) -> bool:
+        """Add what a poll brought, in order; nothing tells that nothing more is at hand. False: stale, and let go."""
         with self._changed:
             if epoch != self.epoch:
-                return
+                return False
             for item in items:
                 self._batcher.add(item)
             # The first claim of an epoch is the one that can fence most.
             self._claim = self._claim or claim
             self._is_last_poll_empty = not items
             self._changed.notify_all()
+            return True
 
     def take(self) -> Batch | None:
         """Wait for the next batch; None when closed."""
@@ -125,21 +131,32 @@ class Inbox:
         with self._changed:
             return self._changed.wait_for(lambda: self._is_closed or not self._is_brimming(), wait)
 
-    def restart(self) -> None:
-        """End the epoch: let go of all that waits, and have it read again from what is committed."""
+    def restart(self) -> int:
+        """End the epoch: let go of all that waits, and have it read again from what is committed. Returns how many."""
         with self._changed:
+            waiting = len(self._batcher)
             self.epoch += 1
             self._batcher.clear()
             self._claim = None
             self._is_last_poll_empty = True
             self._must_rewind = True
             self._changed.notify_all()
+            return waiting
 
     def close(self) -> None:
         """Hand out no more. What waits is not committed, so it goes to whoever reads next."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+    def fill(self, batch: Batch) -> float:
+        """How full it left: its tokens, or its messages, over what it may have."""
+        return max(batch.tokens / self._batcher.token_budget, len(batch.items) / self._batcher.max_messages)
+
+    def waiting(self) -> tuple[int, int, float | None]:
+        """Messages and tokens that wait, and the timestamp of the one that came first."""
+        with self._changed:
+            return len(self._batcher), self._batcher.tokens, self._batcher.oldest
 
     def _is_brimming(self) -> bool:
         batcher = self._batcher

@@ -24,6 +24,7 @@ import structlog
 
 from worker.inbox import Batch, Inbox, Waiting
 from worker.messages import UnreadableError, decode
+from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
 from worker.verdicts import Judged, Outcome
 
@@ -71,6 +72,8 @@ class Pipeline:
     _busy_since: dict[str, float] = field(init=False, default_factory=dict)
     _poll_wait: float = field(init=False, default=0.0)
     _lag_shown: float = field(init=False, default=0.0)
+    _newest: dict[TopicPartition, float] = field(init=False, default_factory=dict)
+    _in_flight: dict[int, Batch] = field(init=False, default_factory=dict)
 
     def __post_init__(self, batcher: MicroBatcher[Waiting]) -> None:
         """Put the batcher where reader and judge share it."""
@@ -81,13 +84,20 @@ class Pipeline:
         now = time.monotonic()
         return {stage: now - since for stage, since in self._busy_since.copy().items()}
 
+    def oldest(self) -> float:
+        """Age in seconds of the oldest message that was polled and is not committed; 0 when there is none."""
+        waiting = self.inbox.waiting()[2]
+        taken = [batch.oldest for batch in self._in_flight.copy().values()]
+        return max([0.0, *(self.clock() - at for at in (waiting, *taken) if at is not None)])
+
     @contextlib.contextmanager
     def _at_work(self, stage: str) -> Iterator[None]:
-        self._busy_since[stage] = time.monotonic()
+        began = self._busy_since[stage] = time.monotonic()
         try:
             yield
         finally:
             del self._busy_since[stage]
+            self.metrics.stage_busy.labels(stage).inc(time.monotonic() - began)
 
     # --- read ---------------------------------------------------------------------------------------------------
 
@@ -99,11 +109,14 @@ class Pipeline:
         if not self.inbox.has_room(wait=POLL_WAIT):
             self.source.keep_alive()
             self._follow_assignment()
+            self._show_lag()
             return
         records = self.source.poll(self._poll_wait)
         if self._follow_assignment():
             return
-        self.inbox.offer(self._prepare(records), epoch=epoch, claim=self.source.claim())
+        items = self._prepare(records)
+        if not self.inbox.offer(items, epoch=epoch, claim=self.source.claim()):
+            self.metrics.messages_let_go.inc(len(items))
         # After a poll that brought something, ask at once whether there is more: only then may the judge wait for it.
         self._poll_wait = 0.0 if records else POLL_WAIT
         self._show_lag()
@@ -119,8 +132,10 @@ class Pipeline:
         self.metrics.assigned_partitions.set(len(self.assignment))
         for topic, partition in before - self.assignment:
             self.metrics.lag.remove(topic, str(partition))
+            self.metrics.lag_seconds.remove(topic, str(partition))
+        self._newest.clear()
         log.info("rebalanced", kind=kind, gained=gained, lost=lost, held=len(self.assignment))
-        self.inbox.restart()
+        self.metrics.messages_let_go.inc(self.inbox.restart())
         return True
 
     def _prepare(self, records: Sequence[Record]) -> list[Waiting]:
@@ -133,7 +148,10 @@ class Pipeline:
         items = [Waiting(i.record, polled_at, i.sms, next(prepared)) if i.sms else i for i in items]
         self.metrics.messages_consumed.inc(len(records))
         self.metrics.broker_age.observe([max(0.0, polled_at - record.timestamp) for record in records])
-        self.metrics.tokenize.observe(time.monotonic() - started)
+        self._newest |= {(record.topic, record.partition): record.timestamp for record in records}
+        seconds = time.monotonic() - started
+        self.metrics.tokenize.observe(seconds)
+        self.metrics.stage_busy.labels("read").inc(seconds)
         return items
 
     def _open(self, record: Record, polled_at: float) -> Waiting:
@@ -150,6 +168,9 @@ class Pipeline:
             self._lag_shown = now
             for (topic, partition), messages in self.source.lag().items():
                 self.metrics.lag.labels(topic, str(partition)).set(messages)
+                newest = self._newest.get((topic, partition)) if messages else None
+                behind = 0.0 if newest is None else max(0.0, self.clock() - newest)
+                self.metrics.lag_seconds.labels(topic, str(partition)).set(behind)
 
     # --- judge --------------------------------------------------------------------------------------------------
 
@@ -159,9 +180,12 @@ class Pipeline:
         if batch is None:
             return False
         if batch.epoch == self.inbox.epoch:
+            self._in_flight[id(batch)] = batch
             with self._at_work("judge"):
                 judged = self.score(batch)
             self.judged.put(judged)
+        else:
+            self.metrics.messages_let_go.inc(len(batch.items))
         return True
 
     def score(self, batch: Batch) -> Judged:
@@ -187,23 +211,29 @@ class Pipeline:
         if judged.batch.epoch == self.inbox.epoch:
             with self._at_work("write"):
                 self._commit(judged)
+        else:
+            self.metrics.messages_let_go.inc(len(judged.batch.items))
+        del self._in_flight[id(judged.batch)]
         return True
 
     def _commit(self, judged: Judged) -> None:
         batch = judged.batch
-        outcome = self.verdicts.of(judged, now=self.clock())
-        begun = time.monotonic()
+        taken_up_at, began = self.clock(), time.monotonic()
+        outcome = self.verdicts.of(judged, now=taken_up_at)
+        encoded = time.monotonic()
         try:
             self.sink.write(outcome.verdicts, outcome.dead_letters, batch.positions, batch.claim)
         except RolledBackError as error:
             self.metrics.transactions.labels("rolled-back").inc()
             log.warning("rolled back", messages=len(batch.items), cause=str(error))
-            self.inbox.restart()
+            self.metrics.messages_let_go.inc(len(batch.items) + self.inbox.restart())
         except FencedError:
             self.metrics.transactions.labels("fenced").inc()
             raise
         else:
-            self._account(judged, outcome, time.monotonic() - begun)
+            self.metrics.handover.observe(max(0.0, taken_up_at - judged.ended_at))
+            self.metrics.encode.observe(encoded - began)
+            self._account(judged, outcome, time.monotonic() - encoded)
 
     def _account(self, judged: Judged, outcome: Outcome, commit_seconds: float) -> None:
         batch, metrics, now = judged.batch, self.metrics, self.clock()
@@ -215,13 +245,22 @@ class Pipeline:
         metrics.inference.observe(judged.seconds)
         metrics.batch_messages.observe(len(items))
         metrics.batch_tokens.observe(batch.tokens)
+        metrics.batch_fill.observe(self.inbox.fill(batch))
         metrics.tokens.inc(sum(items[row].tokens for row in judged.rows))
         metrics.queue_wait.observe([batch.taken_at - item.polled_at for item in items])
-        metrics.end_to_end_latency.observe([max(0.0, now - i.timestamp) for i in items if i.record.value is not None])
+        answered = [row for row, item in enumerate(items) if item.record.value is not None]
+        metrics.end_to_end_latency.observe(
+            [max(0.0, now - items[row].timestamp) for row in answered],
+            {at: outcome.traces[row] for at, row in enumerate(answered) if row in outcome.traces}
+            if outcome.traces
+            else None,
+        )
         metrics.score.observe(judged.scores.score[np.asarray(judged.scores.scored, dtype=bool)])
         metrics.tombstones.inc(sum(item.record.value is None for item in items))
         for (label, action), count in outcome.decisions.items():
-            metrics.verdicts.labels(label, action).inc(count)
+            metrics.verdicts.labels(label or NO_LABEL, action).inc(count)
+            if label:
+                metrics.judged.labels("primary", label).inc(count)
         for reason, count in outcome.unscored.items():
             metrics.unscored.labels(reason).inc(count)
         for why, count in Counter(item.unreadable for item in items if item.unreadable).items():

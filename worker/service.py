@@ -81,6 +81,12 @@ class Service:
         self._stopping.set()
         self._changed.set()
 
+    def steps(self) -> dict[str, float]:
+        """For how many seconds each stage has been at what it is at; 0 when it waits for work."""
+        busy = self._pipeline.busy()
+        reading = self._read.held_up_for() if self._read.is_alive() else 0.0
+        return {"read": reading, "judge": busy.get("judge", 0.0), "write": busy.get("write", 0.0)}
+
     def ailments(self) -> list[str]:
         """Why the process should be restarted."""
         # The judge and the writer wait inside a step for work, so only the reader's steps are bounded by themselves.

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from worker import tracecontext
 from worker.classifier import UNSCORED
 from worker.messages import (
     Action,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from worker.policy import Policy
 
 _MS: Final = 1000.0
-NO_LABEL: Final = "none"
-"""The metric's label of a verdict without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,11 @@ class Judged:
     started_at: float
     seconds: float
 
+    @property
+    def ended_at(self) -> float:
+        """When the model was done with it."""
+        return self.started_at + self.seconds
+
 
 @dataclass(frozen=True, slots=True)
 class _Times:
@@ -52,12 +56,13 @@ class _Times:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a batch comes to, encoded and counted."""
+    """What a batch comes to, encoded and counted; `traces` are the trace ids of those of its items that have one."""
 
     verdicts: list[Outgoing] = field(default_factory=list)
     dead_letters: list[Outgoing] = field(default_factory=list)
-    decisions: Counter[tuple[str, Action]] = field(default_factory=Counter)
+    decisions: Counter[tuple[str | None, Action]] = field(default_factory=Counter)
     unscored: Counter[Unscored] = field(default_factory=Counter)
+    traces: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +78,19 @@ class Verdicts:
         outcome = Outcome()
         scores, labels = judged.scores.score.tolist(), judged.scores.label.tolist()
         answers = dict(zip(judged.rows, zip(labels, scores, strict=True), strict=True))
-        when = _Times(judged.batch.taken_at, judged.seconds, rfc3339(judged.started_at + judged.seconds), now)
+        when = _Times(judged.batch.taken_at, judged.seconds, rfc3339(judged.ended_at), now)
         for row, item in enumerate(judged.batch.items):
+            context, trace = tracecontext.carried(item.record.headers) if item.record.headers else ((), None)
+            if trace:
+                outcome.traces[row] = trace
             if item.unreadable:
                 outcome.dead_letters.append(bury(DeadLetter(item.record, item.unreadable, now)))
             elif item.sms:
                 verdict = self._verdict(item, item.sms, answers.get(row), when)
-                outcome.decisions[verdict.label or NO_LABEL, verdict.action] += 1
+                outcome.decisions[verdict.label, verdict.action] += 1
                 if verdict.reason:
                     outcome.unscored[verdict.reason] += 1
-                outcome.verdicts.append(Outgoing(item.record.key, encode_verdict(verdict)))
+                outcome.verdicts.append(Outgoing(item.record.key, encode_verdict(verdict), context))
         return outcome
 
     def _verdict(self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times) -> Verdict:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,15 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from worker.engine.device import GpuState
 from worker.metrics import SECONDS, BulkHistogram, Metrics, MetricsServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from prometheus_client.metrics_core import Metric
+
 FROZEN = {
+    # delivery
     "hamgate_messages_consumed": ("counter", ()),
+    "hamgate_messages_let_go": ("counter", ()),
     "hamgate_tombstones": ("counter", ()),
     "hamgate_verdicts": ("counter", ("label", "action")),
     "hamgate_dead_letters": ("counter", ("reason",)),
@@ -29,38 +36,102 @@ FROZEN = {
     "hamgate_tokens": ("counter", ()),
     "hamgate_transactions": ("counter", ("outcome",)),
     "hamgate_rebalances": ("counter", ("kind",)),
+    "hamgate_assigned_partitions": ("gauge", ()),
+    "hamgate_last_commit_timestamp_seconds": ("gauge", ()),
+    # the time budget
     "hamgate_end_to_end_latency_seconds": ("histogram", ()),
     "hamgate_broker_age_seconds": ("histogram", ()),
     "hamgate_queue_wait_seconds": ("histogram", ()),
     "hamgate_tokenize_seconds": ("histogram", ()),
     "hamgate_inference_seconds": ("histogram", ()),
+    "hamgate_handover_seconds": ("histogram", ()),
+    "hamgate_encode_seconds": ("histogram", ()),
     "hamgate_commit_seconds": ("histogram", ()),
     "hamgate_batch_messages": ("histogram", ()),
     "hamgate_batch_tokens": ("histogram", ()),
-    "hamgate_score": ("histogram", ()),
+    "hamgate_batch_fill_ratio": ("histogram", ()),
+    "hamgate_stage_busy_seconds": ("counter", ("stage",)),
+    "hamgate_stage_step_seconds": ("gauge", ("stage",)),
+    "hamgate_token_budget": ("gauge", ()),
+    # the backlog
     "hamgate_consumer_lag_messages": ("gauge", ("topic", "partition")),
-    "hamgate_assigned_partitions": ("gauge", ()),
+    "hamgate_consumer_lag_seconds": ("gauge", ("topic", "partition")),
+    "hamgate_oldest_message_seconds": ("gauge", ()),
+    "hamgate_inbox_messages": ("gauge", ()),
+    "hamgate_inbox_tokens": ("gauge", ()),
+    # the model
+    "hamgate_score": ("histogram", ()),
+    "hamgate_score_drift_psi": ("gauge", ("role",)),
+    "hamgate_messages_judged": ("counter", ("role", "label")),
+    "hamgate_model": ("info", ("role",)),
+    "hamgate_model_share_ratio": ("gauge", ("role",)),
+    "hamgate_model_loaded_timestamp_seconds": ("gauge", ("role",)),
+    "hamgate_model_refused": ("gauge", ("role",)),
+    "hamgate_model_changes": ("counter", ("role", "outcome")),
+    "hamgate_model_load_seconds": ("histogram", ()),
+    "hamgate_model_swap_seconds": ("histogram", ()),
+    # the shadow
+    "hamgate_shadow_disagreements": ("counter", ("label", "shadow")),
+    "hamgate_shadow_skipped": ("counter", ()),
+    "hamgate_shadow_score_difference": ("histogram", ()),
+    # the GPU
+    "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
+    "hamgate_gpu_utilization_ratio": ("gauge", ()),
+    "hamgate_gpu_power_watts": ("gauge", ()),
+    "hamgate_gpu_temperature_celsius": ("gauge", ()),
+    "hamgate_gpu_out_of_memory": ("counter", ()),
+    # the process
     "hamgate_ready": ("gauge", ()),
-    "hamgate_last_commit_timestamp_seconds": ("gauge", ()),
-    "hamgate_model": ("info", ()),
+    "hamgate_alive": ("gauge", ()),
     "hamgate_build": ("info", ()),
 }
+GPU = GpuState(1, 2, 3, 4, utilization=0.5, watts=600.0, celsius=70.0, halvings=1)
+SUFFIX = {"counter": "_total", "info": "_info"}
+
+
+def with_gpu() -> Metrics:
+    metrics = Metrics()
+    metrics.follow_gpu(lambda: GPU)
+    return metrics
+
+
+def labels_of(instrument: Any, family: Metric) -> tuple[str, ...]:
+    named = getattr(instrument, "_labelnames", None)
+    return tuple(family._labelnames if named is None else named)  # type: ignore[attr-defined]
 
 
 def test_the_series_are_those_that_dashboards_know() -> None:
-    metrics = Metrics()
-
     families = {
-        family.name: (family.type, tuple(getattr(instrument, "_labelnames", ())))
-        for instrument, family in (
-            (instrument, family)
-            for instrument in metrics.registry._collector_to_names
-            for family in instrument.collect()
-            if family.name.startswith("hamgate_")
-        )
+        family.name: (family.type, labels_of(instrument, family))
+        for instrument in with_gpu().registry._collector_to_names
+        for family in instrument.collect()
+        if family.name.startswith("hamgate_")
     }
 
     assert families == FROZEN
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, (kind, _) in FROZEN.items()])
+def test_the_manual_names_every_series_with_its_labels(name: str, kind: str) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+
+    labels = FROZEN[name][1]
+    assert f"`{name}{SUFFIX.get(kind, '')}{'{' + ','.join(labels) + '}' if labels else ''}`" in manual
+
+
+def test_without_a_gpu_there_are_no_series_of_one() -> None:
+    metrics = Metrics()
+    metrics.follow_gpu(lambda: None)
+
+    assert b"hamgate_gpu" not in generate_latest(metrics.registry)
+
+
+def test_the_gpus_state_is_asked_when_it_is_scraped() -> None:
+    lines = generate_latest(with_gpu().registry).decode().splitlines()
+
+    assert 'hamgate_gpu_memory_bytes{kind="allocated"} 3.0' in lines
+    assert "hamgate_gpu_utilization_ratio 0.5" in lines
+    assert "hamgate_gpu_out_of_memory_total 1.0" in lines
 
 
 def test_the_service_levels_are_bounds_exactly() -> None:
@@ -83,6 +154,19 @@ def test_a_bulk_histogram_counts_as_the_librarys_own_does(values: list[float]) -
     shown = {s.name + str(s.labels): s.value for f in ours.collect() for s in f.samples}
     expected = {s.name + str(s.labels): s.value for f in theirs.collect() for s in f.samples if "created" not in s.name}
     assert shown == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_bucket_shows_the_latest_trace_that_fell_into_it_in_openmetrics_only() -> None:
+    registry = CollectorRegistry()
+    bulk = BulkHistogram("h", "Help.", (0.5, 1.0), registry)
+
+    bulk.observe([0.1, 0.2, 0.7], {0: "a" * 32, 1: "b" * 32})
+    bulk.observe([0.3])
+
+    told = {line.partition(" # ")[0]: line.partition(" # ")[2] for line in openmetrics(registry).decode().splitlines()}
+    assert told['h_bucket{le="0.5"} 3.0'].startswith('{trace_id="' + "b" * 32 + '"} 0.2 ')
+    assert told['h_bucket{le="1.0"} 4.0'] == ""
+    assert b"trace_id" not in generate_latest(registry)
 
 
 @dataclass
@@ -145,6 +229,7 @@ def test_the_metrics_can_be_read_by_prometheus_and_say_whether_it_is_ready(
     status, text = get(server, "/metrics")
 
     assert status == 200
+    assert "hamgate_alive 1.0" in text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert families["hamgate_ready"].samples[0].value == 0
     assert "process_resident_memory_bytes" in families

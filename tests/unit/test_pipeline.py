@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
 from tests.fakes import DEAD_LETTERS, INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink, FakeSource
 from worker.batching import MicroBatcher
@@ -16,6 +17,8 @@ from worker.stream import FencedError, RolledBackError
 from worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.inbox import Waiting
 
 NOW = 1000.0
@@ -32,6 +35,7 @@ def make(
     max_messages: int = 100,
     deadline: float | None = None,
     classifier: FakeClassifier | None = None,
+    clock: Callable[[], float] = lambda: NOW,
 ) -> Pipeline:
     batcher: MicroBatcher[Waiting] = MicroBatcher(1000, max_messages, 0.1)
     policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
@@ -44,7 +48,7 @@ def make(
         batcher,
         Metrics(),
         Limits(max_event_bytes=1000, deadline=deadline),
-        clock=lambda: NOW,
+        clock=clock,
     )
 
 
@@ -250,3 +254,83 @@ def test_a_rebalance_is_counted_by_what_it_did() -> None:
     assert value(pipeline, "hamgate_rebalances_total", kind="gained") == 1
     assert value(pipeline, "hamgate_rebalances_total", kind="lost") == 1
     assert value(pipeline, "hamgate_assigned_partitions") == 1
+
+
+def test_a_trace_goes_from_event_to_verdict_and_shows_as_an_exemplar() -> None:
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    broker = FakeBroker()
+    broker.append(INPUT, 0, NOW - 1, b"k", None)
+    broker.append(INPUT, 0, NOW - 1, b"k", event("win"), (("other", b"1"), ("traceparent", parent)))
+    broker.append(INPUT, 0, NOW - 1, b"k", event("no"), (("traceparent", b"+447700900000"),))
+    pipeline = make(broker)
+
+    step(pipeline)
+
+    assert [record.headers for record in broker.records(VERDICTS)] == [(("traceparent", parent),), ()]
+    shown = openmetrics(pipeline.metrics.registry).decode()
+    assert shown.count("trace_id") == 1
+    assert '_bucket{le="1.0"} 2.0 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 1.0 ' in shown
+
+
+def test_what_was_polled_is_accounted_for_to_the_last_message() -> None:
+    broker = FakeBroker()
+    broker.feed(*[event("x", id=str(n)) for n in range(6)], b"?", None, at=NOW)
+    pipeline = make(broker, FakeSink(broker, RolledBackError()), max_messages=2)
+
+    for _ in range(1 + 4):  # the one that is rolled back, and the four that stand
+        step(pipeline)
+
+    consumed = value(pipeline, "hamgate_messages_consumed_total")
+    assert consumed > 8
+    assert consumed - value(pipeline, "hamgate_messages_let_go_total") == 8
+    assert value(pipeline, "hamgate_messages_judged_total", role="primary", label="ham") == 6
+
+
+def test_the_oldest_message_is_seen_wherever_it_is_in_the_pipe() -> None:
+    broker = FakeBroker()
+    pipeline = make(broker)
+    assert pipeline.oldest() == 0
+
+    broker.feed(event("x"), at=NOW - 5)
+    read(pipeline)
+    assert pipeline.oldest() == 5
+    pipeline.judge()
+    assert pipeline.oldest() == 5
+    pipeline.write()
+    assert pipeline.oldest() == 0
+
+
+def test_the_lag_is_told_in_seconds_while_there_is_more_to_read() -> None:
+    broker = FakeBroker(partitions=1)
+    pipeline = make(broker, max_messages=2)
+    source = pipeline.source
+    assert isinstance(source, FakeSource)
+    source.max_poll_records = 2
+    broker.feed(event("x"), event("y"), event("z"), at=NOW - 30)
+
+    pipeline.read()  # the rebalance
+    pipeline.read()  # two of three
+    pipeline._lag_shown = 0.0
+    pipeline._show_lag()
+    assert value(pipeline, "hamgate_consumer_lag_messages", topic=INPUT, partition="0") == 1
+    assert value(pipeline, "hamgate_consumer_lag_seconds", topic=INPUT, partition="0") == 30
+
+    step(pipeline)
+    pipeline._lag_shown = 0.0
+    pipeline._show_lag()
+    assert value(pipeline, "hamgate_consumer_lag_seconds", topic=INPUT, partition="0") == 0
+
+
+def test_the_parts_of_the_time_budget_make_up_the_whole() -> None:
+    broker = FakeBroker()
+    clock = iter(range(1000, 2000))
+    pipeline = make(broker, clock=lambda: float(next(clock)))
+    broker.feed(event("x"), at=990)
+
+    step(pipeline)
+
+    whole = value(pipeline, "hamgate_end_to_end_latency_seconds_sum")
+    parts = ("broker_age", "queue_wait", "inference", "handover", "encode", "commit")
+    told = sum(value(pipeline, f"hamgate_{part}_seconds_sum") for part in parts)
+    # The clock that is told ticks a second at each look; what is timed by itself takes next to nothing.
+    assert 0 <= whole - told <= 3

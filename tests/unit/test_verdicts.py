@@ -84,7 +84,7 @@ def test_without_a_score_there_is_no_label_but_a_reason_and_the_operators_action
     shown = json.loads(outcome.verdicts[0].value or b"")
     assert (shown["label"], shown["score"], shown["reason"], shown["action"]) == (None, None, reason, "deliver")
     assert outcome.unscored == {reason: 1}
-    assert outcome.decisions == {("none", Action.DELIVER): 1}
+    assert outcome.decisions == {(None, Action.DELIVER): 1}
 
 
 def test_the_unreadable_become_dead_letters_and_tombstones_nothing(verdicts: Verdicts) -> None:

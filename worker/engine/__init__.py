@@ -7,6 +7,7 @@ Importing this loads no torch; `load` does. Read next:
     weights   from files to one merged model, whatever will run it
     cpu       the packed forward pass in float32
     gpu       batches into captured graphs; forward, the pass they capture; kernels, what it is made of
+    device    what the GPU says of itself
     twins     each kernel in plain PyTorch, by which it is tested
 """
 
@@ -17,10 +18,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from worker.bundle import Bundle
+    from worker.engine.device import GpuState
 
 Tokens: TypeAlias = Union[Sequence[int], "NDArray[np.int32]"]
 """One message's token ids; an array costs the engine less."""
@@ -55,6 +59,10 @@ class Engine(Protocol):
     def token_budget(self) -> int:
         """How many tokens it takes in one pass; more are cut into several. Out of memory halves it."""
 
+    @property
+    def halvings(self) -> int:
+        """How often it ran out of memory and halved its token budget."""
+
     def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """Judge messages, each given as its token ids: [n, labels], in the order given.
 
@@ -73,3 +81,14 @@ def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, toke
     from worker.engine import loading  # noqa: PLC0415 # torch, and seconds, only for those who run a model
 
     return loading.load(bundle, Kind(kind), threads=threads, token_budget=token_budget)
+
+
+def device_state(engine: Callable[[], Engine]) -> Callable[[], GpuState | None]:
+    """Return what asks the GPU how it is, for the engine in force then. Loads torch when it is asked."""
+
+    def ask() -> GpuState | None:
+        from worker.engine import device  # noqa: PLC0415 # torch, for those who have a GPU
+
+        return device.state(engine().halvings)
+
+    return ask

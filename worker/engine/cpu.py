@@ -64,6 +64,7 @@ class CpuEngine:
     """Runs merged weights in float32. `threads` is torch's number of CPU threads; 0 leaves it as it is."""
 
     kind = Kind.CPU
+    halvings = 0
 
     def __init__(self, weights: Weights, *, threads: int = 0, token_budget: int | None = None) -> None:
         if threads:

@@ -47,6 +47,7 @@ class CudaEngine:
         self.kind = kind
         self.labels = forward.shape.labels
         self.token_budget = token_budget or TOKEN_BUDGET
+        self.halvings = 0
         self._forward = forward
         self._longest = longest
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -140,6 +141,7 @@ class CudaEngine:
         if self.token_budget // 2 < max(_LEAST_BUDGET, self._longest):
             raise  # noqa: PLE0704 # called while handling the out-of-memory error itself
         self.token_budget //= 2
+        self.halvings += 1
         self._slots = {size: slot for size, slot in self._slots.items() if size in self.sizes}
         gc.collect()
         torch.cuda.empty_cache()

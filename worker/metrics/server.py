@@ -1,0 +1,85 @@
+"""/metrics, /livez and /readyz, on a thread of their own."""
+
+from __future__ import annotations
+
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from prometheus_client.exposition import choose_encoder
+
+if TYPE_CHECKING:
+    from worker.metrics import Metrics
+
+
+class Health(Protocol):
+    """What the probes ask."""
+
+    def ailments(self) -> list[str]:
+        """Why the process should be restarted; empty when it lives."""
+
+    def obstacles(self) -> list[str]:
+        """Why it is not ready; empty when it is."""
+
+
+class MetricsServer:
+    """/metrics, /livez and /readyz, on a thread of their own. Raises OSError when the address cannot be had."""
+
+    def __init__(self, metrics: Metrics, health: Health, *, host: str, port: int) -> None:
+        handler = type("Handler", (_Handler,), {"metrics": metrics, "health": health})
+        self._server = ThreadingHTTPServer((host, port), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """`http://host:port`, with the port that was really taken."""
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    metrics: ClassVar[Metrics]
+    health: ClassVar[Health]
+    protocol_version = "HTTP/1.1"
+    timeout = 10  # a silent client holds a thread no longer
+
+    def do_GET(self) -> None:
+        """Answer one of three paths."""
+        ailments, obstacles = self.health.ailments(), self.health.obstacles()
+        self.metrics.alive.set(not ailments)
+        self.metrics.ready.set(not obstacles)
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._answer(HTTPStatus.OK, encode(self.metrics.registry), content_type)
+        elif path == "/livez":
+            self._say(ailments)
+        elif path == "/readyz":
+            self._say(obstacles)
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, b"/metrics /livez /readyz\n")
+
+    def _say(self, troubles: list[str]) -> None:
+        status = HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
+        self._answer(status, ("\n".join(troubles or ["ok"]) + "\n").encode())
+
+    def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: a probe every few seconds is no news."""
