@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from training.recipe import Recipe
 
 _FAMILY: Final = "llama"
+# Values that share a scale in NF4. On AVX-512, bitsandbytes gives a row of broken blocks its neighbour's scales.
+_BLOCK: Final = 64
 
 
 class ModelError(ValueError):
@@ -41,6 +43,8 @@ def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedT
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
     """Load the base, quantise it, and put a fresh adapter and head on it. Raises ModelError."""
     config = _configured(base, recipe.base.revision, labels, pad_token_id)
+    if recipe.quantisation == "nf4" and not torch.cuda.is_available():
+        _check_rows(config, base)
     load: Any = LlamaForSequenceClassification.from_pretrained
     model = load(
         str(base),
@@ -90,6 +94,17 @@ def _configured(base: str | Path, revision: str | None, labels: Sequence[str], p
         message = f"{base}: a {config.model_type} model; hamgate trains and serves the {_FAMILY} family"
         raise ModelError(message)
     return config
+
+
+def _check_rows(config: Any, base: str | Path) -> None:  # noqa: ANN401 transformers' configurations are untyped
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rows = (config.hidden_size, config.intermediate_size, head * config.num_attention_heads)
+    if broken := [row for row in rows if row % _BLOCK]:
+        message = (
+            f"{base}: rows of {broken[0]} values are not whole NF4 blocks of {_BLOCK}, which bitsandbytes misreads on "
+            'a CPU with AVX-512; train it on a GPU, or with quantisation = "none"'
+        )
+        raise ModelError(message)
 
 
 def _quantisation(recipe: Recipe) -> BitsAndBytesConfig | None:

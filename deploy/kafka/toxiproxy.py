@@ -1,12 +1,12 @@
 """A fault proxy between clients and brokers: Toxiproxy, built once by `go install`, spoken to over its own HTTP API.
 
-    with Toxiproxy(folder) as proxy:
-        link = proxy.between("broker-1", listen=19092, upstream=9092)
-        link.cut()          # connections are closed, new ones refused
-        link.silence()      # half-open: they stay, and nothing passes
-        link.delay(0.2)     # each way
-        link.trickle(4096)  # bytes a second
-        link.heal()
+with Toxiproxy(folder) as proxy:
+    link = proxy.between("broker-1", listen=19092, upstream=9092)
+    link.cut()          # connections are closed, new ones refused
+    link.silence()      # half-open: they stay, and nothing passes
+    link.delay(0.2)     # each way
+    link.trickle(4096)  # bytes a second
+    link.heal()
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ EVERY_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 def base(folder: Path) -> LlamaForSequenceClassification:
     torch.manual_seed(5)
-    sizes = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+    sizes = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_labels": 2, "pad_token_id": 0}
     model = LlamaForSequenceClassification(LlamaConfig(**sizes, **heads, max_position_embeddings=64)).eval()
     model.save_pretrained(folder)
@@ -87,7 +87,8 @@ def test_an_adapter_is_merged_into_what_nf4_left_of_the_base(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(128, 96), (100, 7)], ids=["whole blocks", "a broken block"])
+# Rows of whole blocks, or odd ones: others the library's own AVX-512 build gives the scales of a neighbour.
+@pytest.mark.parametrize("shape", [(96, 128), (100, 7)], ids=["whole blocks", "a broken block"])
 def test_nf4_leaves_what_bitsandbytes_leaves(shape: tuple[int, int], dtype: torch.dtype) -> None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(dtype) * 0.02
     packed, state = bnb.quantize_4bit(weight, quant_type="nf4")

@@ -66,3 +66,11 @@ def test_a_base_of_another_family_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(model.ModelError, match="gpt2"):
         model.build(recipe.load(Path("seed")), tmp_path, ("ham", "spam"), 0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU's kernels read such rows well")
+def test_rows_that_a_cpu_would_read_by_the_wrong_scale_are_refused(tmp_path: Path) -> None:
+    LlamaConfig(hidden_size=64, intermediate_size=96, num_attention_heads=4, vocab_size=8).save_pretrained(tmp_path)
+
+    with pytest.raises(model.ModelError, match="96 values"):
+        model.build(recipe.load(Path("seed")), tmp_path, ("ham", "spam"), 0)
