@@ -22,8 +22,8 @@ _WINDOW = 16
 class Progress(Protocol):
     """Told after every step where training is."""
 
-    def __call__(self, phase: str, step: int, steps: int, loss: float) -> None:
-        """Show it."""
+    def __call__(self, phase: str, step: int, steps: int, loss: float, tokens: int) -> None:
+        """Show it; `tokens` is how many this step has learnt from."""
 
 
 class DivergedError(ArithmeticError):
@@ -61,6 +61,13 @@ def encode(
     return [Example(ids, names.index(label)) for ids, label in zip(cut, labels, strict=True)]
 
 
+def shuffled(examples: Sequence[Example], size: int, dice: random.Random) -> list[list[Example]]:
+    """Every example once, in runs of `size`, in a random order: what is packed needs no messages of one length."""
+    order = list(examples)
+    dice.shuffle(order)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def by_length(examples: Sequence[Example], size: int, dice: random.Random, *, pad: int) -> Iterator[Batch]:
     """Every example once, in batches of messages of about one length, in a random order."""
     order = list(range(len(examples)))
@@ -90,8 +97,8 @@ def warm_then_fall(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup)) * max(0.02, 1 - step / steps)
 
 
-def require_finite(loss: Tensor, step: int) -> None:
+def require_finite(loss: float, step: int) -> None:
     """Raise DivergedError when it is not."""
-    if not math.isfinite(loss.item()):
-        message = f"the loss is {loss.item()} at step {step}; lower the learning rate or look at the data"
+    if not math.isfinite(loss):
+        message = f"the loss is {loss} at step {step}; lower the learning rate or look at the data"
         raise DivergedError(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from training import calibrate, data, evaluate, export, recipe, train
 from training.batches import DivergedError
 from training.model import ModelError
+from training.passes import NoRoomError
 from worker.bundle import Base, Bundle, BundleError
 from worker.classifier import Classifier
 from worker.engine import UnsupportedModelError
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from training.metrics import Figure
 
 EXPECTED: Final = (
-    BundleError, DivergedError, ModelError, UnsupportedModelError, calibrate.CalibrationError, export.ExportError,
+    BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
+    export.ExportError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""
 
@@ -148,19 +151,38 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
 def _progress(before: str = "") -> Iterator[Told]:
     """A bar on a terminal; elsewhere a line each tenth of the way."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("loss {task.fields[loss]:.3f}"), console=_console,
-                  disable=not _console.is_terminal) as bar:  # fmt: skip
+    last = TextColumn("loss {task.fields[loss]:.3f}, {task.fields[rate]:,.0f} tokens/s")
+    with Progress(*columns, last, console=_console, disable=not _console.is_terminal) as bar:
         tasks: dict[str, Any] = {}
+        clocks: dict[str, _Clock] = {}
 
-        def told(phase: str, step: int, steps: int, loss: float) -> None:
+        def told(phase: str, step: int, steps: int, loss: float, tokens: int) -> None:
             stage = phase.split(",", maxsplit=1)[0]
             if stage not in tasks:
-                tasks[stage] = bar.add_task(phase, total=steps, loss=loss)
-            bar.update(tasks[stage], description=before + phase, completed=step, loss=loss)
+                tasks[stage] = bar.add_task(phase, total=steps, loss=loss, rate=0.0)
+                clocks[stage] = _Clock(step)
+            rate, left = clocks[stage].tick(step, steps, tokens)
+            bar.update(tasks[stage], description=before + phase, completed=step, loss=loss, rate=rate)
             if not _console.is_terminal and step * 10 // steps != (step - 1) * 10 // steps:
-                _console.print(f"{before}{phase}: {step}/{steps}, loss {loss:.3f}")
+                figures = f"loss {loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left"
+                _console.print(f"{before}{phase}: {step}/{steps}, {figures}")
 
         yield told
+
+
+class _Clock:
+    """Tokens a second and seconds left, over all that a stage has done since it was first heard of."""
+
+    def __init__(self, step: int) -> None:
+        self._since, self._first, self._tokens = time.monotonic(), step, 0
+
+    def tick(self, step: int, steps: int, tokens: int) -> tuple[float, float]:
+        """The first step, which is when the clock starts, is not counted."""
+        if step == self._first:
+            return 0.0, 0.0
+        self._tokens += tokens
+        passed = max(time.monotonic() - self._since, 1e-9)
+        return self._tokens / passed, passed / (step - self._first) * (steps - step)
 
 
 def _describe(made: Bundle) -> None:

@@ -1,24 +1,31 @@
-"""A Llama-family base with LoRA and a head on top, quantised as the recipe says: the same path for every size."""
+"""A pretrained base with LoRA and a head on top, quantised as the recipe says: the same path for every size."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, LlamaForSequenceClassification
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, replace_lora_weights_loftq
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+
+from training import packing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from training.packing import Packed
     from training.recipe import Recipe
 
-_FAMILY: Final = "llama"
 # Values that share a scale in NF4. On AVX-512, bitsandbytes gives a row of broken blocks its neighbour's scales.
 _BLOCK: Final = 64
+SERVED: Final = "llama"
+"""The family that the worker's engines run."""
+FAMILIES: Final = (SERVED, "gemma3_text")
+"""What can be trained; what is not served is there to be compared with."""
 
 
 class ModelError(ValueError):
@@ -42,10 +49,18 @@ def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedT
 
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
     """Load the base, quantise it, and put a fresh adapter and head on it. Raises ModelError."""
+    adapted = adapt(recipe, load(recipe, base, labels, pad_token_id))
+    if recipe.lora.loftq:
+        _correct_quantisation(adapted, base, recipe.base.revision)
+    return adapted
+
+
+def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> Any:  # noqa: ANN401
+    """Load the base as a classifier, quantised as the recipe says, attending to packed messages. Raises ModelError."""
     config = _configured(base, recipe.base.revision, labels, pad_token_id)
     if recipe.quantisation == "nf4" and not torch.cuda.is_available():
         _check_rows(config, base)
-    load: Any = LlamaForSequenceClassification.from_pretrained
+    load: Any = AutoModelForSequenceClassification.from_pretrained
     model = load(
         str(base),
         config=config,
@@ -55,23 +70,58 @@ def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id:
         device_map={"": torch.cuda.current_device()} if torch.cuda.is_available() else "cpu",
         use_safetensors=True,
         trust_remote_code=False,
+        attn_implementation=packing.ATTENTION,
     )
-    if recipe.quantisation == "nf4":
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return adapt(recipe, model)
+    return freeze(model)
+
+
+def freeze(model: Any) -> Any:  # noqa: ANN401 any of transformers' classifiers
+    """Nothing of the base learns.
+
+    In fp16, what is not quantised becomes float32, as PEFT prepares a model, for fp16 overflows in the residual
+    stream; in bf16 it stays as it was stored, which halves what a pass must keep.
+    """
+    for weights in model.parameters():
+        weights.requires_grad_(requires_grad=False)
+        if weights.dtype == torch.float16:
+            weights.data = weights.data.float()
+    return model
 
 
 def adapt(recipe: Recipe, model: Any) -> PeftModel:  # noqa: ANN401 any of transformers' classifiers
-    """Put a fresh adapter on a model; its head is trained along with it."""
+    """Put a fresh adapter on a model; its head is trained along with it. What learns is float32."""
     lora = LoraConfig(
         task_type=TaskType.SEQ_CLS,
         r=recipe.lora.r,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
         target_modules=list(recipe.lora.targets),
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
     )
     adapted: PeftModel = get_peft_model(model, lora)
+    for weights in adapted.parameters():
+        if weights.requires_grad:
+            weights.data = weights.data.float()
     return adapted
+
+
+def logits(adapted: PeftModel, batch: Packed, *, noise: float = 0.0) -> Tensor:
+    """Judge packed messages: [places, labels], in float32. The head sees nothing but messages' ends.
+
+    `noise` is NEFTune's alpha (arXiv 2310.05914): embeddings get the more of it, the shorter their message.
+    """
+    classifier: Any = adapted.get_base_model()
+    embedded = classifier.model.embed_tokens(batch.ids[None])
+    if noise:
+        reach = noise / (batch.lengths() * embedded.shape[-1]).sqrt()
+        embedded = embedded + torch.empty_like(embedded).uniform_(-1, 1) * reach[None, :, None].to(embedded.dtype)
+    hidden = classifier.model(
+        inputs_embeds=embedded, position_ids=batch.positions[None], use_cache=False, layout=batch
+    ).last_hidden_state[0]
+    with torch.autocast(hidden.device.type, enabled=False):
+        found: Tensor = classifier.score(hidden[batch.ends].float())
+    return found
 
 
 def trainable(model: PeftModel) -> tuple[int, int]:
@@ -90,8 +140,8 @@ def _configured(base: str | Path, revision: str | None, labels: Sequence[str], p
         pad_token_id=pad_token_id,
         trust_remote_code=False,
     )
-    if config.model_type != _FAMILY:
-        message = f"{base}: a {config.model_type} model; hamgate trains and serves the {_FAMILY} family"
+    if config.model_type not in FAMILIES:
+        message = f"{base}: a {config.model_type} model; hamgate trains {', '.join(FAMILIES)}, and serves {SERVED}"
         raise ModelError(message)
     return config
 
@@ -105,6 +155,20 @@ def _check_rows(config: Any, base: str | Path) -> None:  # noqa: ANN401 transfor
             'a CPU with AVX-512; train it on a GPU, or with quantisation = "none"'
         )
         raise ModelError(message)
+
+
+def _correct_quantisation(adapted: PeftModel, base: str | Path, revision: str | None) -> None:
+    """LoftQ (arXiv 2310.08659), one step: adapters begin as what NF4 has lost of their matrices, the base stays."""
+    folder = Path(base)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 -- only for a base that is not here
+
+        folder = Path(snapshot_download(str(base), revision=revision, allow_patterns=["*.safetensors"]))
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) != 1:
+        message = f"{base}: loftq needs a base whose weights are one safetensors file"
+        raise ModelError(message)
+    replace_lora_weights_loftq(adapted, str(files[0]))
 
 
 def _quantisation(recipe: Recipe) -> BitsAndBytesConfig | None:

@@ -42,16 +42,29 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """LoRA (arXiv 2106.09685): rank, alpha, dropout, and which projections get an adapter."""
+    """LoRA (arXiv 2106.09685): rank, alpha, dropout, and which projections get an adapter.
+
+    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length apart (2402.09353); `loftq` starts
+    from what quantisation has lost (2310.08659); `plus` is how much faster B learns than A (LoRA+, 2402.12354).
+    """
 
     r: int
     alpha: int
     dropout: float
     targets: tuple[Target, ...]
+    rslora: bool = False
+    dora: bool = False
+    loftq: bool = False
+    plus: float = 1.0
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the adapter is trained; `batch` messages a step, `accumulation` steps an update."""
+    """How the adapter is trained; `batch` messages a step, `accumulation` steps an update.
+
+    `average` is the decay of the weights' running mean, which is what is kept, 0 for the last weights; `neftune` is its
+    alpha (2310.05914); `label_smoothing` and `focal`, its gamma (1708.02002), bend the loss; `balance` weighs each
+    class by the inverse of its share.
+    """
 
     epochs: int
     learning_rate: float
@@ -61,6 +74,11 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     weight_decay: float = 0.0
     max_tokens: int = 256
     augment: bool = False
+    average: float = 0.0
+    neftune: float = 0.0
+    label_smoothing: float = 0.0
+    focal: float = 0.0
+    balance: bool = False
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch.nn.functional import cross_entropy
 
-from training import batches, data, model, pretrain
+from training import batches, checkpoint, data, model, pretrain
 from training.data import LABELS
-from training.disguises import augment
-from worker.text import normalise
+from training.epochs import Epochs
+from training.passes import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,17 +29,29 @@ _SAVE_EVERY: Final = 50
 _CLIP: Final = 1.0
 
 
-def fit(  # noqa: PLR0915 a training step is a flat page
-    recipe: Recipe, rows: Sequence[Row], folder: Path, *, seed: int, progress: batches.Progress
+def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
+    recipe: Recipe,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    seed: int,
+    progress: batches.Progress,
+    labels: Sequence[str] = LABELS,
+    board: Path | None = None,
 ) -> None:
     """Train on these rows; leave `adapter/` (PEFT's layout), `tokenizer/`, `recipe.json` and, if made here, `base/`.
 
     What an interrupted run has left in the folder is taken up where it stopped, if recipe, seed and rows are the same;
-    each step depends on them and its own number alone. Raises DataError, ModelError, DivergedError.
+    each step depends on them and its own number alone. Under `accelerate launch` each process takes its share of every
+    step's messages, and the first one writes. `board` is a folder for TensorBoard.
+    Raises DataError, ModelError, DivergedError, NoRoomError.
     """
     data.check(rows, least=LEAST)
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_run(folder, {"recipe": recipe.resolved(), "seed": seed, "rows": data.digest(rows)})
+    accelerator = _accelerator(board)
+    is_first = accelerator.is_main_process
+    if is_first:
+        folder.mkdir(parents=True, exist_ok=True)
+        _same_run(folder, {"recipe": recipe.resolved(), "seed": seed, "rows": data.digest(rows)})
     if (folder / "adapter").exists():
         return
 
@@ -50,77 +59,106 @@ def fit(  # noqa: PLR0915 a training step is a flat page
     base: str | Path = recipe.base.id
     if recipe.pretraining:
         base = folder / "base"
-        if not base.exists():
-            making = _fresh(folder / "making")
+        if is_first and not base.exists():
+            making = checkpoint.fresh(folder / "making")
             pretrain.make_base(recipe, rows, making, seed=seed, progress=progress)
             (making / "tokenizer").replace(folder / "tokenizer")
             (making / "base").replace(base)
+    accelerator.wait_for_everyone()
     tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
     torch.manual_seed(seed)
-    adapted: Any = model.build(recipe, base, LABELS, int(tokenizer.pad_token_id))
+    adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
 
     # --- build ---
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_precision())
     weights = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
-    optimizer = torch.optim.AdamW(weights.values(), lr=recipe.fit.learning_rate, weight_decay=recipe.fit.weight_decay)
-    adapted, optimizer = accelerator.prepare(adapted, optimizer)
-    per_epoch = math.ceil(math.ceil(len(rows) / recipe.fit.batch) / recipe.fit.accumulation)
+    optimizer = accelerator.prepare(_optimizer(recipe, weights))
+    learner = Learner(adapted, accelerator, recipe.fit, weights=_balance(recipe, rows, labels, accelerator.device))
+    average = {name: each.detach().clone() for name, each in weights.items()} if recipe.fit.average else {}
+    size = recipe.fit.batch * recipe.fit.accumulation
+    per_epoch = math.ceil(len(rows) / size)
     steps = recipe.fit.epochs * per_epoch
-    done = _resume(folder, weights, optimizer)
-    ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
+    state = checkpoint.State(weights, average, optimizer)
+    done = state.resume(folder)
+    epochs = Epochs(recipe.fit, rows, labels, tokenizer, seed)
 
     # --- fit ---
     adapted.train()
     for step in range(done, steps):
         epoch, place = divmod(step, per_epoch)
-        if place == 0 or step == done:
-            # All of an epoch comes from the seed and its number, so that a resumed run sees what it would have seen.
-            dice = random.Random(f"{seed}-{epoch}")
-            texts = [_text(recipe, row, dice, ham) for row in rows]
-            examples = batches.encode(tokenizer, texts, [row.label for row in rows], LABELS, recipe.fit.max_tokens)
-            order = list(batches.by_length(examples, recipe.fit.batch, dice, pad=int(tokenizer.pad_token_id)))
-        torch.manual_seed(hash((seed, step)))
-        rate = recipe.fit.learning_rate * batches.warm_then_fall(step, steps, recipe.fit.warmup_steps)
+        messages = epochs[epoch][place]
+        share = messages[accelerator.process_index :: accelerator.num_processes]
+        torch.manual_seed(hash((seed, step, accelerator.process_index)))
+        falling = batches.warm_then_fall(step, steps, recipe.fit.warmup_steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        parts = order[place * recipe.fit.accumulation : (place + 1) * recipe.fit.accumulation]
-        total = sum(len(part.labels) for part in parts)
-        loss = 0.0
-        for part in parts:
-            ids, mask, labels = (each.to(accelerator.device) for each in (part.ids, part.mask, part.labels))
-            with accelerator.autocast():
-                logits = adapted(input_ids=ids, attention_mask=mask).logits
-            share = cross_entropy(logits.float(), labels, reduction="sum") / total
-            batches.require_finite(share, step)
-            accelerator.backward(share)
-            loss += share.item()
+            group["lr"] = group["initial_lr"] * falling
+        learner.learn(share, total=len(messages), places=math.ceil(size / accelerator.num_processes))
+        if accelerator.num_processes > 1:
+            learner.gradients.copy_(accelerator.reduce(learner.gradients, "sum"))
         accelerator.clip_grad_norm_(weights.values(), _CLIP)
         optimizer.step()
-        optimizer.zero_grad()
-        progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, loss)
-        if (step + 1) % _SAVE_EVERY == 0:
-            _checkpoint(folder, weights, optimizer, step + 1)
+        if average:
+            torch._foreach_lerp_(list(average.values()), list(weights.values()), 1 - recipe.fit.average)
+        loss = learner.gradients[-1].item()
+        batches.require_finite(loss, step)
+        tokens = sum(len(example.ids) for example in messages)
+        progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, loss, tokens)
+        if board:
+            accelerator.log({"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"], "tokens": tokens}, step)
+        if is_first and (step + 1) % _SAVE_EVERY == 0:
+            state.save(folder, step + 1)
 
     # --- save ---
-    making = _fresh(folder / "making")
-    accelerator.unwrap_model(adapted).save_pretrained(making / "adapter", safe_serialization=True)
+    if board:
+        accelerator.end_training()
+    if is_first:
+        with torch.no_grad():
+            for name, mean in average.items():
+                weights[name].copy_(mean)
+        _save(adapted, tokenizer, recipe, folder)
+    accelerator.wait_for_everyone()
+
+
+def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path) -> None:  # noqa: ANN401 transformers is untyped
+    making = checkpoint.fresh(folder / "making")
+    adapted.save_pretrained(making / "adapter", safe_serialization=True)
     _forget_where_the_base_was(making / "adapter", recipe)
     if not recipe.pretraining:
         tokenizer.save_pretrained(making / "tokenizer")
         (making / "tokenizer").replace(folder / "tokenizer")
     (making / "adapter").replace(folder / "adapter")
     shutil.rmtree(making)
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+    checkpoint.forget(folder)
 
 
-def _text(recipe: Recipe, row: Row, dice: random.Random, ham: Sequence[str]) -> str:
-    # Serving normalises, so training does too, whatever the recipe.
-    return augment(row.text, dice, ham, is_ham=row.label == LABELS[0]) if recipe.fit.augment else normalise(row.text)
-
-
-def _precision() -> str:
+def _accelerator(board: Path | None) -> Accelerator:
     """Products in half precision on a GPU, adapter and optimizer in float32; fp16 with loss scaling on a T4."""
-    return {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(model.compute_type(), "no")
+    precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(model.compute_type(), "no")
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=precision,
+        log_with="tensorboard" if board else None,
+        project_dir=board,
+    )
+    if board:
+        accelerator.init_trackers("")
+    return accelerator
+
+
+def _optimizer(recipe: Recipe, weights: dict[str, Any]) -> torch.optim.Optimizer:
+    fast = [each for name, each in weights.items() if "lora_B" in name]
+    slow = [each for name, each in weights.items() if "lora_B" not in name]
+    rate = recipe.fit.learning_rate
+    groups = [{"params": slow, "initial_lr": rate}, {"params": fast, "initial_lr": rate * recipe.lora.plus}]
+    is_gpu = slow[0].is_cuda
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=recipe.fit.weight_decay, fused=is_gpu)
+
+
+def _balance(recipe: Recipe, rows: Sequence[Row], labels: Sequence[str], device: torch.device) -> torch.Tensor | None:
+    """Each class's weight, 1 on the mean over messages; None when the recipe does not ask for it."""
+    if not recipe.fit.balance:
+        return None
+    counts = torch.tensor([sum(row.label == label for row in rows) for label in labels], dtype=torch.float32)
+    return (len(rows) / (len(labels) * counts)).to(device)
 
 
 def _same_run(folder: Path, run: dict[str, Any]) -> None:
@@ -132,37 +170,6 @@ def _same_run(folder: Path, run: dict[str, Any]) -> None:
     _write(path, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
 
 
-def _checkpoint(folder: Path, weights: dict[str, Any], optimizer: Any, step: int) -> None:  # noqa: ANN401
-    """Weights, AdamW's two moments and the step, as tensors: nothing pickled, and whole or not at all."""
-    tensors = {"step": torch.tensor(step)}
-    for name, each in weights.items():
-        state = optimizer.state[each]
-        tensors |= {name: each.detach(), f"{name}#mean": state["exp_avg"], f"{name}#square": state["exp_avg_sq"]}
-    making = _fresh(folder / "checkpoint-making")
-    save_file({name: each.contiguous().cpu() for name, each in tensors.items()}, making / "state.safetensors")
-    (folder / "checkpoint").mkdir(exist_ok=True)
-    (making / "state.safetensors").replace(folder / "checkpoint" / "state.safetensors")
-    making.rmdir()
-
-
-def _resume(folder: Path, weights: dict[str, Any], optimizer: Any) -> int:  # noqa: ANN401
-    """Put back what a checkpoint holds; returns the steps that are done."""
-    path = folder / "checkpoint" / "state.safetensors"
-    if not path.exists():
-        return 0
-    tensors = load_file(path)
-    step = tensors["step"]
-    with torch.no_grad():
-        for name, each in weights.items():
-            each.copy_(tensors[name])
-            optimizer.state[each] = {
-                "step": step.float(),
-                "exp_avg": tensors[f"{name}#mean"].to(each.device),
-                "exp_avg_sq": tensors[f"{name}#square"].to(each.device),
-            }
-    return int(step)
-
-
 def _forget_where_the_base_was(adapter: Path, recipe: Recipe) -> None:
     """PEFT writes the base's path as it was here, and a card with it; the id is what means something elsewhere."""
     path = adapter / "adapter_config.json"
@@ -170,12 +177,6 @@ def _forget_where_the_base_was(adapter: Path, recipe: Recipe) -> None:
     config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set's order
     _write(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
     (adapter / "README.md").unlink(missing_ok=True)
-
-
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
 
 
 def _write(path: Path, text: str) -> None:

@@ -33,7 +33,7 @@ TOY = msgspec.convert(
             "epochs": 3, "learning_rate": 3e-3, "batch": 16, "warmup_steps": 4,
         },
         "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]},
-        "fit": {"epochs": 2, "learning_rate": 2e-3, "batch": 8, "accumulation": 2, "max_tokens": 48},
+        "fit": {"epochs": 3, "learning_rate": 3e-3, "batch": 8, "accumulation": 2, "max_tokens": 48},
     },
     recipe.Recipe,
 )  # fmt: skip
@@ -41,7 +41,7 @@ HAM = ("see you at home", "ok call me later mum", "lunch today at noon", "bring 
 SPAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
 
 
-def quiet(_phase: str, _step: int, _steps: int, _loss: float) -> None:
+def quiet(_phase: str, _step: int, _steps: int, _loss: float, _tokens: int) -> None:
     pass
 
 
@@ -100,14 +100,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
 ) -> None:
     monkeypatch.setattr(train, "_SAVE_EVERY", 2)
 
-    def stop(phase: str, step: int, _steps: int, _loss: float) -> None:
+    def stop(phase: str, step: int, _steps: int, _loss: float, _tokens: int) -> None:
         if phase.startswith("adapter") and step == 5:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=stop)
     seen: list[int] = []
-    train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=lambda _phase, step, _steps, _loss: seen.append(step))
+    train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=lambda _phase, step, *_: seen.append(step))
 
     assert seen[0] == 5
     assert same(adapter(tmp_path), adapter(run))

@@ -1,0 +1,52 @@
+"""What a run learns from: each epoch's messages, augmented if the recipe says so, in an order of their own."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from training import batches
+from training.data import LABELS
+from training.disguises import augment
+from worker.text import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from training.batches import Example
+    from training.data import Row
+    from training.recipe import Fit
+
+
+class Epochs:
+    """The steps of each epoch, by its number.
+
+    All of an epoch comes from the seed and its number, so that a resumed run sees what it would have seen.
+    """
+
+    def __init__(
+        self, fit: Fit, rows: Sequence[Row], labels: Sequence[str], tokenizer: PreTrainedTokenizerBase, seed: int
+    ) -> None:
+        self._fit, self._rows, self._labels, self._tokenizer, self._seed = fit, rows, labels, tokenizer, seed
+        self._ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
+        self._examples: list[Example] = []
+        self._made: tuple[int, list[list[Example]]] = (-1, [])
+
+    def __getitem__(self, epoch: int) -> list[list[Example]]:
+        """Each step's messages."""
+        if self._made[0] != epoch:
+            dice = random.Random(f"{self._seed}-{epoch}")
+            if self._fit.augment or not self._examples:
+                texts = [self._text(row, dice) for row in self._rows]
+                names = [row.label for row in self._rows]
+                self._examples = batches.encode(self._tokenizer, texts, names, self._labels, self._fit.max_tokens)
+            self._made = epoch, batches.shuffled(self._examples, self._fit.batch * self._fit.accumulation, dice)
+        return self._made[1]
+
+    def _text(self, row: Row, dice: random.Random) -> str:
+        # Serving normalises, so training does too, whatever the recipe.
+        if not self._fit.augment:
+            return normalise(row.text)
+        return augment(row.text, dice, self._ham, is_ham=row.label == LABELS[0])
