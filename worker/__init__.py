@@ -13,5 +13,6 @@ Read in this order:
     stream       what the pipeline asks of a broker
     broker       the answer, in Kafka: the only module that imports it
     metrics      every series and its meaning; /metrics, /livez, /readyz
+    simulate/    made-up traffic for any broker
     settings     every knob, checked at the door
 """

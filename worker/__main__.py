@@ -1,15 +1,16 @@
-"""hamgate on the command line: run, predict, check, replay, print-settings."""
+"""hamgate on the command line: run, predict, check, replay, simulate, print-settings."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from typing import TYPE_CHECKING
 
 from worker import settings as knobs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -75,8 +76,40 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--from-offset", type=int, default=0, metavar="N", help="from this offset (with --partition)")
     replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this offset")
     replay.add_argument("--dry-run", action="store_true", help="say what would be sent, send nothing")
+    _add_simulate(
+        add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
+    )
     add("print-settings", "show every setting in force, where it came from, secrets masked")
     return parser
+
+
+def _add_simulate(simulate: argparse.ArgumentParser) -> None:
+    def share(text: str) -> float:
+        if not 0 <= (number := float(text)) <= 1:
+            raise ValueError
+        return number
+
+    def above_zero(text: str) -> float:
+        if not 0 < (number := float(text)) < math.inf:
+            raise ValueError
+        return number
+
+    def number(kind: Callable[[str], float], name: str, default: float | None, summary: str) -> None:
+        shown = "" if default is None else f" (default {default:g})"
+        simulate.add_argument(f"--{name}", type=kind, default=default, metavar="N", help=summary + shown)
+
+    number(above_zero, "rate", 100, "messages a second, on average over the day")
+    number(above_zero, "seconds", None, "end after this time; else at Ctrl-C")
+    number(int, "messages", None, "end after so many")
+    number(float, "day", 86_400, "seconds that a day lasts, as traffic follows its hours; 0: no hours")
+    number(float, "burst-every", 120, "seconds between bursts of 3 to 10 times the traffic; 0: none")
+    number(float, "campaign-every", 180, "seconds between spam campaigns; 0: none")
+    number(share, "spam", 0.12, "share of spam outside campaigns")
+    number(share, "poison", 0.001, "share of events that cannot be read")
+    number(share, "traced", 0.01, "share of events with a trace context")
+    number(int, "subscribers", 1000, "how many write and are written to")
+    simulate.add_argument("--texts", metavar="FILE", help="messages to send, one a line, or label<TAB>message")
+    number(int, "seed", None, "the same stream again")
 
 
 def _knob_flags() -> argparse.ArgumentParser:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import os
+import signal
+import time
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # Not a setting: the image is stamped with it when it is built.
 COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
+_DAY: Final = 86_400.0
 
 log = structlog.get_logger()
 
@@ -139,6 +142,29 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     for reason, count in sorted(counts.items()):
         print(f"{count:>8,} {reason}")  # noqa: T201 the answer
     print(f"{counts.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
+    return 0
+
+
+def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
+    """Send made-up traffic. Raises Refused."""
+    from worker import simulate  # noqa: PLC0415 for this command alone
+
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
+    try:
+        sending = simulate.plan(options, seed, starts_at=time.time() % _DAY if options.day == _DAY else 0.0)
+    except (OSError, ValueError) as error:
+        message = f"--texts: {error}"
+        raise Refused(message) from error
+    log.info("simulating", topic=settings.input_topic, brokers=settings.brokers, rate=options.rate, seed=seed)
+    try:
+        with broker.Publisher(link(settings)) as publisher:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, lambda *_: sending.stop())
+            sending.run(publisher, settings.input_topic, options.seconds, options.messages, simulate.say_on_terminal)
+    except broker.BrokerError as error:
+        raise Refused(str(error)) from error
+    made = ", ".join(f"{kind} {count:,}" for kind, count in sorted(sending.stream.made.items()))
+    print(f"{sending.sent:,} sent to {settings.input_topic}: {made}")  # noqa: T201 the answer
     return 0
 
 

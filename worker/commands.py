@@ -157,6 +157,17 @@ def replay(settings: Settings, options: argparse.Namespace) -> int:
         return _fail(error)
 
 
+def simulate(settings: Settings, options: argparse.Namespace) -> int:
+    """Send made-up traffic to the input topic until it is told to stop."""
+    from worker.assembly import Refused, simulate_traffic  # noqa: PLC0415 predict needs no broker
+
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        return simulate_traffic(settings, options)
+    except Refused as error:
+        return _fail(error)
+
+
 def model(settings: Settings) -> tuple[Classifier, Verdicts]:
     """Load the bundle and its engine, have it judge its canaries, and put the policy on top.
 
@@ -192,4 +203,10 @@ def _fail(error: Exception) -> int:
     return 1
 
 
-COMMANDS: Final[dict[str, Command]] = {"run": run, "predict": predict, "check": check, "replay": replay}
+COMMANDS: Final[dict[str, Command]] = {
+    "run": run,
+    "predict": predict,
+    "check": check,
+    "replay": replay,
+    "simulate": simulate,
+}
