@@ -70,16 +70,18 @@ class Stream:
             return self._made("poison", None, poison.UNREADABLE[reason](dice))
         if drawn < mix.poison + mix.tombstones:
             return self._made("tombstone", None, None)
-        if dice.random() < mix.spam:
-            written = dice.choice(self.given.spam) if self.given and self.given.spam else texts.spam(dice)
-            return self._message("spam", written, due)
-        if self.given:
-            return self._message("given", dice.choice(self.given.ham), due)
+        return self._message(*self._written(), due)
+
+    def _written(self) -> tuple[str, str]:
+        """A kind of message and its text."""
+        dice, given = self.dice, self.given
+        if dice.random() < self.mix.spam:
+            return "spam", dice.choice(given.spam) if given and given.spam else texts.spam(dice)
+        if given:
+            return "given", dice.choice(given.ham)
         if dice.random() < _ODD:
-            return self._message("odd", dice.choice(poison.ODD)(dice), due)
-        if dice.random() < _NOTICES:
-            return self._message("notice", texts.notice(dice), due)
-        return self._message("chat", texts.chat(dice), due)
+            return "odd", dice.choice(poison.ODD)(dice)
+        return ("notice", texts.notice(dice)) if dice.random() < _NOTICES else ("chat", texts.chat(dice))
 
     def of_campaign(self, swell: Swell, due: float) -> Outgoing:
         """Make the next event of a campaign: one text for all of it, from one sender or from spoofed ones."""

@@ -106,15 +106,16 @@ class Given:
 
         Raises ValueError when the file has no message that is not spam.
         """
-        ham, spam_ = [], []
+        ham: list[str] = []
+        unwanted: list[str] = []
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             label, tab, text = line.partition("\t")
             if line.strip():
-                (spam_ if tab and label != HARMLESS else ham).append(text if tab else line)
+                (unwanted if tab and label != HARMLESS else ham).append(text if tab else line)
         if not ham:
             message = f"{path}: no message in it that is not spam"
             raise ValueError(message)
-        return cls(tuple(ham), tuple(spam_))
+        return cls(tuple(ham), tuple(unwanted))
 
 
 def chat(dice: random.Random) -> str:
