@@ -30,6 +30,9 @@ Command: TypeAlias = "Callable[[Settings, argparse.Namespace], int]"
 
 # Lines of standard input that are judged as one batch.
 _LINES: Final = 256
+# How long a thread may keep the others of this process from running, in seconds: the model gives way and takes up again
+# some fifty times a batch, and at the interpreter's own 5 ms each time could cost it that.
+_SWITCH_INTERVAL: Final = 0.0005
 # What is wrong with the model or the settings that go with it: said in a line, without a traceback.
 _MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
 
@@ -41,6 +44,7 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     from worker.assembly import Refused, Worker  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         worker = Worker(settings)
     except (Refused, *_MODEL_ERRORS) as error:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from worker.batching import Pace
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -80,6 +82,7 @@ class Inbox:
     def __init__(self, batcher: MicroBatcher[Waiting], clock: Callable[[], float]) -> None:
         self._batcher = batcher
         self._clock = clock
+        self._pace = Pace()
         self._changed = threading.Condition()
         self._claim: Claim | None = None
         self._is_last_poll_empty = True
@@ -114,12 +117,30 @@ class Inbox:
         with self._changed:
             while not self._is_closed:
                 now = self._clock()
-                items = self._batcher.take(now, nothing_at_hand=self._is_last_poll_empty)
+                hold = 0.0 if self._batcher.is_full else self._pace.hold(self._batcher.tokens, now)
+                items = [] if hold else self._batcher.take(now, nothing_at_hand=self._is_last_poll_empty)
                 if items and self._claim is not None:
                     self._changed.notify_all()
                     return Batch(self.epoch, self._claim, items, now)
-                self._changed.wait(self._batcher.wait(now))
+                self._changed.wait(hold or self._batcher.wait(now))
             return None
+
+    def judged(self, batch: Batch, seconds: float) -> None:
+        """Tell that a batch now waits for the writer, and what judging it took."""
+        with self._changed:
+            self._pace.judged(batch.tokens, len(batch.items), seconds)
+
+    def begin_writing(self, batch: Batch) -> None:
+        """Tell that the writer has taken it up."""
+        with self._changed:
+            self._pace.began(len(batch.items), self._clock())
+            self._changed.notify_all()
+
+    def end_writing(self, batch: Batch, seconds: float) -> None:
+        """Tell that the writer is free, and what it took."""
+        with self._changed:
+            self._pace.ended(len(batch.items), seconds)
+            self._changed.notify_all()
 
     def learn(self, tokens: int, seconds: float) -> None:
         """Tell the batcher what a batch has taken, from leaving to commit."""

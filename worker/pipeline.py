@@ -183,6 +183,7 @@ class Pipeline:
             self._in_flight[id(batch)] = batch
             with self._at_work("judge"):
                 judged = self.score(batch)
+            self.inbox.judged(batch, judged.seconds)
             self.judged.put(judged)
         else:
             self.metrics.messages_let_go.inc(len(batch.items))
@@ -208,11 +209,14 @@ class Pipeline:
         judged = self.judged.get()
         if judged is None:
             return False
+        began = time.monotonic()
+        self.inbox.begin_writing(judged.batch)
         if judged.batch.epoch == self.inbox.epoch:
             with self._at_work("write"):
                 self._commit(judged)
         else:
             self.metrics.messages_let_go.inc(len(judged.batch.items))
+        self.inbox.end_writing(judged.batch, time.monotonic() - began)
         del self._in_flight[id(judged.batch)]
         return True
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching import CostModel, MicroBatcher
+from worker.batching import CostModel, MicroBatcher, Pace
 
 
 @dataclass(frozen=True)
@@ -150,3 +150,52 @@ def test_no_estimate_is_below_zero(seen: list[tuple[int, float]], tokens: int) -
         cost.observe(size, seconds)
 
     assert cost.estimate(tokens) >= 0.0
+
+
+def paced(*, judging: float, writing: float) -> Pace:
+    pace = Pace()
+    pace.judged(tokens=100, messages=4, seconds=judging)
+    pace.began(messages=4, now=0.0)
+    pace.ended(messages=4, seconds=writing)
+    return pace
+
+
+def test_nothing_is_held_back_from_a_writer_that_is_free() -> None:
+    assert paced(judging=0.002, writing=0.01).hold(tokens=100, now=1.0) == 0.0
+
+
+def test_a_batch_is_cut_just_early_enough_to_be_judged_when_the_writer_is_free() -> None:
+    pace = paced(judging=0.002, writing=0.01)
+
+    pace.judged(tokens=100, messages=4, seconds=0.002)
+    pace.began(messages=4, now=1.0)
+
+    assert pace.hold(tokens=100, now=1.003) == pytest.approx(0.005)
+    assert pace.hold(tokens=100, now=1.009) == 0.0
+
+
+def test_a_batch_that_waits_for_the_writer_holds_the_next_for_its_own_time_too() -> None:
+    pace = paced(judging=0.002, writing=0.01)
+    pace.judged(tokens=100, messages=4, seconds=0.002)
+    pace.began(messages=4, now=1.0)
+
+    pace.judged(tokens=100, messages=4, seconds=0.002)
+
+    assert pace.hold(tokens=100, now=1.004) == pytest.approx(0.014)
+
+
+def test_a_writer_that_is_late_holds_nothing_back() -> None:
+    pace = paced(judging=0.002, writing=0.01)
+    pace.judged(tokens=100, messages=4, seconds=0.002)
+    pace.began(messages=4, now=1.0)
+
+    assert pace.hold(tokens=100, now=99.0) == 0.0
+
+
+def test_where_judging_takes_longer_than_writing_nothing_is_held_back() -> None:
+    pace = paced(judging=0.05, writing=0.01)
+
+    pace.judged(tokens=100, messages=4, seconds=0.05)
+    pace.began(messages=4, now=1.0)
+
+    assert pace.hold(tokens=100, now=1.0) == 0.0

@@ -108,3 +108,45 @@ def test_a_closed_inbox_hands_out_nothing_more() -> None:
     box.close()
 
     assert take_soon(box) == [None]
+
+
+def held_back(box: Inbox) -> None:
+    """Have the writer at work on one batch, when it has learnt that it takes a second."""
+    box.offer([waiting(0)], epoch=0, claim=CLAIM)
+    box.offer([], epoch=0, claim=CLAIM)
+    [first] = take_soon(box)
+    assert first is not None
+    box.judged(first, 0.001)
+    box.begin_writing(first)
+    box.end_writing(first, 5.0)
+    box.judged(first, 0.001)
+    box.begin_writing(first)
+    box.offer([waiting(1)], epoch=0, claim=CLAIM)
+    box.offer([], epoch=0, claim=CLAIM)
+
+
+def test_a_batch_goes_on_filling_while_it_would_only_wait_for_the_writer() -> None:
+    box = inbox(max_messages=100)
+    held_back(box)
+    taken: list[Batch | None] = []
+    thread = threading.Thread(target=lambda: taken.append(box.take()), daemon=True)
+    thread.start()
+    box.offer([waiting(2)], epoch=0, claim=CLAIM)
+    box.offer([], epoch=0, claim=CLAIM)
+    assert taken == []
+
+    box.end_writing(Batch(0, CLAIM, [waiting(0)], 0.0), 0.001)
+    thread.join(5)
+
+    assert [item.record.offset for batch in taken if batch for item in batch.items] == [1, 2]
+
+
+def test_a_full_batch_is_not_held_back() -> None:
+    box = inbox(max_messages=2)
+    held_back(box)
+    box.offer([waiting(2)], epoch=0, claim=CLAIM)
+
+    [batch] = take_soon(box)
+
+    assert batch is not None
+    assert [item.record.offset for item in batch.items] == [1, 2]

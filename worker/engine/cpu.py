@@ -1,8 +1,9 @@
 """The packed forward pass in float32 on the CPU: anywhere, no padding, no model class.
 
-Messages are sorted by length and cut into chunks small enough for the caches. In a chunk the tokens lie end to end for
-every product; only attention sees them as a rectangle, which sorting keeps nearly full and a causal mask keeps
-honest, since what is added stands behind a message's end. The last layer is computed where messages end, nowhere else.
+Messages are sorted by length and cut into chunks small enough for the caches, each one thread's work. In a chunk the
+tokens lie end to end for every product; only attention sees them as a rectangle, which sorting keeps nearly full and a
+causal mask keeps honest, since what is added stands behind a message's end. The last layer is computed where messages
+end, nowhere else.
 
 What is done once, at load, and changes nothing but rounding:
 - a norm's weights are multiplied into the matrix that follows it;
@@ -13,6 +14,9 @@ What is done once, at load, and changes nothing but rounding:
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -37,6 +41,9 @@ TOKEN_BUDGET: Final = 16_384
 _CACHE_BYTES: Final = 6 << 20
 """What a chunk's widest activation may take: measured best at 1,024 to 2,048 tokens of an MLP 1,024 wide."""
 
+_SMALL_CHUNK: Final = 1e10
+"""Operations below which a chunk is one thread's work, a tenth of a second: threads that share it spend their time
+waiting for one another, most of all where other processes want the cores too."""
 
 _TABLE_BYTES: Final = 64 << 20
 """What the first layer's table may take: with a vocabulary and a depth for which it is larger, it saves nothing."""
@@ -73,6 +80,9 @@ class CpuEngine:
         self.labels = weights.shape.labels
         self._shape = weights.shape
         self._chunk_tokens = max(128, _CACHE_BYTES // (4 * 2 * weights.shape.inner))
+        self._pool = None
+        if 2 * weights.shape.products_a_token * self._chunk_tokens < _SMALL_CHUNK:
+            self._pool = ThreadPoolExecutor(threads or torch.get_num_threads(), "engine", torch.set_num_threads, (1,))
         self._embedding = weights.embedding
         self._layers = [_folded(layer, weights.shape) for layer in weights.layers]
         self._first = self._first_table()
@@ -92,9 +102,19 @@ class CpuEngine:
             raise ValueError(message)
         logits = np.empty((len(tokens), self.labels), dtype=np.float32)
         order = np.argsort(lengths, kind="stable")
-        with torch.inference_mode():
-            for rows in _cut(order, lengths, self._chunk_tokens):
+
+        def fill(rows: NDArray[np.int64]) -> None:
+            with torch.inference_mode():
                 logits[rows] = self._run(_pack([tokens[row] for row in rows], lengths[rows])).numpy()
+
+        chunks = list(_cut(order, lengths, self._chunk_tokens))
+        if self._pool and len(chunks) > 1:
+            deque(self._pool.map(fill, chunks), maxlen=0)
+        elif self._pool:
+            with _one_threaded():
+                deque(map(fill, chunks), maxlen=0)
+        else:
+            deque(map(fill, chunks), maxlen=0)
         return logits
 
     def _run(self, chunk: Chunk) -> Tensor:
@@ -150,6 +170,17 @@ class CpuEngine:
         ends = hidden.index_select(0, chunk.ends).addmm_(mixed.reshape(-1, queries), layer.out.T)
         self._mlp(ends, layer)
         return ends
+
+
+@contextlib.contextmanager
+def _one_threaded() -> Iterator[None]:
+    """A message alone is over before a second thread has woken."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _folded(layer: Layer, shape: Shape) -> Layer:
