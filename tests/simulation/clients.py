@@ -1,0 +1,324 @@
+"""The clients' side: kafka-python's consumer and our producer, speaking to the simulated brokers.
+
+They behave as the real ones were found to (docs of the traps, tests/contracts/test_kafka_traps.py): a group is joined
+and its assignment taken up only inside `poll`; heartbeats come from elsewhere and may take the generation away between
+two polls; offsets of a transaction that failed stay in the producer and go out with its next one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from kafka import TopicPartition, errors
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.coordinator.base import MemberState
+from kafka.structs import ConsumerGroupMetadata
+
+from tests.simulation.cluster import INPUT, OFFSETS
+from worker.broker.producer import TooLateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tests.simulation.process import Process
+    from worker.messages import Outgoing, Positions, Record
+
+_GROUP = "hamgate"
+
+
+class SimConsumer:
+    """`kafka.KafkaConsumer`, as far as worker.broker.source asks."""
+
+    def __init__(self, process: Process, **configs: Any) -> None:
+        self._process, self._brokers, self._hub = process, process.cluster, process.hub
+        self._session = configs["session_timeout_ms"] / 1000
+        self._reads_stable = configs["isolation_level"] == "read_committed"
+        self._most = configs["max_poll_records"]
+        self._member, self._generation, self._state = "", -1, MemberState.UNJOINED
+        self._must_join, self._has_asked = True, False
+        self._positions: dict[TopicPartition, int | None] = {}
+        self._paused: set[TopicPartition] = set()
+        self._coordinator = SimpleNamespace(_do_join_and_sync_async=None)
+        self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
+        process.consumer = self
+
+    @property
+    def _subscription(self) -> Any:
+        states = {
+            partition: SimpleNamespace(
+                highwater=len(self._brokers.events[partition.partition]),
+                position=None if at is None else SimpleNamespace(offset=at),
+            )
+            for partition, at in self._positions.items()
+        }
+        return SimpleNamespace(assignment=states)
+
+    def heartbeat(self) -> None:
+        """What the client's own thread does, at any time."""
+        group = self._brokers.group
+        if self._state == MemberState.UNJOINED:
+            return
+        if self._member not in group.members:
+            self._member, self._generation, self._state = "", -1, MemberState.UNJOINED
+            self._must_join, self._has_asked = True, False
+            return
+        group.members[self._member] = self._hub.now
+        if self._state == MemberState.STABLE and (group.joined is not None or group.generation != self._generation):
+            self._must_join = True
+
+    def poll(self, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Any]]:
+        self._hub.pause("poll")
+        if self._must_join and not self._joined(timeout_ms / 1000):
+            return {}
+        self._find_positions()
+        if timeout_ms and not self._has_news():
+            self._hub.pause("wait for records", self._has_news, timeout_ms / 1000)
+        if self._must_join:
+            return {}
+        fetched = {}
+        for partition, at in self._positions.items():
+            if at is not None and partition not in self._paused:
+                found = self._brokers.events[partition.partition][at : at + self._most]
+                self._positions[partition] = at + len(found)
+                if found:
+                    fetched[partition] = [_raw(record) for record in found]
+        return fetched
+
+    def _has_news(self) -> bool:
+        return self._must_join or any(
+            at is not None and partition not in self._paused and at < len(self._brokers.events[partition.partition])
+            for partition, at in self._positions.items()
+        )
+
+    def _joined(self, wait: float) -> bool:
+        """Go through a rebalance as far as the others let us."""
+        group = self._brokers.group
+        if not self._has_asked:
+            self._member = group.join(self._member, self._session, self._hub.now)
+            self._has_asked, self._state = True, MemberState.REBALANCING
+
+        def is_answered() -> bool:
+            return group.joined is None or self._member not in group.members or self._member not in group.joined
+
+        if wait:
+            self._hub.pause("join", is_answered, wait)
+        if not is_answered():
+            return False
+        self._has_asked = False
+        if self._member not in group.members or group.joined is not None:
+            return False  # put out, or the next rebalance has begun: ask anew at the next poll
+        self._generation, self._state, self._must_join = group.generation, MemberState.STABLE, False
+        group.members[self._member] = self._hub.now
+        self._positions = {TopicPartition(INPUT, number): None for number in group.share(self._member)}
+        self._paused = set()
+        return True
+
+    def _find_positions(self) -> None:
+        for partition, at in self._positions.items():
+            if at is None:
+                try:
+                    self._positions[partition] = self._offset(partition) or 0
+                except errors.UnstableOffsetCommitError:
+                    continue
+
+    def _offset(self, partition: TopicPartition) -> int | None:
+        group, key = self._brokers.group, (partition.topic, partition.partition)
+        return group.stable_offset(key) if self._reads_stable else group.committed.get(key)
+
+    def committed(self, partition: TopicPartition, timeout_ms: float) -> int | None:
+        key = (partition.topic, partition.partition)
+
+        def is_stable() -> bool:
+            return not self._reads_stable or not any(key in held for held in self._brokers.group.pending.values())
+
+        if not self._hub.pause("committed", is_stable, timeout_ms / 1000):
+            raise errors.KafkaTimeoutError
+        return self._brokers.group.committed.get(key)
+
+    def group_metadata(self) -> ConsumerGroupMetadata:
+        return ConsumerGroupMetadata(_GROUP, self._generation, self._member, None, self._state)
+
+    def assignment(self) -> set[TopicPartition]:
+        return set(self._positions)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self._positions[partition] = offset
+
+    def seek_to_beginning(self, partition: TopicPartition) -> None:
+        self._positions[partition] = 0
+
+    def pause(self, *partitions: TopicPartition) -> None:
+        self._paused |= set(partitions)
+
+    def resume(self, *partitions: TopicPartition) -> None:
+        self._paused -= set(partitions)
+
+    def paused(self) -> set[TopicPartition]:
+        return set(self._paused)
+
+    def close(self, **_: Any) -> None:
+        self._brokers.group.leave(self._member)
+
+
+def _raw(record: Record) -> ConsumerRecord:
+    """A record as the client hands it out."""
+    at, sizes = round(record.timestamp * 1000), (None, -1, -1, -1)
+    place = (record.topic, record.partition, -1, record.offset)
+    return ConsumerRecord(*place, at, 0, record.key, record.value, record.headers, *sizes)
+
+
+@dataclass(eq=False)
+class Request:
+    """One on its way to the brokers: it may arrive late, after its sender's death, or never."""
+
+    apply: Callable[[], Any]
+    sender: Process
+    is_answered: bool = False
+    is_cut: bool = False
+    answer: Any = None
+    error: errors.KafkaError | None = None
+
+    def arrive(self) -> None:
+        """Take effect at the brokers; whether anybody hears the answer is another matter."""
+        try:
+            self.answer = self.apply()
+        except errors.KafkaError as error:
+            self.error = error
+        self.is_answered = True
+
+
+@dataclass(eq=False)
+class Result:
+    """What becomes of a call: the client's own results and batches behave so."""
+
+    is_done: bool = False
+    error: BaseException | None = None
+
+
+class SimProducer:
+    """`worker.broker.producer.Producer`, its sender a task of its own."""
+
+    def __init__(self, process: Process, name: str, timeout: float) -> None:
+        self._process, self._cluster, self._hub, self._name = process, process.cluster, process.hub, name
+        self._queue: deque[tuple[Result, Callable[[], None]]] = deque()
+        self._is_closed = False
+        self.trouble: errors.KafkaError | None = None
+        # Trap 1: what a transaction was to commit is kept until a broker has taken it, abort or no abort.
+        self._offsets: Positions = {}
+        self._sequences: dict[tuple[str, int], int] = {}
+        self._added: set[tuple[str, int]] = set()
+        self._epoch = self._ask("init", lambda: self._cluster.init_producer(name, timeout))
+        process.hub.spawn(process, "sender", self._send_all)
+
+    def begin(self) -> None:
+        self._require_well()
+
+    def publish(self, topic: str, records: Iterable[Outgoing], **_: Any) -> list[Result]:
+        self._require_well()
+        batches: dict[int, list[Outgoing]] = {}
+        for record in records:
+            batches.setdefault(zlib.crc32(record.key or b"") % self._cluster.partitions, []).append(record)
+        return [self._enqueue(self._produce, (topic, number), batch) for number, batch in batches.items()]
+
+    def _produce(self, partition: tuple[str, int], batch: list[Outgoing]) -> None:
+        if partition not in self._added:
+            self._ask("add", lambda: self._cluster.add(self._name, self._epoch, partition))
+            self._added.add(partition)
+        sequence = self._sequences.get(partition, 0)
+        self._ask("produce", lambda: self._cluster.produce(self._name, self._epoch, partition, batch, sequence))
+        self._sequences[partition] = sequence + 1
+
+    def settle(self, batches: Sequence[Result], *, until: float) -> None:
+        for batch in batches:
+            self.await_(batch, until=until)
+
+    def send_offsets(self, positions: Positions, claim: Any) -> Result:
+        self._require_well()
+        self._offsets |= positions
+        return self._enqueue(self._send_offsets, claim)
+
+    def _send_offsets(self, claim: Any) -> None:
+        positions = dict(self._offsets)
+        if OFFSETS not in self._added:
+            self._ask("add", lambda: self._cluster.add(self._name, self._epoch, OFFSETS))
+            self._added.add(OFFSETS)
+        self._ask("offsets", lambda: self._cluster.commit_offsets(self._name, self._epoch, positions, claim))
+        self._offsets.clear()
+
+    def commit(self) -> Result:
+        self._require_well()
+        return self._enqueue(self._end, "commit")
+
+    def abort(self) -> Result:
+        if self.trouble is not None and not isinstance(
+            self.trouble, errors.InvalidProducerEpochError | errors.ProducerFencedError
+        ):
+            self.trouble = None
+        self._require_well()
+        return self._enqueue(self._end, "abort")
+
+    def _end(self, how: str) -> None:
+        if self._added:
+            self._ask("end", lambda: self._cluster.end(self._name, self._epoch, commit=how == "commit"))
+        self._added.clear()
+
+    def await_(self, result: Result, *, until: float) -> None:
+        if not self._hub.pause("await", lambda: result.is_done, max(0.0, until - self._hub.now)):
+            raise TooLateError
+        if result.error:
+            raise result.error
+
+    def close(self) -> None:
+        self._is_closed = True
+
+    def _require_well(self) -> None:
+        if self.trouble:
+            # Trap 5: the cause is told in the text only.
+            message = f"producer is in an error state: {self.trouble!r}"
+            raise errors.KafkaError(message)
+
+    def _enqueue(self, work: Callable[..., None], *arguments: Any) -> Result:
+        result = Result()
+        self._queue.append((result, lambda: work(*arguments)))
+        return result
+
+    def _send_all(self) -> None:
+        while not self._is_closed:
+            self._hub.pause("send", lambda: self._is_closed or bool(self._queue))
+            if self._is_closed:
+                return
+            result, work = self._queue.popleft()
+            try:
+                if self.trouble:
+                    raise self.trouble
+                work()
+            except errors.KafkaError as error:
+                self.trouble = result.error = error
+            except _ClosedError:
+                return
+            result.is_done = True
+
+    def _ask(self, label: str, apply: Callable[[], Any]) -> Any:
+        """Send a request until it is answered: again when the connection is cut, or an earlier one still settles."""
+        while True:
+            request = Request(apply, self._process)
+            self._process.wire.append(request)
+            self._hub.pause(label, lambda sent=request: sent.is_answered or sent.is_cut or self._is_closed)
+            if self._is_closed:
+                raise _ClosedError
+            if request.is_cut:
+                continue
+            if isinstance(request.error, errors.ConcurrentTransactionsError):
+                self._hub.pause("settling", timeout=0.001, until=lambda: not self._cluster.unmarked())
+                continue
+            if request.error:
+                raise request.error
+            return request.answer
+
+
+class _ClosedError(Exception):
+    """Nobody waits for it any more."""

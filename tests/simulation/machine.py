@@ -1,0 +1,116 @@
+"""The simulation as hypothesis drives it: it chooses what happens, and shrinks what went wrong to a few steps."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.simulation.process import SESSION_TIMEOUT, TRANSACTION_TIMEOUT, Parts
+from tests.simulation.simulation import NAMES, Simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Where a process may be stopped, frozen or killed: before each word to the brokers, each lock and each wait.
+LABELS: Final = (
+    "poll", "join", "committed", "lock", "take", "put", "get", "room",
+    "init", "add", "offsets", "produce", "end", "settling", "await", "send",
+)  # fmt: skip
+INDEX: Final = st.integers(0, 7)
+
+
+class Protocol(RuleBasedStateMachine):
+    """Two instances of the worker, started anew whenever hypothesis likes; at the end, all must come out right."""
+
+    parts = Parts()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.simulation = Simulation(self.parts).__enter__()
+        self.is_violated = True
+
+    @initialize(events=st.integers(2, 6))
+    def start(self, events: int) -> None:
+        for number in range(events):
+            self.simulation.feed(number % self.simulation.cluster.partitions, 2)
+        for name in NAMES:
+            self.simulation.start(name)
+        self.is_violated = False
+
+    @rule(which=INDEX, label=st.sampled_from(LABELS))
+    def let(self, which: int, label: str) -> None:
+        """Let a worker and the brokers go on until it is about to do that."""
+        with self._watched():
+            if alive := self.simulation.alive():
+                self.simulation.let(alive[which % len(alive)], label)
+
+    @rule(rounds=st.integers(1, 40), which=INDEX, label=st.sampled_from(LABELS))
+    def flow(self, rounds: int, which: int, label: str) -> None:
+        """Let all go on but one, held where it is about to do that."""
+        with self._watched():
+            if alive := self.simulation.alive():
+                self.simulation.flow(rounds, but=alive[which % len(alive)], held_at=label)
+
+    @rule(which=INDEX)
+    def step(self, which: int) -> None:
+        with self._watched():
+            if tasks := self.simulation.hub.runnable():
+                self.simulation.run(tasks[which % len(tasks)])
+
+    @rule(which=INDEX, kind=st.integers(0, 5))
+    def feed(self, which: int, kind: int) -> None:
+        self.simulation.feed(which % self.simulation.cluster.partitions, kind)
+
+    @precondition(lambda self: self.simulation.wires())
+    @rule(which=INDEX, is_cut=st.booleans(), arrives=st.booleans())
+    def deliver(self, which: int, *, is_cut: bool, arrives: bool) -> None:
+        """A request arrives, or its connection breaks before or after."""
+        wires = self.simulation.wires()
+        process = wires[which % len(wires)]
+        with self._watched():
+            self.simulation.cut(process, arrives=arrives) if is_cut else self.simulation.deliver(process)
+
+    @precondition(lambda self: self.simulation.cluster.unmarked())
+    @rule(which=INDEX)
+    def mark(self, which: int) -> None:
+        self.simulation.mark(which)
+
+    @rule(seconds=st.sampled_from((0.01, 0.15, TRANSACTION_TIMEOUT + 0.5, SESSION_TIMEOUT + 1)))
+    def advance(self, seconds: float) -> None:
+        with self._watched():
+            self.simulation.advance(seconds)
+
+    @rule(which=INDEX, signal=st.sampled_from(("KILL", "TERM", "STOP", "CONT", "START")))
+    def send(self, which: int, signal: str) -> None:
+        """What befalls a process; whatever ends is started again, a START beside a living one is its twin."""
+        alive = self.simulation.alive()
+        if signal == "START" or not alive:
+            self.simulation.start(NAMES[which % len(NAMES)])
+            return
+        process = alive[which % len(alive)]
+        if signal == "TERM":
+            process.stop()
+        elif signal == "KILL":
+            process.is_alive = False
+            self.simulation.start(process.name)
+        else:
+            process.is_paused = signal == "STOP"
+
+    def teardown(self) -> None:
+        try:
+            if not self.is_violated:
+                self.simulation.heal()
+        finally:
+            self.simulation.__exit__()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Do not heal what has gone wrong already."""
+        try:
+            yield
+        except BaseException:
+            self.is_violated = True
+            raise

@@ -1,0 +1,113 @@
+"""Bugs that others have shipped in this place, each as a part that a simulated worker can be given."""
+
+from __future__ import annotations
+
+import types
+from typing import TYPE_CHECKING, Any, Final
+
+from kafka import errors
+
+from tests.simulation.clients import SimConsumer
+from tests.simulation.process import Parts
+from worker.broker import ExactlyOnceSink, KafkaSource
+from worker.inbox import Batch, Inbox
+from worker.stream import RolledBackError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.messages import Outgoing, Positions
+    from worker.pipeline import Pipeline
+    from worker.stream import Claim
+
+
+class CommitsFirst(ExactlyOnceSink):
+    """Commits the offsets, then publishes: what dies between is lost."""
+
+    def write(
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+    ) -> None:
+        super().write([], [], positions, claim)
+        super().write(verdicts, dead_letters, {}, claim)
+
+
+class _LateClaim:
+    """The group's metadata as of whenever it is asked for."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer.group_metadata(), name)
+
+
+class ClaimsLate(KafkaSource):
+    """Stamps a batch with the generation of its commit, not of its poll."""
+
+    def claim(self) -> Claim:
+        return _LateClaim(self._consumer)
+
+
+class KeepsProducer(ExactlyOnceSink):
+    """Aborts, and goes on with the producer that still holds the aborted offsets."""
+
+    def _recover(self, cause: BaseException, *, elapsed: float) -> Any:
+        if not isinstance(cause, errors.IllegalGenerationError | errors.UnknownMemberIdError):
+            super()._recover(cause, elapsed=elapsed)
+        self._producer.await_(self._producer.abort(), until=float("inf"))
+        raise RolledBackError from cause
+
+
+class ReadsUnstable(SimConsumer):
+    """Begins at an offset that an open transaction is about to move."""
+
+    def __init__(self, process: Any, **configs: Any) -> None:
+        super().__init__(process, **configs | {"isolation_level": "read_uncommitted"})
+
+
+def _keep_what_waits(pipeline: Pipeline) -> None:
+    """Let what was polled before a rebalance go on into the new generation, revoked partitions and all."""
+
+    def restart(inbox: Inbox) -> None:
+        inbox._claim = None
+
+    pipeline.inbox.restart = types.MethodType(restart, pipeline.inbox)  # type: ignore[method-assign]
+
+
+def _forget_to_rewind(pipeline: Pipeline) -> None:
+    """Let go of a refused batch, and read on behind it."""
+
+    def begin(inbox: Inbox) -> tuple[int, bool]:
+        return inbox.epoch, False
+
+    pipeline.inbox.begin = types.MethodType(begin, pipeline.inbox)  # type: ignore[method-assign]
+
+
+def _shift_positions(by: int) -> Any:
+    def shift(pipeline: Pipeline) -> None:
+        take = pipeline.inbox.take
+
+        class Shifted(Batch):
+            @property
+            def positions(self) -> Positions:
+                return {partition: max(0, at + by) for partition, at in super().positions.items()}
+
+        def take_shifted() -> Batch | None:
+            batch = take()
+            return batch and Shifted(batch.epoch, batch.claim, batch.items, batch.taken_at)
+
+        pipeline.inbox.take = take_shifted  # type: ignore[method-assign]
+
+    return shift
+
+
+PLANTS: Final = {
+    "commit before publish": Parts(sink=CommitsFirst),
+    "offset of the last one read": Parts(pipeline=_shift_positions(-1)),
+    "offset one too far": Parts(pipeline=_shift_positions(+1)),
+    "metadata taken at commit time": Parts(source=ClaimsLate),
+    "stale offsets after an abort": Parts(sink=KeepsProducer),
+    "in-flight batch of a revoked partition committed": Parts(pipeline=_keep_what_waits),
+    "no rewind after a rollback": Parts(pipeline=_forget_to_rewind),
+    "offsets read past an open transaction": Parts(consumer=ReadsUnstable),
+}

@@ -1,0 +1,313 @@
+"""Workers, brokers and whatever befalls them, one choice at a time; and the oracle that watches every commit."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final, Self
+from unittest import mock
+
+from tests.simulation.cluster import DEAD_LETTERS, VERDICTS, Cluster
+from tests.simulation.coroutines import Hub, installed
+from tests.simulation.process import QUIET, SESSION_TIMEOUT, Parts, Process
+from worker.broker import BrokerError
+from worker.messages import decode_verdict
+from worker.stream import FencedError
+
+if TYPE_CHECKING:
+    import random
+
+    from tests.simulation.cluster import Transaction
+    from tests.simulation.coroutines import Task
+    from worker.messages import Outgoing, Record
+
+NAMES: Final = ("a", "b")
+_POISON: Final = b"not json"
+_HEARTBEAT: Final = 0.5
+# Of a round in which everybody takes a step.
+_ROUND: Final = 0.02
+# Rounds in which everything that can happen happens once, until all is judged: after the longest timeouts, and more.
+_ROUNDS: Final = 4000
+
+
+class ViolationError(AssertionError):
+    """What must never be: lost, judged twice, out of order, stuck, or ended by a bug."""
+
+
+class Oracle:
+    """What has been published, by every transaction that was decided to commit."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.published: set[tuple[int, int]] = set()
+        self.decided: dict[int, int] = dict.fromkeys(range(cluster.partitions), 0)
+        self._last: dict[tuple[str, bytes | None], int] = {}
+        cluster.decided = self.decide
+
+    def decide(self, transaction: Transaction) -> None:
+        """Look at a transaction in the moment that it becomes true."""
+        for (topic, _), record in transaction.records:
+            place = _answered(record)
+            if place in self.published:
+                message = f"judged twice: {place}"
+                raise ViolationError(message)
+            if place[1] <= self._last.get((topic, record.key), -1):
+                message = f"out of order for its key: {place}"
+                raise ViolationError(message)
+            self.published.add(place)
+            self._last[topic, record.key] = place[1]
+        for (_, partition), at in transaction.offsets.items():
+            for event in self._cluster.events[partition][self.decided[partition] : at]:
+                if event.value is not None and (partition, event.offset) not in self.published:
+                    message = f"lost: {(partition, event.offset)} is passed by"
+                    raise ViolationError(message)
+            self.decided[partition] = at
+
+    def is_all_judged(self) -> bool:
+        """Whether every event has its answer and no reader would be given one again."""
+        ends = {number: len(log) for number, log in enumerate(self._cluster.events)}
+        committed = {partition: at for (_, partition), at in self._cluster.group.committed.items()}
+        return self.decided == ends and all(committed.get(number, 0) == end for number, end in ends.items())
+
+    def compare(self) -> None:
+        """A read_committed reader, at the end, sees each answer once."""
+        seen = [_answered(record) for topic in (VERDICTS, DEAD_LETTERS) for record in self._cluster.committed(topic)]
+        awaited = [
+            (event.partition, event.offset) for log in self._cluster.events for event in log if event.value is not None
+        ]
+        if sorted(seen) != awaited:
+            message = f"a reader sees {sorted(seen)}, and should {awaited}"
+            raise ViolationError(message)
+
+
+def _answered(record: Outgoing) -> tuple[int, int]:
+    headers = dict(record.headers)
+    if "source-partition" in headers:
+        return int(headers["source-partition"] or b""), int(headers["source-offset"] or b"")
+    source = decode_verdict(record.value or b"").source
+    return source.partition, source.offset
+
+
+class Simulation:
+    """A context in which the worker's modules run on a hub of their own."""
+
+    def __init__(self, parts: Parts | None = None, *, partitions: int = 2) -> None:
+        self.hub = Hub()
+        self.cluster = Cluster(lambda: self.hub.now, partitions)
+        self.oracle = Oracle(self.cluster)
+        self.parts = parts or Parts()
+        self.processes: list[Process] = []
+        self._tasks: list[Task] = []
+        self._fed = 0
+        self._patches = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._patches.enter_context(installed(self.hub))
+        producer = lambda link, name, timeout: self.hub.process().producer(link, name, timeout)  # noqa: E731
+        self._patches.enter_context(mock.patch("worker.broker.sink.Producer", producer))
+        for module in ("pipeline", "service", "broker.sink"):
+            self._patches.enter_context(mock.patch(f"worker.{module}.log", QUIET))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hub.is_closing = True
+        self.hub.close([task for process in self.processes for task in process.tasks if not task.is_over])
+        self._patches.close()
+
+    # --- what may happen ----------------------------------------------------------------------------------------
+
+    def feed(self, partition: int, kind: int) -> Record:
+        """One event: mostly a message, now and then one that cannot be read, or a tombstone."""
+        self._fed += 1
+        key = b"%d-%d" % (partition, self._fed % 2)
+        value = {0: _POISON, 1: None}.get(kind, b'{"text":"win %d"}' % self._fed)
+        return self.cluster.feed(partition, key, value)
+
+    def start(self, name: str) -> Process:
+        """A new process of that instance; an older one of the same name is thereby a twin, or a zombie."""
+        process = Process(self.hub, self.cluster, name, self.parts)
+        self.processes.append(process)
+        process.start()
+        return process
+
+    def alive(self) -> list[Process]:
+        """Those that run."""
+        return [process for process in self.processes if process.is_alive]
+
+    def wires(self) -> list[Process]:
+        """Those with a request on its way, the dead among them."""
+        return [process for process in self.processes if process.wire]
+
+    def run(self, task: Task) -> None:
+        """Let one task go on; what ends a process by more than the brokers' word is a bug."""
+        self.hub.run(task)
+        failure = task.process.failure
+        if failure is not None and not isinstance(failure, FencedError | BrokerError):
+            message = f"{task.process.name} ended by a bug"
+            raise ViolationError(message) from failure
+
+    def deliver(self, process: Process) -> None:
+        """The first request on a process's wire arrives, also when its sender is no more."""
+        process.wire.pop(0).arrive()
+
+    def cut(self, process: Process, *, arrives: bool) -> None:
+        """The connection breaks: the first request has arrived, or has not; its sender does not know which."""
+        request = process.wire.pop(0)
+        if arrives:
+            request.arrive()
+            request.is_answered = False
+        request.is_cut = True
+
+    def heartbeat(self, process: Process) -> None:
+        """The client's own thread speaks to the group."""
+        if process.consumer and process.is_alive and not process.is_paused:
+            process.consumer.heartbeat()
+
+    def advance(self, seconds: float) -> None:
+        """Time passes, with the heartbeats and the ends of patience that belong to it."""
+        while seconds > 0:
+            self.hub.now += min(seconds, _HEARTBEAT)
+            seconds -= _HEARTBEAT
+            for process in self.processes:
+                self.heartbeat(process)
+            self.cluster.expire()
+
+    def mark(self, number: int) -> None:
+        """One marker is written."""
+        waiting = self.cluster.unmarked()
+        self.cluster.mark(*waiting[number % len(waiting)])
+
+    def transactions(self) -> set[Transaction]:
+        """All that were ended."""
+        return {transaction for transaction, _ in self.cluster.marked}
+
+    # --- coarser ------------------------------------------------------------------------------------------------
+
+    def let(self, process: Process, label: str, *, most: int = 80) -> bool:
+        """Let one process and the brokers go on until one of its tasks is about to do what `label` says."""
+        for _ in range(most):
+            tasks = [task for task in self.hub.runnable() if task.process is process]
+            for task in tasks:
+                self.run(task)
+                if task.label == label and not task.is_over:
+                    return True
+            served = self._serve(process)
+            if not tasks and not served:
+                return False
+        return False
+
+    def _serve(self, process: Process) -> bool:
+        is_busy = bool(process.wire)
+        if process.wire:
+            self.deliver(process)
+        while self.cluster.unmarked():
+            self.mark(0)
+            is_busy = True
+        return is_busy
+
+    def flow(self, rounds: int, *, but: Process, held_at: str) -> None:
+        """Let everything go on, and time pass, but one process where it is about to do that."""
+        for _ in range(rounds):
+            for task in self.hub.runnable():
+                is_held = task.process is but and task.label == held_at
+                if not is_held and self.hub.is_runnable(task):
+                    self.run(task)
+            for process in self.wires():
+                if not any(task.label == held_at for task in process.tasks) or process is not but:
+                    self._serve(process)
+            self.advance(_ROUND)
+
+    def heal(self) -> None:
+        """No more harm: what stopped is started, and all must come out right in bounded time."""
+        for process in self.processes:
+            process.is_paused = False
+        for _ in range(_ROUNDS):
+            for name in NAMES:
+                if not any(process.name == name for process in self.alive()):
+                    self.start(name)
+            served = [self._serve(process) for process in self.processes]
+            tasks = self.hub.runnable()
+            for task in tasks:
+                if self.hub.is_runnable(task):
+                    self.run(task)
+            self.advance(0.001 if any(served) or tasks else 0.1)
+            if self.oracle.is_all_judged() and not self.cluster.unmarked():
+                break
+        else:
+            message = f"not all is judged after {_ROUNDS} rounds: {self.oracle.decided}"
+            raise ViolationError(message)
+        self.oracle.compare()
+
+
+def wander(simulation: Simulation, chance: random.Random, choices: int) -> None:
+    """Random choices, all kinds of harm among them; then healing."""
+    for name in NAMES:
+        simulation.start(name)
+    draws = chance.choices(tuple(_CHANCES), tuple(_CHANCES.values()), k=choices)
+    for draw in draws:
+        draw(simulation, chance)
+    simulation.heal()
+
+
+def _run(simulation: Simulation, chance: random.Random) -> None:
+    if tasks := simulation.hub.runnable():
+        simulation.run(chance.choice(tasks))
+
+
+def _deliver(simulation: Simulation, chance: random.Random) -> None:
+    if wires := simulation.wires():
+        simulation.deliver(chance.choice(wires))
+
+
+def _mark(simulation: Simulation, chance: random.Random) -> None:
+    if simulation.cluster.unmarked():
+        simulation.mark(chance.randrange(8))
+
+
+def _feed(simulation: Simulation, chance: random.Random) -> None:
+    simulation.feed(chance.randrange(simulation.cluster.partitions), chance.randrange(10))
+
+
+def _advance(simulation: Simulation, chance: random.Random) -> None:
+    simulation.advance(chance.choice((0.01, 0.15, 0.15, 1.0)))
+
+
+def _heartbeat(simulation: Simulation, chance: random.Random) -> None:
+    if alive := simulation.alive():
+        simulation.heartbeat(chance.choice(alive))
+
+
+def _cut(simulation: Simulation, chance: random.Random) -> None:
+    if wires := simulation.wires():
+        simulation.cut(chance.choice(wires), arrives=chance.random() < 0.5)
+
+
+def _freeze(simulation: Simulation, chance: random.Random) -> None:
+    if alive := simulation.alive():
+        process = chance.choice(alive)
+        process.is_paused = not process.is_paused
+
+
+def _outlast(simulation: Simulation, _: random.Random) -> None:
+    simulation.advance(SESSION_TIMEOUT + 1)
+
+
+def _kill(simulation: Simulation, chance: random.Random) -> None:
+    if alive := simulation.alive():
+        process = chance.choice(alive)
+        process.is_alive = False
+        simulation.start(process.name)
+
+
+def _stop(simulation: Simulation, chance: random.Random) -> None:
+    if alive := [process for process in simulation.alive() if process.service]:
+        chance.choice(alive).stop()
+
+
+def _twin(simulation: Simulation, chance: random.Random) -> None:
+    simulation.start(chance.choice(NAMES))
+
+
+_CHANCES: Final = {
+    _run: 50, _deliver: 25, _mark: 8, _feed: 5, _advance: 3, _heartbeat: 3,
+    _cut: 1, _freeze: 1, _outlast: 0.3, _kill: 0.5, _stop: 0.2, _twin: 0.1,
+}  # fmt: skip
