@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit test-gpu check format broker broker-stop worker model bench lock clean
+.PHONY: help install demo test test-unit protocol test-gpu check format broker broker-stop worker model bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,6 +17,9 @@ test: install ## the whole suite, on a real broker
 
 test-unit: install ## what needs no broker: seconds
 	@$(PY) -m pytest tests/unit $(ARGS)
+
+protocol: install ## exactly once in random histories of workers, brokers and faults, for longer than the suite has time
+	@$(PY) -m tests.simulation.search $(ARGS)
 
 test-gpu: install ## what needs an NVIDIA GPU
 	@$(PY) -m pytest tests/gpu tests/unit/test_engine_kernels.py $(ARGS)
