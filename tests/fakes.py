@@ -94,6 +94,7 @@ class FakeSource:
         self.failure: Exception | None = None
         self.is_closed = False
         self._generation, self._has_moved = -1, False
+        self._kept: frozenset[TopicPartition] = frozenset()
         broker.members.append(self)
         broker.rebalance()
 
@@ -114,6 +115,9 @@ class FakeSource:
         moved, self._has_moved = self._has_moved, False
         return moved
 
+    def kept(self) -> frozenset[TopicPartition]:
+        return self._kept
+
     def keep_alive(self) -> None:
         self.times_kept_alive += 1
         self._follow_group()
@@ -121,9 +125,9 @@ class FakeSource:
     def claim(self) -> Claim:
         return FakeClaim(id(self), self._generation)
 
-    def rewind(self) -> None:
+    def rewind(self, kept: frozenset[TopicPartition] = frozenset()) -> None:
         self.rewinds += 1
-        self.positions = {partition: self.broker.committed.get(partition, 0) for partition in self.positions}
+        self.positions |= {each: self.broker.committed.get(each, 0) for each in self.positions.keys() - kept}
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self.positions)
@@ -143,8 +147,9 @@ class FakeSource:
         if self._generation == self.broker.generation:
             return False
         self._generation, self._has_moved = self.broker.generation, True
-        share = sorted(self.broker.share(self))
-        self.positions = {partition: self.broker.committed.get(partition, 0) for partition in share}
+        share, before = sorted(self.broker.share(self)), self.positions
+        self.positions = {each: before.get(each, self.broker.committed.get(each, 0)) for each in share}
+        self._kept = frozenset(before.keys() & self.positions.keys())
         return True
 
 

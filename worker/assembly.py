@@ -204,6 +204,11 @@ def _pipeline(settings: Settings, classifier: Classifier, verdicts: Verdicts, me
             settings.group_id,
             session_timeout=settings.session_timeout,
             max_poll_interval=settings.max_poll_interval,
+            member=broker.Member(
+                rebalance=settings.rebalance,
+                static_name=settings.instance_id if settings.membership == "static" else None,
+                out_of_range=settings.offset_out_of_range,
+            ),
         )
     except broker.BrokerError as error:
         raise Refused(str(error)) from error

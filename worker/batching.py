@@ -10,7 +10,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A batch of the past counts for half after about 70 others: minutes at low load, a second at high.
 _FORGETTING: Final = 0.99
@@ -155,10 +158,10 @@ class MicroBatcher(Generic[Item]):
             return []
         return self._cut()
 
-    def clear(self) -> None:
-        """Let go of all that waits: it will come again from the broker, to whoever then holds its partition."""
-        self._waiting.clear()
-        self._tokens = 0
+    def retain(self, is_wanted: Callable[[Item], bool]) -> None:
+        """Let go of all else: it will come again from the broker, to whoever then holds its partition."""
+        self._waiting = deque(item for item in self._waiting if is_wanted(item))
+        self._tokens = sum(item.tokens for item in self._waiting)
 
     def _cut(self) -> list[Item]:
         count, tokens = 0, 0

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from worker.batching import MicroBatcher
     from worker.classifier import Prepared
-    from worker.messages import Positions, Record, Sms, Unreadable
+    from worker.messages import Positions, Record, Sms, TopicPartition, Unreadable
     from worker.stream import Claim
+
+    Held = frozenset[TopicPartition]
 
 # Two batches: one to be taken at once when the judge is free, one to fill meanwhile.
 _ROOM = 2
@@ -36,6 +38,11 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     unreadable: Unreadable | None = None
 
     @property
+    def partition(self) -> TopicPartition:
+        """Where it is from."""
+        return self.record.topic, self.record.partition
+
+    @property
     def tokens(self) -> int:
         """What it costs in a batch."""
         return len(self.prepared) if self.prepared else 0
@@ -48,7 +55,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is judged, published and committed as one; `epoch` tells whether it still may be."""
+    """What is judged, published and committed as one; `epoch` tells of which partitions it still may be."""
 
     epoch: int
     claim: Claim
@@ -59,7 +66,7 @@ class Batch:
     def positions(self) -> Positions:
         """What to commit with it."""
         # Kafka wants the next offset to read, not the last one read.
-        return {(item.record.topic, item.record.partition): item.record.offset + 1 for item in self.items}
+        return {item.partition: item.record.offset + 1 for item in self.items}
 
     @property
     def oldest(self) -> float:
@@ -71,12 +78,17 @@ class Batch:
         """What it costs the engine."""
         return sum(item.tokens for item in self.items)
 
+    def only(self, held: Held, claim: Claim) -> Batch:
+        """What of it is from these partitions, under this claim."""
+        return Batch(self.epoch, claim, [item for item in self.items if item.partition in held], self.taken_at)
+
 
 class Inbox:
-    """A micro-batcher between two threads, and the epoch that tells fresh batches from stale ones.
+    """A micro-batcher between two threads, and the epochs that tell fresh batches from stale ones.
 
-    An epoch ends when the group takes back what it gave: a rebalance, or a transaction refused. All that was polled
-    in it and is not committed will be delivered again, so all of it must be let go, wherever in the pipe it is.
+    An epoch ends when the group takes back what it gave: of some partitions in a rebalance, of all when a transaction
+    is refused. What was polled of them and is not committed will be delivered again, so all of it must be let go,
+    wherever in the pipe it is. Partitions that were held without a break go on, under the claim that then holds.
     """
 
     def __init__(self, batcher: MicroBatcher[Waiting], clock: Callable[[], float]) -> None:
@@ -87,22 +99,29 @@ class Inbox:
         self._claim: Claim | None = None
         self._is_last_poll_empty = True
         self._is_closed = False
-        self._must_rewind = False
+        self._not_rewound: Held | None = None  # None: nothing is to be rewound
         self.epoch = 0
+        self._began: dict[TopicPartition, int] = {}  # the epoch since which a partition is held, where it is not:
+        self._floor = 0
 
-    def begin(self) -> tuple[int, bool]:
-        """The epoch that the coming poll belongs to, and whether the source must be rewound before it.
+    @property
+    def is_rewinding(self) -> bool:
+        """Whether the reader has yet to go back to what is committed."""
+        return self._not_rewound is not None
+
+    def begin(self) -> tuple[int, Held | None]:
+        """The epoch that the coming poll belongs to; and if the source must be rewound before it, except for what.
 
         The two are read as one: a poll of the old position must never pass for one of the new epoch.
         """
         with self._changed:
-            must_rewind, self._must_rewind = self._must_rewind, False
-            return self.epoch, must_rewind
+            not_rewound, self._not_rewound = self._not_rewound, None
+            return self.epoch, not_rewound
 
     def offer(self, items: Sequence[Waiting], *, epoch: int, claim: Claim) -> bool:
         """Add what a poll brought, in order; nothing tells that nothing more is at hand. False: stale, and let go."""
         with self._changed:
-            if epoch != self.epoch:
+            if epoch < self._floor:
                 return False
             for item in items:
                 self._batcher.add(item)
@@ -142,6 +161,18 @@ class Inbox:
             self._pace.ended(len(batch.items), seconds)
             self._changed.notify_all()
 
+    def still_ours(self, batch: Batch) -> Batch | None:
+        """What of a batch is of partitions held without a break since it was polled, under the claim of now.
+
+        Held so, a partition can have been nobody else's: a newer claim of ours covers it too (as Kafka Streams does
+        it), but only together with the news of what was lost, hence both as one.
+        """
+        with self._changed:
+            if batch.epoch == self.epoch or self._claim is None:
+                return batch if batch.epoch == self.epoch else None
+            held = frozenset(p for p in batch.positions if self._began.get(p, self._floor) <= batch.epoch)
+            return batch.only(held, self._claim) if held else None
+
     def learn(self, tokens: int, seconds: float) -> None:
         """Tell the batcher what a batch has taken, from leaving to commit."""
         with self._changed:
@@ -153,16 +184,28 @@ class Inbox:
             return self._changed.wait_for(lambda: self._is_closed or not self._is_brimming(), wait)
 
     def restart(self) -> int:
-        """End the epoch: let go of all that waits, and have it read again from what is committed. Returns how many."""
+        """End the epoch of all: let go of what waits (returns how many), and have it read again from what is committed."""
         with self._changed:
-            waiting = len(self._batcher)
-            self.epoch += 1
-            self._batcher.clear()
-            self._claim = None
-            self._is_last_poll_empty = True
-            self._must_rewind = True
-            self._changed.notify_all()
-            return waiting
+            return self._end(kept=frozenset(), claim=None)
+
+    def move(self, kept: Held, claim: Claim) -> int:
+        """End the epoch of all but the partitions kept through a rebalance, which go on under the new claim."""
+        with self._changed:
+            if self._not_rewound is not None:
+                kept &= self._not_rewound  # a restart that the reader has not followed yet
+            return self._end(kept, claim if kept else None)
+
+    def _end(self, kept: Held, claim: Claim | None) -> int:
+        waiting = len(self._batcher)
+        self.epoch += 1
+        self._began = {partition: self._began.get(partition, self._floor) for partition in kept}
+        self._floor = self.epoch
+        self._batcher.retain(lambda item: item.partition in kept)
+        self._claim = claim
+        self._is_last_poll_empty = True
+        self._not_rewound = kept
+        self._changed.notify_all()
+        return waiting - len(self._batcher)
 
     def close(self) -> None:
         """Hand out no more. What waits is not committed, so it goes to whoever reads next."""

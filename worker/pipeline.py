@@ -6,8 +6,8 @@
       +--- verdicts, dead letters and offsets, in one transaction <--encode---------- Verdict
 
 While batch k is written, k+1 is judged and k+2 is read. Backpressure is the inbox being full. When the group takes
-back what it gave (a rebalance, a refused transaction), the epoch ends: all that is in the pipe is let go and read
-again. A stage that dies ends the process, uncommitted.
+back what it gave (partitions in a rebalance, all in a refused transaction), their epoch ends: what is in the pipe of
+them is let go and read again. A stage that dies ends the process, uncommitted.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ class Pipeline:
 
     def read(self) -> None:
         """One poll: decoded, normalised, tokenised, and put in the inbox."""
-        epoch, must_rewind = self.inbox.begin()
-        if must_rewind:
-            self.source.rewind()
+        epoch, kept = self.inbox.begin()
+        if kept is not None:
+            self.source.rewind(kept)
         if not self.inbox.has_room(wait=POLL_WAIT):
             self.source.keep_alive()
             self._follow_assignment()
@@ -134,8 +134,9 @@ class Pipeline:
             self.metrics.lag.remove(topic, str(partition))
             self.metrics.lag_seconds.remove(topic, str(partition))
         self._newest.clear()
-        log.info("rebalanced", kind=kind, gained=gained, lost=lost, held=len(self.assignment))
-        self.metrics.messages_let_go.inc(self.inbox.restart())
+        kept = self.source.kept()
+        log.info("rebalanced", kind=kind, gained=gained, lost=lost, held=len(self.assignment), kept=len(kept))
+        self.metrics.messages_let_go.inc(self.inbox.move(kept, self.source.claim()))
         return True
 
     def _prepare(self, records: Sequence[Record]) -> list[Waiting]:
@@ -179,14 +180,13 @@ class Pipeline:
         batch = self.inbox.take()
         if batch is None:
             return False
-        if batch.epoch == self.inbox.epoch:
-            self._in_flight[id(batch)] = batch
+        if ours := self.inbox.still_ours(batch):
+            self._in_flight[id(ours)] = ours
             with self._at_work("judge"):
-                judged = self.score(batch)
-            self.inbox.judged(batch, judged.seconds)
+                judged = self.score(ours)
+            self.inbox.judged(ours, judged.seconds)
             self.judged.put(judged)
-        else:
-            self.metrics.messages_let_go.inc(len(batch.items))
+        self.metrics.messages_let_go.inc(len(batch.items) - (len(ours.items) if ours else 0))
         return True
 
     def score(self, batch: Batch) -> Judged:
@@ -211,11 +211,10 @@ class Pipeline:
             return False
         began = time.monotonic()
         self.inbox.begin_writing(judged.batch)
-        if judged.batch.epoch == self.inbox.epoch:
+        if ours := self.inbox.still_ours(judged.batch):
             with self._at_work("write"):
-                self._commit(judged)
-        else:
-            self.metrics.messages_let_go.inc(len(judged.batch.items))
+                self._commit(judged.only(ours))
+        self.metrics.messages_let_go.inc(len(judged.batch.items) - (len(ours.items) if ours else 0))
         self.inbox.end_writing(judged.batch, time.monotonic() - began)
         del self._in_flight[id(judged.batch)]
         return True

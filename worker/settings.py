@@ -80,6 +80,15 @@ class Settings(BaseSettings):
         default_factory=socket.gethostname, description="this worker's own name, the same after a restart"
     )
     delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="the guarantee")
+    membership: Literal["dynamic", "static"] = Field(
+        "dynamic", description="static: a worker restarted within its session keeps its partitions (see instance_id)"
+    )
+    rebalance: Literal["eager", "cooperative"] = Field(
+        "eager", description="cooperative: partitions that stay are worked on meanwhile; one value for a whole group"
+    )
+    offset_out_of_range: Literal["fail", "earliest", "latest"] = Field(
+        "fail", description="when the next record is no longer (or not yet) in the input: stop, or go on from there"
+    )
     transaction_timeout: float = Field(10, ge=1, le=900, description="after which the broker aborts a transaction")
     session_timeout: float = Field(15, ge=1, le=1800, description="after which a silent worker loses its partitions")
     max_poll_interval: float = Field(300, ge=2, le=86_400, description="after which a stuck worker leaves the group")

@@ -36,7 +36,14 @@ class Source(Protocol):
         """
 
     def rebalanced(self) -> bool:
-        """Whether partitions came or went since this was last asked. What was polled before must then be let go."""
+        """Whether the group changed since this was last asked. What was polled of what is not `kept` is then void."""
+
+    def kept(self) -> frozenset[TopicPartition]:
+        """Return which partitions were held without a break through the change that `rebalanced` told of.
+
+        Their records go on where they were: what was polled of them need not be let go, and may be committed under
+        the claim of now.
+        """
 
     def keep_alive(self) -> None:
         """Stay in the group while the pipe is full: fetch nothing, answer rebalances."""
@@ -44,8 +51,8 @@ class Source(Protocol):
     def claim(self) -> Claim:
         """Return the group's metadata as of the last poll: of then, never of commit time."""
 
-    def rewind(self) -> None:
-        """Go back to the last committed offset of every assigned partition."""
+    def rewind(self, kept: frozenset[TopicPartition] = frozenset()) -> None:
+        """Go back to the last committed offset of every assigned partition but those kept."""
 
     def assignment(self) -> frozenset[TopicPartition]:
         """Return the partitions held now."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from worker import tracecontext
-from worker.classifier import UNSCORED
+from worker.classifier import UNSCORED, Scores
 from worker.messages import (
     Action,
     DeadLetter,
@@ -23,7 +23,6 @@ from worker.messages import (
 )
 
 if TYPE_CHECKING:
-    from worker.classifier import Scores
     from worker.inbox import Batch, Waiting
     from worker.policy import Policy
 
@@ -44,6 +43,16 @@ class Judged:
     def ended_at(self) -> float:
         """When the model was done with it."""
         return self.started_at + self.seconds
+
+    def only(self, batch: Batch) -> Judged:
+        """The same for what is left of its batch, in the same order."""
+        if len(batch.items) == len(self.batch.items):
+            return replace(self, batch=batch)
+        answers = {id(self.batch.items[row]): at for at, row in enumerate(self.rows)}
+        rows = [row for row, item in enumerate(batch.items) if id(item) in answers]
+        chosen = [answers[id(batch.items[row])] for row in rows]
+        scores = Scores(self.scores.score[chosen], self.scores.label[chosen], self.scores.scored[chosen])
+        return replace(self, batch=batch, rows=rows, scores=scores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,13 +74,15 @@ def test_a_full_batch_leaves_at_once_and_no_fuller_than_allowed(items: list[int]
     assert len(waiting) == len(items) - leaving
 
 
-def test_what_is_cleared_is_gone() -> None:
+def test_what_is_not_retained_is_gone() -> None:
     waiting = batcher()
-    waiting.add(Item(5))
+    for tokens in (5, 6, 7):
+        waiting.add(Item(tokens))
 
-    waiting.clear()
+    waiting.retain(lambda item: item.tokens != 6)
 
-    assert (len(waiting), waiting.tokens, waiting.take(now=9.0)) == (0, 0, [])
+    assert (len(waiting), waiting.tokens) == (2, 12)
+    assert [item.tokens for item in waiting.take(now=9.0)] == [5, 7]
 
 
 @given(

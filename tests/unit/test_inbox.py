@@ -81,13 +81,52 @@ def test_a_batch_is_fenced_by_the_first_claim_of_its_epoch() -> None:
 
 def test_the_source_is_told_to_rewind_once_for_each_epoch_that_ended() -> None:
     box = inbox()
-    assert box.begin() == (0, False)
+    assert box.begin() == (0, None)
 
     box.restart()
     box.restart()
 
-    assert box.begin() == (2, True)
-    assert box.begin() == (2, False)
+    assert box.begin() == (2, frozenset())
+    assert box.begin() == (2, None)
+
+
+def test_a_kept_partition_goes_on_under_the_new_claim_and_a_lost_one_does_not() -> None:
+    box = inbox(max_messages=2)
+    box.offer([waiting(0), waiting(7, partition=1), waiting(1), waiting(8, partition=1)], epoch=0, claim=CLAIM)
+    [taken] = take_soon(box)
+    assert taken is not None
+
+    box.move(frozenset({("in", 1)}), LATER)
+
+    ours = box.still_ours(taken)
+    assert ours is not None
+    assert (ours.positions, ours.claim) == ({("in", 1): 8}, LATER)
+    box.offer([], epoch=1, claim=LATER)
+    [left] = take_soon(box)
+    assert left is not None
+    assert (left.positions, left.claim) == ({("in", 1): 9}, LATER)
+    assert box.begin() == (1, frozenset({("in", 1)}))
+
+
+def test_a_partition_that_was_lost_and_came_back_is_not_ours_as_it_was() -> None:
+    box = inbox(max_messages=1)
+    box.offer([waiting(0)], epoch=0, claim=CLAIM)
+    [taken] = take_soon(box)
+    assert taken is not None
+
+    box.move(frozenset(), LATER)
+    box.move(frozenset({("in", 0)}), LATER)
+
+    assert box.still_ours(taken) is None
+
+
+def test_after_a_restart_nothing_is_kept_until_the_reader_has_gone_back() -> None:
+    box = inbox()
+
+    box.restart()
+    box.move(frozenset({("in", 0)}), LATER)
+
+    assert box.begin() == (2, frozenset())
 
 
 def test_there_is_room_for_two_batches_and_no_more() -> None:

@@ -154,22 +154,38 @@ def test_a_transaction_that_is_rolled_back_is_read_judged_and_written_again() ->
     assert value(pipeline, "hamgate_transactions_total", outcome="committed") == 1
 
 
-def test_what_is_in_the_pipe_when_the_group_changes_is_let_go_and_read_again() -> None:
-    broker = FakeBroker()
+def test_what_is_in_the_pipe_of_a_lost_partition_is_let_go_and_what_is_kept_goes_on() -> None:
+    broker = FakeBroker(partitions=2)
     sink = FakeSink(broker)
-    broker.feed(*[event("x", id=str(n)) for n in range(4)], at=NOW)
-    pipeline = make(broker, sink, max_messages=2)
+    for partition in (0, 1):
+        broker.feed(*[event("x", id=f"{partition}-{n}") for n in range(2)], partition=partition, at=NOW)
+    pipeline = make(broker, sink, max_messages=3)
 
     read(pipeline)
-    pipeline.judge()  # 0 and 1 are judged, 2 and 3 wait
-    broker.rebalance()
+    pipeline.judge()  # three are judged, one waits
+    other = FakeSource(broker)
     pipeline.read()
-    pipeline.write()  # stale: let go without asking the broker
+    pipeline.write()
 
-    assert (sink.writes, verdicts(broker)) == (0, [])
+    assert [v["id"] for v in verdicts(broker)] == ["0-0", "0-1"]
+    assert broker.committed == {(INPUT, 0): 2}
+    assert value(pipeline, "hamgate_transactions_total", outcome="rolled-back") == 0
+    other.close()
     step(pipeline)
+    assert [v["id"] for v in verdicts(broker)] == ["0-0", "0-1", "1-0", "1-1"]
+
+
+def test_what_waits_of_a_lost_partition_is_let_go() -> None:
+    broker = FakeBroker(partitions=2)
+    for partition in (0, 1):
+        broker.feed(event("x", id=str(partition)), partition=partition, at=NOW)
+    pipeline = make(broker)
+
+    read(pipeline)
+    FakeSource(broker)
     step(pipeline)
-    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3"]
+
+    assert [v["id"] for v in verdicts(broker)] == ["0"]
 
 
 def test_a_stale_batch_that_slips_through_is_refused_by_its_claim() -> None:

@@ -2,6 +2,7 @@
 
     link       how the brokers are spoken to: addresses and security, as every client takes them
     source     the input topic as a member of the group, and the claim that fences what it read
+    member     how it is a member: static or not, eager or cooperative; and what the client's joining needs mended
     sink       verdicts, dead letters and offsets, in one transaction; or at least once
     producer   records to batches to the brokers, each step under a deadline
     reader     whole topics, read_committed, outside any group; and plain publishing
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from worker.broker.check import Finding, check
 from worker.broker.link import BrokerError, KafkaLink, transactional_id
+from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
 from worker.broker.replay import Selection, replay
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
@@ -28,6 +30,7 @@ __all__ = [
     "Finding",
     "KafkaLink",
     "KafkaSource",
+    "Member",
     "Publisher",
     "Reader",
     "Selection",

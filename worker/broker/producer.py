@@ -92,9 +92,16 @@ class Producer:
         """Begin a transaction, locally."""
         self._client.begin_transaction()
 
-    def publish(self, topic: str, records: Iterable[Outgoing], *, timestamp: float | None = None) -> list[Any]:
-        """Hand records to the client, in order for each key. Returns the batches, to be settled."""
-        partitions = sorted(self._client.partitions_for(topic))
+    def publish(
+        self, topic: str, records: Iterable[Outgoing], *, until: float, timestamp: float | None = None
+    ) -> list[Any]:
+        """Hand records to the client, in order for each key. Returns the batches, to be settled.
+
+        Raises KafkaTimeoutError when nobody knows the topic's partitions `until` then.
+        """
+        # A topic that is not known is asked for anew, which may take as long as it likes, were it not told.
+        patience = milliseconds(max(0.001, until - time.monotonic()))
+        partitions = sorted(self._client._wait_on_metadata(topic, patience))  # noqa: SLF001
         count = len(partitions)
         stamp = milliseconds(time.time() if timestamp is None else timestamp)
         compression = self._client.config["compression_attrs"]

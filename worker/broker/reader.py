@@ -88,8 +88,8 @@ class Publisher:
 
     def publish(self, topic: str, records: Iterable[Outgoing], *, timestamp: float | None = None) -> None:
         """Publish, and return when all is acknowledged. `timestamp` in Unix seconds; None: now."""
-        batches = self._producer.publish(topic, records, timestamp=timestamp)
-        self._producer.settle(batches, until=time.monotonic() + self._patience)
+        until = time.monotonic() + self._patience
+        self._producer.settle(self._producer.publish(topic, records, until=until, timestamp=timestamp), until=until)
 
     def close(self) -> None:
         """Let go of the broker."""

@@ -89,7 +89,8 @@ def _send(producer: Producer, topic: str, letters: Iterator[Record]) -> None:
     producer.begin()
     try:
         while chunk := list(itertools.islice(letters, _CHUNK)):
-            producer.settle(producer.publish(topic, [exhume(letter) for letter in chunk]), until=until)
+            batches = producer.publish(topic, [exhume(letter) for letter in chunk], until=until)
+            producer.settle(batches, until=until)
         producer.await_(producer.commit(), until=until)
     except errors.KafkaError as error:
         raise (producer.trouble or error) from None

@@ -34,6 +34,7 @@ _HOPELESS: Final = (
     errors.UnsupportedForMessageFormatError,
 )
 _FENCED: Final = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
+_NAME_TAKEN: Final = errors.FencedInstanceIdError  # the static member's
 # After a rollback that follows another, so that a lasting trouble makes no storm; doubled each time up to the longest.
 _PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
@@ -78,7 +79,7 @@ class ExactlyOnceSink:
                 batch
                 for topic, records in zip(self._topics, (verdicts, dead_letters), strict=True)
                 if records
-                for batch in self._producer.publish(topic, records)
+                for batch in self._producer.publish(topic, records, until=until)
             ]
             self._producer.await_(offsets, until=until)
             self._producer.settle(batches, until=until)
@@ -95,7 +96,7 @@ class ExactlyOnceSink:
         """Make a new producer of the same name: the old one may send the aborted offsets once more."""
         self._producer.close()
         # A transaction that outlived its timeout was aborted, and its producer fenced, by the broker: that is no rival.
-        if isinstance(cause, _FENCED) and elapsed < self._timeout:
+        if isinstance(cause, _NAME_TAKEN) or (isinstance(cause, _FENCED) and elapsed < self._timeout):
             message = f"another instance has taken over {self._name}"
             raise FencedError(message) from cause
         if isinstance(cause, _HOPELESS):
@@ -134,12 +135,15 @@ class AtLeastOnceSink:
                 batch
                 for topic, records in zip(self._topics, (verdicts, dead_letters), strict=True)
                 if records
-                for batch in self._producer.publish(topic, records)
+                for batch in self._producer.publish(topic, records, until=until)
             ]
             self._producer.settle(batches, until=until)
             self._offsets.commit(positions, claim, until=until)
         except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
             raise RolledBackError(named(error)) from error
+        except _NAME_TAKEN as error:
+            message = "another worker has joined the group under this name"
+            raise FencedError(message) from error
         except errors.KafkaError as error:
             raise BrokerError(explain(self._producer.trouble or error, self._link)) from error
 

@@ -6,12 +6,14 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from kafka import KafkaConsumer, TopicPartition, errors
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.base import MemberState
 
-from worker.broker.link import BrokerError, explained, milliseconds
+from worker.broker.link import BrokerError, explain, explained, milliseconds
+from worker.broker.member import Member, is_fenced, is_joining, keep_joining
 from worker.messages import Record
+from worker.stream import FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +29,8 @@ _HEARTBEAT: Final = 1.0
 _RETRY: Final = 0.02
 _CLOSE_WAIT: Final = 5.0
 _METADATA_WAIT: Final = 2.0
+
+log = structlog.get_logger()
 
 
 class KafkaSource:
@@ -45,10 +49,13 @@ class KafkaSource:
         session_timeout: float,
         max_poll_interval: float,
         max_poll_records: int = MAX_POLL_RECORDS,
+        member: Member | None = None,
     ) -> None:
         """Connect. The group is joined by the first polls."""
-        self._patience = link.patience
+        self._link, self._member, self._max_records = link, member or Member(), max_poll_records
         self._has_moved = False
+        self._held: dict[TopicPartition, Any] = {}
+        self._kept: frozenset[messages.TopicPartition] = frozenset()
         logging.getLogger("kafka.coordinator.consumer").addFilter(_is_news)
         with explained(link):
             self._consumer = link.connect(
@@ -57,10 +64,9 @@ class KafkaSource:
                 group_id=group_id,
                 # Without it the client does not ask for stable offsets: it would read what an open transaction commits.
                 isolation_level="read_committed",
-                auto_offset_reset="earliest",
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
-                partition_assignment_strategy=(RangePartitionAssignor,),
+                **self._member.options(),
                 max_poll_records=max_poll_records,
                 session_timeout_ms=milliseconds(session_timeout),
                 max_poll_interval_ms=milliseconds(max_poll_interval),
@@ -73,8 +79,11 @@ class KafkaSource:
         self._claim = self._consumer.group_metadata()
 
     def poll(self, wait: float) -> Sequence[Record]:
-        """Return the next records, in offset order for each partition; none after `wait` seconds, or on a rebalance."""
-        fetched = self._consumer.poll(milliseconds(wait))
+        """Return the next records, in offset order for each partition; none after `wait` seconds, or on a rebalance.
+
+        Raises FencedError, or BrokerError when a right was taken away or the next record is not to be had.
+        """
+        fetched = self._fetch(wait)
         if self._follow_group():
             self._give_back(fetched)
             return []
@@ -85,10 +94,14 @@ class KafkaSource:
         moved, self._has_moved = self._has_moved, False
         return moved
 
+    def kept(self) -> frozenset[messages.TopicPartition]:
+        """Return the partitions held without a break through the last change, and read on where they were."""
+        return self._kept
+
     def keep_alive(self) -> None:
-        """Stay in the group while the pipe is full: fetch nothing, answer rebalances."""
+        """Stay in the group while the pipe is full: fetch nothing, answer rebalances. Raises as `poll` does."""
         self._consumer.pause(*self._consumer.assignment())
-        fetched = self._consumer.poll(0)
+        fetched = self._fetch(0.0)
         self._follow_group()
         self._give_back(fetched)  # of partitions that were assigned, unpaused, in this very poll
         self._consumer.resume(*self._consumer.paused())
@@ -98,12 +111,14 @@ class KafkaSource:
         claim: Claim = self._claim
         return claim
 
-    def rewind(self) -> None:
-        """Go back to the last committed offset of every assigned partition; to its start where there is none.
+    def rewind(self, kept: frozenset[messages.TopicPartition] = frozenset()) -> None:
+        """Go back to the last committed offset of every assigned partition but those kept; to its start for none.
 
         Offsets that a transaction is about to commit are waited for. Raises BrokerError when that takes too long.
         """
         for partition in self._consumer.assignment():
+            if (partition.topic, partition.partition) in kept:
+                continue
             committed = self._committed(partition)
             if committed is None:
                 self._consumer.seek_to_beginning(partition)
@@ -130,12 +145,12 @@ class KafkaSource:
 
     def _committed(self, partition: TopicPartition) -> int | None:
         try:
-            offset: int | None = self._consumer.committed(partition, timeout_ms=milliseconds(self._patience))
+            offset: int | None = self._consumer.committed(partition, timeout_ms=milliseconds(self._link.patience))
         except errors.KafkaTimeoutError as error:
             message = (
                 f"the committed offset of {partition.topic}:{partition.partition} was not to be had within "
-                f"{self._patience:g} s; check that the brokers are up, and with kafka-transactions.sh find-hanging "
-                "that no transaction holds it for ever"
+                f"{self._link.patience:g} s; check that the brokers are up, and with kafka-transactions.sh "
+                "find-hanging that no transaction holds it for ever"
             )
             raise BrokerError(message) from error
         return offset
@@ -154,7 +169,55 @@ class KafkaSource:
         if now.state != MemberState.STABLE or _generation(now) == _generation(self._claim):
             return False
         self._claim, self._has_moved = now, True
+        # The client keeps a partition's state for as long as it is held, and makes a new one when it comes (again).
+        held = dict(self._consumer._subscription.assignment)  # noqa: SLF001
+        kept = (partition for partition, state in held.items() if self._held.get(partition) is state)
+        self._held, self._kept = held, frozenset((partition.topic, partition.partition) for partition in kept)
         return True
+
+    def _fetch(self, wait: float) -> dict[TopicPartition, list[Any]]:
+        try:
+            fetched: dict[TopicPartition, list[Any]] = self._consumer.poll(milliseconds(wait))
+            if not fetched and self._member.rebalance == "cooperative" and is_joining(self._consumer):
+                # The client reads nothing until the slowest member, or a dead one's session, lets the join end.
+                fetched, _ = self._consumer._fetcher.fetch_records(  # noqa: SLF001
+                    self._max_records, update_offsets=True, timeout_ms=milliseconds(wait)
+                )
+        except errors.FencedInstanceIdError as error:
+            raise self._fenced() from error
+        except errors.NoOffsetForPartitionError as error:
+            self._consumer.seek_to_beginning(*error.args[0])  # nothing was ever committed: a partition that is new
+            return {}
+        except errors.OffsetOutOfRangeError as error:
+            self._out_of_range(error.args[0])
+            return {}
+        except errors.LogTruncationError as error:
+            self._out_of_range({each: self._consumer.position(each) for each in error.divergent_offsets})
+            return {}
+        except errors.KafkaError as error:
+            raise BrokerError(explain(error, self._link)) from error
+        if is_fenced(self._consumer):
+            raise self._fenced()
+        return fetched
+
+    def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Do by policy where the next record is gone, or not there yet. Raises BrokerError when that is to stop."""
+        policy = self._member.out_of_range
+        for partition, offset in offsets.items():
+            what = f"offset {offset} of {partition.topic}:{partition.partition}, the next to judge, is not in the input"
+            if policy == "fail":
+                message = (
+                    f"{what}: messages were deleted unjudged, or the brokers lost data; mend the group's offsets, or "
+                    "set HAMGATE_OFFSET_OUT_OF_RANGE to earliest (judge what is left, perhaps again) or latest (skip)"
+                )
+                raise BrokerError(message)
+            where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
+            log.error("offset out of range", **where, goes_on_from=policy)
+            seek = {"earliest": self._consumer.seek_to_beginning, "latest": self._consumer.seek_to_end}[policy]
+            seek(partition)
+
+    def _fenced(self) -> FencedError:
+        return FencedError(f"another worker has joined the group as {self._member.static_name}")
 
     def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for partition, raws in fetched.items():
@@ -164,31 +227,6 @@ class KafkaSource:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it is worth a line: to wait for a transaction to settle is no error, though the client calls it one."""
     return "UnstableOffsetCommitError" not in record.getMessage()
-
-
-def keep_joining(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
-    """Let no join be forgotten while nobody waits in `poll`, as the client does in two ways when polls are short.
-
-    An assignment that comes between two polls is thrown away and asked for anew, so that two members can keep each
-    other rebalancing for ever. And a join made because partitions were added no longer counts as wanted once it is
-    under way: it is never taken up, heartbeats stay off, and the member is out of the group without knowing.
-    """
-    coordinator = consumer._coordinator  # noqa: SLF001
-    join = coordinator._do_join_and_sync_async  # noqa: SLF001
-    answered: list[tuple[Any, Any]] = []
-
-    async def join_once() -> Any:  # noqa: ANN401
-        if answered and coordinator.state == MemberState.REBALANCING:
-            generation, assignment = answered.pop()
-            if generation is coordinator._generation:  # noqa: SLF001 neither lost nor overtaken
-                return assignment
-        answered.clear()
-        coordinator.rejoin_needed = True  # until the client takes the answer up
-        assignment = await join()
-        answered.append((coordinator._generation, assignment))  # noqa: SLF001
-        return assignment
-
-    coordinator._do_join_and_sync_async = join_once  # noqa: SLF001
 
 
 def _generation(claim: Any) -> tuple[int, str]:  # noqa: ANN401 the client is untyped
