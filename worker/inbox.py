@@ -184,7 +184,7 @@ class Inbox:
             return self._changed.wait_for(lambda: self._is_closed or not self._is_brimming(), wait)
 
     def restart(self) -> int:
-        """End the epoch of all: let go of what waits (returns how many), and have it read again from what is committed."""
+        """End the epoch of all: let go of what waits, returning how many; it is read again from what is committed."""
         with self._changed:
             return self._end(kept=frozenset(), claim=None)
 

@@ -48,6 +48,31 @@ def find_java() -> Path | None:
     return next((java for java in candidates if java.is_file() and _version(java) >= OLDEST_JAVA), None)
 
 
+def compiler() -> Path:
+    """Return a Java compiler, installing one where there is none: only the tests' Java reader needs it.
+
+    Raises MissingError.
+    """
+    java = find_java()
+    beside = java.resolve().with_name("javac") if java else None
+    if beside and beside.is_file():
+        return beside
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        message = (
+            "the Java reader needs a Java compiler. This brings it:\n    sudo apt-get install -y default-jdk-headless"
+        )
+        raise MissingError(message)
+    print("installing a Java compiler by apt, once", file=sys.stderr)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    _run(["apt-get", "-q", "update"], environment)
+    _run(["apt-get", "-q", "install", "-y", "--no-install-recommends", _runtime().replace("jre", "jdk")], environment)
+    found = shutil.which("javac")
+    if found is None:
+        message = "no Java compiler could be installed"
+        raise MissingError(message)
+    return Path(found)
+
+
 def _version(java: Path) -> int:
     try:
         said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr

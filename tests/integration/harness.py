@@ -59,28 +59,43 @@ def environment(place: Place, bundle: Path, instance: str = "one", **settings: s
     }
 
 
-def _run_worker(variables: dict[str, str], log: str) -> None:
-    """What `hamgate run` does, in a process that has its imports already."""
+def _run_worker(variables: dict[str, str], log: str, prepare: Callable[[], None] | None) -> None:
+    """What `hamgate run` does, in a process that has its imports already; `prepare` may change what a test wants."""
     if ask := die_with_parent():
         ask()
     os.setsid()
-    output = os.open(log, os.O_WRONLY | os.O_CREAT)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.clear()
     os.environ.update(variables)
+    if prepare:
+        prepare()
     sys.exit(main(["run"]))
 
 
 class WorkerProcess:
     """A worker, its log kept, its probes asked."""
 
-    def __init__(self, place: Place, bundle: Path, log: Path, instance: str, settings: dict[str, str]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        bundle: Path,
+        log: Path,
+        instance: str,
+        settings: dict[str, str],
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self.port = free_port()
         self.log = log
         variables = environment(place, bundle, instance, metrics_port=str(self.port), **settings)
-        self._process = _LOADED.Process(target=_run_worker, args=(variables, str(log)), daemon=True)
+        self._process = _LOADED.Process(target=_run_worker, args=(variables, str(log), prepare), daemon=True)
         self._process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid
+        return self._process.pid
 
     def is_running(self) -> bool:
         return self._process.is_alive()

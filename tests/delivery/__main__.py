@@ -1,0 +1,49 @@
+"""`python -m tests.delivery [cells]`: the kill matrix, going on where it stopped; then its report."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from deploy.kafka import java
+from deploy.kafka.cluster import Cluster
+from tests.delivery import matrix
+from tests.delivery.stage import Load
+from tests.integration.tiny import build
+
+
+def main() -> int:
+    """Play the cells that are not done yet; 0 when every cell of this run held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.delivery", description=__doc__)
+    parser.add_argument("--only", default="", help="cells whose name contains this, as worker-sigkill-eager-steady")
+    parser.add_argument("--messages", type=int, default=Load.total, help="events a cell, at least")
+    parser.add_argument("--rate", type=int, default=Load.rate, help="events a second")
+    parser.add_argument("--again", action="store_true", help="forget what was done before")
+    parser.add_argument("--folder", type=Path, default=java.CACHE.parent / "kill-matrix", help="where cells are kept")
+    options = parser.parse_args()
+    if options.again:
+        shutil.rmtree(options.folder, ignore_errors=True)
+    notebook = matrix.Notebook(options.folder / "cells")
+    todo = [cell for cell in matrix.cells() if options.only in "-".join(cell) and not notebook.has(cell)]
+    load = Load(total=options.messages, rate=options.rate)
+    held = True
+    if todo:
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle = build(Path(scratch) / "tiny")
+            shutil.rmtree(options.folder / "cluster", ignore_errors=True)
+            with Cluster(options.folder / "cluster", proxied=True) as cluster:
+                for number, cell in enumerate(todo, 1):
+                    folder = options.folder / "runs" / "-".join(cell)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    found = matrix.play(cluster, bundle, folder, cell, load)
+                    notebook.put(cell, found)
+                    held = held and found["exactly_once"]
+                    print(f"[{number}/{len(todo)}] {matrix.line(found)}", flush=True)
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

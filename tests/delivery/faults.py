@@ -1,0 +1,241 @@
+"""What may happen to a worker, a broker or the wire between them: each fault strikes once, and heals."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from deploy.kafka.cluster import BROKER_SESSION
+from tests.delivery.observed import SlowJudge, Tripwires
+from tests.delivery.stage import SESSION_TIMEOUT, TRANSACTION_TIMEOUT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.delivery.stage import Stage
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done, to how many workers, how often at least; and how the workers are changed for it beforehand."""
+
+    strike: Callable[[Stage], None]
+    workers: int = 2
+    times: int = 2
+    changes: tuple[Callable[[], None], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+# --- the worker -----------------------------------------------------------------------------------------------------
+
+
+def sigkill(stage: Stage) -> None:
+    """Killed in the middle of its work; the supervisor starts it again under the same name."""
+    stage.strike()
+    stage.workers["one"].send(signal.SIGKILL)
+    stage.workers["one"].ended()
+    stage.start("one", ready=False)
+    stage.flowing()
+
+
+def sigterm(stage: Stage) -> None:
+    """Told to stop, and started again."""
+    stage.strike()
+    status = stage.end("one", signal.SIGTERM)
+    assert status == 0, f"a stop in order ended with {status}"
+    stage.start("one", ready=False)
+    stage.flowing()
+
+
+def zombie(stage: Stage) -> None:
+    """Stopped beyond its session, its partitions given away, then woken."""
+    stage.strike()
+    stage.workers["one"].send(signal.SIGSTOP)
+    stage.wait(SESSION_TIMEOUT + 3)
+    stage.strike()
+    stage.workers["one"].send(signal.SIGCONT)
+    stage.flowing()
+
+
+def one_to_four_to_one(stage: Stage) -> None:
+    """Three more join, then leave one after the other."""
+    more = ("two", "three", "four")
+    stage.strike()
+    stage.start(*more)
+    stage.flowing()
+    for instance in more:
+        stage.strike()
+        assert stage.end(instance, signal.SIGTERM) == 0
+        stage.flowing()
+
+
+def slow_judge(stage: Stage) -> None:
+    """The model takes longer than a transaction may last, now and then (see the fault's changes)."""
+    stage.strike()
+    stage.wait(TRANSACTION_TIMEOUT)
+    stage.flowing()
+
+
+def injected(stage: Stage) -> None:
+    """Harm at the next place where the worker calls, or waits for, the broker; one place and one harm at a strike."""
+    wires = next(change for change in stage.changes if isinstance(change, Tripwires))
+    places = sorted(wires.places.read_text().splitlines())
+    todo = [(harm, place) for place in places for harm in ("kill", "fail")]
+    done = stage.folder / "injected"
+    struck = done.read_text().splitlines() if done.exists() else []
+    harm, place = next((each for each in todo if " ".join(each) not in struck), todo[0])
+    stage.strike()
+    trap = f"{harm} {place}".encode()
+    wires.armed.write_bytes(trap.ljust(128, b"\0"))
+    stage.wait(0.4)
+    with done.open("a") as file:
+        sprung = wires.armed.read_bytes()[0] == 0
+        file.write(f"{harm} {place}\n")
+    if not sprung:
+        # A place of the start or of a rebalance: make one.
+        stage.workers["one"].send(signal.SIGKILL)
+        stage.workers["one"].ended()
+        stage.supervise()
+    stage.flowing()
+    wires.armed.write_bytes(b"\0" * 128)
+
+
+# --- the brokers ----------------------------------------------------------------------------------------------------
+
+
+def broker_stopped(stage: Stage) -> None:
+    """One of the three is stopped in order, and comes back."""
+    node = stage.cluster.nodes[_turn(stage)]
+    stage.strike()
+    node.stop()
+    stage.wait(2)
+    node.start(wait=90)
+    stage.flowing()
+
+
+def broker_killed(stage: Stage) -> None:
+    """One of the three is killed, taken for dead, and comes back."""
+    _kill(stage, _turn(stage))
+
+
+def coordinator_killed(stage: Stage) -> None:
+    """The broker that coordinates the worker's transactions is killed; in turns the one that coordinates the group."""
+    kind = ("transaction", "group")[len(stage.struck) % 2]
+    name = f"{stage.place.group}.one" if kind == "transaction" else stage.place.group
+    _kill(stage, _coordinator(stage, kind, name))
+
+
+def leader_moved(stage: Stage) -> None:
+    """Every partition of the three topics gets another leader, its replicas all well."""
+    names = (stage.place.input, stage.place.verdicts, stage.place.dead_letters)
+    with KafkaAdminClient(bootstrap_servers=stage.cluster.bootstrap) as admin:
+        now = {
+            TopicPartition(topic["name"], each["partition_index"]): each["replica_nodes"]
+            for topic in admin.describe_topics(list(names))
+            for each in topic["partitions"]
+        }
+        moved = {partition: [*replicas[1:], replicas[0]] for partition, replicas in now.items()}
+        stage.strike()
+        admin.alter_partition_reassignments(moved)
+        by_topic: dict[str, list[int]] = {}
+        for partition in moved:
+            by_topic.setdefault(partition.topic, []).append(partition.partition)
+        admin.elect_leaders(0, by_topic, raise_errors=False)
+    stage.flowing()
+    stage.wait(1)
+
+
+def rolling_restart(stage: Stage) -> None:
+    """All three are restarted, one after the other."""
+    for number, node in stage.cluster.nodes.items():
+        stage.strike()
+        node.stop()
+        stage.wait(1)
+        node.start(wait=90)
+        stage.flowing()
+        _in_sync(stage, number)
+
+
+def network_cut(stage: Stage) -> None:
+    """The wire between workers and brokers: cut, half-open, late, slow; one broker's or all three's."""
+    links = list(stage.cluster.links.values())
+    kind, some = next(_weather(len(stage.struck)))
+    chosen = links if some == "all" else links[:1]
+    stage.strike()
+    for link in chosen:
+        {
+            "cut": link.cut,
+            "silent": link.silence,
+            "late": lambda link=link: link.delay(0.15),
+            "slow": lambda link=link: link.trickle(16 << 10),
+        }[kind]()
+    stage.wait(4)
+    for link in chosen:
+        link.heal()
+    stage.flowing()
+
+
+def _weather(turn: int) -> Any:
+    kinds = itertools.product(("cut", "silent", "late", "slow"), ("all", "one"))
+    return itertools.islice(itertools.cycle(kinds), turn, None)
+
+
+def _turn(stage: Stage) -> int:
+    return 1 + len(stage.struck) % len(stage.cluster.nodes)
+
+
+def _kill(stage: Stage, number: int) -> None:
+    node = stage.cluster.nodes[number]
+    stage.strike()
+    node.kill()
+    stage.wait(BROKER_SESSION + 2)
+    node.start(wait=90)
+    stage.flowing()
+    _in_sync(stage, number)
+
+
+def _in_sync(stage: Stage, number: int) -> None:
+    """Wait until a broker that came back holds its replicas again: two in sync are needed when the next one goes."""
+
+    def all_in_sync() -> bool:
+        try:
+            with KafkaAdminClient(bootstrap_servers=stage.cluster.bootstrap) as admin:
+                found = admin.describe_topics([stage.place.input, stage.place.verdicts, "__consumer_offsets"])
+        except KafkaError:
+            return False
+        return all(number in each["isr_nodes"] for topic in found for each in topic["partitions"])
+
+    stage.until(all_in_sync, 60, f"broker {number} in sync")
+
+
+def _coordinator(stage: Stage, kind: str, name: str) -> int:
+    from kafka.protocol.metadata import CoordinatorType  # noqa: PLC0415
+
+    with KafkaAdminClient(bootstrap_servers=stage.cluster.bootstrap) as admin:
+        kinds = {"transaction": CoordinatorType.TRANSACTION, "group": CoordinatorType.GROUP}
+        return int(admin._manager.run(admin._find_coordinator_id, name, kinds[kind]))
+
+
+def catalogue() -> dict[str, Fault]:
+    """Every fault by its name in the report."""
+    longer = TRANSACTION_TIMEOUT + 1
+    return {
+        "worker-sigkill": Fault(sigkill),
+        "worker-sigterm": Fault(sigterm),
+        "worker-zombie": Fault(zombie),
+        "broker-stopped": Fault(broker_stopped),
+        "broker-sigkill": Fault(broker_killed),
+        "leader-moved": Fault(leader_moved, times=4),
+        "coordinator-killed": Fault(coordinator_killed),
+        "rolling-restart": Fault(rolling_restart, times=1),
+        "workers-1-4-1": Fault(one_to_four_to_one, workers=1, times=1),
+        "network-cut": Fault(network_cut, times=8),
+        "slow-judge": Fault(slow_judge, changes=(SlowJudge(every=40, seconds=longer),)),
+        "injected": Fault(injected, workers=1, times=1),
+    }

@@ -1,0 +1,176 @@
+"""The worker as tests run it: counted, slowed, broken or killed at a chosen place. Nothing of this ships."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import struct
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+OUTCOMES: Final = ("committed", "rolled-back", "fenced", "failed")
+_COUNTS: Final = struct.Struct("4Q")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts what the sink answers, in a file that outlives a SIGKILL."""
+
+    path: Path
+
+    def __call__(self) -> None:
+        from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415 in the worker's process, not in the test's
+        from worker.stream import FencedError, RolledBackError  # noqa: PLC0415
+
+        counts = _mapped(self.path, _COUNTS.size)
+        write = ExactlyOnceSink.write
+
+        def counted(*arguments: Any) -> None:
+            outcome = 3
+            try:
+                write(*arguments)
+                outcome = 0
+            except RolledBackError:
+                outcome = 1
+                raise
+            except FencedError:
+                outcome = 2
+                raise
+            finally:
+                at = outcome * 8
+                counts[at : at + 8] = struct.pack("Q", struct.unpack("Q", counts[at : at + 8])[0] + 1)
+
+        ExactlyOnceSink.write = counted  # type: ignore[method-assign]
+
+    def read(self) -> dict[str, int]:
+        if not self.path.exists():
+            return dict.fromkeys(OUTCOMES, 0)
+        return dict(zip(OUTCOMES, _COUNTS.unpack(self.path.read_bytes()), strict=True))
+
+
+@dataclass(frozen=True)
+class SlowJudge:
+    """Every so many batches the model takes so long."""
+
+    every: int
+    seconds: float
+
+    def __call__(self) -> None:
+        from worker.classifier import Classifier  # noqa: PLC0415
+
+        judge, batches = Classifier.judge, [0]
+
+        def slow(*arguments: Any) -> Any:
+            batches[0] += 1
+            if batches[0] % self.every == 0:
+                time.sleep(self.seconds)
+            return judge(*arguments)
+
+        Classifier.judge = slow  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Together:
+    """Several changes to one worker."""
+
+    changes: tuple[Callable[[], None], ...]
+
+    def __call__(self) -> None:
+        for change in self.changes:
+            change()
+
+
+@dataclass(frozen=True)
+class Tripwires:
+    """Notes every place where the worker's threads call or wait for the broker; does harm at the one that is armed.
+
+    The places are found by running: every method of the producer when it is entered and left, and every request of any
+    client when it is sent and when its answer comes. `places` holds those that were seen, a line each; `armed` what
+    to do and where, as "action place"; it is emptied when that has been done.
+    """
+
+    places: Path
+    armed: Path
+
+    def __call__(self) -> None:
+        from kafka.net.manager import KafkaConnectionManager  # noqa: PLC0415
+
+        from worker.broker.producer import Producer  # noqa: PLC0415
+
+        known = set(self.places.read_text().splitlines()) if self.places.exists() else set()
+        trap = _mapped(self.armed, 128)
+
+        def at(place: str) -> str | None:
+            """What is to be done here, once."""
+            if place not in known:
+                known.add(place)
+                with self.places.open("a") as file:
+                    file.write(place + "\n")
+            if trap[0] == 0:
+                return None
+            action, _, where = trap[:].rstrip(b"\0").decode().partition(" ")
+            if where != place:
+                return None
+            trap[:] = b"\0" * 128
+            if action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return action
+
+        for name, method in vars(Producer).copy().items():
+            if callable(method) or isinstance(method, staticmethod):
+                setattr(Producer, name, _tripped(name, method, at))
+        KafkaConnectionManager.send = _watched(KafkaConnectionManager.send, at)
+
+
+def _tripped(name: str, method: Any, at: Callable[[str], str | None]) -> Any:
+    from kafka.errors import KafkaTimeoutError  # noqa: PLC0415
+
+    call = method.__func__ if isinstance(method, staticmethod) else method
+
+    def tripped(*arguments: Any, **more: Any) -> Any:
+        if at(f"{name} entered") == "fail":
+            message = f"planted at {name}"
+            raise KafkaTimeoutError(message)
+        answer = call(*arguments, **more)
+        if at(f"{name} left") == "fail":
+            message = f"planted after {name}"
+            raise KafkaTimeoutError(message)
+        return answer
+
+    return staticmethod(tripped) if isinstance(method, staticmethod) else tripped
+
+
+def _watched(send: Any, at: Callable[[str], str | None]) -> Any:
+    from kafka.errors import KafkaConnectionError  # noqa: PLC0415
+    from kafka.future import Future  # noqa: PLC0415
+
+    def watched(self: Any, request: Any, node_id: Any = None, request_timeout_ms: Any = None) -> Any:
+        name = type(request).__name__
+        if at(f"{name} sent") == "fail":
+            return Future().failure(KafkaConnectionError(f"planted before {name}"))
+        future, answer = Future(), send(self, request, node_id=node_id, request_timeout_ms=request_timeout_ms)
+
+        def arrived(value: Any) -> None:
+            if at(f"{name} answered") == "fail":
+                future.failure(KafkaConnectionError(f"planted: the answer to {name} is lost"))
+            else:
+                future.success(value)
+
+        answer.add_callback(arrived)
+        answer.add_errback(future.failure)
+        return future
+
+    return watched
+
+
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    if not path.exists():
+        path.write_bytes(b"\0" * size)
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), size)
