@@ -1,0 +1,187 @@
+"""Model: what it decides, whether its scores are spread as they should be, and how the shadow differs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from deploy.grafana.panels import Dashboard, Panel
+from deploy.grafana.promql import WORKER, gauge, quantile, rate, share
+
+MODEL: Final = Dashboard(
+    "model",
+    "Model",
+    "Does the model judge as it did when it was made? What would the next one change?",
+    [
+        (
+            "What it decides",
+            [
+                Panel(
+                    "Labels",
+                    "stack",
+                    "mps",
+                    "Verdicts by label.",
+                    "a label gone: the bundle in force does not have it.",
+                    [(rate("hamgate_verdicts_total", "label"), "{{label}}")],
+                ),
+                Panel(
+                    "Share not delivered",
+                    "lines",
+                    "percentunit",
+                    "Share of verdicts that flag or block, and the day's mean.",
+                    "apart by more than 15 points: HamgateVerdictShift.",
+                    [
+                        ("hamgate:flagged:ratio_10m", "last 10 min"),
+                        ("avg_over_time(hamgate:flagged:ratio_10m[1d])", "day's mean"),
+                    ],
+                ),
+                Panel(
+                    "Without a score",
+                    "lines",
+                    "mps",
+                    "Verdicts without a score, by reason.",
+                    "deadline: judging is late, see the lag. non-finite-score: the model; go back to the last bundle. "
+                    "empty-text: the sender's.",
+                    [(rate("hamgate_unscored_total", "reason"), "{{reason}}")],
+                ),
+            ],
+        ),
+        (
+            "Scores",
+            [
+                Panel(
+                    "Scores",
+                    "heatmap",
+                    "percentunit",
+                    "Calibrated probabilities of not being ham, over time.",
+                    "mass moving to the middle: the model is unsure of this traffic. A new band: a campaign, or another model.",
+                    [(rate("hamgate_score_bucket", "le"), "{{le}}")],
+                    width=12,
+                    height=8,
+                ),
+                Panel(
+                    "Drift",
+                    "lines",
+                    "none",
+                    "Population stability index of recent scores against the bundle's own evaluation: below 0.1 alike, "
+                    "above 0.25 another population.",
+                    "above 0.25: HamgateDrift. Look at the flagged messages of a carrier's sample; retrain if the traffic has changed.",
+                    [(gauge("max", "hamgate_score_drift_psi", "role"), "{{role}}")],
+                    steps=(0.1, 0.25),
+                    width=6,
+                    height=8,
+                ),
+                Panel(
+                    "Score quantiles",
+                    "lines",
+                    "percentunit",
+                    "Median and upper quantiles of the scores.",
+                    "the median should sit near 0: most messages are ham.",
+                    [(quantile(part, "hamgate_score"), f"p{round(part * 100)}") for part in (0.5, 0.9, 0.99)],
+                    most=1,
+                    width=6,
+                    height=8,
+                ),
+            ],
+        ),
+        (
+            "Which model",
+            [
+                Panel(
+                    "Bundles in force",
+                    "table",
+                    "none",
+                    "Name, digest, engine and labels, for each worker and role.",
+                    "different digests in one role for more than a rollout's time: HamgateModelsDiffer.",
+                    [(f"hamgate_model_info{{{WORKER}}}", "")],
+                    width=16,
+                    height=6,
+                ),
+                Panel(
+                    "Changes",
+                    "lines",
+                    "none",
+                    "Bundles that came into force, were refused or withdrawn, in ten minutes.",
+                    "`refused`: HamgateModelRefused; the log names what does not fit.",
+                    [
+                        (
+                            f"sum by (role, outcome) (increase(hamgate_model_changes_total{{{WORKER}}}[10m]))",
+                            "{{role}} {{outcome}}",
+                        )
+                    ],
+                    width=8,
+                    height=6,
+                ),
+                Panel(
+                    "Share of each bundle",
+                    "lines",
+                    "percentunit",
+                    "What share of the messages each bundle judges.",
+                    "a canary: widen it when its disagreements have been read; take it away by its setting.",
+                    [(gauge("avg", "hamgate_model_share_ratio", "role"), "{{role}}")],
+                    most=1,
+                ),
+                Panel(
+                    "Loading and swapping",
+                    "lines",
+                    "s",
+                    "Time to load a bundle beside the old one, and from its coming into force to its first batch.",
+                    "loading slow: its disk, or the processor is short. Judging goes on meanwhile.",
+                    [
+                        (quantile(0.99, "hamgate_model_load_seconds"), "load p99"),
+                        (quantile(0.99, "hamgate_model_swap_seconds"), "swap p99"),
+                    ],
+                ),
+                Panel(
+                    "Spam by bundle",
+                    "lines",
+                    "percentunit",
+                    "Share of what each bundle labels other than ham.",
+                    "a canary far from the primary judges otherwise: compare before it is widened.",
+                    [
+                        (
+                            share(
+                                rate("hamgate_messages_judged_total", "role", 'label!="ham"'),
+                                rate("hamgate_messages_judged_total", "role"),
+                            ),
+                            "{{role}}",
+                        )
+                    ],
+                    most=1,
+                ),
+            ],
+        ),
+        (
+            "Shadow",
+            [
+                Panel(
+                    "Disagreements",
+                    "lines",
+                    "mps",
+                    "Messages that the shadow labels otherwise, by both labels.",
+                    "`hamgate compare` reads which; many of one kind: read them before this bundle goes into force.",
+                    [(rate("hamgate_shadow_disagreements_total", "label, shadow"), "{{label}} -> {{shadow}}")],
+                ),
+                Panel(
+                    "Difference of scores",
+                    "lines",
+                    "none",
+                    "How far the two scores of a message lie apart.",
+                    "p50 far from 0: the bundles are calibrated differently; thresholds cannot be carried over.",
+                    [
+                        (quantile(part, "hamgate_shadow_score_difference"), f"p{round(part * 100)}")
+                        for part in (0.5, 0.95)
+                    ],
+                    most=1,
+                ),
+                Panel(
+                    "Skipped by the shadow",
+                    "lines",
+                    "mps",
+                    "Messages of its share that the shadow was too slow to judge.",
+                    "lower its share: it never holds up the verdicts, but what it says is then of a part only.",
+                    [(rate("hamgate_shadow_skipped_total"), "skipped")],
+                ),
+            ],
+        ),
+    ],
+)

@@ -1,0 +1,164 @@
+"""A dashboard from rows of panels: what each asks, in what unit, what it means and what to do about it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard as builders
+from grafana_foundation_sdk.builders import heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.models import common, dashboard
+from grafana_foundation_sdk.models import heatmap as heatmap_models
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
+WIDTH: Final = 24
+GREEN, AMBER, RED = "green", "orange", "red"
+NOTHING: Final = "nothing yet"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel. `queries` are PromQL and legend; `steps` the values from which it is amber, then red.
+
+    `kind` is stat, lines, stack, heatmap or table; a low number is the bad one where `is_falling`.
+    """
+
+    title: str
+    kind: str
+    unit: str
+    means: str
+    do: str
+    queries: Sequence[tuple[str, str]]
+    steps: tuple[float, float] | None = None
+    is_falling: bool = False
+    width: int = 8
+    height: int = 7
+    least: float | None = 0
+    most: float | None = None
+    decimals: int | None = None
+    names: dict[str, str] = field(default_factory=dict)
+
+    def build(self) -> Any:  # noqa: ANN401 the library has a builder class for each kind of panel, without a common one
+        """Make what the library renders."""
+        panel = {
+            "stat": self._stat,
+            "lines": self._lines,
+            "stack": self._stack,
+            "heatmap": self._heatmap,
+            "table": self._table,
+        }[self.kind]()
+        panel.title(self.title).description(f"{self.means}\n\n**Do:** {self.do}").datasource(SOURCE)
+        panel.span(self.width).height(self.height)
+        for number, (expr, legend) in enumerate(self.queries):
+            panel.with_target(self._query(expr, legend, chr(ord("A") + number)))
+        return panel
+
+    def _query(self, expr: str, legend: str, ref: str) -> prometheus.Dataquery:
+        query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ref)
+        if self.kind == "heatmap":
+            return query.range().format(PromQueryFormat.HEATMAP)
+        if self.kind == "table":
+            return query.instant().format(PromQueryFormat.TABLE)
+        return query.range().exemplar(self.unit == "s" and "_bucket" in expr)
+
+    def _measured(self, panel: Any) -> Any:  # noqa: ANN401
+        panel.unit(self.unit).no_value(NOTHING)
+        if self.decimals is not None:
+            panel.decimals(self.decimals)
+        if self.least is not None:
+            panel.min(self.least)
+        if self.most is not None:
+            panel.max(self.most)
+        return panel.thresholds(
+            builders.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(self._steps())
+        )
+
+    def _steps(self) -> list[dashboard.Threshold]:
+        if self.steps is None:
+            return [dashboard.Threshold(value=None, color=GREEN)]
+        first, second = self.steps
+        colors = (RED, AMBER, GREEN) if self.is_falling else (GREEN, AMBER, RED)
+        values = (None, *sorted((first, second)))
+        return [dashboard.Threshold(value=value, color=color) for value, color in zip(values, colors, strict=True)]
+
+    def _stat(self) -> stat.Panel:
+        panel = self._measured(stat.Panel())
+        panel.graph_mode(common.BigValueGraphMode.AREA).color_mode(common.BigValueColorMode.VALUE)
+        panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]))
+        return panel
+
+    def _lines(self) -> timeseries.Panel:
+        panel = self._measured(timeseries.Panel())
+        panel.line_width(2).fill_opacity(8).show_points(common.VisibilityMode.NEVER)
+        panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+        panel.legend(
+            common_builders.VizLegendOptions()
+            .display_mode(common.LegendDisplayMode.LIST)
+            .placement(common.LegendPlacement.BOTTOM)
+            .show_legend(show_legend=True)
+        )
+        panel.tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI))
+        if self.steps:
+            panel.thresholds_style(
+                common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
+            )
+        return panel
+
+    def _stack(self) -> timeseries.Panel:
+        panel = self._lines().fill_opacity(55).line_width(1)
+        return panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
+
+    def _heatmap(self) -> heatmap.Panel:
+        panel = heatmap.Panel().unit(self.unit).no_value(NOTHING)
+        panel.y_axis(heatmap.YAxisConfig().unit(self.unit))
+        panel.color(
+            heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
+        )
+        return panel.hide_legend()
+
+    def _table(self) -> table.Panel:
+        panel = table.Panel().unit(self.unit).no_value(NOTHING)
+        hidden = {"Time": True, "Value": True, "__name__": True, "job": True}
+        options = {"excludeByName": hidden, "renameByName": self.names}
+        return panel.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=options))
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A dashboard of rows, each with a heading; `name` is its file and its address."""
+
+    name: str
+    title: str
+    answers: str
+    rows: Sequence[tuple[str, Sequence[Panel]]]
+
+    def build(self) -> dashboard.Dashboard:
+        """Make what the library renders."""
+        made = builders.Dashboard(f"hamgate / {self.title}").uid(f"hamgate-{self.name}").description(self.answers)
+        made.tags(["hamgate"]).timezone("browser").time("now-1h", "now").refresh("15s").readonly()
+        made.tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
+        made.with_variable(builders.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+        made.with_variable(
+            builders.QueryVariable("instance")
+            .label("Worker")
+            .query("label_values(hamgate_ready, instance)")
+            .datasource(SOURCE)
+            .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .multi(multi=True)
+            .include_all(include_all=True)
+            .all_value(".*")
+            .current(dashboard.VariableOption(text="All", value="$__all"))
+        )
+        made.link(builders.DashboardLink("hamgate").type(dashboard.DashboardLinkType.DASHBOARDS).tags(["hamgate"]))
+        numbers = itertools.count(1)
+        for heading, panels in self.rows:
+            made.with_row(builders.Row(heading).id(next(numbers)))
+            for panel in panels:
+                made.with_panel(panel.build().id(next(numbers)))
+        return made.build()

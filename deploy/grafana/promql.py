@@ -1,0 +1,39 @@
+"""The few shapes of query that the dashboards are made of."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WORKER: Final = 'instance=~"$instance"'
+
+
+def rate(counter: str, by: str = "", only: str = "") -> str:
+    """A counter's rate over the chosen workers, summed by some labels."""
+    chosen = f"{WORKER},{only}" if only else WORKER
+    return f"sum{f' by ({by})' if by else ''} (rate({counter}{{{chosen}}}[$__rate_interval]))"
+
+
+def quantile(part: float, histogram: str) -> str:
+    """A quantile of a histogram over the chosen workers."""
+    return f"histogram_quantile({part}, {rate(f'{histogram}_bucket', 'le')})"
+
+
+def mean(histogram: str) -> str:
+    """The mean of a histogram over the chosen workers."""
+    return f"{rate(f'{histogram}_sum')} / {rate(f'{histogram}_count')}"
+
+
+def quantiles(histogram: str) -> list[tuple[str, str]]:
+    """The three quantiles that a latency is judged by."""
+    return [(quantile(part, histogram), f"p{round(part * 100)}") for part in (0.5, 0.95, 0.99)]
+
+
+def gauge(how: str, name: str, by: str = "", only: str = "") -> str:
+    """A gauge over the chosen workers, put together by `how`."""
+    chosen = f"{WORKER},{only}" if only else WORKER
+    return f"{how}{f' by ({by})' if by else ''} ({name}{{{chosen}}})"
+
+
+def share(part: str, whole: str) -> str:
+    """One over the other."""
+    return f"{part} / {whole}"

@@ -1,0 +1,1 @@
+"""The service levels as code, and the rules that Prometheus loads; `deploy.render` writes what is made."""

@@ -1,0 +1,67 @@
+"""Writes what is made from code: the service levels' rules, the dashboards, and Kubernetes' copy of the rules.
+
+python -m deploy.render            write them
+python -m deploy.render --check    say which are out of step; exit 1 if any is
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import yaml
+
+from deploy.grafana import dashboards
+from deploy.prometheus import slo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEPLOY: Final = Path(__file__).resolve().parent
+RULES: Final = DEPLOY / "prometheus" / "rules"
+_MADE: Final = "# Made by `python -m deploy.render` from {}: change that.\n"
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Each file that is made, and what belongs in it."""
+    levels = slo.rules()
+    yield RULES / "slo.yml", _yaml("deploy/prometheus/slo.py", levels)
+    for name, content in dashboards.rendered():
+        yield DEPLOY / "grafana" / "dashboards" / f"{name}.json", content
+    causes = yaml.safe_load((RULES / "causes.yml").read_text())
+    resource = {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "hamgate"},
+        "spec": {"groups": levels["groups"] + causes["groups"]},
+    }
+    yield DEPLOY / "kubernetes" / "base" / "prometheusrule.yaml", _yaml("deploy/prometheus", resource)
+
+
+def stale() -> list[Path]:
+    """Which of them are not as they would be made now."""
+    return [path for path, content in files() if not path.is_file() or path.read_text() != content]
+
+
+def _yaml(source: str, content: dict[str, Any]) -> str:
+    return _MADE.format(source) + yaml.safe_dump(content, sort_keys=False, width=140)
+
+
+def main() -> int:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.render", description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        for path in (late := stale()):
+            print(f"{path} is out of step: python -m deploy.render", file=sys.stderr)
+        return 1 if late else 0
+    for path, content in files():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Which series a query names, and which the worker shows."""
+
+from __future__ import annotations
+
+import re
+
+from worker.metrics import Metrics
+
+_NAME = re.compile(r"\b(hamgate[a-z0-9_:]*)\b")
+# What is not the worker's own: Prometheus's, and every Python process's.
+OTHERS = {"up", "ALERTS", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_start_time_seconds"}
+
+
+def series_named(expr: str) -> set[str]:
+    """The hamgate series in a query."""
+    without_strings = re.sub(r'"[^"]*"', '""', expr)
+    return set(_NAME.findall(without_strings))
+
+
+def shown_series() -> set[str]:
+    """All series that the worker's metrics can give, under the names that Prometheus stores."""
+    metrics = Metrics()
+    metrics.follow_gpu(lambda: None)
+    names: set[str] = set()
+    for collector in metrics.registry._collector_to_names:
+        described = getattr(collector, "describe", collector.collect)
+        for family in described():
+            endings = {
+                "counter": ("_total",),
+                "info": ("_info",),
+                "histogram": ("_bucket", "_sum", "_count"),
+            }.get(family.type, ("",))
+            names |= {family.name + ending for ending in endings}
+    return names

@@ -1,0 +1,129 @@
+"""A real Prometheus scrapes a real worker under traffic: every query of every panel and rule returns data.
+
+What only a GPU, a shadow or a canary shows comes from a stand-in: the same metrics, with made-up numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from deploy import render, tools
+from deploy.kafka.node import LOOPBACK, free_port
+from deploy.prometheus.local import LocalPrometheus
+from tests.integration.harness import until
+from worker.engine.device import GpuState
+from worker.metrics import Metrics, MetricsServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.integration.harness import Traffic, WorkerProcess
+
+PANELS = [
+    pytest.param(panel, id=f"{path.stem}: {panel['title']}")
+    for path in sorted((render.DEPLOY / "grafana" / "dashboards").glob("*.json"))
+    for panel in json.loads(path.read_text())["panels"]
+    if panel["type"] != "row"
+]
+RULES = [
+    pytest.param(rule, id=rule.get("alert") or f"{rule['record']} {rule.get('labels', {}).get('slo', '')}")
+    for path in sorted(render.RULES.glob("*.yml"))
+    for group in yaml.safe_load(path.read_text())["groups"]
+    for rule in group["rules"]
+]
+STAND_IN = re.compile(r"hamgate_(gpu_|shadow_|score_drift)")
+# A selector, without what is around it: an alert's comparison must be false for its query to be well.
+SELECTOR = re.compile(r"\b(?:hamgate[a-z0-9_:]+|up|process_[a-z_]+)\b(?:\{[^}]*\})?")
+
+
+class Well:
+    """A worker that never was ill."""
+
+    def ailments(self) -> list[str]:
+        return []
+
+    def obstacles(self) -> list[str]:
+        return []
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[str]:
+    metrics = Metrics()
+    metrics.follow_gpu(lambda: GpuState(4 << 30, 80 << 30, 3 << 30, 3 << 30, 0.9, 600.0, 60.0, 0))
+    metrics.score_drift.labels("primary").set(0.05)
+    metrics.know_labels(["ham", "spam"])
+    metrics.shadow_difference.observe([0.01, 0.2])
+    server = MetricsServer(metrics, Well(), host=LOOPBACK, port=0)
+    server.start()
+    yield server.address.removeprefix("http://")
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def asked() -> dict[str, Any]:
+    """What was asked of one Prometheus, for all tests of this module: it is started once."""
+    return {}
+
+
+@pytest.fixture
+def watched(
+    asked: dict[str, Any],
+    stand_in: str,
+    start: Callable[..., WorkerProcess],
+    traffic: Traffic,
+    tmp_path: Path,
+) -> dict[str, Any]:
+    """Every query's answer, after half a minute of traffic with poison in it, and one worker that is not there."""
+    if asked:
+        return asked
+    try:
+        tools.tool("prometheus")
+    except tools.MissingError as error:
+        pytest.skip(str(error))
+    worker = start()
+    here, gone = f"{LOOPBACK}:{worker.port}", f"{LOOPBACK}:{free_port()}"
+    targets = {"hamgate": [here, gone], "stand-in": [stand_in], "broker": [stand_in]}
+    with LocalPrometheus(tmp_path / "prometheus", targets, scrape=0.5, hurry=60) as prometheus, traffic.flowing():
+        until(lambda: worker.metric("hamgate_dead_letters_total") > 0)
+        until(lambda: "HamgateScrapeMissing" in prometheus.firing())
+        time.sleep(5)  # for rates: ten scrapes
+        for expr in {target["expr"] for param in PANELS for target in param.values[0]["targets"]}:
+            chosen = ".*" if STAND_IN.search(expr) else here
+            asked[expr] = answer(prometheus, expr.replace("$__rate_interval", "5s").replace("$instance", chosen))
+        for rule in (param.values[0] for param in RULES):
+            asked[rule["expr"]] = answer(prometheus, rule["expr"])
+            for selector in SELECTOR.findall(rule["expr"]) if "alert" in rule else []:
+                asked[selector] = answer(prometheus, selector)
+    return asked
+
+
+def answer(prometheus: LocalPrometheus, expr: str) -> list[str] | str:
+    """The values now, or what is wrong with the query."""
+    try:
+        return [row["value"][1] for row in prometheus.query(expr)]
+    except RuntimeError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_every_panel_has_data(panel: dict[str, Any], watched: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        values = watched[target["expr"]]
+        assert isinstance(values, list), values
+        assert values, target["expr"]
+        # Of what did not happen there is no mean and no quantile.
+        assert set(values) - {"NaN"} or re.search("shadow|model_load|model_swap", target["expr"]), target["expr"]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_data_to_judge_by(rule: dict[str, Any], watched: dict[str, Any]) -> None:
+    assert isinstance(watched[rule["expr"]], list), watched[rule["expr"]]
+    for query in [rule["expr"]] if "record" in rule else SELECTOR.findall(rule["expr"]):
+        assert watched[query], query
