@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol test-gpu check format broker broker-stop worker model bench lock clean
+.PHONY: help install demo test test-unit protocol test-gpu operate-check check format broker broker-stop worker model bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,11 @@ protocol: install ## exactly once in random histories of workers, brokers and fa
 
 test-gpu: install ## what needs an NVIDIA GPU
 	@$(PY) -m pytest tests/gpu tests/unit/test_engine_kernels.py $(ARGS)
+
+operate-check: install ## what `make test` leaves out of deploy/: needs Go, some minutes once
+	@$(PY) -m deploy.tools
+	@$(PY) -m deploy.render --check
+	@$(PY) -m pytest tests/operate $(ARGS)
 
 check: install ## lint, format, types
 	@.venv/bin/ruff check .
@@ -50,6 +55,8 @@ bench: install ## the benchmarks that fit this machine
 lock: install ## resolve the dependencies again
 	@.venv/bin/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 --quiet \
 		--upgrade --custom-compile-command "make lock" --output-file requirements.lock
+	@.venv/bin/uv pip compile pyproject.toml --constraint requirements.lock --generate-hashes --universal --python-version 3.11 \
+		--quiet --custom-compile-command "make lock" --output-file deploy/worker.lock
 
 clean: ## forget what was installed and what ran
 	@rm -rf .venv .run

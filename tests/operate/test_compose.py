@@ -1,0 +1,160 @@
+"""docker-compose.yml and the image: valid, pinned, closed to the outside, and of files that exist."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy import tools
+from worker.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+OURS = {name for name, service in SERVICES.items() if service["image"].startswith("hamgate:")}
+
+
+def test_compose_itself_takes_the_file_with_every_profile() -> None:
+    try:
+        compose = tools.tool("compose", fetch=False)
+    except tools.MissingError as error:
+        pytest.skip(str(error))
+    for profiles in ([], ["demo"], ["gpu"], ["demo", "gpu"]):
+        chosen = [word for profile in profiles for word in ("--profile", profile)]
+        said = subprocess.run(
+            [compose, *chosen, "config", "--format", "json"],
+            cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "COMMIT": "abc"},
+        )  # fmt: skip
+        assert said.returncode == 0, said.stderr
+        config = json.loads(said.stdout)
+        assert set(config["services"]) == {
+            name for name, service in SERVICES.items() if set(service.get("profiles", profiles)) <= set(profiles)
+        }
+        assert config["services"]["worker"]["build"]["args"]["COMMIT"] == "abc"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_port_is_open_beyond_loopback(name: str) -> None:
+    assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+    assert "network_mode" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_is_pinned_bounded_and_restarted(name: str) -> None:
+    service = SERVICES[name]
+
+    assert name in OURS or re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", service["image"]), service["image"]
+    assert service["mem_limit"]
+    assert service["restart"] == ("no" if name == "topics" else "unless-stopped")
+    assert service["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"topics", "console", "traffic"}))
+def test_each_service_that_others_lean_on_says_whether_it_is_well(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"]
+
+
+def test_services_start_in_order() -> None:
+    assert SERVICES["topics"]["depends_on"] == {"redpanda": {"condition": "service_healthy"}}
+    for name in OURS:
+        assert SERVICES[name]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"redpanda", "topics"}))
+def test_each_service_but_the_broker_runs_on_a_root_it_cannot_write(name: str) -> None:
+    assert SERVICES[name]["read_only"] is True
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_file_and_volume_that_is_mounted_exists(name: str) -> None:
+    for mount in SERVICES[name].get("volumes", []):
+        source, _, rest = mount.partition(":")
+        if source.startswith("."):
+            assert (ROOT / source).exists(), source
+            assert rest.endswith(":ro"), mount
+        else:
+            assert source in COMPOSE["volumes"]
+
+
+def test_the_worker_is_told_only_settings_that_exist_and_given_longer_than_its_grace() -> None:
+    for name in OURS:
+        told = [key.removeprefix("HAMGATE_").lower() for key in SERVICES[name]["environment"]]
+        assert set(told) <= set(Settings.model_fields)
+        if name != "traffic":
+            assert int(SERVICES[name]["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_grace"].default
+
+
+def test_prometheus_scrapes_what_the_services_are_called() -> None:
+    scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+
+    jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}
+    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic"}
+    assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]
+
+
+def test_grafana_is_given_the_dashboards_and_the_source_they_ask() -> None:
+    provisioning = ROOT / "deploy" / "grafana" / "provisioning"
+    [provider] = yaml.safe_load((provisioning / "dashboards" / "hamgate.yml").read_text())["providers"]
+    [source] = yaml.safe_load((provisioning / "datasources" / "prometheus.yml").read_text())["datasources"]
+    mounts = dict(mount.split(":")[:2][::-1] for mount in SERVICES["grafana"]["volumes"])
+
+    assert (ROOT / mounts[provider["options"]["path"]] / "overview.json").is_file()
+    assert source["type"] == "prometheus"
+    assert source["url"] == "http://prometheus:9090"
+
+
+def test_the_dockerfile_is_clean() -> None:
+    program = shutil.which("hadolint") or ROOT / ".venv" / "bin" / "hadolint"
+    if not Path(program).exists():
+        pytest.skip("hadolint has a wheel for Linux and a few others only")
+    said = subprocess.run([program, ROOT / "deploy" / "Dockerfile"], capture_output=True, text=True, check=False)
+
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_the_image_is_built_from_what_exists_and_is_sent_to_the_builder() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    sent = [line[1:] for line in ignored if line.startswith("!")]
+
+    for words in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE):
+        for source in words.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            assert any(source == path or source.startswith(f"{path}/") for path in sent), source
+
+
+@pytest.mark.parametrize("target", ["worker-cpu", "worker-gpu", "training"])
+def test_each_image_ends_as_an_unprivileged_user(target: str) -> None:
+    bodies = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM|\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+    parents = {name: parent for parent, name in re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)}
+    users = re.findall(r"^USER (\S+)$", bodies[parents[target]] + bodies[target], re.MULTILINE)
+
+    assert users[-1] == "10001:10001"
+
+
+def test_only_the_gpu_image_has_a_compiler() -> None:
+    runtime = DOCKERFILE.partition(" AS runtime")[2]
+    bodies = dict(
+        re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM|\Z)", "FROM x AS runtime" + runtime, re.MULTILINE | re.DOTALL)
+    )
+
+    assert {name for name, body in bodies.items() if "apt-get" in body} == {"worker-gpu"}
+
+
+def test_the_workers_lock_holds_the_same_versions_as_the_projects_and_no_tool() -> None:
+    def pins(path: str) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / path).read_text(), re.MULTILINE))
+
+    worker, project = pins("deploy/worker.lock"), pins("requirements.lock")
+    assert {name: version for name, version in worker.items() if project.get(name) != version} == {}
+    assert set(worker) & {"pytest", "ruff", "mypy", "hypothesis", "matplotlib"} == set()
