@@ -11,6 +11,7 @@ train      a flat page: load, build, fit, save
 epochs     what each step of each epoch learns from
 passes     a step's messages to gradients, in passes that fit the memory, replayed as CUDA graphs
 packing    messages end to end, without padding, and attention over them
+log        what a run cost
 checkpoint what it takes to go on as if a run had never stopped
 calibrate  log odds to probabilities, and a threshold
 export     an adapter, its tokenizer and its base to a bundle that the worker loads

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from training import batches, checkpoint, data, model, pretrain
 from training.data import LABELS
 from training.epochs import Epochs
+from training.log import Log
 from training.passes import Learner
 
 if TYPE_CHECKING:
@@ -36,14 +37,17 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     *,
     seed: int,
     progress: batches.Progress,
+    base: Path | None = None,
     labels: Sequence[str] = LABELS,
     board: Path | None = None,
 ) -> None:
-    """Train on these rows; leave `adapter/` (PEFT's layout), `tokenizer/`, `recipe.json` and, if made here, `base/`.
+    """Train on these rows; leave `adapter/` (PEFT's layout), `tokenizer/` and, if made here, `base/`.
 
+    `recipe.json` beside them says what was asked for, `training.json` what it cost, and the losses.
     What an interrupted run has left in the folder is taken up where it stopped, if recipe, seed and rows are the same;
     each step depends on them and its own number alone. Under `accelerate launch` each process takes its share of every
-    step's messages, and the first one writes. `board` is a folder for TensorBoard.
+    step's messages, and the first one writes. `base` is a folder to take the recipe's base from instead of the hub;
+    `board` is one for TensorBoard.
     Raises DataError, ModelError, DivergedError, NoRoomError.
     """
     data.check(rows, least=LEAST)
@@ -56,7 +60,6 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         return
 
     # --- load ---
-    base: str | Path = recipe.base.id
     if recipe.pretraining:
         base = folder / "base"
         if is_first and not base.exists():
@@ -65,9 +68,10 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
             (making / "tokenizer").replace(folder / "tokenizer")
             (making / "base").replace(base)
     accelerator.wait_for_everyone()
-    tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
+    source = base or recipe.base.id
+    tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else source, recipe.base.revision)
     torch.manual_seed(seed)
-    adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
+    adapted: Any = model.build(recipe, source, labels, int(tokenizer.pad_token_id))
 
     # --- build ---
     weights = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
@@ -82,6 +86,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     epochs = Epochs(recipe.fit, rows, labels, tokenizer, seed)
 
     # --- fit ---
+    log = Log(adapted, accelerator, done)
     adapted.train()
     for step in range(done, steps):
         epoch, place = divmod(step, per_epoch)
@@ -101,6 +106,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         loss = learner.gradients[-1].item()
         batches.require_finite(loss, step)
         tokens = sum(len(example.ids) for example in messages)
+        log.add(loss, tokens)
         progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, loss, tokens)
         if board:
             accelerator.log({"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"], "tokens": tokens}, step)
@@ -114,17 +120,18 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         with torch.no_grad():
             for name, mean in average.items():
                 weights[name].copy_(mean)
-        _save(adapted, tokenizer, recipe, folder)
+        _save(adapted, tokenizer, recipe, folder, log)
     accelerator.wait_for_everyone()
 
 
-def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path) -> None:  # noqa: ANN401 transformers is untyped
+def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) -> None:  # noqa: ANN401 transformers is untyped
     making = checkpoint.fresh(folder / "making")
     adapted.save_pretrained(making / "adapter", safe_serialization=True)
     _forget_where_the_base_was(making / "adapter", recipe)
     if not recipe.pretraining:
         tokenizer.save_pretrained(making / "tokenizer")
         (making / "tokenizer").replace(folder / "tokenizer")
+    _write(folder / "training.json", json.dumps(log.summary(), indent=1) + "\n")
     (making / "adapter").replace(folder / "adapter")
     shutil.rmtree(making)
     checkpoint.forget(folder)

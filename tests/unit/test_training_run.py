@@ -111,7 +111,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
 
     assert seen[0] == 5
     assert same(adapter(tmp_path), adapter(run))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base", "recipe.json", "tokenizer"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter",
+        "base",
+        "recipe.json",
+        "tokenizer",
+        "training.json",
+    ]
 
 
 def test_a_folder_of_another_run_is_refused(run: Path) -> None:

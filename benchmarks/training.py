@@ -1,0 +1,275 @@
+"""Training TinyLlama's true shape (random weights) beside the plain padded loop, in the same run, on a GPU.
+
+python -m benchmarks.training TOKENIZER    a folder with TinyLlama's tokenizer
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import torch
+from accelerate import Accelerator
+from torch.nn.functional import cross_entropy
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks.results import Entry, record
+from benchmarks.tinyllama import SHAPE
+from training import batches, data, model, packing, recipe, train
+from training.epochs import Epochs
+from training.passes import Learner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from training.batches import Example
+    from training.data import Row
+    from training.recipe import Recipe
+
+SHARE: Final = 0.8
+"""Of the collection's rows: 4,459, as the published recipe trains on."""
+WARM, TIMED = 3, 30
+"""Updates of the padded loop; the whole of it would take minutes."""
+GIB: Final = 2**30
+
+
+def make_base(folder: Path, tokenizer: Path) -> Path:
+    """TinyLlama's shape with random weights, laid out as the hub has it: config, bf16 safetensors, tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=SHAPE.vocabulary,
+        hidden_size=SHAPE.width,
+        intermediate_size=SHAPE.inner,
+        num_hidden_layers=SHAPE.layers,
+        num_attention_heads=SHAPE.heads,
+        num_key_value_heads=SHAPE.key_heads,
+        max_position_embeddings=SHAPE.positions,
+    )
+    with torch.device("cuda"):
+        made = LlamaForCausalLM(config)
+    made.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy2(tokenizer / name, folder)
+    return folder
+
+
+def rows() -> list[Row]:
+    """The published share of the collection, drawn at random: what is timed here is not judged."""
+    drawn = data.read()
+    random.Random(0).shuffle(drawn)
+    return drawn[: int(SHARE * len(drawn))]
+
+
+def ours(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> dict[str, Any]:
+    """The training module itself, from the base on the disk to an adapter on it."""
+    folder = Path(tempfile.mkdtemp())
+    _forget_peaks()
+    begun = time.perf_counter()
+    train.fit(chosen, learnt, folder, seed=0, progress=lambda *_: None, base=base)
+    log: dict[str, Any] = json.loads((folder / "training.json").read_text())
+    shutil.rmtree(folder)
+    print(f"{chosen.name}: {log['seconds']} s of {time.perf_counter() - begun:.1f} with loading,", short(log))
+    return log
+
+
+def short(log: dict[str, Any]) -> str:
+    """What a person wants to see of a run."""
+    memory = f"peak {log['peak_gib']} GiB, reserved {log['peak_reserved_gib']} GiB"
+    return f"{log['tokens_per_second']:,.0f} tokens/s, {memory}, loss {statistics.mean(log['losses'][-20:]):.4f}"
+
+
+def steps_of(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> list[list[Example]]:
+    """The steps of the first epoch, the same for whoever asks."""
+    return Epochs(chosen.fit, learnt, data.LABELS, model.load_tokenizer(base), 0)[0]
+
+
+def padded(chosen: Recipe, base: Path, steps: Sequence[Sequence[Example]]) -> dict[str, Any]:
+    """The plain loop: batches of 16 padded to their longest, two to an update, PEFT over bitsandbytes, autocast.
+
+    The longest messages come first, so that its peak is that of the worst batch it can meet.
+    """
+    adapted, accelerator = _plain(chosen, base)
+    weights = [each for each in adapted.parameters() if each.requires_grad]
+    optimizer = accelerator.prepare(torch.optim.AdamW(weights, lr=chosen.fit.learning_rate))
+    longest = sorted((example for step in steps for example in step), key=lambda example: -len(example.ids))
+    size, losses, begun = chosen.fit.batch, [], 0.0
+    _update(adapted, accelerator, weights, optimizer, longest[: 2 * size], size)
+    for number, step in enumerate(steps[: WARM + TIMED]):
+        if number == WARM:
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+        losses.append(_update(adapted, accelerator, weights, optimizer, step, size))
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - begun
+    tokens = sum(len(example.ids) for step in steps[WARM : WARM + TIMED] for example in step)
+    found = {
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "losses": losses,
+        "seconds_an_update": seconds / TIMED,
+        "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 3),
+        "peak_reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 3),
+    }
+    print(
+        f"padded loop, {model.compute_type()}:", short(found), f"{1000 * found['seconds_an_update']:.0f} ms an update"
+    )
+    return found
+
+
+def launched(chosen: Recipe, base: Path, steps: Sequence[Sequence[Example]]) -> float:
+    """Packed passes without graphs: milliseconds an update, every kernel launched."""
+    adapted: Any = model.build(chosen, base, data.LABELS, 2)
+    adapted.train()
+    learner = Learner(adapted, _accelerator(), chosen.fit, graphs=False)
+    times = []
+    for step in steps[: WARM + TIMED // 2]:
+        begun = time.perf_counter()
+        learner.learn(step, total=len(step), places=len(step))
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    median = 1000 * statistics.median(times[WARM:])
+    print(f"packed, every kernel launched: {median:.1f} ms an update")
+    return median
+
+
+def _plain(chosen: Recipe, base: Path) -> tuple[Any, Accelerator]:
+    """The same first weights as ours, prepared as PEFT prepares a model for k-bit training: what is left is float32."""
+    _forget_peaks()
+    torch.manual_seed(0)
+    adapted: Any = model.build(chosen, base, data.LABELS, 2)
+    adapted.get_base_model().set_attn_implementation("sdpa")
+    for weights in adapted.parameters():
+        if weights.is_floating_point() and type(weights).__name__ != "Params4bit":
+            weights.data = weights.data.float()
+    adapted.train()
+    return adapted, _accelerator()
+
+
+def _update(  # noqa: PLR0913, PLR0917 # a step of a plain loop
+    adapted: Any,  # noqa: ANN401
+    accelerator: Accelerator,
+    weights: list[Any],
+    optimizer: Any,  # noqa: ANN401
+    step: Sequence[Example],
+    size: int,
+) -> float:
+    loss = 0.0
+    for start in range(0, len(step), size):
+        batch = batches.collate(step[start : start + size], pad=2)
+        ids, mask, labels = (each.cuda() for each in (batch.ids, batch.mask, batch.labels))
+        with accelerator.autocast():
+            logits = adapted(input_ids=ids, attention_mask=mask).logits
+        share = cross_entropy(logits.float(), labels, reduction="sum") / len(step)
+        accelerator.backward(share)
+        loss += share.item()
+    accelerator.clip_grad_norm_(weights, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss
+
+
+def _accelerator() -> Accelerator:
+    return Accelerator(mixed_precision="bf16" if model.compute_type() == torch.bfloat16 else "fp16")
+
+
+def _forget_peaks() -> None:
+    from accelerate.state import AcceleratorState  # noqa: PLC0415 # the next run's type may differ
+
+    AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 # it is made for tests, and this is one
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+
+
+def as_on_a_t4() -> None:
+    """From here on: fp16, and attention without the kernel that a T4 has not."""
+    model.compute_type = lambda: torch.float16
+    packing._FLASH = (99, 0)  # noqa: SLF001
+
+
+def main() -> None:
+    """Measure, print, record."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("tokenizer", type=Path)
+    options.add_argument("--profile", action="store_true", help="also print what a pass spends its time on")
+    chosen = options.parse_args()
+    seed, best = recipe.load(Path("seed")), recipe.load(Path("tinyllama"))
+    base, learnt = make_base(Path(tempfile.mkdtemp()), chosen.tokenizer), rows()
+    torch.cuda.empty_cache()
+    steps = steps_of(seed, base, learnt)
+
+    runs = {"nf4": ours(seed, base, learnt)}
+    plain = padded(seed, base, steps)
+    eager = launched(seed, base, steps)
+    if chosen.profile:
+        profile(seed, base, steps)
+    runs["tinyllama"] = ours(msgspec.structs.replace(best, base=seed.base), base, learnt)
+    as_on_a_t4()
+    runs["seed-fp16"] = ours(seed, base, learnt)
+    plain_fp16 = padded(seed, base, steps)
+
+    entries = [_ratio(runs["nf4"], plain, eager), _gap(runs["nf4"]["losses"], plain["losses"])]
+    for name, run in runs.items():
+        kept = _kept(run)
+        entries += [
+            Entry(f"training/{name}/seconds", "s", round(run["seconds"], 2), extra=kept),
+            Entry(f"training/{name}/peak-gib", "GiB", run["peak_reserved_gib"], extra=kept),
+        ]
+    for name, run in (("padded-bf16", plain), ("padded-fp16", plain_fp16)):
+        kept = _kept(run) | {"updates_timed": TIMED}
+        whole = seed.fit.epochs * len(steps) * run["seconds_an_update"]
+        entries += [
+            Entry(f"training/{name}/seconds-of-a-run-at-this-rate", "s", round(whole, 1), extra=kept),
+            Entry(f"training/{name}/peak-gib", "GiB", run["peak_reserved_gib"], extra=kept),
+        ]
+    print(record("training", entries, device=torch.cuda.get_device_name()))
+
+
+def profile(chosen: Recipe, base: Path, steps: Sequence[Sequence[Example]]) -> None:
+    """Kernels of five passes, most expensive first."""
+    adapted: Any = model.build(chosen, base, data.LABELS, 2)
+    adapted.train()
+    learner = Learner(adapted, _accelerator(), chosen.fit)
+    for _ in range(3):
+        learner.learn(steps[0], total=len(steps[0]), places=len(steps[0]))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+        for _ in range(5):
+            learner.learn(steps[0], total=len(steps[0]), places=len(steps[0]))
+        torch.cuda.synchronize()
+    print(seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=28, max_name_column_width=90))
+
+
+def _ratio(packed: dict[str, Any], plain: dict[str, Any], launched_ms: float) -> Entry:
+    value = round(packed["tokens_per_second"] / plain["tokens_per_second"], 2)
+    extra = {"padded": _kept(plain), "packed_launched_ms_an_update": round(launched_ms, 2)}
+    return Entry("training/nf4/vs-padded-loop", "ratio", value, extra=extra)
+
+
+def _gap(packed: Sequence[float], plain: Sequence[float]) -> Entry:
+    """How far the two loss curves are apart, beside how much one moves; their dropout differs."""
+    apart = [abs(one - other) for one, other in zip(packed, plain, strict=False)]
+    moves = [abs(one - other) for one, other in itertools.pairwise(plain)]
+    extra = {
+        "updates": len(apart),
+        "change_from_update_to_update": round(statistics.mean(moves), 4),
+        "packed": packed[: len(apart)],
+        "padded": [round(loss, 5) for loss in plain],
+    }
+    return Entry("training/nf4/loss-gap-to-padded-loop", "nats", round(statistics.mean(apart), 4), extra=extra)
+
+
+def _kept(run: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: value for name, value in run.items() if name != "losses"}
+    return {name: round(value, 4) if isinstance(value, float) else value for name, value in plain.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Training on a GPU: captured passes learn what launched ones learn, whatever attention and memory there is."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig
+
+from training import model, packing, recipe
+from training.batches import Example
+from training.passes import Learner, NoRoomError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+SEED = recipe.load(Path("seed"))
+PLAIN = msgspec.structs.replace(SEED, lora=msgspec.structs.replace(SEED.lora, dropout=0.0))
+SIZES = {"vocab_size": 512, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_labels": 2}
+HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 512}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES, **HEADS, pad_token_id=0),
+    "gemma3": Gemma3TextConfig(**SIZES, **HEADS, pad_token_id=0, query_pre_attn_scalar=64),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    torch.manual_seed(4)
+    made: Any = AutoModelForSequenceClassification.from_config(CONFIGS[request.param])
+    made.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def messages(seed: int, count: int = 32, longest: int = 80) -> list[Example]:
+    dice = random.Random(seed)
+    return [
+        Example([dice.randint(1, 511) for _ in range(dice.randint(1, longest))], dice.randint(0, 1))
+        for _ in range(count)
+    ]
+
+
+def adapted(base: Path, chosen: recipe.Recipe = PLAIN) -> Any:
+    torch.manual_seed(5)
+    made: Any = model.build(chosen, base, ("ham", "spam"), 0)
+    for name, weights in made.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.02)
+    return made.train()
+
+
+def learn(learner: Learner, steps: Sequence[list[Example]]) -> list[torch.Tensor]:
+    found = []
+    for step in steps:
+        learner.learn(step, total=len(step), places=len(step))
+        found.append(learner.gradients.clone())
+    return found
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> float:
+    return ((one - other).norm() / other.norm()).item()
+
+
+def test_replayed_passes_give_the_gradients_of_launched_ones(base: Path) -> None:
+    accelerator = Accelerator(mixed_precision="bf16")
+    steps = [messages(seed) for seed in (1, 1, 1, 2, 2, 3, 1, 2)]
+
+    launched = learn(Learner(adapted(base), accelerator, PLAIN.fit, graphs=False), steps)
+    learner = Learner(adapted(base), accelerator, PLAIN.fit)
+    replayed = learn(learner, steps)
+
+    assert learner._graphs is not None
+    assert len(learner._graphs._captured) >= 1
+    for one, other in zip(replayed, launched, strict=True):
+        assert close(one, other) < 0.01
+
+
+def test_dropout_differs_from_replay_to_replay_and_follows_the_seed(base: Path) -> None:
+    learner = Learner(adapted(base, SEED), Accelerator(mixed_precision="bf16"), SEED.fit)
+    learn(learner, [messages(1)] * 2)
+
+    def replayed(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return learn(learner, [messages(1)])[0]
+
+    one, two, again = replayed(1), replayed(2), replayed(1)
+
+    assert close(one, again) < 0.001
+    assert close(one, two) > 0.001
+
+
+def test_the_rectangle_attends_as_flash_attention_does(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = Accelerator(mixed_precision="bf16")
+    flash = learn(Learner(adapted(base), accelerator, PLAIN.fit, graphs=False), [messages(1)])[0]
+    monkeypatch.setattr(packing, "_FLASH", (99, 0))
+
+    rectangle = learn(Learner(adapted(base), accelerator, PLAIN.fit), [messages(1)] * 3)
+
+    assert all(close(each, flash) < 0.02 for each in rectangle)
+
+
+def test_little_memory_is_enough_and_gives_the_same_gradients(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = Accelerator(mixed_precision="bf16")
+    steps = [messages(seed, 200) for seed in (1, 1, 2)]
+    wanted = learn(Learner(adapted(base), accelerator, PLAIN.fit), steps)
+    learner = Learner(adapted(base), accelerator, PLAIN.fit)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 60 * 2**20) / total)
+
+    try:
+        found = learn(learner, steps)
+        monkeypatch.setattr("training.passes._LEAST_TOKENS", 1 << 20)
+        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2**20) / total)
+        with pytest.raises(NoRoomError):
+            learn(learner, [messages(3, 2000)])
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+    assert learner._most < 8192
+    for one, other in zip(found, wanted, strict=True):
+        assert close(one, other) < 0.02
