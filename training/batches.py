@@ -97,8 +97,9 @@ def warm_then_fall(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup)) * max(0.02, 1 - step / steps)
 
 
-def require_finite(loss: float, step: int) -> None:
-    """Raise DivergedError when it is not."""
-    if not math.isfinite(loss):
-        message = f"the loss is {loss} at step {step}; lower the learning rate or look at the data"
-        raise DivergedError(message)
+def require_finite(losses: Sequence[float], step: int) -> None:
+    """Raise DivergedError when one of the losses that end with this step is not."""
+    for before, loss in enumerate(reversed(losses)):
+        if not math.isfinite(loss):
+            message = f"the loss is {loss} at step {step - before}; lower the learning rate or look at the data"
+            raise DivergedError(message)

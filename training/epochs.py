@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from training import batches
@@ -33,17 +34,27 @@ class Epochs:
         self._ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
         self._examples: list[Example] = []
         self._made: tuple[int, list[list[Example]]] = (-1, [])
+        self._aside = ThreadPoolExecutor(max_workers=1)
+        self._next: tuple[int, Future[list[list[Example]]]] | None = None
 
     def __getitem__(self, epoch: int) -> list[list[Example]]:
-        """Each step's messages."""
+        """Each step's messages. The epoch after is made meanwhile."""
         if self._made[0] != epoch:
-            dice = random.Random(f"{self._seed}-{epoch}")
-            if self._fit.augment or not self._examples:
-                texts = [self._text(row, dice) for row in self._rows]
-                names = [row.label for row in self._rows]
-                self._examples = batches.encode(self._tokenizer, texts, names, self._labels, self._fit.max_tokens)
-            self._made = epoch, batches.shuffled(self._examples, self._fit.batch * self._fit.accumulation, dice)
+            is_ready = self._next is not None and self._next[0] == epoch
+            self._made = epoch, self._next[1].result() if self._next and is_ready else self._make(epoch)
+            following = epoch + 1
+            self._next = (
+                (following, self._aside.submit(self._make, following)) if following < self._fit.epochs else None
+            )
         return self._made[1]
+
+    def _make(self, epoch: int) -> list[list[Example]]:
+        dice = random.Random(f"{self._seed}-{epoch}")
+        if self._fit.augment or not self._examples:
+            texts = [self._text(row, dice) for row in self._rows]
+            names = [row.label for row in self._rows]
+            self._examples = batches.encode(self._tokenizer, texts, names, self._labels, self._fit.max_tokens)
+        return batches.shuffled(self._examples, self._fit.batch * self._fit.accumulation, dice)
 
     def _text(self, row: Row, dice: random.Random) -> str:
         # Serving normalises, so training does too, whatever the recipe.

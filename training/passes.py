@@ -1,8 +1,7 @@
 """One step's messages to gradients: packed, cut into passes that fit the memory, replayed as CUDA graphs on a GPU.
 
 The arithmetic of a step takes a GPU milliseconds, launching it one kernel at a time takes ten times as long. So a pass
-(forward, loss, backward) is captured once for each shape of batch and replayed after. A shape that comes up once is
-run as it is: a capture would not pay.
+(forward, loss, backward) is captured once for each shape of batch, and replayed.
 """
 
 from __future__ import annotations
@@ -63,6 +62,15 @@ class Learner:
         self.gradients = torch.zeros(sum(sizes) + 1, device=accelerator.device)
         for each, view in zip(learning, self.gradients[:-1].split(sizes), strict=True):
             each.grad = view.view_as(each)
+
+    def warm_up(self, largest: Sequence[Example], places: int) -> None:
+        """Run a step that nothing is learnt from, the largest there will be: what follows fits the memory it took.
+
+        Kernels are loaded and workspaces made, which cannot be captured.
+        """
+        if self._graphs is not None:
+            self.learn(largest, len(largest), places)
+            self.gradients.zero_()
 
     def learn(self, examples: Sequence[Example], total: int, places: int) -> None:
         """Fill `gradients` for these messages of a step of `total`; `places` is the most that a step can have.
@@ -143,20 +151,23 @@ class _Graphs:
     """Captured passes by shape. They share their memory: one runs at a time, and its answer is copied out."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[int, ...]] = set()
         self._captured: dict[tuple[int, ...], tuple[Any, Tensor, Tensor, Tensor]] = {}
         self._pool: Any = None
-        self._stream = torch.cuda.Stream()
+        self._stream: Any = None
 
     def run(self, packed: Packed, divisor: Tensor, passed: Any) -> Tensor:  # noqa: ANN401 a bound method
         """The pass's loss; gradients are added to."""
-        shape = packed.shape
-        if shape not in self._seen:
-            self._seen.add(shape)
-            return self._aside(lambda: passed(packed.on(packed.flat.cuda(non_blocking=True)), divisor))
-        if shape not in self._captured:
+        if self._stream is None:
+            # The first one is launched, on the stream that captures: what is made on the way is made for it.
+            self._stream = torch.cuda.Stream()
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                loss: Tensor = passed(packed.on(packed.flat.cuda()), divisor)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            return loss
+        if packed.shape not in self._captured:
             self._capture(packed, divisor, passed)
-        graph, flat, kept, loss = self._captured[shape]
+        graph, flat, kept, loss = self._captured[packed.shape]
         flat.copy_(packed.flat, non_blocking=True)
         kept.copy_(divisor)
         graph.replay()
@@ -165,15 +176,12 @@ class _Graphs:
     def _capture(self, packed: Packed, divisor: Tensor, passed: Any) -> None:  # noqa: ANN401
         flat, kept = packed.flat.cuda(), divisor.clone()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            loss = passed(packed.on(flat), kept)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                loss = passed(packed.on(flat), kept)
+        except RuntimeError as error:
+            if isinstance(error.__context__, torch.cuda.OutOfMemoryError):  # what ended the capture hides why
+                raise error.__context__ from None
+            raise
         self._pool = graph.pool()
         self._captured[packed.shape] = graph, flat, kept, loss
-
-    def _aside(self, run: Any) -> Tensor:  # noqa: ANN401
-        """On the stream that captures: what warms up there has its workspaces there."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            loss: Tensor = run()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return loss

@@ -126,7 +126,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
             ids = torch.where(kept | (batch.ids == tokenizer.bos_token_id), batch.ids, tokenizer.unk_token_id)
             logits = model(input_ids=ids, attention_mask=batch.mask).logits
             loss = cross_entropy(logits, batch.labels)
-            batches.require_finite(loss.item(), step)
+            batches.require_finite([loss.item()], step)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

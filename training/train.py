@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LEAST: Final = 20
 """Messages of each class below which nothing can be learnt, nor judged."""
+_LOOK_EVERY: Final = 10
+"""Steps after which losses are read, and looked at: a GPU that is asked after each step waits for the next."""
 _SAVE_EVERY: Final = 50
 _CLIP: Final = 1.0
 
@@ -86,8 +88,10 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     epochs = Epochs(recipe.fit, rows, labels, tokenizer, seed)
 
     # --- fit ---
-    log = Log(adapted, accelerator, done)
+    log = Log(adapted, accelerator, done, steps)
     adapted.train()
+    places = math.ceil(size / accelerator.num_processes)
+    learner.warm_up(max(epochs[done // per_epoch], key=lambda step: sum(len(each.ids) for each in step)), places)
     for step in range(done, steps):
         epoch, place = divmod(step, per_epoch)
         messages = epochs[epoch][place]
@@ -96,20 +100,23 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         falling = batches.warm_then_fall(step, steps, recipe.fit.warmup_steps)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * falling
-        learner.learn(share, total=len(messages), places=math.ceil(size / accelerator.num_processes))
+        learner.learn(share, total=len(messages), places=places)
         if accelerator.num_processes > 1:
             learner.gradients.copy_(accelerator.reduce(learner.gradients, "sum"))
         accelerator.clip_grad_norm_(weights.values(), _CLIP)
         optimizer.step()
         if average:
-            torch._foreach_lerp_(list(average.values()), list(weights.values()), 1 - recipe.fit.average)
-        loss = learner.gradients[-1].item()
-        batches.require_finite(loss, step)
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.values()), list(weights.values()), 1 - recipe.fit.average)
         tokens = sum(len(example.ids) for example in messages)
-        log.add(loss, tokens)
-        progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, loss, tokens)
+        log.add(step, learner.gradients[-1], tokens)
+        if (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps:
+            batches.require_finite(log.losses(), step)
+        progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, log.last, tokens)
         if board:
-            accelerator.log({"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"], "tokens": tokens}, step)
+            accelerator.log(
+                {"loss": log.last, "learning_rate": optimizer.param_groups[0]["lr"], "tokens": tokens}, step
+            )
         if is_first and (step + 1) % _SAVE_EVERY == 0:
             state.save(folder, step + 1)
 
