@@ -74,7 +74,8 @@ def ours(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp())
     _forget_peaks()
     begun = time.perf_counter()
-    train.fit(chosen, learnt, folder, seed=0, progress=lambda *_: None, base=base)
+    local = msgspec.structs.replace(chosen, base=recipe.Base(str(base)))
+    train.fit(local, learnt, folder, seed=0, progress=lambda *_: None)
     log: dict[str, Any] = json.loads((folder / "training.json").read_text())
     shutil.rmtree(folder)
     print(f"{chosen.name}: {log['seconds']} s of {time.perf_counter() - begun:.1f} with loading,", short(log))
@@ -211,7 +212,7 @@ def main() -> None:
     eager = launched(seed, base, steps)
     if chosen.profile:
         profile(seed, base, steps)
-    runs["tinyllama"] = ours(msgspec.structs.replace(best, base=seed.base), base, learnt)
+    runs["tinyllama"] = ours(best, base, learnt)
     as_on_a_t4()
     runs["seed-fp16"] = ours(seed, base, learnt)
     plain_fp16 = padded(seed, base, steps)

@@ -15,6 +15,7 @@ log        what a run cost
 checkpoint what it takes to go on as if a run had never stopped
 calibrate  log odds to probabilities, and a threshold
 export     an adapter, its tokenizer and its base to a bundle that the worker loads
+reference  a bundle judged by transformers, where no engine serves it
 metrics    scores against labels, each figure with its interval
 evaluate   five seeds, every disguise, the linear baseline on the same rows
 """

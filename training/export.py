@@ -13,11 +13,10 @@ import msgspec
 import numpy as np
 from safetensors import safe_open
 
-from training import calibrate, model
+from training import calibrate, model, reference
 from training.data import LABELS
 from worker import bundle
 from worker.bundle import Base, Bundle, Calibration, Canary
-from worker.classifier import Classifier
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from training.data import Row
     from training.recipe import Recipe
+    from worker.classifier import Classifier
 
 CANARIES: Final = (
     Canary("WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim", "spam"),
@@ -72,6 +72,10 @@ def export(recipe: Recipe, run: Path, calibration: Sequence[Row], data_digest: s
     if recipe.pretraining:
         parts["base"] = run / "base"
         base = msgspec.structs.replace(base, path="base")
+    elif (local := Path(recipe.base.id)).is_dir():
+        parts["base"] = local
+        base = Base(local.resolve().name, None, "base")
+        recipe = msgspec.structs.replace(recipe, base=msgspec.structs.replace(recipe.base, id=base.id))
     origin = Origin(recipe.name, recipe.resolved(), data_digest, base, max_tokens=recipe.fit.max_tokens)
     return _write(origin, parts, calibration, out)
 
@@ -131,7 +135,7 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
         created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
     with tempfile.TemporaryDirectory() as making:
-        classifier = Classifier.load(bundle.write(Path(making) / "draft", draft, parts).folder)
+        classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
         calibration, threshold = _PLAIN, _HALF
         rows = [row for row in rows if normalise(row.text)]
         if rows:
@@ -139,7 +143,7 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             calibration = calibrate.fit(odds, np.array([row.label != origin.labels[0] for row in rows]))
             threshold = calibrate.threshold(calibrate.sigmoid(calibration.slope * odds + calibration.intercept))
         fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold)
-        judge = Classifier.load(bundle.write(Path(making) / "fitted", fitted, parts).folder)
+        judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
         answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
         canaries = tuple(
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -19,7 +20,6 @@ from training.passes import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from training.data import Row
     from training.recipe import Recipe
@@ -39,7 +39,6 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     *,
     seed: int,
     progress: batches.Progress,
-    base: Path | None = None,
     labels: Sequence[str] = LABELS,
     board: Path | None = None,
 ) -> None:
@@ -48,8 +47,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     `recipe.json` beside them says what was asked for, `training.json` what it cost, and the losses.
     What an interrupted run has left in the folder is taken up where it stopped, if recipe, seed and rows are the same;
     each step depends on them and its own number alone. Under `accelerate launch` each process takes its share of every
-    step's messages, and the first one writes. `base` is a folder to take the recipe's base from instead of the hub;
-    `board` is one for TensorBoard.
+    step's messages, and the first one writes. `board` is a folder for TensorBoard.
     Raises DataError, ModelError, DivergedError, NoRoomError.
     """
     data.check(rows, least=LEAST)
@@ -62,6 +60,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         return
 
     # --- load ---
+    base: str | Path = recipe.base.id
     if recipe.pretraining:
         base = folder / "base"
         if is_first and not base.exists():
@@ -70,10 +69,9 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
             (making / "tokenizer").replace(folder / "tokenizer")
             (making / "base").replace(base)
     accelerator.wait_for_everyone()
-    source = base or recipe.base.id
-    tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else source, recipe.base.revision)
+    tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
     torch.manual_seed(seed)
-    adapted: Any = model.build(recipe, source, labels, int(tokenizer.pad_token_id))
+    adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
 
     # --- build ---
     weights = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
@@ -187,7 +185,9 @@ def _same_run(folder: Path, run: dict[str, Any]) -> None:
 def _forget_where_the_base_was(adapter: Path, recipe: Recipe) -> None:
     """PEFT writes the base's path as it was here, and a card with it; the id is what means something elsewhere."""
     path = adapter / "adapter_config.json"
-    config = json.loads(path.read_text()) | {"base_model_name_or_path": recipe.base.id}
+    local = Path(recipe.base.id)
+    name = local.resolve().name if local.is_dir() else recipe.base.id
+    config = json.loads(path.read_text()) | {"base_model_name_or_path": name}
     config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set's order
     _write(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
     (adapter / "README.md").unlink(missing_ok=True)
