@@ -91,6 +91,7 @@ class FakeSource:
         self.broker, self.topic, self.max_poll_records = broker, topic, max_poll_records
         self.positions: Positions = {}
         self.rewinds = self.times_kept_alive = 0
+        self.has_lost_the_brokers = False
         self.failure: Exception | None = None
         self.is_closed = False
         self._generation, self._has_moved = -1, False
@@ -121,6 +122,9 @@ class FakeSource:
     def keep_alive(self) -> None:
         self.times_kept_alive += 1
         self._follow_group()
+
+    def is_cut_off(self) -> bool:
+        return self.has_lost_the_brokers
 
     def claim(self) -> Claim:
         return FakeClaim(id(self), self._generation)

@@ -101,7 +101,11 @@ class Service:
         """Why it takes no messages now."""
         if self._stopping.is_set():
             return ["stopping"]
-        return self.ailments() or ([] if self._pipeline.assignment else ["no partitions assigned"])
+        if troubles := self.ailments():
+            return troubles
+        if self._pipeline.source.is_cut_off():
+            return ["the brokers do not answer"]
+        return [] if self._pipeline.assignment else ["no partitions assigned"]
 
     def _step_reader(self) -> bool:
         if self._stopping.is_set():

@@ -48,6 +48,9 @@ class Source(Protocol):
     def keep_alive(self) -> None:
         """Stay in the group while the pipe is full: fetch nothing, answer rebalances."""
 
+    def is_cut_off(self) -> bool:
+        """Whether the group has not answered for a whole session. May be asked from another thread."""
+
     def claim(self) -> Claim:
         """Return the group's metadata as of the last poll: of then, never of commit time."""
 

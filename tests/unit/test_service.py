@@ -79,6 +79,21 @@ def test_it_is_not_ready_without_partitions() -> None:
     assert running.ended()
 
 
+def test_it_is_not_ready_while_the_brokers_do_not_answer() -> None:
+    broker = FakeBroker()
+    running = Run(make(broker))
+    until(lambda: running.service.obstacles() == [])
+
+    broker.members[0].has_lost_the_brokers = True
+    assert running.service.obstacles() == ["the brokers do not answer"]
+    assert running.service.ailments() == []  # to start it again would bring no broker back
+    broker.members[0].has_lost_the_brokers = False
+    assert running.service.obstacles() == []
+
+    running.service.stop()
+    assert running.ended()
+
+
 @pytest.mark.parametrize("stage", ["read", "judge", "write"])
 def test_a_stage_that_dies_ends_the_work_uncommitted(stage: str) -> None:
     class Judge(FakeClassifier):

@@ -106,6 +106,11 @@ class KafkaSource:
         self._give_back(fetched)  # of partitions that were assigned, unpaused, in this very poll
         self._consumer.resume(*self._consumer.paused())
 
+    def is_cut_off(self) -> bool:
+        """Whether no heartbeat was answered for a whole session: the brokers are gone, or out of reach."""
+        is_over: bool = self._consumer._coordinator.heartbeat.session_timeout_expired()  # noqa: SLF001 nothing public says
+        return is_over
+
     def claim(self) -> Claim:
         """Return the group's metadata as of the last poll: of then, never of commit time."""
         claim: Claim = self._claim
