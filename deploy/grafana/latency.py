@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.grafana.panels import Dashboard, Panel
-from deploy.grafana.promql import gauge, mean, quantiles, rate
+from deploy.grafana.promql import mean, quantiles, rate
 
 # What a message's latency is made of, in order; the batch's stages count for each of its messages alike.
 _PARTS: Final = (
@@ -122,7 +122,6 @@ LATENCY: Final = Dashboard(
                     [
                         (mean("hamgate_batch_messages"), "messages"),
                         (mean("hamgate_batch_tokens"), "tokens"),
-                        (gauge("max", "hamgate_token_budget"), "token budget"),
                     ],
                 ),
                 Panel(

@@ -104,8 +104,8 @@ MODEL: Final = Dashboard(
                     "`refused`: HamgateModelRefused; the log names what does not fit.",
                     [
                         (
-                            f"sum by (role, outcome) (increase(hamgate_model_changes_total{{{WORKER}}}[10m]))",
-                            "{{role}} {{outcome}}",
+                            f"sum by (outcome) (increase(hamgate_model_changes_total{{{WORKER}}}[10m]))",
+                            "{{outcome}}",
                         )
                     ],
                     width=8,

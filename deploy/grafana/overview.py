@@ -14,10 +14,11 @@ _ALERTS = Panel(
     "none",
     "What Prometheus holds to be wrong now, pages first. Empty is well.",
     "open docs/operations.md at the alert's name, in small letters.",
-    [('sort(ALERTS{alertstate="firing",alertname=~"Hamgate.*"})', "")],
+    [('ALERTS{alertstate="firing",alertname=~"Hamgate.*"}', "")],
     width=24,
     height=5,
     names={"alertname": "alert", "severity": "severity", "instance": "worker"},
+    first="severity",
 )
 
 

@@ -26,7 +26,8 @@ NOTHING: Final = "nothing yet"
 class Panel:
     """One panel. `queries` are PromQL and legend; `steps` the values from which it is amber, then red.
 
-    `kind` is stat, lines, stack, heatmap or table; a low number is the bad one where `is_falling`.
+    `kind` is stat, lines, stack, heatmap or table; a low number is the bad one where `is_falling`. A table's columns
+    are renamed by `names`, its rows sorted by the column `first`.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Panel:
     most: float | None = None
     decimals: int | None = None
     names: dict[str, str] = field(default_factory=dict)
+    first: str = ""
 
     def build(self) -> Any:  # noqa: ANN401 the library has a builder class for each kind of panel, without a common one
         """Make what the library renders."""
@@ -124,9 +126,13 @@ class Panel:
 
     def _table(self) -> table.Panel:
         panel = table.Panel().unit(self.unit).no_value(NOTHING)
-        hidden = {"Time": True, "Value": True, "__name__": True, "job": True}
-        options = {"excludeByName": hidden, "renameByName": self.names}
-        return panel.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=options))
+        hidden = {"Time": True, "Value": True, "__name__": True, "job": True, "alertstate": True}
+        columns = {"excludeByName": hidden, "renameByName": self.names}
+        panel.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=columns))
+        if self.first:
+            by = {"sort": [{"field": self.first}]}
+            panel.with_transformation(dashboard.DataTransformerConfig(id_val="sortBy", options=by))
+        return panel
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""The dashboards as one static page, drawn from a Prometheus: a look at them where there is no Grafana.
+
+python -m deploy.grafana.page http://127.0.0.1:9090 page.html [--minutes 15] [--dashboard overview]
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import sys
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+from deploy.grafana import draw
+
+FOLDER: Final = Path(__file__).with_name("dashboards")
+ORDER: Final = ("overview", "latency", "model", "delivery", "gpu")
+_POINTS: Final = 120
+_STYLE: Final = """
+body{background:#111217;color:#ccccdc;font:13px/1.4 Inter,system-ui,sans-serif;margin:16px}
+h1{font-size:18px;margin:24px 0 2px}h1+p{margin:0 0 10px;color:#8e8e9c}
+.board{display:grid;grid-template-columns:repeat(24,1fr);grid-auto-rows:34px;gap:6px}
+.row{font-weight:600;font-size:14px;align-self:end;border-bottom:1px solid #2c2d33}
+.panel{background:#181b1f;border:1px solid #25262c;border-radius:3px;padding:6px 8px;overflow:hidden;display:flex;flex-direction:column}
+.panel h2{font-size:12px;font-weight:500;margin:0 0 2px}.panel h2 i{color:#6e9fff;margin-left:6px;cursor:help}
+.panel svg{flex:1;width:100%;min-height:0}.legend{font-size:11px;color:#9fa1aa;max-height:32px;overflow:hidden}
+.legend b{display:inline-block;width:10px;height:3px;margin:0 4px 3px 8px}
+.stat{flex:1;display:flex;align-items:center;justify-content:center;font-size:28px;font-weight:600}
+.none{flex:1;display:flex;align-items:center;justify-content:center;color:#6b6d76}
+table{border-collapse:collapse;width:100%;font-size:12px}td,th{text-align:left;padding:2px 8px;border-bottom:1px solid #25262c}
+th{color:#6e9fff;font-weight:500}
+"""
+
+
+def page(address: str, names: tuple[str, ...], minutes: float) -> str:
+    """Ask for every panel's data and draw it all."""
+    now = time.time()
+    parts = [f"<!doctype html><meta charset=utf-8><title>hamgate</title><style>{_STYLE}</style>"]
+    for name in names:
+        board = json.loads((FOLDER / f"{name}.json").read_text())
+        parts.append(
+            f"<h1>{html.escape(board['title'])}</h1><p>{html.escape(board['description'])}</p><div class=board>"
+        )
+        parts += [_cell(address, panel, minutes, now) for panel in board["panels"]]
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def _cell(address: str, panel: dict[str, Any], minutes: float, now: float) -> str:
+    at = panel["gridPos"]
+    place = f"grid-column:{at['x'] + 1}/span {at['w']};grid-row:{at['y'] + 1}/span {at['h']}"
+    title = html.escape(panel["title"])
+    if panel["type"] == "row":
+        return f'<div class=row style="{place}">{title}</div>'
+    series = [
+        (draw.legend(target["legendFormat"], row["metric"]), row["metric"], row["values"])
+        for target in panel["targets"]
+        for row in _ask(address, target["expr"], minutes, now)
+    ]
+    body = draw.panel(panel, series) if series else "<div class=none>nothing yet</div>"
+    return f'<div class=panel style="{place}"><h2>{title}<i title="{html.escape(panel["description"])}">i</i></h2>{body}</div>'
+
+
+def _ask(address: str, expr: str, minutes: float, now: float) -> list[dict[str, Any]]:
+    step = max(1.0, minutes * 60 / _POINTS)
+    expr = expr.replace("$__rate_interval", f"{max(15, round(4 * step))}s").replace("$instance", ".*")
+    parameters = {"query": expr, "start": now - minutes * 60, "end": now, "step": step}
+    url = f"{address}/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 the Prometheus that was named
+        result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return result
+
+
+def main() -> int:
+    """Write the page."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.grafana.page", description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--dashboard", choices=ORDER)
+    options = parser.parse_args()
+    names = (options.dashboard,) if options.dashboard else ORDER
+    options.file.write_text(page(options.address.rstrip("/"), names, options.minutes))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
