@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol test-gpu operate-check check format broker broker-stop worker model bench lock clean
+.PHONY: help install demo test test-unit protocol test-gpu operate-check drill check format broker broker-stop worker model bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -28,6 +28,9 @@ operate-check: install ## what `make test` leaves out of deploy/: needs Go, some
 	@$(PY) -m deploy.tools
 	@$(PY) -m deploy.render --check
 	@$(PY) -m pytest tests/operate $(ARGS)
+
+drill: install ## provoke an incident here, see its alerts fire and end (ARGS=--list names them)
+	@$(PY) -m deploy.drill $(ARGS)
 
 check: install ## lint, format, types
 	@.venv/bin/ruff check .
