@@ -2,7 +2,8 @@
 
 commands   START HERE: what `python -m training <command>` does, one function each
 recipe     everything that was chosen, in one TOML file
-data       the honest split: what is read, mended, dropped, kept together
+sources    labelled messages from a file of any usual kind, or a hub
+data       the honest split: what is mended, dropped, kept together, merged without a leak
 disguises  what a spammer does to a text, to train on and to judge by
 batches    texts to token ids, shuffled, in batches
 pretrain   a small base of our own, from the train rows alone
@@ -16,6 +17,13 @@ checkpoint what it takes to go on as if a run had never stopped
 calibrate  log odds to probabilities, and a threshold
 export     an adapter, its tokenizer and its base to a bundle that the worker loads
 reference  a bundle judged by transformers, where no engine serves it
+judging    the commands that read data and judge
+evaluate   one split's exam: test rows, the same disguised, texts of another collection
+judged     a judge's answers, as a file
+baselines  LinearSVC and boosted trees, sitting the same exam
 metrics    scores against labels, each figure with its interval
-evaluate   five seeds, every disguise, the linear baseline on the same rows
+findings   several splits' answers to figures, under the names of a results file
+compare    which of two judges is better: paired tests
+errors     what was misjudged, for a person to read on this machine
+screen     what a person sees
 """

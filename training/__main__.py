@@ -54,15 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--bundle", type=Path, help="judge this bundle on --seed's test rows instead of training")
     evaluate.add_argument("--splits", type=int, default=5, help="how many splits (default: 5)")
     evaluate.add_argument("--runs", type=Path, default=Path("build/evaluate"), help="folder for the runs")
+    evaluate.add_argument(
+        "--only", type=int, metavar="SPLIT", help="train and judge this one split, and keep its answers"
+    )
+    compare = add("compare", "say which of two bundles is better on the same test rows, by paired tests")
+    compare.add_argument("bundle", type=Path, help="folder of the one")
+    compare.add_argument("other", type=Path, help="folder of the other")
     for command in (train, export, evaluate):
         command.add_argument(
             "--recipe", type=Path, default=Path("nano"), help="a TOML file, or one shipped: nano, seed"
         )
-    for command in (prepare, train, export, evaluate):
-        command.add_argument(
-            "--data", type=Path, default=data.UCI, help="label, tab, text (default: the shipped UCI set)"
-        )
-        command.add_argument("--seed", type=int, default=0, help="which split (default: 0)")
+    for command in (prepare, train, export, evaluate, compare):
+        _data_options(command)
     brought = add("import", "make a bundle of a LoRA adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     brought.add_argument("out", type=Path, help="folder for the bundle")
@@ -81,6 +84,18 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("texts", nargs="+", metavar="text")
     predict.add_argument("--bundle", type=Path, default=_SHIPPED, help="folder of the bundle (default: models/nano)")
     return parser
+
+
+def _data_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", action="append", metavar="PLACE",
+                         help="TSV, CSV, Parquet or JSON lines, or hub:<data set>; the first is split and judged on, "
+                         "further ones are only learnt from (default: the shipped UCI set)")  # fmt: skip
+    command.add_argument("--labels", default=",".join(data.LABELS), help="ours, ham first (default: ham,spam)")
+    command.add_argument("--map", default="", metavar="THEIRS=OURS,...", help="what their labels are called here")
+    command.add_argument("--refine", metavar="PLACE", help="take finer labels of spam from here, and nothing else")
+    command.add_argument("--outside", metavar="PLACE",
+                         help="texts from elsewhere to judge by (with the shipped set: Mendeley's)")  # fmt: skip
+    command.add_argument("--seed", type=int, default=0, help="which split (default: 0)")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _GOOD_WORDS: Final = (
     "are you coming for dinner", "let me know when you get there", "good night sweet dreams", "i will be late today",
     "did you finish the work", "happy birthday dear", "talk to you tomorrow", "what are you doing now",
 )  # fmt: skip
+_STOPS: Final = "!?.,;:*~-"
 _HALF: Final = 0.5
 
 
@@ -65,6 +66,30 @@ def good_words(text: str, dice: random.Random) -> str:
     return " ".join([text, *dice.sample(_GOOD_WORDS, 2)])
 
 
+def misspelt(text: str, dice: random.Random) -> str:
+    """Half of the longer words with one inner letter left out, doubled or swapped with the next."""
+    return _LONG_WORD.sub(lambda m: _slipped(m[0], dice) if dice.random() < _HALF else m[0], text)
+
+
+def punctuated(text: str, dice: random.Random) -> str:
+    """One to three marks after half of the words."""
+    words = text.split(" ")
+    return " ".join(
+        word + dice.choice(_STOPS) * dice.randint(1, 3) if dice.random() < _HALF else word for word in words
+    )
+
+
+def cased(text: str, dice: random.Random) -> str:
+    """Each LeTteR iN a CASe thAT chanCE gIVeS."""
+    return "".join(letter.upper() if dice.random() < _HALF else letter.lower() for letter in text)
+
+
+def mixed(text: str, dice: random.Random) -> str:
+    """Two of the other disguises, one on top of the other."""
+    first, second = dice.sample(_SINGLE, 2)
+    return second(first(text, dice), dice)
+
+
 DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
     "lookalikes": lookalikes,
     "zero-width": zero_width,
@@ -72,7 +97,14 @@ DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
     "dotted": dotted,
     "leet": leet,
     "good-words": good_words,
+    "misspelt": misspelt,
+    "punctuated": punctuated,
+    "cased": cased,
+    "mixed": mixed,
 }
+_SINGLE: Final = tuple(each for name, each in DISGUISES.items() if name != "mixed")
+_LEARNT: Final = (lookalikes, zero_width, spaced, dotted, leet, good_words)
+"""What `augment` draws from: the others are not shown to a model in training, only those it meets when judged."""
 
 
 def augment(text: str, dice: random.Random, others: Sequence[str], *, is_ham: bool) -> str:
@@ -83,7 +115,7 @@ def augment(text: str, dice: random.Random, others: Sequence[str], *, is_ham: bo
     """
     throw = dice.random()
     if throw < 0.2:  # noqa: PLR2004 shares of the whole, each chosen on a slice of train
-        text = dice.choice(tuple(DISGUISES.values()))(text, dice)
+        text = dice.choice(_LEARNT)(text, dice)
     elif throw < 0.28:  # noqa: PLR2004
         text = "".join(letter for letter in text if dice.random() > 0.05)  # noqa: PLR2004
     elif throw < 0.38:  # noqa: PLR2004
@@ -100,3 +132,9 @@ def augment(text: str, dice: random.Random, others: Sequence[str], *, is_ham: bo
 
 def _swapped(text: str, table: dict[str, str], dice: random.Random, *, share: float) -> str:
     return "".join(dice.choice(table[c]) if c in table and dice.random() < share else c for c in text)
+
+
+def _slipped(word: str, dice: random.Random) -> str:
+    at = dice.randrange(1, len(word) - 1)
+    one, rest = word[at], word[at + 1 :]
+    return word[:at] + dice.choice((rest, one + one + rest, rest[0] + one + rest[1:]))

@@ -1,32 +1,33 @@
 """How good a recipe is, and how good one bundle: on test rows that share no near-twin with what it was trained on.
 
-What is judged is the bundle, by the engine that serves it: what is measured is what is shipped.
+What is judged is the bundle, by the engine that serves it: what is measured is what is shipped. Each split's answers
+are kept as a file, so that splits can be judged on different machines and put together on another.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from training import data, metrics
+from training import baselines, data, judged, reference
 from training.disguises import DISGUISES
-from worker.classifier import Classifier
+from training.judged import ATTACK, CLEAN, OUTSIDE, Judged, Judgement
+from worker.bundle import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from training.data import Row, Split
-    from training.metrics import Figure
+    from training.baselines import Judge
+    from training.data import Row
+    from worker.classifier import Classifier
 
 SLICE: Final = 0.1
 """The share of train that is kept from learning, for calibration and threshold."""
-FALSE_POSITIVES: Final = {"1-percent": 0.01, "0.1-percent": 0.001}
 
 
 class Parts(NamedTuple):
@@ -38,159 +39,90 @@ class Parts(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Scores of one set of rows, and what the threshold made of them."""
+class Exam:
+    """One split as every judge of it sees it: what may be learnt from, the rows asked, their labels' names.
 
-    spam: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    flagged: NDArray[np.bool_]
+    `outside` are rows of another collection, under the three labels of `data.THREE` whatever the judge's own are.
+    """
 
-    def measure(self, rows: NDArray[np.intp] | slice = slice(None)) -> dict[str, float]:
-        """Every figure of these rows, or of some of them."""
-        spam, score, flagged = self.spam[rows], self.score[rows], self.flagged[rows]
-        return {
-            "f1": metrics.f1(spam, flagged),
-            "mcc": metrics.mcc(spam, flagged),
-            "auc": metrics.auc(spam, score),
-            **{f"recall-at-{name}": metrics.recall_at(spam, score, most) for name, most in FALSE_POSITIVES.items()},
-        }
-
-    def figures(self) -> dict[str, Figure]:
-        """Every figure with its interval, by bootstrap over rows."""
-        return metrics.bootstrapped(self.measure, len(self.spam))
-
-
-@dataclass(frozen=True, slots=True)
-class Attack:
-    """One disguise put on all test rows: spam still caught of all spam, ham flagged of all ham."""
-
-    caught: int
-    spam: int
-    flagged: int
-    ham: int
-
-    def __add__(self, other: Attack) -> Attack:
-        """Both together, as over several splits."""
-        return Attack(
-            self.caught + other.caught, self.spam + other.spam, self.flagged + other.flagged, self.ham + other.ham
-        )
+    seed: int
+    parts: Parts
+    labels: tuple[str, ...]
+    outside: tuple[Row, ...] = ()
 
     @property
-    def recall(self) -> Figure:
-        """The share of disguised spam that is caught."""
-        return metrics.share(self.caught, self.spam)
-
-    @property
-    def ham_flagged(self) -> Figure:
-        """The share of equally disguised ham that is flagged."""
-        return metrics.share(self.flagged, self.ham)
+    def digest(self) -> str:
+        """Names what is asked: answers to other questions are not mixed up with these."""
+        return data.digest((*self.parts.test, *self.outside))
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One bundle on one split: clean, disguised, and the linear baseline on the same rows."""
+    """One split: the exam, the judge's answers, and those of the baselines, where they can be had."""
 
-    seed: int
-    clean: Judged
-    attacks: Mapping[str, Attack]
-    baseline: Judged
+    exam: Exam
+    model: Judgement
+    baselines: Mapping[str, Judgement]
+
+    @property
+    def seed(self) -> int:
+        """Which split."""
+        return self.exam.seed
 
 
 def cut(rows: Sequence[Row], seed: int) -> Parts:
     """The honest split of a seed, its train cut once more."""
-    split: Split = data.split(rows, seed)
+    split = data.split(rows, seed)
     fit, calibration = data.hold_out(split.train, seed, SLICE)
     return Parts(fit, calibration, split.test)
 
 
-def evaluate(bundle: Path, parts: Parts, seed: int) -> Report:
-    """Judge a bundle that was made of `parts.fit` and `parts.calibration`. Raises BundleError."""
-    classifier = Classifier.load(bundle)
-    attacks = {name: _attack(judge(classifier, _disguised(parts.test, name, seed))) for name in DISGUISES}
-    learnt = (*parts.fit, *parts.calibration)  # the baseline has no use for a slice apart: it is not made poorer
-    return Report(seed, judge(classifier, parts.test), attacks, linear(learnt, parts.test))
+def evaluate(bundle: Path, exam: Exam, kept: Path | None = None) -> Judgement:
+    """Judge a bundle that was made of the exam's `fit` and `calibration` rows. Raises BundleError.
+
+    `kept` is a file for the answers: what is in it already, of the same bundle on the same rows, is not asked again.
+    """
+    about = {"judge": Bundle.load(bundle).digest, "rows": exam.digest, "seed": exam.seed}
+    return _kept(kept, exam, about, lambda: functools.partial(judge, reference.classifier(bundle)))
+
+
+def baseline(name: str, exam: Exam, kept: Path | None = None) -> Judgement:
+    """Fit a baseline on all of train and judge it. It has no use for a slice apart: it is not made poorer."""
+    learnt = (*exam.parts.fit, *exam.parts.calibration)
+    about = {"judge": name, "rows": exam.digest, "seed": exam.seed, "train": data.digest(learnt)}
+    return _kept(kept, exam, about, lambda: baselines.BASELINES[name](learnt, exam.labels))
 
 
 def judge(classifier: Classifier, rows: Sequence[Row]) -> Judged:
     """Score rows by the bundle's own threshold. A row without a score counts as delivered."""
     scores = classifier.judge(classifier.prepare([row.text for row in rows]))
-    return Judged(_is_spam(rows), np.nan_to_num(scores.score), scores.label > 0)
+    names = classifier.labels if {row.label for row in rows} <= set(classifier.labels) else data.THREE
+    truth = np.array([names.index(row.label) for row in rows], dtype=np.int8)
+    return Judged(truth, scores.label.astype(np.int8), np.nan_to_num(scores.score))
 
 
-def linear(train: Sequence[Row], test: Sequence[Row]) -> Judged:
-    """The baseline: LinearSVC on TF-IDF of words 1-2 and characters 2-5 within words, as it comes, on the raw texts."""
-    from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 -- only development has it
-    from sklearn.pipeline import make_pipeline, make_union  # noqa: PLC0415
-    from sklearn.svm import LinearSVC  # noqa: PLC0415
-
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
-    machine = make_pipeline(make_union(words, letters), LinearSVC())
-    machine.fit([row.text for row in train], _is_spam(train))
-    score = machine.decision_function([row.text for row in test])
-    return Judged(_is_spam(test), score, score > 0)
-
-
-def worst(attacks: Mapping[str, Attack]) -> tuple[str, str]:
-    """The names of the attack that hides most spam, and of the one that has most ham flagged."""
-    return (
-        min(attacks, key=lambda name: attacks[name].recall.value),
-        max(attacks, key=lambda name: attacks[name].ham_flagged.value),
-    )
+def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> Judgement:
+    """Every question of an exam, put to any judge: test rows plain and under each disguise, and those from outside."""
+    sets = {CLEAN: judge(exam.parts.test)}
+    sets |= {ATTACK + name: judge(_disguised(exam.parts.test, name, exam.seed)) for name in DISGUISES}
+    if exam.outside:
+        # A judge of two labels has no name for smishing: it is asked about spam, and told apart by its truth alone.
+        plain = [data.Row(row.text, row.label if row.label in exam.labels else data.LABELS[1]) for row in exam.outside]
+        found = judge(plain)
+        truth = np.array([data.THREE.index(row.label) for row in exam.outside], dtype=np.int8)
+        sets[OUTSIDE] = Judged(truth, found.given, found.score)
+    return Judgement(sets, about)
 
 
-def together(reports: Sequence[Report]) -> dict[str, Attack]:
-    """Every attack over all splits."""
-    merged = dict(reports[0].attacks)
-    for report in reports[1:]:
-        merged = {name: merged[name] + attack for name, attack in report.attacks.items()}
-    return merged
-
-
-def means(reports: Sequence[Report]) -> dict[str, Figure]:
-    """Each figure's mean over splits, with its interval; the baseline's under `baseline-`."""
-    found: dict[str, list[float]] = {}
-    for report in reports:
-        for prefix, judged in (("", report.clean), ("baseline-", report.baseline)):
-            for name, value in judged.measure().items():
-                found.setdefault(prefix + name, []).append(value)
-    return {name: metrics.mean(values) for name, values in found.items()}
-
-
-def record(reports: Sequence[Report], name: str) -> Path:
-    """Write the figures of several splits to benchmarks/results; a range is the 95 % interval. Returns the file."""
-    from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
-    from benchmarks.results import record as write  # noqa: PLC0415
-
-    splits = {"splits": len(reports), "f1": [round(report.clean.measure()["f1"], 4) for report in reports]}
-    rows = [(f"{key}-mean" if key.endswith(("f1", "mcc", "auc")) else key, figure, splits)
-            for key, figure in means(reports).items()]  # fmt: skip
-    attacks = together(reports)
-    hides, blames = worst(attacks)
-    rows += [
-        ("attack-recall-worst", attacks[hides].recall, {"attack": hides}),
-        ("attack-ham-fpr-worst", attacks[blames].ham_flagged, {"attack": blames}),
-    ]
-    for key, attack in attacks.items():
-        rows += [(f"attack/{key}/recall", attack.recall, {}), (f"attack/{key}/ham-fpr", attack.ham_flagged, {})]
-    entries = [
-        Entry(
-            f"judge/{name}/{key}", "score" if "mean" in key else "share", round(figure.value, 4), figure.interval, extra
-        )
-        for key, figure, extra in rows
-    ]
-    return write(f"judge-{name}", entries)
+def _kept(kept: Path | None, exam: Exam, about: Mapping[str, object], make: Callable[[], Judge]) -> Judgement:
+    found = judged.load(kept, about) if kept else None
+    if found is None:
+        found = answers(make(), exam, about)
+        if kept:
+            found.save(kept)
+    return found
 
 
 def _disguised(rows: Sequence[Row], name: str, seed: int) -> list[Row]:
     dice = random.Random(f"{seed}-{name}")
     return [data.Row(DISGUISES[name](row.text, dice), row.label) for row in rows]
-
-
-def _attack(judged: Judged) -> Attack:
-    spam, flagged = judged.spam, judged.flagged
-    return Attack(int((spam & flagged).sum()), int(spam.sum()), int((~spam & flagged).sum()), int((~spam).sum()))
-
-
-def _is_spam(rows: Sequence[Row]) -> NDArray[np.bool_]:
-    return np.array([row.label != data.LABELS[0] for row in rows])

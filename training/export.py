@@ -58,7 +58,15 @@ class Origin:
     max_tokens: int = 256
 
 
-def export(recipe: Recipe, run: Path, calibration: Sequence[Row], data_digest: str, out: Path) -> Bundle:
+def export(  # noqa: PLR0913 what a bundle is made of
+    recipe: Recipe,
+    run: Path,
+    calibration: Sequence[Row],
+    data_digest: str,
+    out: Path,
+    *,
+    labels: tuple[str, ...] = LABELS,
+) -> Bundle:
     """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
 
     Raises ExportError, CalibrationError, BundleError.
@@ -76,7 +84,7 @@ def export(recipe: Recipe, run: Path, calibration: Sequence[Row], data_digest: s
         parts["base"] = local
         base = Base(local.resolve().name, None, "base")
         recipe = msgspec.structs.replace(recipe, base=msgspec.structs.replace(recipe.base, id=base.id))
-    origin = Origin(recipe.name, recipe.resolved(), data_digest, base, max_tokens=recipe.fit.max_tokens)
+    origin = Origin(recipe.name, recipe.resolved(), data_digest, base, labels, recipe.fit.max_tokens)
     return _write(origin, parts, calibration, out)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 _RESAMPLES: Final = 1000
+_BINS: Final = 10
 _T_95: Final = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 """Student's t for two-sided 95 %, by degrees of freedom: means of few splits."""
 _Z_95: Final = 1.96
@@ -65,12 +66,47 @@ def auc(spam: Booleans, score: Numbers) -> float:
     return float((ranks[spam].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def recall_at(spam: Booleans, score: Numbers, false_positives: float) -> float:
-    """The most spam that any threshold catches while it flags at most this share of the ham."""
+def pr_auc(spam: Booleans, score: Numbers) -> float:
+    """Average precision: the area under precision over recall, by steps; ties are one step."""
+    if not spam.any():
+        return math.nan
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)
+    caught = np.cumsum(spam[order])[last]
+    precision = caught / (np.flatnonzero(last) + 1)
+    return float((np.diff(caught, prepend=0) * precision).sum() / caught[-1])
+
+
+def macro_f1(truth: NDArray[np.int8], given: NDArray[np.int8]) -> float:
+    """The mean of each class's F1, one against the others."""
+    return float(np.mean([f1(truth == each, given == each) for each in np.unique(truth)]))
+
+
+def reliability(spam: Booleans, score: Numbers) -> list[tuple[float, float, int]]:
+    """What was promised and what came: for each tenth of probability with rows, mean score, share of spam, rows."""
+    bins = np.minimum((score * _BINS).astype(int), _BINS - 1)
+    return [
+        (float(score[at].mean()), float(spam[at].mean()), int(at.sum()))
+        for at in (bins == number for number in range(_BINS))
+        if at.any()
+    ]
+
+
+def ece(spam: Booleans, score: Numbers) -> float:
+    """Expected calibration error: the mean distance of promise and outcome over tenths of probability, by rows."""
+    return sum(abs(said - came) * rows for said, came, rows in reliability(spam, score)) / len(score)
+
+
+def bar(spam: Booleans, score: Numbers, false_positives: float) -> float:
+    """The score above which at most this share of the ham lies."""
     ham = np.sort(score[~spam])[::-1]
     allowed = int(false_positives * len(ham) + 1e-9)
-    bar = ham[allowed] if allowed < len(ham) else -math.inf
-    return float((score[spam] > bar).mean())
+    return float(ham[allowed]) if allowed < len(ham) else -math.inf
+
+
+def recall_at(spam: Booleans, score: Numbers, false_positives: float) -> float:
+    """The most spam that any threshold catches while it flags at most this share of the ham."""
+    return float((score[spam] > bar(spam, score, false_positives)).mean())
 
 
 def bootstrapped(

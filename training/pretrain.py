@@ -35,7 +35,15 @@ _AVERAGE: Final = 0.995  # of the weights, over some 200 steps: better than the 
 _POSITIONS: Final = 512
 
 
-def make_base(recipe: Recipe, rows: Sequence[Row], folder: Path, *, seed: int, progress: batches.Progress) -> None:
+def make_base(  # noqa: PLR0913 what a base is made of
+    recipe: Recipe,
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    seed: int,
+    progress: batches.Progress,
+    labels: Sequence[str] = LABELS,
+) -> None:
     """Write `base/` and `tokenizer/` into the folder. Raises ValueError when the recipe does not ask for it."""
     wanted = recipe.pretraining
     if wanted is None:
@@ -44,7 +52,9 @@ def make_base(recipe: Recipe, rows: Sequence[Row], folder: Path, *, seed: int, p
     tokenizer = make_tokenizer([normalise(row.text) for row in rows], wanted.vocabulary)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    classifier = _learn(_fresh(wanted, tokenizer), wanted, rows, tokenizer, recipe.fit.max_tokens, seed, progress)
+    classifier = _learn(
+        _fresh(wanted, tokenizer, labels), wanted, rows, labels, tokenizer, recipe.fit.max_tokens, seed, progress
+    )
     _save(classifier, folder / "base")
 
 
@@ -73,7 +83,9 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizer
     )
 
 
-def _fresh(wanted: Pretraining, tokenizer: PreTrainedTokenizerBase) -> LlamaForSequenceClassification:
+def _fresh(
+    wanted: Pretraining, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
+) -> LlamaForSequenceClassification:
     return LlamaForSequenceClassification(
         LlamaConfig(  # type: ignore[call-arg] # num_labels is a PreTrainedConfig's
             vocab_size=len(tokenizer),
@@ -83,7 +95,7 @@ def _fresh(wanted: Pretraining, tokenizer: PreTrainedTokenizerBase) -> LlamaForS
             num_attention_heads=wanted.heads,
             num_key_value_heads=wanted.key_value_heads,
             max_position_embeddings=_POSITIONS,
-            num_labels=len(LABELS),
+            num_labels=len(labels),
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
@@ -96,6 +108,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     model: Any,  # noqa: ANN401 transformers is untyped
     wanted: Pretraining,
     rows: Sequence[Row],
+    labels: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
     seed: int,
@@ -117,7 +130,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     for epoch in range(wanted.epochs):
         dice = random.Random(f"{seed}-{epoch}")
         texts = [augment(row.text, dice, ham, is_ham=row.label == LABELS[0]) for row in rows]
-        examples = batches.encode(tokenizer, texts, [row.label for row in rows], LABELS, max_tokens)
+        examples = batches.encode(tokenizer, texts, [row.label for row in rows], labels, max_tokens)
         for batch in batches.by_length(examples, wanted.batch, dice, pad=tokenizer.pad_token_id):
             rate = wanted.learning_rate * batches.warm_then_fall(step, steps, wanted.warmup_steps)
             for group in optimizer.param_groups:

@@ -65,7 +65,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         base = folder / "base"
         if is_first and not base.exists():
             making = checkpoint.fresh(folder / "making")
-            pretrain.make_base(recipe, rows, making, seed=seed, progress=progress)
+            pretrain.make_base(recipe, rows, making, seed=seed, progress=progress, labels=labels)
             (making / "tokenizer").replace(folder / "tokenizer")
             (making / "base").replace(base)
     accelerator.wait_for_everyone()

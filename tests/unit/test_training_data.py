@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from training import batches, data, evaluate
+from training import batches, data, evaluate, sources
 from training.__main__ import main
-from training.data import DataError, Row
+from training.data import Row
 from training.disguises import DISGUISES
-from training.evaluate import Attack
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -57,30 +56,6 @@ def test_near_twins_are_found_whatever_their_digits_and_linked_through_each_othe
     assert clusters[0] == clusters[1] == clusters[2] != clusters[3]
 
 
-@pytest.mark.parametrize(
-    ("content", "named"),
-    [
-        pytest.param(b"ham\tok\nspam no tab\n", ":2:", id="no-tab"),
-        pytest.param(b"v1,v2\n", ":1:", id="a-header"),
-        pytest.param(b"ham\tcaf\xe9\n", "not UTF-8", id="damaged"),
-    ],
-)
-def test_a_file_that_is_no_collection_is_refused_without_quoting_it(tmp_path: Path, content: bytes, named: str) -> None:
-    (tmp_path / "rows").write_bytes(content)
-
-    with pytest.raises(DataError, match=named) as refused:
-        data.read(tmp_path / "rows")
-
-    assert "no tab\n" not in str(refused.value)
-
-
-def test_a_text_keeps_its_tabs_and_quotes(tmp_path: Path) -> None:
-    (tmp_path / "rows").write_text('ham\tsaid "no\tway" &amp;lt;3\n')
-
-    assert data.read(tmp_path / "rows")[0].text == 'said "no\tway" &amp;lt;3'
-    assert data.prepare(tmp_path / "rows").rows[0].text == 'said "no\tway" <3'
-
-
 @pytest.mark.parametrize("name", DISGUISES)
 def test_a_disguise_changes_most_texts_repeatably(name: str) -> None:
     text = "You have been selected to receive a prize, call now to claim"
@@ -100,16 +75,10 @@ def test_the_normaliser_undoes_what_nobody_can_see(prepared: data.Prepared, name
     assert undone / len(rows) > 0.97
 
 
-def test_attacks_are_counted_over_splits_and_the_worst_is_named() -> None:
-    weak, strong = Attack(9, 10, 0, 90), Attack(5, 10, 3, 90)
-
-    assert evaluate.worst({"weak": weak, "strong": strong}) == ("strong", "strong")
-    assert (weak + strong).recall.value == 0.7
-    assert (weak + strong).ham_flagged.value == pytest.approx(3 / 180)
-
-
 def test_a_row_without_a_score_counts_as_delivered() -> None:
     class Unsure:
+        labels = data.LABELS
+
         def prepare(self, texts: list[str]) -> list[str]:
             return texts
 
@@ -136,7 +105,8 @@ def test_prepare_reports_and_writes_parts_that_can_be_read_again(
     assert main(["prepare", "--out", str(tmp_path)]) == 0
 
     assert "kept      5,130" in capsys.readouterr().out
-    assert len(data.read(tmp_path / "fit.tsv")) + len(data.read(tmp_path / "calibration.tsv")) == 4103
+    parts = [sources.read(tmp_path / f"{name}.tsv", data.LABELS)[0] for name in ("fit", "calibration")]
+    assert sum(map(len, parts)) == 4103
 
 
 def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

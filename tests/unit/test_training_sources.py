@@ -1,0 +1,113 @@
+"""Any of the usual files is read; a bad one is refused by line, without quoting it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import datasets
+import pytest
+
+from training import data, sources
+from training.data import DataError
+from training.sources import Labelled
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS = [Labelled("ham", 'see you, "later"\tmum'), Labelled("spam", "WIN £900 now, call 09061701461")]
+
+
+def written(folder: Path, kind: str) -> str:
+    table = datasets.Dataset.from_dict({"label": [row.label for row in ROWS], "text": [row.text for row in ROWS]})
+    path = folder / f"rows.{kind}"
+    if kind == "tsv":
+        path.write_text("".join(f"{row.label}\t{row.text}\n" for row in ROWS), encoding="utf-8")
+    elif kind == "csv":
+        table.to_csv(path)
+    elif kind == "jsonl":
+        table.to_json(path)
+    elif kind == "parquet":
+        table.to_parquet(path)
+    else:
+        classes = datasets.Features(
+            {"sms": datasets.Value("string"), "label": datasets.ClassLabel(names=["ham", "spam"])}
+        )
+        path = folder / "hub"
+        path.mkdir()
+        table.rename_column("text", "sms").select_columns(["sms", "label"]).cast(classes).to_parquet(
+            path / "train.parquet"
+        )
+        return f"hub:{path}"
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl", "parquet", "hub"])
+def test_the_same_rows_are_read_from_every_kind_of_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+    rows, source = sources.read(written(tmp_path, kind), data.LABELS)
+
+    assert rows == ROWS
+    assert not source.warnings
+
+
+def test_the_damaged_copy_is_read_with_a_warning_and_its_spilt_texts_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "spam.csv"
+    path.write_bytes(b'v1,v2,,,\r\nham,"caf\xe9 later",,,\r\nspam,"win \xa3900","call now",,\r\n')
+
+    rows, source = sources.read(path, data.LABELS)
+
+    assert rows == [Labelled("ham", "café later"), Labelled("spam", "win £900,call now")]
+    assert "not UTF-8" in source.warnings[0]
+    assert "1 texts lay in several columns" in source.warnings[1]
+
+
+def test_other_labels_are_mapped_and_finer_ones_count_as_spam_where_two_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("0\thello\n1\twin\nSmishing\tyour bank\n")
+
+    two, _ = sources.read(path, data.LABELS, sources.mapping("0=ham, 1=spam"))
+    three, _ = sources.read(path, data.THREE, sources.mapping("0=ham,1=spam"))
+
+    assert [row.label for row in two] == ["ham", "spam", "spam"]
+    assert [row.label for row in three] == ["ham", "spam", "smishing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        pytest.param("rows", b"ham\tok\nspam secret\n", ":2: not a label, a tab", id="no-tab"),
+        pytest.param("rows", b"v1,v2\n", ":1:", id="a-header"),
+        pytest.param("rows", b"ham\tcaf\xe9\n", ":1: not UTF-8", id="damaged"),
+        pytest.param("rows", b"ham\tok\n1\tsecret\n", ":2: its label is none of ham, spam", id="label"),
+        pytest.param("rows", b"", "no rows", id="empty"),
+        pytest.param("rows.csv", b"label,body\nham,ok\nspam\n", ":3: 1 columns, 2 are needed", id="short-row"),
+        pytest.param("rows.csv", b"a,b\nham,secret\n", "no column is named label", id="no-column"),
+        pytest.param("rows.jsonl", b'{"label": "ham", "text": "ok"}\n{"label": "secret\n', ":2: not a JSON", id="json"),
+        pytest.param("rows.jsonl", b'{"label": "ham", "text": 7}\n', ":1: needs a label", id="json-type"),
+        pytest.param("rows.parquet", b"secret", "not Parquet", id="parquet"),
+        pytest.param("absent.tsv", None, "cannot be read", id="absent"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_line_without_quoting_it(
+    tmp_path: Path, name: str, content: bytes | None, named: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(DataError, match=named) as refused:
+        sources.read(tmp_path / name, data.LABELS)
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", ["0", "=ham", "0=", "0=nosuch"])
+def test_a_label_map_that_makes_no_sense_is_refused(tmp_path: Path, bad: str) -> None:
+    (tmp_path / "rows").write_text("ham\tok\n")
+
+    with pytest.raises(DataError):
+        sources.read(tmp_path / "rows", data.LABELS, sources.mapping(bad))

@@ -1,0 +1,37 @@
+"""What was judged wrongly, for a person to read on this machine: the one place where training writes out messages."""
+
+from __future__ import annotations
+
+import html
+import os
+from typing import TYPE_CHECKING
+
+from training import findings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from training.evaluate import Report
+
+_PAGE = """<!doctype html><meta charset="utf-8"><title>misjudged</title>
+<style>body{{font:14px sans-serif;max-width:70em;margin:2em auto}}td{{padding:.2em .6em;vertical-align:top}}</style>
+<h1>{count} misjudged test messages of {splits} splits</h1>
+<p>The surest errors of each split first. These are messages in full: keep this page where the data may lie.</p>
+<table><tr><th>split<th>is<th>was said<th>score<th>message</tr>
+{rows}
+</table>
+"""
+
+
+def write(reports: Sequence[Report], path: Path) -> None:
+    """Write them as a page that only this user can read; whole or not at all."""
+    rows = [
+        f"<tr><td>{seed}<td>{html.escape(row.label)}<td>{html.escape(given)}<td>{score:.3f}<td>{html.escape(row.text)}</tr>"
+        for seed, row, given, score in findings.misjudged(reports)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
+        opened.write(_PAGE.format(count=len(rows), splits=len(reports), rows="\n".join(rows)))
+    making.replace(path)

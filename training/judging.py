@@ -1,0 +1,138 @@
+"""The commands that read data and judge: prepare, evaluate, compare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from training import baselines, compare, data, errors, evaluate, export, findings, recipe, sources, train
+from training.evaluate import Exam, Report
+from training.judged import CLEAN
+from training.screen import console, progress, tell
+from worker.bundle import Bundle
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from training.data import Prepared, Row
+    from training.recipe import Recipe
+
+
+class Asked(NamedTuple):
+    """The rows that the options name, the labels they are under, and rows of another collection to judge by."""
+
+    prepared: Prepared
+    labels: tuple[str, ...]
+    outside: tuple[Row, ...]
+
+    def exam(self, seed: int) -> Exam:
+        """One split of them."""
+        return Exam(seed, evaluate.cut(self.prepared.rows, seed), self.labels, self.outside)
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """Read what the options name. With no --data: the shipped sets, the second one only to refine and to judge by."""
+    labels = tuple(label.strip() for label in options.labels.split(","))
+    is_shipped = not options.data
+    refine = options.refine or (data.MENDELEY if is_shipped and len(labels) > len(data.LABELS) else None)
+    renamed = sources.mapping(options.map)
+    prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine)
+    place = options.outside or (data.MENDELEY if is_shipped else None)
+    outside = data.new_rows(place, prepared.rows, data.THREE) if place else ()
+    for source in prepared.sources:
+        for warning in source.warnings:
+            console.print(f"WARNING {source.name}: {warning}", markup=False)
+    return Asked(prepared, labels, outside)
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Say what was read, dropped and kept; write the parts and their data card if asked to."""
+    rows = asked(options)
+    lines = list(data.report(rows.prepared))
+    parts = evaluate.cut(rows.prepared.rows, options.seed)
+    lines += [
+        f"split {options.seed}: {name:<11} {len(part):>5,}  spam {_spam(part):,}"
+        for name, part in parts._asdict().items()
+    ]
+    for line in lines:
+        console.print(line, markup=False)
+    if options.out:
+        for name, part in parts._asdict().items():
+            _write_rows(options.out / f"{name}.tsv", part)
+    return 0
+
+
+def judge(options: argparse.Namespace) -> int:
+    """Judge a bundle on one split, or a recipe on several; the figures of several go to benchmarks/results."""
+    rows = asked(options)
+    if options.bundle:
+        exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
+        reports = [_report(options.bundle, exam, options.runs, None)]
+        tell(findings.findings(reports), name, f"split {options.seed}")
+        return 0
+    chosen = recipe.load(options.recipe)
+    name = _name(chosen, rows.labels)
+    seeds = range(options.splits) if options.only is None else [options.only]
+    reports = [_one_split(chosen, rows, seed, options.runs) for seed in seeds]
+    tell(
+        findings.findings(reports), name, f"mean of {len(reports)} splits" if len(reports) > 1 else f"split {seeds[0]}"
+    )
+    listing = options.runs / f"{name}-errors.html"
+    errors.write(reports, listing)
+    console.print(f"what was misjudged, to read here and nowhere else: {listing}")
+    if options.only is None:
+        console.print(f"written: {findings.record(reports, name)}")
+    return 0
+
+
+def against(options: argparse.Namespace) -> int:
+    """Say which of two bundles is better on the same test rows, by paired tests; 1 when the first is worse."""
+    exam = asked(options).exam(options.seed)
+    one, other = (evaluate.evaluate(bundle, exam) for bundle in (options.bundle, options.other))
+    groups = [row.cluster for row in exam.parts.test]
+    worst = 0
+    for name in (CLEAN, *(f"attack/{each}" for each in one.attacks)):
+        found = compare.compare(one.sets[name], other.sets[name], groups)
+        console.print(f"{name:<20} {found}", markup=False)
+        worst = max(worst, int(found.verdict == "worse"))
+    return worst
+
+
+def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
+    exam, run = rows.exam(seed), runs / f"{_name(chosen, rows.labels)}-{seed}"
+    with progress(f"split {seed}, ") as told:
+        train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
+    if not (run / "bundle").exists():
+        export.export(chosen, run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
+    report = _report(run / "bundle", exam, runs, run / "answers.npz")
+    clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}
+    beside = "".join(f", {name} {f1:.3f}" for name, f1 in clean.items())
+    console.print(f"split {seed}: F1 {report.model.clean.measure()['f1']:.3f}{beside}")
+    return report
+
+
+def _report(bundle: Path, exam: Exam, runs: Path, kept: Path | None) -> Report:
+    model = evaluate.evaluate(bundle, exam, kept)
+    if not baselines.are_here():
+        console.print("scikit-learn is not installed: no baselines beside it; the answers are kept, judge on elsewhere")
+        return Report(exam, model, {})
+    found = {}
+    for name in baselines.BASELINES:
+        file = runs / f"{name}-{len(exam.labels)}-labels-{exam.seed}.npz"
+        found[name] = evaluate.baseline(name, exam, file)
+    return Report(exam, model, found)
+
+
+def _name(chosen: Recipe, labels: Sequence[str]) -> str:
+    return chosen.name if len(labels) == len(data.LABELS) else f"{chosen.name}-{len(labels)}-labels"
+
+
+def _spam(rows: Sequence[Row]) -> int:
+    return sum(row.label != data.LABELS[0] for row in rows)
+
+
+def _write_rows(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A line is a row: a text's own line ends, which no row of the collection has, would break that.
+    path.write_text("".join(f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in rows), encoding="utf-8")
