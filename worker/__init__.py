@@ -10,6 +10,8 @@ Read in this order:
     engine/      how the model is run on CPU and GPU
     bundle       the model folder, and why one is refused
     policy       from a score to an action
+    lineup       which model judges which message: primary, canary
+    changeover   another bundle while it runs; shadow: one that judges beside; drift, compare, releases
     stream       what the pipeline asks of a broker
     broker       the answer, in Kafka: the only module that imports it
     metrics      every series and its meaning; /metrics, /livez, /readyz

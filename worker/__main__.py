@@ -1,4 +1,4 @@
-"""hamgate on the command line: run, predict, check, replay, simulate, print-settings."""
+"""hamgate on the command line: run, predict, check, use, back, compare, and more."""
 
 from __future__ import annotations
 
@@ -79,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
     )
+    chosen = add("use", "point HAMGATE_BUNDLE, a link, at another bundle, once that is proven", "FOLDER ")
+    chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
+    add("back", "point HAMGATE_BUNDLE at what it pointed to before")
+    compared = add("compare", "say what the shadow would have done otherwise", "[--since TIME] [--json] ")
+    compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
+    compared.add_argument("--json", action="store_true", help="for programs")
     add("print-settings", "show every setting in force, where it came from, secrets masked")
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import functools
 import os
@@ -13,26 +14,34 @@ import structlog
 
 from worker import broker, commands, engine
 from worker.batching import MicroBatcher
+from worker.changeover import Changeover, Place
+from worker.compare import compare
 from worker.engine import Kind
+from worker.lineup import Lineup, Role
 from worker.messages import Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.pipeline import Limits, Pipeline
 from worker.probes import Probes
 from worker.service import Service
+from worker.shadow import Shadow
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from worker.classifier import Classifier
+    from worker.compare import Comparison
     from worker.inbox import Waiting
+    from worker.lineup import Model
+    from worker.messages import Outgoing
+    from worker.service import Companion
     from worker.settings import Settings
     from worker.stream import Sink
-    from worker.verdicts import Verdicts
 
 # Not a setting: the image is stamped with it when it is built.
 COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
 _DAY: Final = 86_400.0
+# How long reports may wait for the brokers before they are dropped.
+_REPORT_PATIENCE: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -53,16 +62,21 @@ class Worker:
         metrics = Metrics()
         self._server = _serve(settings, metrics, self._probes)
         try:
-            classifier, verdicts = commands.model(settings)
+            model = commands.model(settings)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
-            pipeline = _pipeline(settings, classifier, verdicts, metrics)
-            self.service = Service(pipeline, grace=settings.shutdown_grace, stall=settings.max_poll_interval)
+            pipeline = _pipeline(settings, model, metrics)
+            self.service = Service(
+                pipeline,
+                grace=settings.shutdown_grace,
+                stall=settings.max_poll_interval,
+                beside=_beside(settings, pipeline),
+            )
             _follow(metrics, pipeline, self.service)
         except BaseException:
             self._server.close()
             raise
-        _introduce(settings, metrics, classifier, verdicts, self._server)
+        _introduce(settings, metrics, model, self._server)
 
     def __enter__(self) -> Self:
         """From now on the service answers for itself."""
@@ -106,6 +120,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
         dead_letter_topic=settings.dead_letter_topic,
         group_id=settings.group_id,
         transactional_id=writer if is_exactly_once else None,
+        shadow_topic=settings.shadow_topic if settings.shadow else None,
     )
     yield from (("brokers " + settings.brokers, str(finding)) for finding in found)
     if not found:
@@ -143,6 +158,16 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         print(f"{count:>8,} {reason}")  # noqa: T201 the answer
     print(f"{counts.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
     return 0
+
+
+def comparisons(settings: Settings, options: argparse.Namespace) -> list[Comparison]:
+    """Read the shadow's topic to its end. Raises Refused, or ValueError naming a wrong option."""
+    since = _moment("--since", options.since)
+    try:
+        with broker.Reader(link(settings), settings.shadow_topic) as reader:
+            return compare((record.value for record in reader.to_end()), since=since)
+    except (broker.BrokerError, TimeoutError) as error:
+        raise Refused(str(error)) from error
 
 
 def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
@@ -194,7 +219,7 @@ def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServe
     return server
 
 
-def _pipeline(settings: Settings, classifier: Classifier, verdicts: Verdicts, metrics: Metrics) -> Pipeline:
+def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
     try:
         # The sink first: it fences the zombie of this instance before its partitions are asked for.
         sink = _sink(settings)
@@ -213,11 +238,56 @@ def _pipeline(settings: Settings, classifier: Classifier, verdicts: Verdicts, me
     except broker.BrokerError as error:
         raise Refused(str(error)) from error
     batcher: MicroBatcher[Waiting] = MicroBatcher(
-        settings.token_budget or classifier.engine.token_budget, settings.max_batch_messages, settings.latency_budget
+        settings.token_budget or model.classifier.engine.token_budget,
+        settings.max_batch_messages,
+        settings.latency_budget,
     )
     limits = Limits(settings.max_event_bytes, settings.deadline)
     metrics.token_budget.set(batcher.token_budget)
-    return Pipeline(source, sink, classifier, verdicts, batcher, metrics, limits)
+    pipeline = Pipeline(source, sink, model.classifier, model.verdicts, batcher, metrics, limits)
+    pipeline.adopt(Lineup(model))
+    return pipeline
+
+
+def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
+    """What works beside the pipeline: the watch over the bundles, and the shadow if there is to be one."""
+    companions: list[Companion] = []
+    places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.lineup.primary)]
+    if settings.canary:
+        places.append(Place(Role.CANARY, settings.canary, settings.canary_share))
+    if settings.shadow:
+        pipeline.shadow = Shadow(Reports(link(settings), settings.shadow_topic), pipeline.metrics)
+        places.append(Place(Role.SHADOW, settings.shadow, settings.shadow_share))
+        companions.append(pipeline.shadow)
+    watch = Changeover(
+        places,
+        load=functools.partial(commands.model, settings),
+        adopt=pipeline.adopt,
+        shadow=pipeline.shadow.use if pipeline.shadow else None,
+        metrics=pipeline.metrics,
+        every=settings.bundle_watch,
+    )
+    return [*companions, watch] if settings.bundle_watch else companions
+
+
+class Reports:
+    """A topic that is good to have: when the brokers do not take a report, it is dropped, and the log says so."""
+
+    def __init__(self, brokers: broker.KafkaLink, topic: str) -> None:
+        self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-reports", patience=_REPORT_PATIENCE)
+        self._topic = topic
+        self._publisher: broker.Publisher | None = None
+
+    def __call__(self, records: Sequence[Outgoing]) -> None:
+        """Publish; connect when need be."""
+        try:
+            self._publisher = self._publisher or broker.Publisher(self._link)
+            self._publisher.publish(self._topic, records)
+        except broker.BrokerError as error:
+            log.warning("reports dropped", topic=self._topic, count=len(records), cause=str(error))
+            if self._publisher:
+                self._publisher.close()
+            self._publisher = None
 
 
 def _sink(settings: Settings) -> Sink:
@@ -237,33 +307,23 @@ def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
     metrics.follow(metrics.oldest_message, pipeline.oldest)
     metrics.follow(metrics.inbox_messages, lambda: pipeline.inbox.waiting()[0])
     metrics.follow(metrics.inbox_tokens, lambda: pipeline.inbox.waiting()[1])
-    if pipeline.classifier.engine.kind is not Kind.CPU:
-        metrics.follow_gpu(engine.device_state(lambda: pipeline.classifier.engine))
+    if pipeline.lineup.primary.classifier.engine.kind is not Kind.CPU:
+        metrics.follow_gpu(engine.device_state(lambda: pipeline.lineup.primary.classifier.engine))
     for stage in STAGES:
         metrics.follow(metrics.stage_step, functools.partial(lambda name: service.steps()[name], stage), stage)
 
 
-def _introduce(
-    settings: Settings, metrics: Metrics, classifier: Classifier, verdicts: Verdicts, server: MetricsServer
-) -> None:
-    bundle, running = classifier.bundle, classifier.engine
-    metrics.know_labels(classifier.labels)
-    metrics.model_info.labels("primary").info({
-        "name": bundle.name,
-        "digest": bundle.digest,
-        "engine": str(running.kind),
-        "labels": ",".join(classifier.labels),
-    })  # fmt: skip
-    metrics.model_share.labels("primary").set(1)
-    metrics.model_loaded.labels("primary").set_to_current_time()
+def _introduce(settings: Settings, metrics: Metrics, model: Model, server: MetricsServer) -> None:
+    running = model.classifier.engine
+    metrics.know_labels(model.classifier.labels)
     metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
     log.info(
         "started",
         version=commands.version(),
-        model=verdicts.model,
+        model=model.name,
         engine=str(running.kind),
         token_budget=settings.token_budget or running.token_budget,
-        threshold=verdicts.policy.threshold,
+        threshold=model.verdicts.policy.threshold,
         delivery=settings.delivery,
         brokers=settings.brokers,
         group=settings.group_id,

@@ -30,6 +30,10 @@ class Weighed(Protocol):
     def timestamp(self) -> float:
         """When its message was handed to the broker, in Unix seconds."""
 
+    @property
+    def lot(self) -> int:
+        """What it may share a batch with: only what is of the same lot."""
+
 
 Item = TypeVar("Item", bound=Weighed)
 
@@ -166,7 +170,7 @@ class MicroBatcher(Generic[Item]):
     def _cut(self) -> list[Item]:
         count, tokens = 0, 0
         for item in itertools.islice(self._waiting, self.max_messages):
-            if count and tokens + item.tokens > self.token_budget:
+            if count and (tokens + item.tokens > self.token_budget or item.lot != self._waiting[0].lot):
                 break
             count, tokens = count + 1, tokens + item.tokens
         self._tokens -= tokens

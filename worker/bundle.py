@@ -31,7 +31,7 @@ MANIFEST: Final = "bundle.json"
 HARMLESS: Final = "ham"
 """The label that stands first in every bundle."""
 
-_FOLDERS: Final = ("adapter", "tokenizer", "base")
+FOLDERS: Final = ("adapter", "tokenizer", "base")
 _SUFFIXES: Final = (".json", ".safetensors", ".txt", ".model", ".md")
 _REQUIRED: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "tokenizer/tokenizer.json")
 _REQUIRED_OF_BASE: Final = ("base/config.json",)
@@ -251,8 +251,8 @@ def _verify_file(folder: Path, root: Path, name: str, expected: str) -> None:
     pure = PurePosixPath(name)
     if pure.is_absolute() or "\\" in name or ":" in name or "\0" in name or ".." in pure.parts or str(pure) != name:
         refuse("not a plain path below the bundle")
-    if len(pure.parts) < 2 or pure.parts[0] not in _FOLDERS:  # noqa: PLR2004
-        refuse(f"only files below {', '.join(_FOLDERS)} can be listed")
+    if len(pure.parts) < 2 or pure.parts[0] not in FOLDERS:  # noqa: PLR2004
+        refuse(f"only files below {', '.join(FOLDERS)} can be listed")
     if pure.suffix not in _SUFFIXES:
         refuse(f"kind not allowed; allowed: {', '.join(_SUFFIXES)}")
     path = folder / pure
@@ -274,7 +274,7 @@ def _verify_nothing_unlisted(folder: Path, bundle: Bundle) -> None:
 
 def _files_under(folder: Path) -> list[Path]:
     """Everything in the folders that are loaded from, except folders."""
-    found = [path for part in _FOLDERS for path in (folder / part).rglob("*")]
+    found = [path for part in FOLDERS for path in (folder / part).rglob("*")]
     return sorted(path for path in found if path.is_symlink() or not path.is_dir())
 
 

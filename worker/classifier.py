@@ -15,7 +15,7 @@ from numpy.typing import NDArray  # noqa: TC002 # a field's type
 from tokenizers import Tokenizer
 
 from worker import engine as engines
-from worker.bundle import Bundle
+from worker.bundle import Bundle, BundleError
 from worker.text import is_uncovered, normalise
 
 if TYPE_CHECKING:
@@ -74,6 +74,10 @@ class Scores:
         return len(self.score)
 
 
+NO_SCORES: Final = Scores(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_))
+"""The answer for no message."""
+
+
 class CanaryError(Exception):
     """The model does not say what it said when it was made. Names the canary by index, never by its text."""
 
@@ -99,7 +103,7 @@ class Classifier:
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
         self._max_tokens = bundle.max_tokens
-        self._tokenizer = Tokenizer.from_file(str(bundle.tokenizer / "tokenizer.json"))
+        self._tokenizer = _tokenizer(bundle)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
@@ -163,6 +167,13 @@ class Classifier:
     def _within_reach(self, text: str) -> str:
         half = self._max_tokens * _CHARACTERS_A_TOKEN
         return text if len(text) <= 2 * half else text[:half] + text[-half:]
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(bundle.tokenizer / "tokenizer.json"))
+    except Exception as error:  # the library knows no other kind of error
+        raise BundleError(bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
 
 
 def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:

@@ -8,14 +8,17 @@ import os
 import signal
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from worker import logs
+from worker import changeover, logs, releases
 from worker.bundle import BundleError
 from worker.classifier import CanaryError, Classifier
+from worker.drift import Reference
 from worker.engine import UnsupportedModelError
+from worker.lineup import Model, Role
 from worker.policy import Policy, PolicyError
 from worker.verdicts import Verdicts
 
@@ -34,7 +37,7 @@ _LINES: Final = 256
 # some fifty times a batch, and at the interpreter's own 5 ms each time could cost it that.
 _SWITCH_INTERVAL: Final = 0.0005
 # What is wrong with the model or the settings that go with it: said in a line, without a traceback.
-_MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
+MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
 
 log = structlog.get_logger()
 
@@ -47,7 +50,7 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         worker = Worker(settings)
-    except (Refused, *_MODEL_ERRORS) as error:
+    except (Refused, *MODEL_ERRORS) as error:
         log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
         return 1
     try:
@@ -78,14 +81,14 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Judge texts without a broker: arguments for people, or lines of standard input to JSON lines."""
     logs.configure(settings.log_level, settings.log_format)
     try:
-        classifier, verdicts = model(settings)
-    except _MODEL_ERRORS as error:
+        judge = model(settings)
+    except MODEL_ERRORS as error:
         return _fail(error)
     as_json = options.json or not options.texts
     if not options.texts and sys.stdin.isatty():
         print("Reading messages from standard input, one a line; Ctrl-D ends.", file=sys.stderr)  # noqa: T201
     for text_lines in _chunks(options.texts or _lines()):
-        for answer in _answers(classifier, verdicts, text_lines):
+        for answer in _answers(judge.classifier, judge.verdicts, text_lines):
             line = json.dumps(answer) if as_json else _for_people(answer)
             print(line, flush=True)  # noqa: T201 the answer
     return 0
@@ -142,12 +145,18 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
 
 
 def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    try:
-        classifier, verdicts = model(settings)
-    except _MODEL_ERRORS as error:
-        yield f"bundle {settings.bundle}", str(error)
-    else:
-        yield f"bundle {settings.bundle} ({verdicts.model}, engine {classifier.engine.kind}, canaries judged)", None
+    places = ((Role.PRIMARY, settings.bundle), (Role.CANARY, settings.canary), (Role.SHADOW, settings.shadow))
+    for role, folder in places:
+        if folder is None:
+            continue
+        try:
+            found = model(settings, folder, role)
+        except MODEL_ERRORS as error:
+            yield f"{role} bundle {folder}", str(error)
+        else:
+            kind = found.classifier.engine.kind
+            drift = "" if found.reference else "; it does not say how its evaluation scored, so drift is not shown"
+            yield f"{role} bundle {folder} ({found.name}, engine {kind}, canaries judged{drift})", None
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
@@ -172,13 +181,59 @@ def simulate(settings: Settings, options: argparse.Namespace) -> int:
         return _fail(error)
 
 
-def model(settings: Settings) -> tuple[Classifier, Verdicts]:
-    """Load the bundle and its engine, have it judge its canaries, and put the policy on top.
+def use(settings: Settings, options: argparse.Namespace) -> int:
+    """Point HAMGATE_BUNDLE at another bundle, once it is proven; the workers that watch it change over."""
+    logs.configure(settings.log_level, settings.log_format)
+    link, folder = settings.bundle, Path(options.folder)
+    try:
+        before = releases.current(link)
+        chosen = model(settings, folder)
+        if before and before.is_dir() and before != folder.resolve():
+            changeover.require_no_worse(chosen, model(settings, before))
+        releases.use(link, folder)
+    except (releases.LinkError, changeover.WorseError, *MODEL_ERRORS) as error:
+        return _fail(error)
+    print(f"{link} -> {folder.resolve()} ({chosen.name}); `hamgate back` returns to {before or 'nothing'}")  # noqa: T201
+    return 0
+
+
+def back(settings: Settings, _: argparse.Namespace) -> int:
+    """Point HAMGATE_BUNDLE at what it pointed to before."""
+    try:
+        before = releases.back(settings.bundle)
+    except releases.LinkError as error:
+        return _fail(error)
+    print(f"{settings.bundle} -> {before}")  # noqa: T201 the answer
+    return 0
+
+
+def compare(settings: Settings, options: argparse.Namespace) -> int:
+    """Say what the shadow would have done otherwise."""
+    from worker.assembly import Refused, comparisons  # noqa: PLC0415 predict needs no broker
+
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        found = comparisons(settings, options)
+    except (Refused, ValueError) as error:
+        return _fail(error)
+    if options.json:
+        print(json.dumps([each.as_json() for each in found], indent=1))  # noqa: T201 the answer
+    for line in itertools.chain.from_iterable(each.lines() for each in found if not options.json):
+        print(line)  # noqa: T201 the answer
+    if not found:
+        return _fail(
+            ValueError(f"no reports in {settings.shadow_topic}: is HAMGATE_SHADOW set, and has traffic passed?")
+        )
+    return 0
+
+
+def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
+    """Load a bundle (none: HAMGATE_BUNDLE) and its engine, have it judge its canaries, and put the policy on top.
 
     Raises BundleError, UnsupportedModelError, CanaryError or PolicyError.
     """
     classifier = Classifier.load(
-        settings.bundle,
+        folder or settings.bundle,
         settings.engine,
         threads=settings.threads,
         token_budget=settings.token_budget or 0,
@@ -191,7 +246,9 @@ def model(settings: Settings) -> tuple[Classifier, Verdicts]:
         block_from=settings.block_from,
         on_unscored=settings.on_unscored,
     )
-    return classifier, Verdicts(classifier.labels, policy, classifier.bundle.model)
+    bundle = classifier.bundle
+    verdicts = Verdicts(classifier.labels, policy, bundle.model)
+    return Model(classifier, verdicts, role, Reference.read(bundle.quality))
 
 
 def version() -> str:
@@ -213,4 +270,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": check,
     "replay": replay,
     "simulate": simulate,
+    "use": use,
+    "back": back,
+    "compare": compare,
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from worker.batching import MicroBatcher
     from worker.classifier import Prepared
+    from worker.lineup import Model
     from worker.messages import Positions, Record, Sms, TopicPartition, Unreadable
     from worker.stream import Claim
 
@@ -29,13 +30,18 @@ _ROOM = 2
 
 
 class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A record on its way: a message made ready, or the reason it is unreadable, or, with neither, a tombstone."""
+    """A record on its way: a message made ready, or the reason it is unreadable, or, with neither, a tombstone.
+
+    `model` is what tokenised it and will judge it; `lot` the number of the lineup that was in force when it was polled.
+    """
 
     record: Record
     polled_at: float
     sms: Sms | None = None
     prepared: Prepared | None = None
     unreadable: Unreadable | None = None
+    model: Model | None = None
+    lot: int = 0
 
     @property
     def partition(self) -> TopicPartition:
@@ -67,6 +73,11 @@ class Batch:
         """What to commit with it."""
         # Kafka wants the next offset to read, not the last one read.
         return {item.partition: item.record.offset + 1 for item in self.items}
+
+    @property
+    def lot(self) -> int:
+        """The number of the lineup that all of it was polled under."""
+        return self.items[0].lot
 
     @property
     def oldest(self) -> float:

@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import structlog
 
+from worker.classifier import NO_SCORES
+from worker.drift import Drift
 from worker.inbox import Batch, Inbox, Waiting
+from worker.lineup import Lineup, Model, judge, of_each
 from worker.messages import UnreadableError, decode
 from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
@@ -32,9 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from worker.batching import MicroBatcher
-    from worker.classifier import Classifier
+    from worker.classifier import Classifier, Prepared
     from worker.messages import Record, TopicPartition
     from worker.metrics import Metrics
+    from worker.shadow import Shadow
     from worker.stream import Sink, Source
     from worker.verdicts import Verdicts
 
@@ -60,12 +64,14 @@ class Pipeline:
 
     source: Source
     sink: Sink
-    classifier: Classifier
-    verdicts: Verdicts
+    classifier: InitVar[Classifier]
+    verdicts: InitVar[Verdicts]
     batcher: InitVar[MicroBatcher[Waiting]]
     metrics: Metrics
     limits: Limits
     clock: Callable[[], float] = time.time
+    shadow: Shadow | None = None
+    lineup: Lineup = field(init=False)
     inbox: Inbox = field(init=False)
     judged: queue.Queue[Judged | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=1))
     assignment: frozenset[TopicPartition] = field(init=False, default=frozenset())
@@ -74,10 +80,18 @@ class Pipeline:
     _lag_shown: float = field(init=False, default=0.0)
     _newest: dict[TopicPartition, float] = field(init=False, default_factory=dict)
     _in_flight: dict[int, Batch] = field(init=False, default_factory=dict)
+    _lot: int = field(init=False, default=0)
+    _drift: Drift = field(init=False)
 
-    def __post_init__(self, batcher: MicroBatcher[Waiting]) -> None:
-        """Put the batcher where reader and judge share it."""
+    def __post_init__(self, classifier: Classifier, verdicts: Verdicts, batcher: MicroBatcher[Waiting]) -> None:
+        """Put the model in force, and the batcher where reader and judge share it."""
+        self.lineup = Lineup(Model(classifier, verdicts))
         self.inbox = Inbox(batcher, self.clock)
+        self._drift = Drift(self.metrics.score_drift)
+
+    def adopt(self, lineup: Lineup) -> None:
+        """Have this lineup judge what is polled from now on. May be called by any thread."""
+        self.lineup = lineup
 
     def busy(self) -> dict[str, float]:
         """For each stage that holds a batch: for how many seconds it has."""
@@ -142,11 +156,10 @@ class Pipeline:
     def _prepare(self, records: Sequence[Record]) -> list[Waiting]:
         if not records:
             return []
-        started, polled_at = time.monotonic(), self.clock()
-        items = [self._open(record, polled_at) for record in records]
-        readable = [item.sms for item in items if item.sms]
-        prepared = iter(self.classifier.prepare([sms.text for sms in readable]))
-        items = [Waiting(i.record, polled_at, i.sms, next(prepared)) if i.sms else i for i in items]
+        started, polled_at, lineup = time.monotonic(), self.clock(), self.lineup
+        items = [self._open(record, polled_at, lineup.number) for record in records]
+        made = iter(lineup.prepare([(item.record, item.sms) for item in items if item.sms]))
+        items = [item if item.sms is None else self._ready(item, *next(made)) for item in items]
         self.metrics.messages_consumed.inc(len(records))
         self.metrics.broker_age.observe([max(0.0, polled_at - record.timestamp) for record in records])
         self._newest |= {(record.topic, record.partition): record.timestamp for record in records}
@@ -155,13 +168,17 @@ class Pipeline:
         self.metrics.stage_busy.labels("read").inc(seconds)
         return items
 
-    def _open(self, record: Record, polled_at: float) -> Waiting:
+    @staticmethod
+    def _ready(item: Waiting, prepared: Prepared, model: Model) -> Waiting:
+        return Waiting(item.record, item.polled_at, item.sms, prepared, model=model, lot=item.lot)
+
+    def _open(self, record: Record, polled_at: float, lot: int) -> Waiting:
         if record.value is None:
-            return Waiting(record, polled_at)
+            return Waiting(record, polled_at, lot=lot)
         try:
-            return Waiting(record, polled_at, decode(record, max_bytes=self.limits.max_event_bytes))
+            return Waiting(record, polled_at, decode(record, max_bytes=self.limits.max_event_bytes), lot=lot)
         except UnreadableError as error:
-            return Waiting(record, polled_at, unreadable=error.reason)
+            return Waiting(record, polled_at, unreadable=error.reason, lot=lot)
 
     def _show_lag(self) -> None:
         now = time.monotonic()
@@ -199,7 +216,8 @@ class Pipeline:
             if item.sms and (oldest is None or item.sms.received_at >= oldest)
         ]
         begun = time.monotonic()
-        scores = self.classifier.judge([batch.items[row].prepared for row in rows])  # type: ignore[misc] # all prepared
+        prepared = [(batch.items[row].prepared, batch.items[row].model) for row in rows]
+        scores = judge(prepared) if rows else NO_SCORES  # type: ignore[arg-type] # what has an sms has both
         return Judged(batch, rows, scores, started, time.monotonic() - begun)
 
     # --- write --------------------------------------------------------------------------------------------------
@@ -222,7 +240,7 @@ class Pipeline:
     def _commit(self, judged: Judged) -> None:
         batch = judged.batch
         taken_up_at, began = self.clock(), time.monotonic()
-        outcome = self.verdicts.of(judged, now=taken_up_at)
+        outcome = self.lineup.primary.verdicts.of(judged, now=taken_up_at)
         encoded = time.monotonic()
         try:
             self.sink.write(outcome.verdicts, outcome.dead_letters, batch.positions, batch.claim)
@@ -237,6 +255,19 @@ class Pipeline:
             self.metrics.handover.observe(max(0.0, taken_up_at - judged.ended_at))
             self.metrics.encode.observe(encoded - began)
             self._account(judged, outcome, time.monotonic() - encoded)
+
+    def _account_model(self, judged: Judged) -> None:
+        """What the scores say of the models that gave them; and the same to the shadow."""
+        batch, scores, lineup = judged.batch, judged.scores, self.lineup
+        self.metrics.score.observe(scores.score[scores.scored])
+        if batch.lot != self._lot and batch.lot == lineup.number:
+            self._lot = batch.lot
+            self.metrics.model_swap.observe(time.monotonic() - lineup.since)
+        for model, rows in of_each([batch.items[row].model for row in judged.rows]):
+            score = scores.score[rows]
+            self._drift.observe(model, score[np.isfinite(score)])
+        if self.shadow:
+            self.shadow.offer(judged)
 
     def _account(self, judged: Judged, outcome: Outcome, commit_seconds: float) -> None:
         batch, metrics, now = judged.batch, self.metrics, self.clock()
@@ -258,12 +289,12 @@ class Pipeline:
             if outcome.traces
             else None,
         )
-        metrics.score.observe(judged.scores.score[np.asarray(judged.scores.scored, dtype=bool)])
+        self._account_model(judged)
         metrics.tombstones.inc(sum(item.record.value is None for item in items))
         for (label, action), count in outcome.decisions.items():
             metrics.verdicts.labels(label or NO_LABEL, action).inc(count)
-            if label:
-                metrics.judged.labels("primary", label).inc(count)
+        for (role, label), count in outcome.judged.items():
+            metrics.judged.labels(role, label).inc(count)
         for reason, count in outcome.unscored.items():
             metrics.unscored.labels(reason).inc(count)
         for why, count in Counter(item.unreadable for item in items if item.unreadable).items():

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from worker.pipeline import Pipeline
 
 _TICK: Final = 0.1
 
 log = structlog.get_logger()
+
+
+class Companion(Protocol):
+    """Something that works beside the pipeline on a thread of its own."""
+
+    @property
+    def name(self) -> str:
+        """Its thread's name."""
+
+    def step(self) -> bool:
+        """Work a little; False when it is over."""
+
+    def stop(self) -> None:
+        """Take no more steps."""
 
 
 class Stage(threading.Thread):
@@ -46,10 +60,11 @@ class Service:
     """Runs a pipeline until it is stopped or breaks.
 
     `stall` is how long one step may take before the process counts as dead; `grace` how long what is in flight may
-    take to finish once it is told to stop.
+    take to finish once it is told to stop. What works `beside` it is started and stopped with it, and its failure is
+    the service's too; but nobody waits for it to finish.
     """
 
-    def __init__(self, pipeline: Pipeline, *, grace: float, stall: float) -> None:
+    def __init__(self, pipeline: Pipeline, *, grace: float, stall: float, beside: Sequence[Companion] = ()) -> None:
         self._pipeline, self._grace, self._stall = pipeline, grace, stall
         self._stopping = threading.Event()
         self._changed = threading.Event()
@@ -57,13 +72,15 @@ class Service:
         self._judge = Stage("judge", self._step_judge, self._changed.set)
         self._write = Stage("write", pipeline.write, self._changed.set)
         self._stages = (self._read, self._judge, self._write)
+        self._companions = beside
+        self._beside = [Stage(each.name, each.step, self._changed.set) for each in beside]
 
     def run(self) -> None:
         """Work until `stop`, then finish what is in flight, or leave it uncommitted after the grace.
 
         Raises what broke a stage: the process must then end, non-zero, and close nothing that could still commit.
         """
-        for stage in reversed(self._stages):  # the reader last: told to stop, it waits for the writer
+        for stage in (*self._beside, *reversed(self._stages)):  # the reader last: told to stop, it waits for the writer
             stage.start()
         try:
             while not self._stopping.is_set():
@@ -75,6 +92,9 @@ class Service:
             self._stopping.set()  # what is left of the pipe takes on nothing more while the process ends
             self._pipeline.inbox.close()
             raise
+        finally:
+            for each in self._companions:
+                each.stop()
 
     def stop(self) -> None:
         """Poll no more. May be called from a signal handler, and more than once."""
@@ -90,7 +110,11 @@ class Service:
     def ailments(self) -> list[str]:
         """Why the process should be restarted."""
         # The judge and the writer wait inside a step for work, so only the reader's steps are bounded by themselves.
-        troubles = [f"{stage.name}: ended by {type(stage.failure).__name__}" for stage in self._stages if stage.failure]
+        troubles = [
+            f"{stage.name}: ended by {type(stage.failure).__name__}"
+            for stage in (*self._stages, *self._beside)
+            if stage.failure
+        ]
         busy = self._pipeline.busy()
         troubles += [f"{name}: no progress for {s:.0f} s" for name, s in busy.items() if s > self._stall]
         if self._read.is_alive() and self._read.held_up_for() > self._stall:
@@ -140,6 +164,6 @@ class Service:
         self._pipeline.source.close()
 
     def _raise_failure(self) -> None:
-        for stage in self._stages:
+        for stage in (*self._stages, *self._beside):
             if stage.failure:
                 raise stage.failure

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
 
     # What is judged, and how.
     bundle: Path = Field(SHIPPED_BUNDLE, description="folder of the model bundle")
+    bundle_watch: float = Field(2, ge=0, le=3600, description="how often a bundle is looked for anew; 0: never")
+    canary: Path | None = Field(None, description="folder of a bundle that judges a share of the keys instead")
+    canary_share: float = Field(0.05, ge=0, le=1, description="that share")
+    shadow: Path | None = Field(None, description="folder of a bundle that judges beside, unheard")
+    shadow_share: float = Field(1, ge=0, le=1, description="share of the keys that it judges")
     engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how it is run")
     threads: int = Field(os.cpu_count() or 1, ge=1, le=1024, description="CPU threads of the model")
     token_budget: int | None = Field(None, ge=64, le=1_048_576, description="tokens a batch; none: the engine's own")
@@ -75,6 +80,7 @@ class Settings(BaseSettings):
     input_topic: TopicName = Field("sms.events", description="topic of events")
     verdict_topic: TopicName = Field("sms.verdicts", description="topic of verdicts")
     dead_letter_topic: TopicName = Field("sms.dead-letters", description="topic of what could not be read")
+    shadow_topic: TopicName = Field("sms.shadow", description="topic of what a shadow judges otherwise")
     group_id: TopicName = Field("hamgate", description="consumer group")
     instance_id: TopicName = Field(
         default_factory=socket.gethostname, description="this worker's own name, the same after a restart"
@@ -119,8 +125,8 @@ class Settings(BaseSettings):
                 "transaction_timeout", "must be below session_timeout, and session_timeout below max_poll_interval: "
                 f"now {self.transaction_timeout:g}, {self.session_timeout:g}, {self.max_poll_interval:g}"
             )  # fmt: skip
-        if len({self.input_topic, self.verdict_topic, self.dead_letter_topic}) < 3:  # noqa: PLR2004 the three topics
-            _refuse("verdict_topic", "input_topic, verdict_topic and dead_letter_topic must differ")
+        if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
+            _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         sasl = (self.sasl_mechanism, self.sasl_username, self.sasl_password)

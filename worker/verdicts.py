@@ -24,6 +24,7 @@ from worker.messages import (
 
 if TYPE_CHECKING:
     from worker.inbox import Batch, Waiting
+    from worker.lineup import Role
     from worker.policy import Policy
 
 _MS: Final = 1000.0
@@ -71,12 +72,16 @@ class Outcome:
     dead_letters: list[Outgoing] = field(default_factory=list)
     decisions: Counter[tuple[str | None, Action]] = field(default_factory=Counter)
     unscored: Counter[Unscored] = field(default_factory=Counter)
+    judged: Counter[tuple[Role, str]] = field(default_factory=Counter)
     traces: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Makes verdicts by a policy, in the name of one model (`name@digest`)."""
+    """Makes verdicts by a policy, in the name of one model (`name@digest`).
+
+    A message that carries the model that judged it gets its verdict from that model's.
+    """
 
     labels: tuple[str, ...]
     policy: Policy
@@ -95,14 +100,18 @@ class Verdicts:
             if item.unreadable:
                 outcome.dead_letters.append(bury(DeadLetter(item.record, item.unreadable, now)))
             elif item.sms:
-                verdict = self._verdict(item, item.sms, answers.get(row), when)
+                its = item.model.verdicts if item.model else self
+                verdict = its.verdict(item, item.sms, answers.get(row), when)
                 outcome.decisions[verdict.label, verdict.action] += 1
+                if verdict.label and item.model:
+                    outcome.judged[item.model.role, verdict.label] += 1
                 if verdict.reason:
                     outcome.unscored[verdict.reason] += 1
                 outcome.verdicts.append(Outgoing(item.record.key, encode_verdict(verdict), context))
         return outcome
 
-    def _verdict(self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times) -> Verdict:
+    def verdict(self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times) -> Verdict:
+        """Decide on one message: the answer is the label's index and the score; none came too late."""
         record = item.record
         label, score, action, reason = self.decide(answer, is_empty=not item.tokens)
         return Verdict(

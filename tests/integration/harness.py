@@ -39,7 +39,7 @@ _LOADED.set_forkserver_preload(
 )
 
 
-def environment(place: Place, bundle: Path, instance: str = "one", **settings: str) -> dict[str, str]:
+def environment(place: Place, bundle: Path, instance: str = "one", /, **settings: str) -> dict[str, str]:
     """What a worker is told: this place, and nothing of the developer's own settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HAMGATE_")} | {
         "HAMGATE_BUNDLE": str(bundle),

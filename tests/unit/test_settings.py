@@ -56,7 +56,10 @@ def test_a_bad_value_stops_the_start_by_name_and_with_what_is_allowed(
 
 TOGETHER = [
     ({"transaction_timeout": "20"}, "HAMGATE_TRANSACTION_TIMEOUT: must be below session_timeout"),
-    ({"verdict_topic": "sms.events"}, "HAMGATE_VERDICT_TOPIC: input_topic, verdict_topic and dead_letter_topic must"),
+    (
+        {"verdict_topic": "sms.events"},
+        "HAMGATE_VERDICT_TOPIC: input_topic, verdict_topic, dead_letter_topic and shadow_topic",
+    ),
     ({"flag_from": "0.9", "block_from": "0.5"}, "HAMGATE_FLAG_FROM: must not be above block_from: now 0.9 and 0.5"),
     ({"security_protocol": "SASL_SSL"}, "HAMGATE_SECURITY_PROTOCOL: SASL_SSL needs sasl_mechanism"),
     ({"sasl_username": "me"}, "HAMGATE_SASL_MECHANISM: SASL settings need security_protocol"),

@@ -47,16 +47,19 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     dead_letter_topic: str,
     group_id: str,
     transactional_id: str | None,
+    shadow_topic: str | None = None,
 ) -> list[Finding]:
     """Ask the brokers whether all exists that is needed and may be used. Nothing found: an empty list.
 
-    `transactional_id` is None for at-least-once. Fences nobody, so it may be asked beside a running worker.
+    `transactional_id` is None for at-least-once, `shadow_topic` without a shadow.
+    Fences nobody, so it may be asked beside a running worker.
     """
     last_words = _LastWords()
     logging.getLogger("kafka").addHandler(last_words)
     try:
         with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
             rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
+            rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
             findings = list(_topics(client, rights))
             findings += _group(client, group_id)
             findings += _transactions(client, transactional_id) if transactional_id else []

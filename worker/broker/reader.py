@@ -82,14 +82,16 @@ class Publisher:
 
     def __init__(self, link: KafkaLink) -> None:
         """Connect. Raises BrokerError."""
-        self._patience = link.patience
+        self._link = link
         with explained(link):
             self._producer = Producer(link)
 
     def publish(self, topic: str, records: Iterable[Outgoing], *, timestamp: float | None = None) -> None:
-        """Publish, and return when all is acknowledged. `timestamp` in Unix seconds; None: now."""
-        until = time.monotonic() + self._patience
-        self._producer.settle(self._producer.publish(topic, records, until=until, timestamp=timestamp), until=until)
+        """Publish, and return when all is acknowledged. `timestamp` in Unix seconds; None: now. Raises BrokerError."""
+        until = time.monotonic() + self._link.patience
+        with explained(self._link):
+            batches = self._producer.publish(topic, records, until=until, timestamp=timestamp)
+            self._producer.settle(batches, until=until)
 
     def close(self) -> None:
         """Let go of the broker."""

@@ -14,6 +14,7 @@ Importing this loads no torch; `load` does. Read next:
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
@@ -81,6 +82,13 @@ def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, toke
     from worker.engine import loading  # noqa: PLC0415 # torch, and seconds, only for those who run a model
 
     return loading.load(bundle, Kind(kind), threads=threads, token_budget=token_budget)
+
+
+def release() -> None:
+    """Give the GPU back what models that are gone have left in the cache. Does nothing where torch is not loaded."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def device_state(engine: Callable[[], Engine]) -> Callable[[], GpuState | None]:

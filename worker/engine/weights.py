@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from worker.engine import UnsupportedModelError, nf4
@@ -133,11 +133,24 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise UnsupportedModelError(message)
     tensors = {}
     for file in files:
-        with safe_open(file, framework="pt") as opened:
+        with _opened(file) as opened:
             for name in opened.keys():  # noqa: SIM118 # not a mapping
                 if name != "lm_head.weight":
-                    tensors[name.removeprefix("model.")] = opened.get_tensor(name).float()
+                    tensors[name.removeprefix("model.")] = _own(opened.get_tensor(name))
     return tensors
+
+
+def _opened(file: Path) -> Any:  # noqa: ANN401 the library has no types
+    try:
+        return safe_open(file, framework="pt")
+    except SafetensorError as error:
+        message = f"{file.parent.name}/{file.name}: {error}"
+        raise UnsupportedModelError(message) from error
+
+
+def _own(mapped: Tensor) -> Tensor:
+    """A copy in float32: what is mapped from a file would change, or end the process, when the file is written over."""
+    return mapped.to(torch.float32, copy=True)
 
 
 def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | None) -> None:
@@ -146,8 +159,8 @@ def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | 
     _check_adapter(config)
     rank, alpha = int(config["r"]), float(config["lora_alpha"])
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as opened:
-        adapter = {name.removeprefix(_ROOT): opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+    with _opened(folder / "adapter_model.safetensors") as opened:
+        adapter = {name.removeprefix(_ROOT): _own(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
     for target in sorted(name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")):
         name = f"{target.removeprefix('model.')}.weight"
         if not target.endswith(_LINEAR) or name not in tensors:

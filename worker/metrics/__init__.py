@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.engine.device import GpuState
 
-__all__ = ["BulkHistogram", "Health", "Metrics", "MetricsServer"]
+__all__ = ["BulkHistogram", "Gauge", "Health", "Metrics", "MetricsServer"]
 
 # The SLO bounds of docs/operations.md are among these exactly: 20 ms, 60 ms, 100 ms, 250 ms, 1 s.
 SECONDS: Final = (

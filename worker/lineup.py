@@ -1,0 +1,102 @@
+"""Which bundle judges which message: the one in force, and for a share of the keys its canary.
+
+A lineup is a value: the reader takes the one in force for each poll, and every message carries the model that tokenised
+it to the judge and to its verdict. So no message is cut by one model's pieces and judged by another's weights, however
+often the lineup changes meanwhile; and a batch, which is a transaction, never holds messages of two lineups.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from worker.classifier import Scores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.classifier import Classifier, Prepared
+    from worker.drift import Reference
+    from worker.messages import Record, Sms
+    from worker.verdicts import Verdicts
+
+_HASHES: Final = 1 << 32
+
+
+class Role(enum.StrEnum):
+    """What a bundle is for: to judge, to judge a share of the keys, or to judge beside without being heard."""
+
+    PRIMARY = "primary"
+    CANARY = "canary"
+    SHADOW = "shadow"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A bundle that judges, the verdicts made in its name, and how its evaluation scored, if it says so."""
+
+    classifier: Classifier
+    verdicts: Verdicts
+    role: Role = Role.PRIMARY
+    reference: Reference | None = None
+
+    @property
+    def name(self) -> str:
+        """`name@digest`, as verdicts call it."""
+        return self.verdicts.model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lineup:
+    """The models in force; `number` rises with each change, `since` is when it came about (time.monotonic)."""
+
+    primary: Model
+    canary: Model | None = None
+    share: float = 0.0
+    number: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def prepare(self, messages: Sequence[tuple[Record, Sms]]) -> list[tuple[Prepared, Model]]:
+        """Tokenise each message with the model that will judge it, in order."""
+        if self.canary is None:
+            texts = [sms.text for _, sms in messages]
+            return [(prepared, self.primary) for prepared in self.primary.classifier.prepare(texts)]
+        models = [self.canary if in_share(record, self.share) else self.primary for record, _ in messages]
+        made: dict[int, Prepared] = {}
+        for model, rows in of_each(models):
+            made |= zip(rows, model.classifier.prepare([messages[row][1].text for row in rows]), strict=True)
+        return [(made[row], model) for row, model in enumerate(models)]
+
+
+def judge(messages: Sequence[tuple[Prepared, Model]]) -> Scores:
+    """Score each message by the model that tokenised it, in order. Not called without a message."""
+    parts = of_each([model for _, model in messages])
+    if len(parts) == 1:
+        return parts[0][0].classifier.judge([prepared for prepared, _ in messages])
+    score, label = np.empty(len(messages)), np.empty(len(messages), dtype=np.int64)
+    scored = np.empty(len(messages), dtype=np.bool_)
+    for model, rows in parts:
+        part = model.classifier.judge([messages[row][0] for row in rows])
+        score[rows], label[rows], scored[rows] = part.score, part.label, part.scored
+    return Scores(score, label, scored)
+
+
+def of_each(models: Sequence[Model | None]) -> list[tuple[Model, list[int]]]:
+    """Each model, in the order they first come, and the indexes at which it stands."""
+    found: dict[int, tuple[Model, list[int]]] = {}
+    for row, model in enumerate(models):
+        if model is not None:
+            found.setdefault(id(model), (model, []))[1].append(row)
+    return list(found.values())
+
+
+def in_share(record: Record, share: float) -> bool:
+    """Whether a record's key is among a share of the keys: always the same keys, and more of them as it grows."""
+    # Records without a key are on their own: each by where it lies, so that a redelivered one is judged alike.
+    key = record.name.encode() if record.key is None else record.key
+    return zlib.crc32(key) < share * _HASHES
