@@ -30,75 +30,97 @@ if TYPE_CHECKING:
 _GROUP = "hamgate"
 
 
+@dataclass(eq=False)
+class State:
+    """Of one partition, for as long as it is held: the client makes a new one when it comes again."""
+
+    offset: int | None = None
+    is_paused: bool = False
+    highwater: int | None = None
+    position: State | None = None
+
+
 class SimConsumer:
     """`kafka.KafkaConsumer`, as far as worker.broker.source asks."""
 
     def __init__(self, process: Process, **configs: Any) -> None:
         self._process, self._brokers, self._hub = process, process.cluster, process.hub
-        self._session = configs["session_timeout_ms"] / 1000
+        self._session, self._instance = configs["session_timeout_ms"] / 1000, configs["group_instance_id"]
         self._reads_stable = configs["isolation_level"] == "read_committed"
         self._most = configs["max_poll_records"]
         self._member, self._generation, self._state = "", -1, MemberState.UNJOINED
-        self._must_join, self._has_asked = True, False
-        self._positions: dict[TopicPartition, int | None] = {}
-        self._paused: set[TopicPartition] = set()
-        self._coordinator = SimpleNamespace(_do_join_and_sync_async=None)
+        self._must_join, self._has_asked, self._is_fenced = True, False, False
+        self._held: dict[TopicPartition, State] = {}
         self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
+        self._fetcher = SimpleNamespace(fetch_records=lambda most, **_: (self._fetched(), most))
         process.consumer = self
 
     @property
+    def _coordinator(self) -> Any:
+        return SimpleNamespace(
+            state=self._state,
+            group_instance_id=self._instance,
+            _heartbeat_enabled=not self._is_fenced,
+            _do_join_and_sync_async=None,
+        )
+
+    @property
     def _subscription(self) -> Any:
-        states = {
-            partition: SimpleNamespace(
-                highwater=len(self._brokers.events[partition.partition]),
-                position=None if at is None else SimpleNamespace(offset=at),
-            )
-            for partition, at in self._positions.items()
-        }
-        return SimpleNamespace(assignment=states)
+        for partition, state in self._held.items():
+            state.highwater = len(self._brokers.events[partition.partition])
+            state.position = None if state.offset is None else state
+        return SimpleNamespace(assignment=self._held)
 
     def heartbeat(self) -> None:
         """What the client's own thread does, at any time."""
         group = self._brokers.group
-        if self._state == MemberState.UNJOINED:
+        if self._state == MemberState.UNJOINED or self._is_fenced:
             return
-        if self._member not in group.members:
+        if self._instance is not None and group.statics.get(self._instance) != self._member:
+            self._is_fenced = True  # it only falls silent
+        elif self._member not in group.members:
             self._member, self._generation, self._state = "", -1, MemberState.UNJOINED
             self._must_join, self._has_asked = True, False
-            return
-        group.members[self._member] = self._hub.now
-        if self._state == MemberState.STABLE and (group.joined is not None or group.generation != self._generation):
-            self._must_join = True
+        else:
+            group.members[self._member] = self._hub.now
+            is_stale = group.joined is not None or group.generation != self._generation
+            self._must_join |= self._state == MemberState.STABLE and is_stale
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Any]]:
         self._hub.pause("poll")
-        if self._must_join and not self._joined(timeout_ms / 1000):
+        if self._must_join and not self._is_fenced and not self._joined(timeout_ms / 1000):
             return {}
         self._find_positions()
         if timeout_ms and not self._has_news():
             self._hub.pause("wait for records", self._has_news, timeout_ms / 1000)
-        if self._must_join:
-            return {}
+        return {} if self._must_join else self._fetched()
+
+    def _fetched(self) -> dict[TopicPartition, list[Any]]:
         fetched = {}
-        for partition, at in self._positions.items():
-            if at is not None and partition not in self._paused:
-                found = self._brokers.events[partition.partition][at : at + self._most]
-                self._positions[partition] = at + len(found)
+        for partition, state in self._held.items():
+            if state.offset is not None and not state.is_paused:
+                found = self._brokers.events[partition.partition][state.offset : state.offset + self._most]
+                state.offset += len(found)
                 if found:
                     fetched[partition] = [_raw(record) for record in found]
         return fetched
 
     def _has_news(self) -> bool:
         return self._must_join or any(
-            at is not None and partition not in self._paused and at < len(self._brokers.events[partition.partition])
-            for partition, at in self._positions.items()
+            state.offset is not None
+            and not state.is_paused
+            and state.offset < len(self._brokers.events[partition.partition])
+            for partition, state in self._held.items()
         )
 
     def _joined(self, wait: float) -> bool:
         """Go through a rebalance as far as the others let us."""
         group = self._brokers.group
         if not self._has_asked:
-            self._member = group.join(self._member, self._session, self._hub.now)
+            if self._state == MemberState.UNJOINED:
+                self._held = {}  # lost, not given back
+            owned = frozenset(partition.partition for partition in self._held)
+            self._member = group.join(self._member, self._instance, self._session, self._hub.now, owned)
             self._has_asked, self._state = True, MemberState.REBALANCING
 
         def is_answered() -> bool:
@@ -106,24 +128,28 @@ class SimConsumer:
 
         if wait:
             self._hub.pause("join", is_answered, wait)
-        if not is_answered():
+        if not self._has_asked or not is_answered():
             return False
         self._has_asked = False
         if self._member not in group.members or group.joined is not None:
             return False  # put out, or the next rebalance has begun: ask anew at the next poll
         self._generation, self._state, self._must_join = group.generation, MemberState.STABLE, False
         group.members[self._member] = self._hub.now
-        self._positions = {TopicPartition(INPUT, number): None for number in group.share(self._member)}
-        self._paused = set()
+        mine = [TopicPartition(INPUT, number) for number in sorted(group.assigned[self._member])]
+        if group.is_cooperative and set(self._held) - set(mine):
+            self._must_join = True  # so that they may be given to others
+        self._held = {partition: self._held.get(partition) or State() for partition in mine}
         return True
 
     def _find_positions(self) -> None:
-        for partition, at in self._positions.items():
-            if at is None:
+        for partition, state in self._held.items():
+            if state.offset is None:
                 try:
-                    self._positions[partition] = self._offset(partition) or 0
+                    state.offset = self._offset(partition)
                 except errors.UnstableOffsetCommitError:
                     continue
+                if state.offset is None:
+                    raise errors.NoOffsetForPartitionError([partition])
 
     def _offset(self, partition: TopicPartition) -> int | None:
         group, key = self._brokers.group, (partition.topic, partition.partition)
@@ -140,28 +166,32 @@ class SimConsumer:
         return self._brokers.group.committed.get(key)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
-        return ConsumerGroupMetadata(_GROUP, self._generation, self._member, None, self._state)
+        return ConsumerGroupMetadata(_GROUP, self._generation, self._member, self._instance, self._state)
 
     def assignment(self) -> set[TopicPartition]:
-        return set(self._positions)
+        return set(self._held)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        self._positions[partition] = offset
+        self._held[partition].offset = offset
 
-    def seek_to_beginning(self, partition: TopicPartition) -> None:
-        self._positions[partition] = 0
+    def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        for partition in partitions:
+            self._held[partition].offset = 0
 
     def pause(self, *partitions: TopicPartition) -> None:
-        self._paused |= set(partitions)
+        for partition in partitions:
+            self._held[partition].is_paused = True
 
     def resume(self, *partitions: TopicPartition) -> None:
-        self._paused -= set(partitions)
+        for partition in partitions:
+            self._held[partition].is_paused = False
 
     def paused(self) -> set[TopicPartition]:
-        return set(self._paused)
+        return {partition for partition, state in self._held.items() if state.is_paused}
 
     def close(self, **_: Any) -> None:
-        self._brokers.group.leave(self._member)
+        if self._instance is None:
+            self._brokers.group.leave(self._member)
 
 
 def _raw(record: Record) -> ConsumerRecord:

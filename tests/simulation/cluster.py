@@ -53,25 +53,52 @@ class Writer:
 
 @dataclass
 class Group:
-    """The group's coordinator: eager, as the client joins it. `joined` is None while a generation stands."""
+    """The group's coordinator, with the leader's assignor in it. `joined` is None while a generation stands."""
 
     partitions: int
+    is_cooperative: bool = False
     generation: int = 0
     members: dict[str, float] = field(default_factory=dict)
     timeouts: dict[str, float] = field(default_factory=dict)
+    owned: dict[str, frozenset[int]] = field(default_factory=dict)
+    assigned: dict[str, frozenset[int]] = field(default_factory=dict)
+    statics: dict[str, str] = field(default_factory=dict)
     joined: set[str] | None = None
+    rotation: int = 0
     committed: Positions = field(default_factory=dict)
     pending: dict[Transaction, Positions] = field(default_factory=dict)
     _names: itertools.count[int] = field(default_factory=itertools.count)
 
-    def join(self, name: str, timeout: float, now: float) -> str:
-        """Ask for a place in the next generation. Returns the member's name, a new one for who is not known."""
+    def join(self, name: str, instance: str | None, timeout: float, now: float, owned: frozenset[int]) -> str:
+        """Ask for a place in the next generation. Returns the member's name, a new one for who is not known.
+
+        A static member that comes again takes its own old place, in the generation that stands. Raises
+        FencedInstanceIdError for the one whose place was taken.
+        """
+        self._require_instance(name, instance)
         if name not in self.members:
             name = f"member-{next(self._names)}"
-        self.members[name], self.timeouts[name] = now, timeout
+        self.timeouts[name], self.owned[name] = timeout, owned
+        if instance is not None and self._take_place(name, instance, now):
+            return name
+        self.members[name] = now
         self.joined = (self.joined or set()) | {name}
         self._complete()
         return name
+
+    def _take_place(self, name: str, instance: str, now: float) -> bool:
+        """Whether a static member has its place back and needs to join nothing."""
+        old, self.statics[instance] = self.statics.get(instance), name
+        if old is None or old == name or old not in self.members:
+            return False
+        del self.members[old]
+        self.members[name] = now
+        self.assigned[name] = self.assigned.pop(old, frozenset())
+        if self.joined is not None:
+            self.joined.discard(old)
+            return False
+        # The brokers' own way would leave a partition that was let go, and not given yet, to nobody: not modelled.
+        return sum(map(len, self.assigned.values())) == self.partitions
 
     def leave(self, name: str) -> None:
         """Go, or be put out: the others must join anew."""
@@ -89,18 +116,39 @@ class Group:
         if self.joined == set(self.members):
             self.generation += 1
             self.joined = None
+            self.assigned = self._released() if self.is_cooperative else self._target()
 
-    def share(self, name: str) -> list[int]:
-        """A member's partitions in the generation that stands."""
-        names = sorted(self.members)
-        return list(range(self.partitions))[names.index(name) :: len(names)]
+    def shake(self, rotation: int) -> None:
+        """Have all join anew, as after a change of the topic, and give the shares out in another order."""
+        self.rotation = rotation
+        if self.members and self.joined is None:
+            self.joined = set()
 
-    def require(self, name: str, generation: int) -> None:
+    def _target(self) -> dict[str, frozenset[int]]:
+        names, wanted = sorted(self.members), range(self.partitions)
+        return {
+            name: frozenset(wanted[(at + self.rotation) % len(names) :: len(names)]) for at, name in enumerate(names)
+        }
+
+    def _released(self) -> dict[str, frozenset[int]]:
+        """Of the target, what no other still owns: the rest is given when it was let go, in the next generation."""
+        target = self._target()
+        return {
+            name: frozenset(p for p in share if not any(p in self.owned[o] for o in self.members if o != name))
+            for name, share in target.items()
+        }
+
+    def require(self, name: str, generation: int, instance: str | None) -> None:
         """Refuse whoever is no member of this generation, as TxnOffsetCommit does also while the next is made."""
+        self._require_instance(name, instance)
         if name not in self.members:
             raise errors.UnknownMemberIdError
         if generation != self.generation:
             raise errors.IllegalGenerationError
+
+    def _require_instance(self, name: str, instance: str | None) -> None:
+        if instance is not None and name and self.statics.get(instance, name) != name:
+            raise errors.FencedInstanceIdError
 
     def stable_offset(self, partition: TopicPartition) -> int | None:
         """The committed offset. Raises UnstableOffsetCommitError while a transaction is about to change it."""
@@ -112,13 +160,13 @@ class Group:
 class Cluster:
     """All that outlives a worker."""
 
-    def __init__(self, now: Callable[[], float], partitions: int = 2) -> None:
+    def __init__(self, now: Callable[[], float], partitions: int, *, is_cooperative: bool) -> None:
         self._now = now
         self.partitions = partitions
         self.events: list[list[Record]] = [[] for _ in range(partitions)]
         self.outputs: dict[TopicPartition, list[tuple[Transaction, Outgoing]]] = {}
         self.marked: set[tuple[Transaction, TopicPartition]] = set()
-        self.group = Group(partitions)
+        self.group = Group(partitions, is_cooperative)
         self.writers: dict[str, Writer] = {}
         self.decided: Callable[[Transaction], None] = lambda _: None
 
@@ -180,7 +228,7 @@ class Cluster:
     def commit_offsets(self, name: str, epoch: int, positions: Positions, claim: Any) -> None:
         """The group's part of a transaction: pending until its marker."""
         writer = self._writer(name, epoch)
-        self.group.require(claim.member_id, claim.generation_id)
+        self.group.require(claim.member_id, claim.generation_id, claim.group_instance_id)
         if writer.state != _ONGOING or writer.transaction is None or OFFSETS not in writer.transaction.partitions:
             raise errors.InvalidTxnStateError
         writer.transaction.offsets.update(positions)

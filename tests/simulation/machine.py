@@ -9,16 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.simulation.process import SESSION_TIMEOUT, TRANSACTION_TIMEOUT, Parts
-from tests.simulation.simulation import NAMES, Simulation
+from tests.simulation.simulation import LABELS, NAMES, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Where a process may be stopped, frozen or killed: before each word to the brokers, each lock and each wait.
-LABELS: Final = (
-    "poll", "join", "committed", "lock", "take", "put", "get", "room",
-    "init", "add", "offsets", "produce", "end", "settling", "await", "send",
-)  # fmt: skip
 INDEX: Final = st.integers(0, 7)
 
 
@@ -29,11 +24,12 @@ class Protocol(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.simulation = Simulation(self.parts).__enter__()
         self.is_violated = True
 
-    @initialize(events=st.integers(2, 6))
-    def start(self, events: int) -> None:
+    @initialize(events=st.integers(2, 6), is_cooperative=st.booleans(), is_static=st.booleans())
+    def start(self, events: int, *, is_cooperative: bool, is_static: bool) -> None:
+        made = Simulation(self.parts, is_cooperative=is_cooperative, is_static=is_static)
+        self.simulation = made.__enter__()
         for number in range(events):
             self.simulation.feed(number % self.simulation.cluster.partitions, 2)
         for name in NAMES:
@@ -52,7 +48,7 @@ class Protocol(RuleBasedStateMachine):
         """Let all go on but one, held where it is about to do that."""
         with self._watched():
             if alive := self.simulation.alive():
-                self.simulation.flow(rounds, but=alive[which % len(alive)], held_at=label)
+                self.simulation.flow(rounds, but=alive[which % len(alive)], held_at=(label,))
 
     @rule(which=INDEX)
     def step(self, which: int) -> None:
@@ -77,6 +73,10 @@ class Protocol(RuleBasedStateMachine):
     @rule(which=INDEX)
     def mark(self, which: int) -> None:
         self.simulation.mark(which)
+
+    @rule(rotation=INDEX)
+    def rebalance(self, rotation: int) -> None:
+        self.simulation.cluster.group.shake(rotation)
 
     @rule(seconds=st.sampled_from((0.01, 0.15, TRANSACTION_TIMEOUT + 0.5, SESSION_TIMEOUT + 1)))
     def advance(self, seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 
 from tests.simulation.clients import SimConsumer
+from tests.simulation.cluster import INPUT
 from tests.simulation.process import Parts
 from worker.broker import ExactlyOnceSink, KafkaSource
 from worker.inbox import Batch, Inbox
@@ -68,17 +69,20 @@ class ReadsUnstable(SimConsumer):
 def _keep_what_waits(pipeline: Pipeline) -> None:
     """Let what was polled before a rebalance go on into the new generation, revoked partitions and all."""
 
-    def restart(inbox: Inbox) -> None:
-        inbox._claim = None
+    move = pipeline.inbox.move
 
-    pipeline.inbox.restart = types.MethodType(restart, pipeline.inbox)  # type: ignore[method-assign]
+    def keep_all(_: Any, claim: Claim) -> int:
+        return move(frozenset((INPUT, number) for number in range(99)), claim)
+
+    pipeline.inbox.move = keep_all  # type: ignore[method-assign]
 
 
 def _forget_to_rewind(pipeline: Pipeline) -> None:
     """Let go of a refused batch, and read on behind it."""
 
-    def begin(inbox: Inbox) -> tuple[int, bool]:
-        return inbox.epoch, False
+    def begin(inbox: Inbox) -> tuple[int, None]:
+        inbox._not_rewound = None
+        return inbox.epoch, None
 
     pipeline.inbox.begin = types.MethodType(begin, pipeline.inbox)  # type: ignore[method-assign]
 

@@ -10,7 +10,7 @@ from tests.fakes import FakeClassifier
 from tests.simulation.clients import SimConsumer, SimProducer
 from tests.simulation.cluster import DEAD_LETTERS, INPUT, VERDICTS
 from worker.batching import MicroBatcher
-from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource
+from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member
 from worker.pipeline import Limits, Pipeline
 from worker.policy import Policy
 from worker.service import Service
@@ -67,6 +67,7 @@ class Process:
     cluster: Cluster
     name: str
     parts: Parts
+    is_static: bool = False
     wire: list[Request] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     is_alive: bool = True
@@ -101,7 +102,15 @@ class Process:
             transaction_timeout=TRANSACTION_TIMEOUT,
         )
         source = self.parts.source(
-            link, INPUT, "hamgate", session_timeout=SESSION_TIMEOUT, max_poll_interval=MAX_POLL_INTERVAL
+            link,
+            INPUT,
+            "hamgate",
+            session_timeout=SESSION_TIMEOUT,
+            max_poll_interval=MAX_POLL_INTERVAL,
+            member=Member(
+                rebalance="cooperative" if self.cluster.group.is_cooperative else "eager",
+                static_name=self.name if self.is_static else None,
+            ),
         )
         classifier, now = FakeClassifier(), lambda: self.hub.now
         batcher: MicroBatcher[Waiting] = MicroBatcher(1000, BATCH, 0.1)

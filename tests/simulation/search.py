@@ -8,40 +8,61 @@ A history is some hundred choices of what happens next and the healing after the
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
 from rich.progress import track
 
 from benchmarks import results
+from tests.simulation.machine import Protocol
 from tests.simulation.plants import PLANTS
-from tests.simulation.simulation import Simulation, ViolationError, wander
+from tests.simulation.simulation import ViolationError, wander
 
 if TYPE_CHECKING:
     from tests.simulation.process import Parts
 
-CHOICES: Final = 400
 # A planted bug that takes longer counts as not found.
 _MOST: Final = 5000
-
-
-def replay(seed: int, parts: Parts | None = None) -> Simulation:
-    """One history. Raises ViolationError."""
-    with Simulation(parts) as simulation:
-        wander(simulation, random.Random(seed), CHOICES)
-    return simulation
+_SEARCH: Final = settings(
+    max_examples=_MOST,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def until_found(parts: Parts) -> int:
     """How many histories a planted bug takes; 0: not found."""
     for seed in range(_MOST):
         try:
-            replay(seed, parts)
+            wander(seed, parts)
         except ViolationError:
             return seed + 1
+    return 0
+
+
+def until_hypothesis_finds(parts: Parts) -> int:
+    """How many examples hypothesis takes for it; 0: not found."""
+    examples = 0
+
+    class Planted(Protocol):
+        def __init__(self) -> None:
+            nonlocal examples
+            examples += 1
+            super().__init__()
+
+    Planted.parts = parts
+    try:
+        run_state_machine_as_test(Planted, settings=_SEARCH)
+    except ViolationError:
+        return examples
     return 0
 
 
@@ -53,16 +74,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay one, and show what it violates")
     options = parser.parse_args()
     if options.seed is not None:
-        replay(options.seed)
+        wander(options.seed)
         return 0
     console = Console(stderr=True)
-    found = {name: until_found(parts) for name, parts in track(PLANTS.items(), "planted bugs", console=console)}
-    for name, histories in found.items():
-        console.print(f"{name}: " + (f"found in history {histories}" if histories else "NOT FOUND"))
+    found = {}
+    for name, parts in track(PLANTS.items(), "planted bugs", console=console):
+        found[name] = {"by chance": until_found(parts), "by hypothesis": until_hypothesis_finds(parts)}
+        console.print(f"{name}: " + ", ".join(f"{who} {took or 'NOT FOUND'}" for who, took in found[name].items()))
     began, totals, violations = time.perf_counter(), dict.fromkeys(_COUNTED, 0), {}
     for seed in track(range(options.first, options.first + options.histories), "histories", console=console):
         try:
-            simulation = replay(seed)
+            simulation = wander(seed)
         except ViolationError as violation:
             violations[seed] = str(violation)
             console.print(f"history {seed}: {violation}")
@@ -71,7 +93,8 @@ def main() -> int:
             totals[name] += count(simulation)
     seconds = time.perf_counter() - began
     _record(options.histories, seconds, totals, violations, found)
-    return 1 if violations or not all(found.values()) else 0
+    is_found = all(took for took_by in found.values() for took in took_by.values())
+    return 0 if is_found and not violations else 1
 
 
 _COUNTED: Final = {
@@ -85,7 +108,7 @@ _COUNTED: Final = {
 
 
 def _record(
-    histories: int, seconds: float, totals: dict[str, int], violations: dict[int, str], found: dict[str, int]
+    histories: int, seconds: float, totals: dict[str, int], violations: dict[int, str], found: dict[str, dict[str, int]]
 ) -> None:
     extra = {**totals, "seconds": round(seconds, 1), "histories": histories}
     entries = [
@@ -93,7 +116,10 @@ def _record(
         results.Entry("protocol/histories-per-second", "histories/s", histories / seconds, extra=extra),
         results.Entry("protocol/choices-per-second", "choices/s", totals["choices"] / seconds, extra=extra),
         results.Entry(
-            "protocol/planted-bugs-found", "bugs", sum(map(bool, found.values())), extra={"histories_until": found}
+            "protocol/planted-bugs-found",
+            "bugs",
+            sum(all(took.values()) for took in found.values()),
+            extra={"histories_until": found},
         ),
     ]
     path = results.record("protocol", entries)

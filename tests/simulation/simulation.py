@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from typing import TYPE_CHECKING, Final, Self
 from unittest import mock
 
@@ -14,8 +15,6 @@ from worker.messages import decode_verdict
 from worker.stream import FencedError
 
 if TYPE_CHECKING:
-    import random
-
     from tests.simulation.cluster import Transaction
     from tests.simulation.coroutines import Task
     from worker.messages import Outgoing, Record
@@ -23,10 +22,19 @@ if TYPE_CHECKING:
 NAMES: Final = ("a", "b")
 _POISON: Final = b"not json"
 _HEARTBEAT: Final = 0.5
+# In place of a task's label: the brokers about to write one.
+MARKER: Final = "marker"
+# Where a process may be stopped, frozen or killed: before each word to the brokers, each lock and each wait.
+LABELS: Final = (
+    "poll", "join", "committed", "lock", "take", "put", "get", "room",
+    "init", "add", "offsets", "produce", "end", "settling", "await", "send", MARKER,
+)  # fmt: skip
 # Of a round in which everybody takes a step.
 _ROUND: Final = 0.02
 # Rounds in which everything that can happen happens once, until all is judged: after the longest timeouts, and more.
 _ROUNDS: Final = 4000
+# And so many more, in which what is still in a pipe must not come out again.
+_QUIET: Final = 20
 
 
 class ViolationError(AssertionError):
@@ -90,9 +98,12 @@ def _answered(record: Outgoing) -> tuple[int, int]:
 class Simulation:
     """A context in which the worker's modules run on a hub of their own."""
 
-    def __init__(self, parts: Parts | None = None, *, partitions: int = 2) -> None:
+    def __init__(
+        self, parts: Parts | None = None, *, partitions: int = 2, is_cooperative: bool = False, is_static: bool = False
+    ) -> None:
         self.hub = Hub()
-        self.cluster = Cluster(lambda: self.hub.now, partitions)
+        self.cluster = Cluster(lambda: self.hub.now, partitions, is_cooperative=is_cooperative)
+        self._is_static = is_static
         self.oracle = Oracle(self.cluster)
         self.parts = parts or Parts()
         self.processes: list[Process] = []
@@ -104,7 +115,7 @@ class Simulation:
         self._patches.enter_context(installed(self.hub))
         producer = lambda link, name, timeout: self.hub.process().producer(link, name, timeout)  # noqa: E731
         self._patches.enter_context(mock.patch("worker.broker.sink.Producer", producer))
-        for module in ("pipeline", "service", "broker.sink"):
+        for module in ("pipeline", "service", "broker.sink", "broker.source"):
             self._patches.enter_context(mock.patch(f"worker.{module}.log", QUIET))
         return self
 
@@ -124,7 +135,7 @@ class Simulation:
 
     def start(self, name: str) -> Process:
         """A new process of that instance; an older one of the same name is thereby a twin, or a zombie."""
-        process = Process(self.hub, self.cluster, name, self.parts)
+        process = Process(self.hub, self.cluster, name, self.parts, self._is_static)
         self.processes.append(process)
         process.start()
         return process
@@ -190,36 +201,39 @@ class Simulation:
                 self.run(task)
                 if task.label == label and not task.is_over:
                     return True
-            served = self._serve(process)
+            served = self._serve(process, marks=label != MARKER)
+            if label == MARKER and self.cluster.unmarked():
+                return True
             if not tasks and not served:
                 return False
         return False
 
-    def _serve(self, process: Process) -> bool:
+    def _serve(self, process: Process, *, marks: bool = True) -> bool:
         is_busy = bool(process.wire)
         if process.wire:
             self.deliver(process)
-        while self.cluster.unmarked():
+        while marks and self.cluster.unmarked():
             self.mark(0)
             is_busy = True
         return is_busy
 
-    def flow(self, rounds: int, *, but: Process, held_at: str) -> None:
-        """Let everything go on, and time pass, but one process where it is about to do that."""
+    def flow(self, rounds: int, *, but: Process, held_at: tuple[str, ...]) -> None:
+        """Let everything go on, and time pass, but one process where it is about to do one of these."""
         for _ in range(rounds):
             for task in self.hub.runnable():
-                is_held = task.process is but and task.label == held_at
+                is_held = task.process is but and task.label in held_at
                 if not is_held and self.hub.is_runnable(task):
                     self.run(task)
             for process in self.wires():
-                if not any(task.label == held_at for task in process.tasks) or process is not but:
-                    self._serve(process)
+                if process is not but or not any(task.label in held_at for task in process.tasks):
+                    self._serve(process, marks=MARKER not in held_at)
             self.advance(_ROUND)
 
     def heal(self) -> None:
         """No more harm: what stopped is started, and all must come out right in bounded time."""
         for process in self.processes:
             process.is_paused = False
+        quiet = 0
         for _ in range(_ROUNDS):
             for name in NAMES:
                 if not any(process.name == name for process in self.alive()):
@@ -230,7 +244,8 @@ class Simulation:
                 if self.hub.is_runnable(task):
                     self.run(task)
             self.advance(0.001 if any(served) or tasks else 0.1)
-            if self.oracle.is_all_judged() and not self.cluster.unmarked():
+            quiet = quiet + 1 if self.oracle.is_all_judged() and not self.cluster.unmarked() else 0
+            if quiet > _QUIET:
                 break
         else:
             message = f"not all is judged after {_ROUNDS} rounds: {self.oracle.decided}"
@@ -238,14 +253,19 @@ class Simulation:
         self.oracle.compare()
 
 
-def wander(simulation: Simulation, chance: random.Random, choices: int) -> None:
-    """Random choices, all kinds of harm among them; then healing."""
-    for name in NAMES:
-        simulation.start(name)
-    draws = chance.choices(tuple(_CHANCES), tuple(_CHANCES.values()), k=choices)
-    for draw in draws:
-        draw(simulation, chance)
-    simulation.heal()
+def wander(seed: int, parts: Parts | None = None, choices: int = 120) -> Simulation:
+    """Random choices, all kinds of harm among them; then healing. Raises ViolationError."""
+    chance = random.Random(seed)
+    is_cooperative, is_static = chance.random() < 0.5, chance.random() < 0.3
+    with Simulation(parts, is_cooperative=is_cooperative, is_static=is_static) as simulation:
+        for name in NAMES:
+            simulation.start(name)
+        # Each history has a temper of its own: what is rare in one is all that happens in another.
+        weights = [weight * chance.choice(_TEMPERS) for weight in _CHANCES.values()]
+        for draw in chance.choices(tuple(_CHANCES), weights, k=choices):
+            draw(simulation, chance)
+        simulation.heal()
+    return simulation
 
 
 def _run(simulation: Simulation, chance: random.Random) -> None:
@@ -303,11 +323,28 @@ def _stop(simulation: Simulation, chance: random.Random) -> None:
         chance.choice(alive).stop()
 
 
+def _let(simulation: Simulation, chance: random.Random) -> None:
+    if alive := simulation.alive():
+        simulation.let(chance.choice(alive), chance.choice(LABELS))
+
+
+def _flow(simulation: Simulation, chance: random.Random) -> None:
+    if alive := simulation.alive():
+        simulation.flow(chance.randint(1, 40), but=chance.choice(alive), held_at=(chance.choice((*LABELS, *_MARKERS)),))
+
+
+def _shake(simulation: Simulation, chance: random.Random) -> None:
+    simulation.cluster.group.shake(chance.randrange(8))
+
+
 def _twin(simulation: Simulation, chance: random.Random) -> None:
     simulation.start(chance.choice(NAMES))
 
 
+# Markers are late more often than anything else: whole coordinators wait for them.
+_MARKERS: Final = (MARKER,) * 4
+_TEMPERS: Final = (0.1, 1, 1, 4)
 _CHANCES: Final = {
-    _run: 50, _deliver: 25, _mark: 8, _feed: 5, _advance: 3, _heartbeat: 3,
-    _cut: 1, _freeze: 1, _outlast: 0.3, _kill: 0.5, _stop: 0.2, _twin: 0.1,
+    _run: 20, _deliver: 10, _mark: 4, _feed: 8, _advance: 2, _heartbeat: 3, _let: 8, _flow: 8,
+    _cut: 1, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _twin: 0.2, _shake: 3,
 }  # fmt: skip

@@ -173,10 +173,12 @@ class KafkaSource:
         # Between a join and its assignment there is a generation already, but no right to it yet.
         if now.state != MemberState.STABLE or _generation(now) == _generation(self._claim):
             return False
+        # A generation that was never taken up leaves no trace in the client: another may have held it all meanwhile.
+        has_missed_one = now.generation_id != self._claim.generation_id + 1
         self._claim, self._has_moved = now, True
         # The client keeps a partition's state for as long as it is held, and makes a new one when it comes (again).
         held = dict(self._consumer._subscription.assignment)  # noqa: SLF001
-        kept = (partition for partition, state in held.items() if self._held.get(partition) is state)
+        kept = (p for p, state in held.items() if self._held.get(p) is state and not has_missed_one)
         self._held, self._kept = held, frozenset((partition.topic, partition.partition) for partition in kept)
         return True
 
