@@ -77,6 +77,43 @@ def test_plain_weights_give_what_the_cpu_engine_gives() -> None:
     )
 
 
+FIRST = 7
+
+
+def run_shared(forward: Forward, batch: list[list[int]]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        alone = forward.share(FIRST).numpy()
+        logits = np.tile(alone, (len(batch), 1))
+        for packed in pack(batch, (32, 64, 128, 256), shared=1):
+            tokens, starts, ends = (torch.from_numpy(part) for part in (packed.tokens, packed.starts, packed.ends))
+            logits[packed.rows] = forward(tokens, starts, ends)[: len(packed.rows)].numpy()
+    return logits
+
+
+def test_a_first_token_that_all_share_is_left_out_of_batches_and_changes_no_answer() -> None:
+    made, batch = weights(), [[FIRST, *message] for message in messages()] + [[FIRST]]
+
+    ours = run_shared(Plain(made, CPU, twins, torch.float32), batch)
+
+    np.testing.assert_allclose(ours, CpuEngine(made).logits(batch), atol=1e-4)
+
+
+def test_fp8_bears_a_shared_first_token() -> None:
+    made, batch = weights(), [[FIRST, *message] for message in messages()] + [[FIRST]]
+    exact = CpuEngine(made).logits(batch)
+
+    error = np.linalg.norm(run_shared(Fp8(made, CPU, twins), batch) - exact) / np.linalg.norm(exact)
+
+    assert error < 0.2
+
+
+def test_messages_are_packed_without_the_token_that_all_share() -> None:
+    (packed,) = pack([[7, 5, 6], [7], [7, 8]], (32,), shared=1)
+
+    assert packed.rows.tolist() == [0, 2]
+    assert packed.tokens[:3].tolist() == [5, 6, 8]
+
+
 def test_fp8_gives_it_to_its_few_bits() -> None:
     made, batch = weights(), messages()
     exact = CpuEngine(made).logits(batch)

@@ -46,6 +46,13 @@ def shape(heads: int, key_heads: int, head: int) -> Shape:
 SHAPES = [shape(8, 1, 64), shape(4, 2, 48), shape(6, 2, 16)]
 LENGTHS = [1, 1, 30, 5, 40, 16, 3]  # 96 tokens
 SHORT = [1, 7, 20, 4]  # 32
+LAID = [
+    pytest.param(LENGTHS, False, id="mixed"),
+    pytest.param(LENGTHS, True, id="mixed, after a shared token"),
+    pytest.param(SHORT, True, id="short, after a shared token"),
+    pytest.param([96], False, id="one"),
+    pytest.param([1] * 32, True, id="single tokens, after a shared token"),
+]
 
 
 def random(*sizes: int, scale: float = 1.0) -> Tensor:
@@ -78,26 +85,38 @@ def test_row_scale(width: int) -> None:
     close(kernels.row_scale(hidden, EPSILON), twins.row_scale(hidden, EPSILON), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("inner", [80, 512, 5632])
-def test_swiglu(inner: int) -> None:
-    gate_up, scale = random(3, 2 * inner), torch.tensor([0.5, 1.0, 2.0], device=DEVICE)
+@pytest.mark.parametrize(("inner", "stripe"), [(80, 80), (512, 128), (5632, 128)])
+def test_swiglu(inner: int, stripe: int) -> None:
+    hidden, gate_up = random(3, 32), random(2 * inner, 32, scale=0.3)
+    scale = torch.tensor([0.5, 1.0, 2.0], device=DEVICE)
+    ours = torch.full((3, inner), float("nan"), device=DEVICE, dtype=DTYPE)
 
-    ours, theirs = (torch.full((3, inner), float("nan"), device=DEVICE, dtype=DTYPE) for _ in range(2))
+    kernels.swiglu(hidden @ gate_up.T, scale, ours, stripe)
 
-    kernels.swiglu(gate_up, scale, ours)
-    twins.swiglu(gate_up, scale, theirs)
-
-    close(ours, theirs, **ROUNDING)
+    close(ours, twins.gated(hidden, scale, gate_up, stripe), **ROUNDING)
 
 
-@pytest.mark.parametrize("inner", [80, 5632])
-def test_swiglu_fp8(inner: int) -> None:
+@pytest.mark.parametrize("way", [way for way in kernels._WAYS if isinstance(way, kernels.Fused)], ids=str)
+@pytest.mark.parametrize(("rows", "inner", "width"), [(200, 256, 128), (64, 384, 64)])
+def test_gated_in_one_kernel(rows: int, inner: int, width: int, way: kernels.Fused) -> None:
+    hidden, gate_up = random(rows, width), random(2 * inner, width, scale=0.3)
+    scale = torch.linspace(0.5, 1.5, rows, device=DEVICE)
+    if DEVICE.type == "cpu":  # as the interpreter's dot is exact, one width of tile says all
+        way = kernels.Fused(64, way.stages, way.warps)
+
+    ours = kernels._gated(hidden, scale, gate_up, 128, way)
+
+    close(ours, twins.gated(hidden, scale, gate_up, 128), **ROUNDING)
+
+
+@pytest.mark.parametrize(("inner", "stripe"), [(80, 80), (5632, 128)])
+def test_swiglu_fp8(inner: int, stripe: int) -> None:
     gate_up = random(3, 2 * inner, scale=2)
     gate_up[1] = 0  # a row with nothing to scale by
     gate_up[2] *= 30
 
-    ours, scale = kernels.swiglu_fp8(gate_up)
-    theirs, expected = twins.swiglu_fp8(gate_up)
+    ours, scale = kernels.swiglu_fp8(gate_up, stripe)
+    theirs, expected = twins.swiglu_fp8(gate_up, stripe)
 
     close(scale, expected, rtol=1e-3, atol=1e-9)
     close_fp8(ours, theirs)
@@ -127,34 +146,41 @@ def test_norm_fp8_of_nothing_added_leaves_the_hidden_state_alone() -> None:
     close(hidden, before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("lengths", [LENGTHS, SHORT, [96], [1] * 32], ids=["mixed", "short", "one", "single tokens"])
+@pytest.mark.parametrize(("lengths", "has_shared"), LAID)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}/{shape.key_heads}x{shape.head}")
-def test_attend(shape: Shape, lengths: list[int]) -> None:
+def test_attend(shape: Shape, lengths: list[int], has_shared: bool) -> None:
     starts, _ = laid(lengths)
     qkv = random(len(starts), (shape.heads + 2 * shape.key_heads) * shape.head)
     scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
     rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
 
+    shared = random(2, shape.key_heads, shape.head).float() if has_shared else None
+
     close(
-        kernels.attend(qkv, scale, starts, rope, shape),
-        twins.attend(qkv, scale, starts, rope, shape),
+        kernels.attend(qkv, scale, starts, rope, shape, None, shared),
+        twins.attend(qkv, scale, starts, rope, shape, None, shared),
         **ROUNDING,
     )
-    close_fp8(kernels.attend(qkv, None, starts, rope, shape, 16.0), twins.attend(qkv, None, starts, rope, shape, 16.0))
+    close_fp8(
+        kernels.attend(qkv, None, starts, rope, shape, 16.0, shared),
+        twins.attend(qkv, None, starts, rope, shape, 16.0, shared),
+    )
 
 
-@pytest.mark.parametrize("lengths", [LENGTHS, SHORT, [96], [1] * 32], ids=["mixed", "short", "one", "single tokens"])
+@pytest.mark.parametrize(("lengths", "has_shared"), LAID)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}/{shape.key_heads}x{shape.head}")
-def test_attend_ends(shape: Shape, lengths: list[int]) -> None:
+def test_attend_ends(shape: Shape, lengths: list[int], has_shared: bool) -> None:
     starts, ends = laid(lengths)
     key_value = random(len(starts), 2 * shape.key_heads * shape.head)
     query = random(len(ends), shape.heads * shape.head)
     scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
     rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
 
+    shared = random(2, shape.key_heads, shape.head).float() if has_shared else None
+
     close(
-        kernels.attend_ends(query, key_value, scale, starts, ends, rope, shape),
-        twins.attend_ends(query, key_value, scale, starts, ends, rope, shape),
+        kernels.attend_ends(query, key_value, scale, starts, ends, rope, shape, shared),
+        twins.attend_ends(query, key_value, scale, starts, ends, rope, shape, shared),
         **ROUNDING,
     )
 

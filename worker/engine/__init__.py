@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
 
 if TYPE_CHECKING:
@@ -45,6 +46,29 @@ class UnsupportedModelError(Exception):
     """A model that no engine here runs as it was trained, or an engine that this machine cannot run; says which."""
 
 
+class Begun(Protocol):
+    """A batch on its way through an engine."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its logits can be had without waiting."""
+
+    def logits(self) -> NDArray[np.float32]:
+        """Wait for it; its logits [n, labels], in the order given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A batch that was judged as it was begun."""
+
+    answer: NDArray[np.float32]
+    is_done = True
+
+    def logits(self) -> NDArray[np.float32]:
+        """Return its logits [n, labels], in the order given."""
+        return self.answer
+
+
 class Engine(Protocol):
     """A loaded model. It is used from one thread at a time."""
 
@@ -61,6 +85,10 @@ class Engine(Protocol):
         """How many tokens it takes in one pass; more are cut into several. Out of memory halves it."""
 
     @property
+    def shared_tokens(self) -> int:
+        """How many tokens, the same at the start of every message, cost nothing: they are worked out once."""
+
+    @property
     def halvings(self) -> int:
         """How often it ran out of memory and halved its token budget."""
 
@@ -70,6 +98,9 @@ class Engine(Protocol):
         A message's logits do not depend on its neighbours, but for rounding. Raises ValueError on a message
         without tokens. What is not finite is returned as it is: the caller decides what that means.
         """
+
+    def begin(self, tokens: Sequence[Tokens]) -> Begun:
+        """Begin to judge messages as `logits` does; another batch may be begun before this one is done."""
 
 
 def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, token_budget: int | None = None) -> Engine:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engine import Kind
+from worker.engine import Done, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +72,7 @@ class CpuEngine:
 
     kind = Kind.CPU
     halvings = 0
+    shared_tokens = 0
 
     def __init__(self, weights: Weights, *, threads: int = 0, token_budget: int | None = None) -> None:
         if threads:
@@ -116,6 +117,10 @@ class CpuEngine:
         else:
             deque(map(fill, chunks), maxlen=0)
         return logits
+
+    def begin(self, tokens: Sequence[Tokens]) -> Done:
+        """Judge messages as `logits` does, at once: the processor has nothing else to overlap it with."""
+        return Done(self.logits(tokens))
 
     def _run(self, chunk: Chunk) -> Tensor:
         hidden = self._embedding.index_select(0, chunk.tokens)

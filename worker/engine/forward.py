@@ -21,17 +21,27 @@ if TYPE_CHECKING:
     from worker.engine.weights import Layer, Shape, Weights
 
 
-_MLP_ROWS: Final = 1536
-"""Tokens that the MLP's first product takes at a time: what it writes is then read from the cache, and its tiles fill
-the multiprocessors exactly four times. Worth 2.5 % of the MLP at 8,448 tokens."""
+_STRIPE: Final = 128
+"""Gates that lie together in the gate and up matrix, the ups that they open after them: one tile then holds both."""
 
+_TABLE_BYTES: Final = 256 << 20
+"""What the first layer's table may take: TinyLlama's takes 164 MB."""
+
+_LEAST_ROWS: Final = 32  # what an attention kernel takes at a time
 _MOST_POSITIONS: Final = 8192  # the tables' length: no message is longer
 
 
 class Forward(Protocol):
-    """A model on its device. `tokens` and `starts` [n], `ends` [m], int32; logits [m, labels], float32."""
+    """A model on its device. `tokens` and `starts` [n], `ends` [m], int32; logits [m, labels], float32.
+
+    After `share(first)` every message is taken to have had that token before what it is given with; `share` returns
+    the logits [labels] of a message that is nothing else.
+    """
 
     shape: Shape
+
+    def share(self, first: int) -> Tensor:
+        """Work out, once, what a token gives to all that come after it."""
 
     def __call__(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """Run the model."""
@@ -48,38 +58,69 @@ class Plain:
         self._device, self._dtype = device, dtype
         self._rope = rope(weights.frequencies, min(weights.shape.positions, _MOST_POSITIONS), device)
         self._embedding = self._placed(weights.embedding)
+        self._stripe = self._stripe_of(weights.shape.inner)
         self._layers = [self._matrices(layer) for layer in weights.layers]
         self._score = (weights.score.float() * weights.norm.float()).to(device).T.contiguous()
+        self._first = self._first_table(weights)
+        self._shared: list[Tensor | None] = [None] * weights.shape.layers
+        self._is_learning = False
 
     def __call__(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """Run the model."""
         hidden = self._embedding.index_select(0, tokens)
-        for layer in self._layers[:-1]:
-            scale = self._scale(hidden)
-            mixed = self._operations.attend(hidden @ layer["qkv"].T, scale, starts, self._rope, self.shape)
-            hidden.addmm_(mixed, layer["out"].T)
+        for index, layer in enumerate(self._layers[:-1]):
+            if index == 0 and self._first is not None:
+                qkv, scale = self._first.index_select(0, tokens), None
+            else:
+                qkv, scale = hidden @ layer["qkv"].T, self._scale(hidden)
+            hidden.addmm_(self._attend(index, qkv, scale, starts), layer["out"].T)
             self._mlp(hidden, layer)
         return self._ends(hidden, starts, ends)
 
+    def share(self, first: int) -> Tensor:
+        """Work out, once, what a token gives to all that come after it: its keys and values, layer by layer."""
+        tokens = torch.full((_LEAST_ROWS,), first, dtype=torch.int32, device=self._device)
+        alone = torch.arange(_LEAST_ROWS, dtype=torch.int32, device=self._device)
+        self._is_learning = True
+        logits = self(tokens, alone, alone)
+        self._is_learning = False
+        return logits[0]
+
+    def _attend(
+        self, index: int, qkv: Tensor, scale: Tensor | None, starts: Tensor, factor: float | None = None
+    ) -> Tensor:
+        shape = self.shape
+        self._learn(index, qkv[0, shape.heads * shape.head :], scale)
+        mixed: Tensor = self._operations.attend(qkv, scale, starts, self._rope, shape, factor, self._shared_by(index))
+        return mixed
+
+    def _learn(self, index: int, key_value: Tensor, scale: Tensor | None) -> None:
+        if self._is_learning:
+            true = key_value.float() if scale is None else key_value.float() * scale[0]
+            self._shared[index] = true.view(2, self.shape.key_heads, self.shape.head).clone()
+
+    def _shared_by(self, index: int) -> Tensor | None:
+        return None if self._is_learning else self._shared[index]
+
     def _ends(self, hidden: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """The last layer: keys and values everywhere, the rest only where a message ends."""
-        layer = self._layers[-1]
+        layer, last = self._layers[-1], self.shape.layers - 1
         queries = self.shape.heads * self.shape.head
         scale = self._scale(hidden)
         qkv = layer["qkv"]
         key_value = hidden @ qkv[queries:].T
+        self._learn(last, key_value[0], scale)
         hidden = hidden.index_select(0, ends)
         query = hidden @ qkv[:queries].T
-        mixed = self._operations.attend_ends(query, key_value, scale, starts, ends, self._rope, self.shape)
+        mixed = self._operations.attend_ends(
+            query, key_value, scale, starts, ends, self._rope, self.shape, self._shared_by(last)
+        )
         hidden.addmm_(mixed, layer["out"].T)
         self._mlp(hidden, layer)
         return (hidden.float() * self._scale(hidden)[:, None]) @ self._score
 
     def _mlp(self, hidden: Tensor, layer: Matrices) -> None:
-        scale, gate_up = self._scale(hidden), layer["gate_up"].T
-        inner = hidden.new_empty(len(hidden), self.shape.inner)
-        for rows, scales, out in zip(*(torch.split(part, _MLP_ROWS) for part in (hidden, scale, inner)), strict=True):
-            self._operations.swiglu(rows @ gate_up, scales, out)
+        inner = self._operations.gated(hidden, self._scale(hidden), layer["gate_up"], self._stripe)
         hidden.addmm_(inner, layer["down"].T)
 
     def _scale(self, hidden: Tensor) -> Tensor:
@@ -90,10 +131,21 @@ class Plain:
         folded = {
             "qkv": layer.qkv * layer.before_attention,
             "out": layer.out,
-            "gate_up": layer.gate_up * layer.before_mlp,
+            "gate_up": _striped(layer.gate_up * layer.before_mlp, self._stripe),
             "down": layer.down,
         }
         return {name: self._placed(matrix) for name, matrix in folded.items()}
+
+    def _first_table(self, weights: Weights) -> Tensor | None:
+        """The first layer's query, key and value, which depend on the token alone; none where it would be large."""
+        rows = (weights.shape.heads + 2 * weights.shape.key_heads) * weights.shape.head
+        if weights.shape.layers == 1 or weights.shape.vocabulary * rows * self._dtype.itemsize > _TABLE_BYTES:
+            return None
+        embedding = self._embedding
+        return ((embedding @ self._layers[0]["qkv"].T).float() * self._scale(embedding)[:, None]).to(self._dtype)
+
+    def _stripe_of(self, inner: int) -> int:
+        return inner if inner % _STRIPE else _STRIPE
 
     def _placed(self, matrix: Tensor) -> Tensor:
         return matrix.to(self._device, self._dtype)
@@ -101,6 +153,11 @@ class Plain:
 
 Matrices: TypeAlias = dict[str, Tensor]
 """A layer's four products by name; norms are multiplied in."""
+
+
+def _striped(gate_up: Tensor, stripe: int) -> Tensor:
+    """Gates in stripes, each with its ups after it: [2 * inner, width], reordered."""
+    return gate_up.view(2, -1, stripe, gate_up.shape[1]).transpose(0, 1).reshape(gate_up.shape)
 
 
 class Fp8(Plain):
@@ -122,13 +179,16 @@ class Fp8(Plain):
         run, product = self._operations, self._operations.product_fp8
         hidden = self._embedding.index_select(0, tokens)
         update = scale = None
-        for layer in self._small:
-            normed = run.add_norm_fp8(hidden, update, scale, self.shape.epsilon, self._factor)
-            qkv = product(normed, *layer["qkv"])
-            mixed = run.attend(qkv, None, starts, self._rope, self.shape, layer["factor"])
+        for index, layer in enumerate(self._small):
+            if index == 0 and self._first is not None:
+                qkv = self._first.index_select(0, tokens)
+            else:
+                normed = run.add_norm_fp8(hidden, update, scale, self.shape.epsilon, self._factor)
+                qkv = product(normed, *layer["qkv"])
+            mixed = self._attend(index, qkv, None, starts, layer["factor"])
             update = product(mixed, *layer["out"])
             normed = run.add_norm_fp8(hidden, update, None, self.shape.epsilon, self._factor)
-            inner, scale = run.swiglu_fp8(product(normed, *layer["gate_up"]))
+            inner, scale = run.swiglu_fp8(product(normed, *layer["gate_up"]), self._stripe)
             update = product(inner, *layer["down"])
         if update is not None and scale is not None:
             hidden += update * scale[:, None]
@@ -172,6 +232,13 @@ class Nf4(Plain):
         self._double = double
         self._levels = torch.tensor(nf4.LEVELS, device=device)
         super().__init__(weights, device, operations, dtype)
+
+    def _stripe_of(self, inner: int) -> int:
+        return inner  # the order in which training saw the rows decides how they are quantised
+
+    def _first_table(self, weights: Weights) -> Tensor | None:
+        del weights  # least memory
+        return None
 
     def _matrices(self, layer: Layer) -> Matrices:
         gains = {"qkv": layer.before_attention, "gate_up": layer.before_mlp}

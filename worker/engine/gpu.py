@@ -1,7 +1,7 @@
 """Batches on an NVIDIA GPU: packed into a few fixed sizes, each captured once as a graph and replayed.
 
 A replay costs the GPU's own time and next to none of the processor's: a batch larger than one graph is packed while the
-one before it runs. All work is on a stream of the engine's own; the calling thread waits once, at the end.
+one before it runs, and so is the next batch. All work is on a stream of the engine's own.
 """
 
 from __future__ import annotations
@@ -32,6 +32,26 @@ _LEAST_BUDGET: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """A batch that was queued: `waiting` are its rows, run by run, with where their logits will be."""
+
+    engine: CudaEngine
+    tokens: Sequence[Tokens]
+    waiting: Sequence[tuple[NDArray[np.int64], Tensor]]
+    over: torch.cuda.Event
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its logits can be had without waiting."""
+        return bool(self.over.query())
+
+    def logits(self) -> NDArray[np.float32]:
+        """Wait for the GPU; the logits [messages, labels], in the order given."""
+        self.over.synchronize()
+        return self.engine.finish(self.tokens, self.waiting)
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """One size: what it reads, what it writes, and the graph between."""
 
@@ -41,18 +61,36 @@ class Slot:
 
 
 class CudaEngine:
-    """Runs a forward pass by graphs. `longest` is the most tokens that a message may have."""
+    """Runs a forward pass by graphs. `longest` is the most tokens that a message may have.
 
-    def __init__(self, forward: Forward, kind: Kind, *, longest: int, token_budget: int | None = None) -> None:
+    `first` is the token that every message begins with, where there is one: what it gives to those after it is worked
+    out here, once, and no batch contains it.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        kind: Kind,
+        *,
+        longest: int,
+        token_budget: int | None = None,
+        first: int | None = None,
+    ) -> None:
         self.kind = kind
         self.labels = forward.shape.labels
         self.token_budget = token_budget or TOKEN_BUDGET
         self.halvings = 0
+        self.shared_tokens = 0 if first is None else 1
         self._forward = forward
         self._longest = longest
+        self._first = first
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
         self._slots: dict[int, Slot] = {}
+        self._alone = np.empty(0, dtype=np.float32)
+        if first is not None:
+            with torch.inference_mode():
+                self._alone = forward.share(first).cpu().numpy()
         while not self._captured():
             pass
 
@@ -62,31 +100,32 @@ class CudaEngine:
         return sizes_for(self._longest, self.token_budget)
 
     def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
-        """Logits [messages, labels], in the order given.
+        """Logits [messages, labels], in the order given."""
+        return self.begin(tokens).logits()
 
-        Out of memory halves the token budget and judges the batch again; any other failure of the GPU is raised.
+    def begin(self, tokens: Sequence[Tokens]) -> Begun:
+        """Queue a batch behind what runs; its answer is to be waited for.
+
+        Out of memory halves the token budget and queues the batch again; any other failure of the GPU is raised.
         """
         while True:
             try:
-                logits = self._run(tokens)
+                return self._queue(tokens)
             except torch.OutOfMemoryError:
                 self._halve()
                 while not self._captured():
                     pass
-            else:
-                return self._isolated(tokens, logits)
 
-    def _run(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
-        logits = np.empty((len(tokens), self.labels), dtype=np.float32)
-        waiting = []
+    def _queue(self, tokens: Sequence[Tokens]) -> Begun:
+        self._check_first(tokens)
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            for packed in pack(tokens, self.sizes):
+            waiting = []
+            for packed in pack(tokens, self.sizes, shared=self.shared_tokens):
                 self._check(packed)
                 waiting.append((packed.rows, self._launch(packed)))
-            self._stream.synchronize()
-        for rows, answer in waiting:
-            logits[rows] = answer[: len(rows)].numpy()
-        return logits
+            over = torch.cuda.Event()
+            over.record()
+        return Begun(self, tokens, waiting, over)
 
     def _launch(self, packed: Packed) -> Tensor:
         """Queue one graph; its answer is in pinned memory once the stream is done."""
@@ -98,18 +137,32 @@ class CudaEngine:
         answer = torch.empty(slot.outputs.shape, dtype=torch.float32, pin_memory=True)
         return answer.copy_(slot.outputs, non_blocking=True)
 
+    def _check_first(self, tokens: Sequence[Tokens]) -> None:
+        if self._first is not None and any(len(row) and row[0] != self._first for row in tokens):
+            message = f"a message that does not begin with token {self._first}, as all of this tokenizer's do"
+            raise ValueError(message)
+
     def _check(self, packed: Packed) -> None:
         # An id beyond the embedding would not raise here: it would break the GPU's context, and end the process.
         if packed.tokens.min() < 0 or packed.tokens.max() >= self._forward.shape.vocabulary:
             message = f"a token id outside 0 to {self._forward.shape.vocabulary - 1}"
             raise ValueError(message)
 
-    def _isolated(self, tokens: Sequence[Tokens], logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Judge what is not finite again, each message alone: one that overflows may have spoilt its neighbours."""
+    def finish(
+        self, tokens: Sequence[Tokens], waiting: Sequence[tuple[NDArray[np.int64], Tensor]]
+    ) -> NDArray[np.float32]:
+        """The logits of a batch that the GPU is done with; those of what is not finite found again, each alone.
+
+        A message that overflows may have spoilt its neighbours.
+        """
+        logits = np.empty((len(tokens), self.labels), dtype=np.float32)
+        logits[:] = self._alone if self.shared_tokens else np.nan
+        for rows, answer in waiting:
+            logits[rows] = answer[: len(rows)].numpy()
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(tokens) > 1:
             for row in broken.tolist():
-                logits[row] = self._run([tokens[row]])[0]
+                logits[row] = self.logits([tokens[row]])[0]
         return logits
 
     def _captured(self) -> bool:
@@ -140,6 +193,7 @@ class CudaEngine:
     def _halve(self) -> None:
         if self.token_budget // 2 < max(_LEAST_BUDGET, self._longest):
             raise  # noqa: PLE0704 # called while handling the out-of-memory error itself
+        self._stream.synchronize()  # a batch may be on its way still
         self.token_budget //= 2
         self.halvings += 1
         self._slots = {size: slot for size, slot in self._slots.items() if size in self.sizes}

@@ -7,23 +7,30 @@ number a row, which whoever reads the product applies as it loads. So a norm cos
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import triton  # type: ignore[import-untyped]
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor  # type: ignore[import-untyped]
 
 from worker.engine import programs
 from worker.engine.twins import FP8
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.engine.twins import Rope
     from worker.engine.weights import Shape
 
 # Measured on an H100: see docs/decisions.md.
 ATTEND: Final = {"TILE": 16, "KEYS": 32, "num_warps": 4, "num_stages": 1}
 ENDS: Final = {"KEYS": 32, "num_warps": 4, "num_stages": 1}
+_HOPPER: Final = 9
+_FUSED_STRIPE: Final = 128
+_DEPTH: Final = 64
 _LOG2_E: Final = math.log2(math.e)
 
 
@@ -35,18 +42,112 @@ def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
     return scale
 
 
-def swiglu(gate_up: Tensor, scale: Tensor, out: Tensor) -> None:
-    """See the twin."""
+def gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int) -> Tensor:
+    """See the twin. How it is done is chosen by measuring, the first time that a number of rows comes by."""
+    key = len(hidden), *gate_up.shape, hidden.device
+    if key not in _CHOSEN:
+        _CHOSEN[key] = _quickest(hidden, scale, gate_up, stripe)
+    return _gated(hidden, scale, gate_up, stripe, _CHOSEN[key])
+
+
+_CHOSEN: Final[dict[tuple[Any, ...], Fused | int]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """One kernel for product and SwiGLU: its tile's rows, its stages, its threads in warps."""
+
+    tile: int
+    stages: int
+    warps: int
+
+
+_WAYS: Final = (Fused(128, 4, 8), Fused(128, 3, 8), Fused(64, 4, 4), 1536, 1 << 30)
+"""Ways of doing the MLP's first half: fused; or a library's product and a kernel after it, on so many rows at a time."""
+
+
+def _gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int, way: Fused | int) -> Tensor:
+    rows, inner = len(hidden), len(gate_up) // 2
+    out = torch.empty(rows, inner, device=hidden.device, dtype=hidden.dtype)
+    if isinstance(way, Fused):
+        _fused(hidden, scale, gate_up, out, stripe, way)
+    else:
+        for some, factors, into in zip(*(torch.split(part, way) for part in (hidden, scale, out)), strict=True):
+            swiglu(some @ gate_up.T, factors, into, stripe)
+    return out
+
+
+def _fused(hidden: Tensor, scale: Tensor, gate_up: Tensor, out: Tensor, stripe: int, way: Fused) -> None:  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
+    rows, width = hidden.shape
+    inner = out.shape[1]
+    tiles = triton.cdiv(rows, way.tile) * (inner // stripe)
+    programs.gated[(min(tiles, _multiprocessors(hidden.device)),)](
+        TensorDescriptor.from_tensor(hidden, [way.tile, _DEPTH]),
+        TensorDescriptor.from_tensor(gate_up, [2 * stripe, _DEPTH]),
+        scale,
+        TensorDescriptor.from_tensor(out, [way.tile, stripe]),
+        rows,
+        INNER=inner,
+        WIDTH=width,
+        TILE=way.tile,
+        STRIPE=stripe,
+        DEPTH=_DEPTH,
+        GROUP=8,
+        num_warps=way.warps,
+        num_stages=way.stages,
+    )
+
+
+def _quickest(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int) -> Fused | int:
+    """The way that takes the least time here, by a few runs of each; a fused one where the GPU and the shape bear it."""
+    can_fuse = torch.cuda.get_device_capability(hidden.device)[0] == _HOPPER and stripe == _FUSED_STRIPE
+    times: dict[Fused | int, float] = {}
+    for way in _WAYS:
+        if not can_fuse and isinstance(way, Fused):
+            continue
+        try:
+            times[way] = _seconds(lambda way=way: _gated(hidden, scale, gate_up, stripe, way))  # type: ignore[misc]
+        except triton.runtime.errors.OutOfResources:  # a GPU of less shared memory
+            continue
+    return min(times, key=times.__getitem__)
+
+
+def _seconds(run: Callable[[], object], rounds: int = 6) -> float:
+    """The best of some runs, launches and all."""
+    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    run()
+    best = math.inf
+    for _ in range(rounds):
+        begun.record()
+        run()
+        ended.record()
+        ended.synchronize()
+        best = min(best, begun.elapsed_time(ended))
+    return best
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 4  # interpreted
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def swiglu(gate_up: Tensor, scale: Tensor, out: Tensor, stripe: int) -> None:
+    """silu(gate) * up of a product that is there: [n, 2 * inner] into `out` [n, inner]."""
     rows, inner = out.shape
-    programs.swiglu[(rows, triton.cdiv(inner, 1024))](gate_up, scale, out, INNER=inner, BLOCK=1024, num_warps=4)
+    programs.swiglu[(rows, triton.cdiv(inner, 1024))](
+        gate_up, scale, out, INNER=inner, STRIPE=stripe, BLOCK=1024, num_warps=4
+    )
 
 
-def swiglu_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
+def swiglu_fp8(gate_up: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
     """See the twin."""
     rows, inner = gate_up.shape[0], gate_up.shape[1] // 2
     out = torch.empty(rows, inner, device=gate_up.device, dtype=FP8)
     scale = torch.empty(rows, device=gate_up.device, dtype=torch.float32)
-    programs.swiglu_fp8[(rows,)](gate_up, out, scale, INNER=inner, BLOCK=triton.next_power_of_2(inner), num_warps=8)
+    block = triton.next_power_of_2(inner)
+    programs.swiglu_fp8[(rows,)](gate_up, out, scale, INNER=inner, STRIPE=stripe, BLOCK=block, num_warps=8)
     return out, scale
 
 
@@ -75,7 +176,13 @@ def _one(device: torch.device) -> Tensor:
 
 
 def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
-    qkv: Tensor, scale: Tensor | None, starts: Tensor, rope: Rope, shape: Shape, factor: float | None = None
+    qkv: Tensor,
+    scale: Tensor | None,
+    starts: Tensor,
+    rope: Rope,
+    shape: Shape,
+    factor: float | None = None,
+    shared: Tensor | None = None,
 ) -> Tensor:
     """See the twin. The number of rows must be a multiple of 32."""
     rows = len(qkv)
@@ -84,6 +191,7 @@ def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
         qkv,
         qkv if scale is None else scale,
         starts,
+        rope.cosine if shared is None else shared,
         rope.cosine,
         rope.sine,
         out,
@@ -91,6 +199,7 @@ def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
         _LOG2_E / math.sqrt(shape.head),
         rope.reach,
         HAS_SCALE=scale is not None,
+        HAS_SHARED=shared is not None,
         IS_FP8=factor is not None,
         **_sizes(shape),
         **ATTEND,
@@ -99,7 +208,14 @@ def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
 
 
 def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
-    query: Tensor, key_value: Tensor, scale: Tensor, starts: Tensor, ends: Tensor, rope: Rope, shape: Shape
+    query: Tensor,
+    key_value: Tensor,
+    scale: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    rope: Rope,
+    shape: Shape,
+    shared: Tensor | None = None,
 ) -> Tensor:
     """See the twin."""
     out = torch.empty_like(query)
@@ -110,12 +226,14 @@ def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
         scale,
         starts,
         ends,
+        rope.cosine if shared is None else shared,
         rope.cosine,
         rope.sine,
         out,
         _LOG2_E / math.sqrt(shape.head),
         rope.reach,
         ROWS=max(16, sizes["GROUP_BLOCK"]),
+        HAS_SHARED=shared is not None,
         **sizes,
         **ENDS,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from tokenizers import Tokenizer
 
 from worker.engine import Engine, Kind, UnsupportedModelError, weights
 from worker.engine.cpu import CpuEngine
@@ -31,13 +32,20 @@ def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) 
         raise UnsupportedModelError(message)
     if kind is Kind.CPU:
         return CpuEngine(read, threads=threads, token_budget=token_budget)
-    return on_gpu(read, kind, longest=bundle.max_tokens, token_budget=token_budget, double=double)
+    first = first_token(bundle.tokenizer)
+    return on_gpu(read, kind, longest=bundle.max_tokens, token_budget=token_budget, double=double, first=first)
 
 
-def on_gpu(
-    read: weights.Weights, kind: Kind, *, longest: int, token_budget: int | None = None, double: bool = False
+def on_gpu(  # noqa: PLR0913 # plain values, each of its own
+    read: weights.Weights,
+    kind: Kind,
+    *,
+    longest: int,
+    token_budget: int | None = None,
+    double: bool = False,
+    first: int | None = None,
 ) -> Engine:
-    """The engine of a CUDA kind for weights that were read for it."""
+    """The engine of a CUDA kind for weights that were read for it; `first` is what every message begins with."""
     from worker.engine import forward, kernels  # noqa: PLC0415 # a compiler comes with them
     from worker.engine.gpu import CudaEngine  # noqa: PLC0415
 
@@ -50,7 +58,14 @@ def on_gpu(
             run = forward.Nf4(read, device, kernels, double=double)
         else:
             run = forward.Plain(read, device, kernels)
-    return CudaEngine(run, kind, longest=longest, token_budget=token_budget)
+    return CudaEngine(run, kind, longest=longest, token_budget=token_budget, first=first)
+
+
+def first_token(tokenizer: Path) -> int | None:
+    """The id that the tokenizer puts before every text, if it does so."""
+    reading = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    before = reading.encode("").ids
+    return before[0] if len(before) == 1 and reading.encode("a").ids[:1] == before else None
 
 
 def resolve(kind: Kind) -> Kind:

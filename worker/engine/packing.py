@@ -54,15 +54,18 @@ def sizes_for(longest: int, most: int) -> tuple[int, ...]:
     return (*fitting, -(-longest // SIZES[0]) * SIZES[0])
 
 
-def pack(tokens: Sequence[Tokens], sizes: Sequence[int]) -> Iterator[Packed]:
+def pack(tokens: Sequence[Tokens], sizes: Sequence[int], *, shared: int = 0) -> Iterator[Packed]:
     """Lay messages end to end in their order, each run of them in the smallest size that holds it.
 
-    `sizes` ascend. Raises ValueError on a message without tokens, or with more than the largest size.
+    The first `shared` tokens of each are left out; a message that is nothing else is in no run. `sizes` ascend. Raises
+    ValueError on a message without tokens, or with more than the largest size.
     """
     lengths = np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens))
-    if len(lengths) and not 0 < lengths.min() <= lengths.max() <= sizes[-1]:
-        message = f"a message of {lengths.min()} or {lengths.max()} tokens; 1 to {sizes[-1]} are allowed"
+    if len(lengths) and not 0 < lengths.min() <= lengths.max() <= sizes[-1] + shared:
+        message = f"a message of {lengths.min()} or {lengths.max()} tokens; 1 to {sizes[-1] + shared} are allowed"
         raise ValueError(message)
+    left = np.flatnonzero(lengths > shared)
+    lengths = lengths[left] - shared
     totals = np.concatenate([[0], lengths.cumsum()])
     first = 0
     while first < len(lengths):
@@ -70,7 +73,8 @@ def pack(tokens: Sequence[Tokens], sizes: Sequence[int]) -> Iterator[Packed]:
         last = min(last, first + places(sizes[-1]))
         total = totals[last] - totals[first]
         size = next(size for size in sizes if size >= total and places(size) >= last - first)
-        yield _lay(tokens, np.arange(first, last), lengths[first:last], size)
+        rows = left[first:last]
+        yield _lay([tokens[row][shared:] for row in rows], rows, lengths[first:last], size)
         first = last
 
 
@@ -78,7 +82,7 @@ def _lay(tokens: Sequence[Tokens], rows: NDArray[np.int64], lengths: NDArray[np.
     ends = lengths.cumsum() - 1
     total = int(ends[-1]) + 1
     flat = np.zeros(size, dtype=np.int32)
-    np.concatenate([tokens[row] for row in rows], out=flat[:total], casting="same_kind")
+    np.concatenate(tokens, out=flat[:total], casting="same_kind")
     starts = np.arange(size, dtype=np.int32)
     starts[:total] = np.repeat(ends + 1 - lengths, lengths)
     padded = np.zeros(places(size), dtype=np.int32)

@@ -18,23 +18,60 @@ def row_scale(hidden, scale, epsilon, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def swiglu(gate_up, scale, out, INNER: tl.constexpr, BLOCK: tl.constexpr):
+def swiglu(gate_up, scale, out, INNER: tl.constexpr, STRIPE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < INNER
     factor = tl.load(scale + row)
-    gate = tl.load(gate_up + row * 2 * INNER + column, mask=inside).to(tl.float32) * factor
-    up = tl.load(gate_up + row * 2 * INNER + INNER + column, mask=inside).to(tl.float32) * factor
+    at = gate_up + row * 2 * INNER + column // STRIPE * (2 * STRIPE) + column % STRIPE
+    gate = tl.load(at, mask=inside).to(tl.float32) * factor
+    up = tl.load(at + STRIPE, mask=inside).to(tl.float32) * factor
     tl.store(out + row * INNER + column, (gate * tl.sigmoid(gate) * up).to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def swiglu_fp8(gate_up, out, scale, INNER: tl.constexpr, BLOCK: tl.constexpr):
+def gated(
+    rows,
+    weights,
+    scale,
+    out,
+    count,
+    INNER: tl.constexpr,
+    WIDTH: tl.constexpr,
+    TILE: tl.constexpr,
+    STRIPE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """The product and what follows it: a tile holds a stripe of gates and, beside it, the ups that they open."""
+    down = tl.cdiv(count, TILE)
+    across: tl.constexpr = INNER // STRIPE
+    for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
+        group = tile // (GROUP * across)
+        height = min(down - group * GROUP, GROUP)
+        row = (group * GROUP + tile % (GROUP * across) % height) * TILE
+        stripe = tile % (GROUP * across) // height
+        both = tl.zeros([TILE, 2 * STRIPE], tl.float32)
+        for depth in range(0, WIDTH, DEPTH):
+            left = rows.load([row, depth])
+            right = weights.load([stripe * 2 * STRIPE, depth])
+            both = tl.dot(left, right.T, both)
+        gate, up = tl.split(tl.permute(tl.reshape(both, [TILE, 2, STRIPE]), [0, 2, 1]))
+        lane = row + tl.arange(0, TILE)
+        factor = tl.load(scale + lane, mask=lane < count, other=0.0)[:, None]
+        gate *= factor
+        inner = gate * tl.sigmoid(gate) * (up * factor)
+        out.store([row, stripe * STRIPE], inner.to(out.dtype))
+
+
+@triton.jit
+def swiglu_fp8(gate_up, out, scale, INNER: tl.constexpr, STRIPE: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, BLOCK)
     inside = column < INNER
-    gate = tl.load(gate_up + row * 2 * INNER + column, mask=inside, other=0.0).to(tl.float32)
-    up = tl.load(gate_up + row * 2 * INNER + INNER + column, mask=inside, other=0.0).to(tl.float32)
+    at = gate_up + row * 2 * INNER + column // STRIPE * (2 * STRIPE) + column % STRIPE
+    gate = tl.load(at, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(at + STRIPE, mask=inside, other=0.0).to(tl.float32)
     inner = gate * tl.sigmoid(gate) * up
     largest = tl.maximum(tl.max(tl.abs(inner), 0), 1e-12)
     tl.store(scale + row, largest / _FP8_MAX)
@@ -118,10 +155,51 @@ def _step(query_left, query_right, key_left, key_right, value_left, value_right,
 
 
 @triton.jit
+def _unbegun(ROWS: tl.constexpr, HALF_BLOCK: tl.constexpr):
+    """The running softmax before any key: its best, its total, and both halves of what it has mixed."""
+    nothing = tl.zeros([ROWS, HALF_BLOCK], tl.float32)
+    return tl.full([ROWS], float("-inf"), tl.float32), tl.zeros([ROWS], tl.float32), nothing, nothing
+
+
+@triton.jit
+def _begun(
+    shared,
+    key_head,
+    query_left,
+    query_right,
+    cosine,
+    sine,
+    position,
+    KEY_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_BLOCK: tl.constexpr,
+):
+    """The running softmax after the one token that stands before all: its key turned to each row's `position`."""
+    half = tl.arange(0, HALF_BLOCK)
+    known = half < HALF
+    at = shared + key_head * 2 * HALF + half
+    left = tl.load(at, mask=known, other=0.0)
+    right = tl.load(at + HALF, mask=known, other=0.0)
+    angle = position[:, None] * HALF + half[None, :]
+    c = tl.load(cosine + angle, mask=known[None, :], other=0.0)
+    s = tl.load(sine + angle, mask=known[None, :], other=0.0)
+    dtype = query_left.dtype
+    key_left = (left[None, :] * c - right[None, :] * s).to(dtype).to(tl.float32)
+    key_right = (right[None, :] * c + left[None, :] * s).to(dtype).to(tl.float32)
+    best = tl.sum(query_left.to(tl.float32) * key_left + query_right.to(tl.float32) * key_right, 1)
+    value = at + KEY_HEADS * 2 * HALF
+    zeros = tl.zeros_like(key_left)
+    mixed_left = zeros + tl.load(value, mask=known, other=0.0)[None, :]
+    mixed_right = zeros + tl.load(value + HALF, mask=known, other=0.0)[None, :]
+    return best, best * 0.0 + 1.0, mixed_left, mixed_right
+
+
+@triton.jit
 def attend(
     qkv,
     scales,
     starts,
+    shared,
     cosine,
     sine,
     out,
@@ -136,6 +214,7 @@ def attend(
     TILE: tl.constexpr,
     KEYS: tl.constexpr,
     HAS_SCALE: tl.constexpr,
+    HAS_SHARED: tl.constexpr,
     IS_FP8: tl.constexpr,
 ):
     """TILE tokens and the query heads of one key head against the keys from where the first of them starts.
@@ -160,12 +239,13 @@ def attend(
     query_left, query_right = _turned(left, right, cosine, sine, token - first + reach, lacks, HALF, HALF_BLOCK)
     start = tl.load(starts + token)
     window = tl.load(starts + first)
-    state = (
-        tl.full([ROWS], float("-inf"), tl.float32),
-        tl.zeros([ROWS], tl.float32),
-        tl.zeros([ROWS, HALF_BLOCK], tl.float32),
-        tl.zeros([ROWS, HALF_BLOCK], tl.float32),
-    )
+    if HAS_SHARED:
+        before = start - 1 - first + reach
+        state = _begun(
+            shared, key_head, query_left, query_right, cosine, sine, before, KEY_HEADS, HALF, HALF_BLOCK
+        )
+    else:
+        state = _unbegun(ROWS, HALF_BLOCK)
     for block in range(window, first + TILE, KEYS):
         key = block + tl.arange(0, KEYS)
         key_ok = key < first + TILE
@@ -199,6 +279,7 @@ def attend_ends(
     scales,
     starts,
     ends,
+    shared,
     cosine,
     sine,
     out,
@@ -211,6 +292,7 @@ def attend_ends(
     HALF_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
+    HAS_SHARED: tl.constexpr,
 ):
     """One message's last token and the query heads of one key head against all of its keys.
 
@@ -231,12 +313,13 @@ def attend_ends(
     lacks = softness * tl.load(scales + end)
     query_left = (query_left.to(tl.float32) * lacks).to(query.dtype.element_ty)
     query_right = (query_right.to(tl.float32) * lacks).to(query.dtype.element_ty)
-    state = (
-        tl.full([ROWS], float("-inf"), tl.float32),
-        tl.zeros([ROWS], tl.float32),
-        tl.zeros([ROWS, HALF_BLOCK], tl.float32),
-        tl.zeros([ROWS, HALF_BLOCK], tl.float32),
-    )
+    if HAS_SHARED:
+        before = part * 0 + start - 1 - end + reach
+        state = _begun(
+            shared, key_head, query_left, query_right, cosine, sine, before, KEY_HEADS, HALF, HALF_BLOCK
+        )
+    else:
+        state = _unbegun(ROWS, HALF_BLOCK)
     for block in range(start, end + 1, KEYS):
         key = block + tl.arange(0, KEYS)
         key_ok = key <= end

@@ -27,18 +27,26 @@ def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
     return hidden.float().square().mean(dim=1).add(epsilon).rsqrt()
 
 
-def swiglu(gate_up: Tensor, scale: Tensor, out: Tensor) -> None:
-    """silu(gate) * up of rows that still lack their `scale`: [n, 2 * inner] into `out` [n, inner]."""
-    gate, up = (gate_up.float() * scale[:, None]).chunk(2, dim=1)
-    out.copy_(functional.silu(gate) * up)
+def gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int) -> Tensor:
+    """silu(gate) * up of rows [n, width] that still lack their `scale`: [n, inner], by the matrix [2 * inner, width].
+
+    In the matrix `stripe` gates lie together, then the ups that they open, and so on.
+    """
+    gate, up = _unstriped((hidden @ gate_up.T).float() * scale[:, None], stripe)
+    return (functional.silu(gate) * up).to(hidden.dtype)
 
 
-def swiglu_fp8(gate_up: Tensor) -> tuple[Tensor, Tensor]:
+def swiglu_fp8(gate_up: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
     """silu(gate) * up in fp8, and what each row was divided by to use all of its range, float32 [n]."""
-    gate, up = gate_up.float().chunk(2, dim=1)
+    gate, up = _unstriped(gate_up.float(), stripe)
     inner = functional.silu(gate) * up
     scale = inner.abs().amax(dim=1).clamp(min=1e-12) / FP8_MAX
     return to_fp8(inner / scale[:, None]), scale
+
+
+def _unstriped(gate_up: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
+    both = gate_up.view(len(gate_up), -1, 2, stripe)
+    return both[:, :, 0].flatten(1), both[:, :, 1].flatten(1)
 
 
 def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, epsilon: float, factor: float) -> Tensor:
@@ -70,41 +78,56 @@ def rope(frequencies: Tensor, reach: int, device: torch.device) -> Rope:
 
 
 def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
-    qkv: Tensor, scale: Tensor | None, starts: Tensor, rope: Rope, shape: Shape, factor: float | None = None
+    qkv: Tensor,
+    scale: Tensor | None,
+    starts: Tensor,
+    rope: Rope,
+    shape: Shape,
+    factor: float | None = None,
+    shared: Tensor | None = None,
 ) -> Tensor:
     """Causal attention of each message over itself: [n, (heads + 2 * key heads) * head] to [n, heads * head].
 
-    `scale` is what the rows still lack. With a `factor` the answer is multiplied by it and given in fp8.
+    `scale` is what the rows still lack. With a `factor` the answer is multiplied by it and given in fp8. `shared` is
+    the key and value [2, key heads, head] of a token that stands before every message's first; the key not rotated.
     """
     rows = qkv.float() if scale is None else qkv.float() * scale[:, None]
     heads = rows.view(len(rows), -1, shape.head)
     query, key, value = torch.split(heads, [shape.heads, shape.key_heads, shape.key_heads], dim=1)
-    positions = torch.arange(len(rows), device=qkv.device) - starts
+    positions = torch.arange(len(rows), device=qkv.device) - starts + (shared is not None)
     query, key = (rotate(part, positions, rope.frequencies) for part in (query, key))
     mixed = torch.empty(len(rows), shape.heads * shape.head, device=qkv.device)
     firsts, counts = torch.unique_consecutive(starts, return_counts=True)
     for first, count in zip(firsts.tolist(), counts.tolist(), strict=True):
         one = slice(first, first + count)
-        mixed[one] = _mix(query[one], key[one], value[one], is_causal=True)
+        mixed[one] = _mix(query[one], *_after(shared, key[one], value[one]), is_causal=True)
     return mixed.to(qkv.dtype) if factor is None else to_fp8(mixed * factor)
 
 
 def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
-    query: Tensor, key_value: Tensor, scale: Tensor, starts: Tensor, ends: Tensor, rope: Rope, shape: Shape
+    query: Tensor,
+    key_value: Tensor,
+    scale: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    rope: Rope,
+    shape: Shape,
+    shared: Tensor | None = None,
 ) -> Tensor:
     """Attention of each message's last token over its message: [m, heads * head] over [n, 2 * key heads * head].
 
-    Both still lack their rows' `scale` [n].
+    Both still lack their rows' `scale` [n]. `shared` as in `attend`.
     """
     rows = key_value.float() * scale[:, None]
     key, value = rows.view(len(rows), 2, shape.key_heads, shape.head).unbind(1)
-    key = rotate(key, torch.arange(len(rows), device=key.device) - starts, rope.frequencies)
+    before = int(shared is not None)
+    key = rotate(key, torch.arange(len(rows), device=key.device) - starts + before, rope.frequencies)
     query = (query.float() * scale[ends][:, None]).view(len(query), shape.heads, shape.head)
-    query = rotate(query, ends - starts[ends], rope.frequencies)
+    query = rotate(query, ends - starts[ends] + before, rope.frequencies)
     mixed = torch.empty(len(query), shape.heads * shape.head, device=key.device)
     for row, (first, end) in enumerate(zip(starts[ends].tolist(), ends.tolist(), strict=True)):
         one = slice(first, end + 1)
-        mixed[row] = _mix(query[row : row + 1], key[one], value[one], is_causal=False)
+        mixed[row] = _mix(query[row : row + 1], *_after(shared, key[one], value[one]), is_causal=False)
     return mixed.to(key_value.dtype)
 
 
@@ -133,11 +156,19 @@ def product_fp8(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
     return (left.float() @ right.float().T * scale).bfloat16()
 
 
+def _after(shared: Tensor | None, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values of a message, those of the token that stands before it put first; at position 0 nothing turns."""
+    if shared is None:
+        return key, value
+    return torch.cat([shared[:1], key]), torch.cat([shared[1:], value])
+
+
 def _mix(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool) -> Tensor:
     """Attention of [q, heads, head] over [k, key heads, head]: [q, heads * head]."""
     group = query.shape[1] // key.shape[1]
     key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in (key, value))
     weights = query.transpose(0, 1) @ key.transpose(1, 2) / math.sqrt(query.shape[2])
     if is_causal:
-        weights = weights.masked_fill(torch.ones_like(weights[0], dtype=torch.bool).triu(1), -math.inf)
+        ahead = 1 + len(key[0]) - len(query)
+        weights = weights.masked_fill(torch.ones_like(weights[0], dtype=torch.bool).triu(ahead), -math.inf)
     return (weights.softmax(dim=-1) @ value).transpose(0, 1).flatten(1)
