@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from benchmarks import peers, roof
+from benchmarks import budget, peers, roof
 from benchmarks.power import Power
 from benchmarks.results import ROOT, Entry, record
 from benchmarks.texts import collection
@@ -22,27 +22,42 @@ from benchmarks.texts import collection
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import nn
+
     from worker.engine import Engine, Tokens
 
 BATCHES: Final = (256, 1024, 4224, 8448, 16_896)
-"""Tokens a call on a GPU."""
+"""Tokens that the engine computes in a call, on a GPU: a message's first, which all share, it does not."""
 CPU_BATCH: Final = 1024
 """Messages a call on the CPU."""
 SUSTAINED: Final = 4.0
 """Seconds that energy is measured for."""
 
 
-def batches(tokens: Sequence[Tokens], size: int) -> list[Sequence[Tokens]]:
-    """Messages in their order, in runs of at most `size` tokens."""
+def batches(tokens: Sequence[Tokens], size: int, shared: int = 0) -> list[Sequence[Tokens]]:
+    """Messages in their order, in runs of at most `size` tokens, the first `shared` of each not counted."""
     runs: list[list[Tokens]] = [[]]
     held = 0
     for message in tokens:
-        if held + len(message) > size and runs[-1]:
+        cost = len(message) - shared
+        if held + cost > size and runs[-1]:
             runs.append([])
             held = 0
         runs[-1].append(message)
-        held += len(message)
+        held += cost
     return list(runs)
+
+
+def judge_all(engine: Engine, runs: Sequence[Sequence[Tokens]]) -> None:
+    """One run after the other, each begun before the one before it is waited for: as the worker does it."""
+    ahead = None
+    for run in runs:
+        begun = engine.begin(run)
+        if ahead is not None:
+            ahead.logits()
+        ahead = begun
+    if ahead is not None:
+        ahead.logits()
 
 
 def messages_a_second(engine: Engine, runs: Sequence[Sequence[Tokens]], *, rounds: int = 3) -> tuple[float, float]:
@@ -50,8 +65,7 @@ def messages_a_second(engine: Engine, runs: Sequence[Sequence[Tokens]], *, round
     rates = []
     for _ in range(rounds + 1):
         begun = time.perf_counter()
-        for run in runs:
-            engine.logits(run)
+        judge_all(engine, runs)
         rates.append(sum(map(len, runs)) / (time.perf_counter() - begun))
     return statistics.median(rates[1:]), max(rates[1:])
 
@@ -72,9 +86,8 @@ def joules_a_thousand(engine: Engine, runs: Sequence[Sequence[Tokens]]) -> tuple
     judged, begun = 0, time.perf_counter()
     with Power() as power:
         while time.perf_counter() - begun < SUSTAINED:
-            for run in runs:
-                engine.logits(run)
-                judged += len(run)
+            judge_all(engine, runs)
+            judged += sum(map(len, runs))
         seconds = time.perf_counter() - begun
     return 1e3 * power.watts * seconds / judged, power.watts
 
@@ -89,19 +102,21 @@ def on_gpu(kinds: Sequence[str], *, with_peers: bool) -> list[Entry]:
     roofs = {"bf16": roof.bf16(), "fp8": roof.fp8()}
     entries = roof.as_entries(roofs)
     rivals = _rivals(tokens) if with_peers else {}
-    entries += [
-        Entry(f"peer/{name}/messages-per-second", "messages/s", round(rate, 1)) for name, rate in rivals.items()
-    ]
+    for name, (rate, watts) in rivals.items():
+        extra = {"joules_per_thousand": round(1e3 * watts / rate, 1), "watts": round(watts)}
+        entries.append(Entry(f"peer/{name}/messages-per-second", "messages/s", round(rate, 1), extra=extra))
     weights = tinyllama.random_weights("cuda")
     for kind in kinds:
         torch.cuda.reset_peak_memory_stats()
         begun = time.perf_counter()
-        engine = loading.on_gpu(weights, Kind(f"cuda-{kind}"), longest=max(map(len, tokens)))
+        longest = max(map(len, tokens))
+        engine = loading.on_gpu(weights, Kind(f"cuda-{kind}"), longest=longest, first=tinyllama.FIRST)
         print(f"{kind}: ready in {time.perf_counter() - begun:.1f} s")
         ceiling = roofs["fp8" if kind == "fp8" else "bf16"]
         rates = {}
         for size in BATCHES:
-            runs = batches(tokens if size > 1024 else tokens[:1500], size)  # noqa: PLR2004 # small batches are slow
+            some = tokens if size > 1024 else tokens[:1500]  # noqa: PLR2004 # small batches are slow
+            runs = batches(some, size, engine.shared_tokens)
             median, best = messages_a_second(engine, runs)
             operations = median * float(np.mean([len(m) for run in runs for m in run])) * tinyllama.OPERATIONS_A_TOKEN
             share = operations / ceiling.burst
@@ -109,10 +124,10 @@ def on_gpu(kinds: Sequence[str], *, with_peers: bool) -> list[Entry]:
             extra = {"batch_tokens": size, "share_of_roof": round(share, 4), "tokens_per_second": round(median * mean)}
             name = f"engine/{kind}/{size}-tokens/messages-per-second"
             entries.append(Entry(name, "messages/s", round(median, 1), f"best {best:.0f}", extra))
-            print(f"{kind:5} {size:6} tokens a call: {median:8.0f} messages/s, {share:.3f} of the roof")
+            print(f"{kind:5} {size:6} tokens a call: {median:8.0f} messages/s, {share:.3f} of the roof", flush=True)
         top = max(rates, key=lambda size: rates[size][0])
         p50, p99 = single_milliseconds(engine, tokens)
-        joules, watts = joules_a_thousand(engine, batches(tokens, top))
+        joules, watts = joules_a_thousand(engine, batches(tokens, top, engine.shared_tokens))
         entries += [
             Entry(
                 f"engine/{kind}/messages-per-second", "messages/s", round(rates[top][0], 1), extra={"batch_tokens": top}
@@ -125,8 +140,10 @@ def on_gpu(kinds: Sequence[str], *, with_peers: bool) -> list[Entry]:
         ]
         for rival, name in (("transformers-padded-256", "vs-transformers-padded"), ("recipe-loop", "vs-recipe-loop")):
             if rival in rivals:
-                ratio = rates[top][0] / rivals[rival]
+                ratio = rates[top][0] / rivals[rival][0]
                 entries.append(Entry(f"engine/{kind}/{name}", "ratio", round(ratio, 2), extra={"peer": rival}))
+        for size in (1024, 8448):
+            entries += budget.entries(kind, engine, batches(tokens, size, engine.shared_tokens)[1], size)
         del engine
         torch.cuda.empty_cache()
     return entries
@@ -156,24 +173,29 @@ def fp8_flips(bundle: str) -> list[Entry]:
     return [Entry("engine/fp8/verdict-flips-percent", "%", round(flips[Kind.CUDA_FP8], 4), extra=extra)]
 
 
-def _rivals(tokens: Sequence[Tokens]) -> dict[str, float]:
+def _rivals(tokens: Sequence[Tokens]) -> dict[str, tuple[float, float]]:
+    """Messages a second and watts drawn, by peer."""
     model = peers.tinyllama()
     rows = [list(map(int, message)) for message in tokens]
-    rates = {
-        "transformers-padded-32": peers.messages_a_second(model, rows[:1024], 32),
-        "transformers-padded-256": peers.messages_a_second(model, rows[:4096], 256),
-        "transformers-sorted-256": peers.messages_a_second(model, rows[:4096], 256, is_sorted=True),
-        "transformers-single": peers.messages_a_second(model, rows[:100], 1),
-    }
+    rates: dict[str, tuple[float, float]] = {}
+
+    def measure(name: str, model: nn.Module, count: int, size: int, *, is_sorted: bool = False) -> None:
+        with Power() as power:
+            rate = peers.messages_a_second(model, rows[:count], size, is_sorted=is_sorted)
+        rates[name] = rate, power.watts
+        print(f"{name:26} {rate:8.1f} messages/s, {power.watts:.0f} W", flush=True)
+
+    measure("transformers-padded-32", model, 1024, 32)
+    measure("transformers-padded-256", model, 4096, 256)
+    measure("transformers-sorted-256", model, 4096, 256, is_sorted=True)
+    measure("transformers-single", model, 100, 1)
     try:
         tuned = peers.recipe(model)
     except ImportError:
         print("bitsandbytes or peft is not here: the recipe's loop is not measured")
     else:
-        rates["recipe-loop"] = peers.messages_a_second(tuned, rows[:100], 1)
-        rates["recipe-padded-32"] = peers.messages_a_second(tuned, rows[:512], 32)
-    for name, rate in rates.items():
-        print(f"{name:26} {rate:8.1f} messages/s")
+        measure("recipe-loop", tuned, 100, 1)
+        measure("recipe-padded-32", tuned, 512, 32)
     del model
     torch.cuda.empty_cache()
     return rates

@@ -1,6 +1,8 @@
 """The whole way: a real broker, the real worker as its own process, exactly once; beside the engine alone, same run.
 
-    python -m benchmarks.end_to_end [--messages 60000] [--brokers HOST:PORT] [--bundle DIR] [--engine KIND]
+    python -m benchmarks.end_to_end                                        the shipped bundle on the CPU
+    python -m benchmarks.end_to_end --tinyllama TOKENIZER.json --engines cuda-bf16 cuda-fp8
+                                    TinyLlama's true shape with random weights, on a GPU
 
 Throughput is a backlog worked off: verdicts committed a second, from the worker's own counter, checked by a
 read_committed reader. Latency is open loop: messages are stamped with the time they were due, not with the time they
@@ -16,6 +18,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.request
 import uuid
@@ -23,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import results, texts
 from deploy.kafka import java, topics
@@ -38,28 +41,34 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from worker.messages import Record
+
 PARTITIONS: Final = 6
 _LOADS: Final = (0.1, 0.5, 0.8)
-_TICK: Final = 0.01
+_TICK: Final = 0.002
+_PATIENCE: Final = 0.1
 _KINDS: Final = {"cpu": "cpu", "cuda-bf16": "bf16", "cuda-fp8": "fp8", "cuda-nf4": "nf4"}
 
 
 def main() -> int:
     """Measure, print, record."""
     options = _options()
-    with _broker(options) as bootstrap:
-        alone, kind = engine_alone(options)
-        print(f"engine alone: {alone:,.0f} msg/s ({kind}, {options.threads} threads)")
-        with Place(bootstrap, options) as place:
-            through = place.work_off(options.messages)
-        print(f"end to end:   {through:,.0f} msg/s, {through / alone:.3f} of the engine alone")
-        latencies = {}
-        for load in _LOADS:
-            with Place(bootstrap, options) as place:
-                latencies[load] = place.trickle(load * through, options.seconds)
-            p50, p99 = np.percentile(latencies[load], (50, 99))
-            print(f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    _record(options, kind, alone, through, latencies)
+    with _broker(options) as bootstrap, _bundle(options) as bundle:
+        for engine in options.engines:
+            alone, kind = engine_alone(bundle, engine, options)
+            print(f"engine alone: {alone:,.0f} msg/s ({kind}, {options.threads} threads)", flush=True)
+            with Place(bootstrap, bundle, engine, options) as place:
+                through = place.work_off(options.messages)
+                print(f"end to end:   {through:,.0f} msg/s, {through / alone:.3f} of the engine alone", flush=True)
+                latencies = {}
+                for load in _LOADS:
+                    latencies[load] = place.trickle(load * through, options.seconds)
+                    p50, p99 = np.percentile(latencies[load], (50, 99))
+                    print(
+                        f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+                        flush=True,
+                    )
+            _record(options, bundle, kind, alone, through, latencies)
     return 0
 
 
@@ -69,7 +78,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=15.0, help="of each latency run")
     parser.add_argument("--brokers", help="a broker that runs already; none: one of its own")
     parser.add_argument("--bundle", type=Path, default=SHIPPED_BUNDLE)
-    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--tinyllama", type=Path, metavar="TOKENIZER", help="instead: its shape, random weights")
+    parser.add_argument("--engines", nargs="+", default=["auto"])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--delivery", default="exactly-once")
     return parser.parse_args()
@@ -88,17 +98,41 @@ def _broker(options: argparse.Namespace) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def engine_alone(options: argparse.Namespace) -> tuple[float, str]:
+@contextlib.contextmanager
+def _bundle(options: argparse.Namespace) -> Iterator[Path]:
+    if options.tinyllama is None:
+        yield options.bundle.resolve()
+        return
+    from benchmarks import tinyllama  # noqa: PLC0415 # torch, and gigabytes
+
+    with tempfile.TemporaryDirectory() as made:
+        began = time.monotonic()
+        bundle = tinyllama.bundle(Path(made) / "tinyllama-random", options.tinyllama)
+        print(f"{bundle.name} made in {time.monotonic() - began:.0f} s", flush=True)
+        yield bundle
+
+
+def engine_alone(bundle: Path, engine: str, options: argparse.Namespace) -> tuple[float, str]:
     """Messages a second of the engine on tokens that are ready, nothing else running; and its kind."""
-    classifier = Classifier.load(options.bundle, options.engine, threads=options.threads)
+    classifier = Classifier.load(bundle, engine, threads=options.threads)
     prepared = classifier.prepare(texts.stream(min(options.messages, 20_000)))
-    batches = [prepared[at : at + 1024] for at in range(0, len(prepared), 1024)]
+    batches, tokens = [[]], 0
+    for message in prepared:
+        tokens += len(message)
+        if tokens > classifier.engine.token_budget:
+            batches, tokens = [*batches, []], len(message)
+        batches[-1].append(message)
     classifier.judge(batches[0])
     rates = []
     for _ in range(3):
-        began = time.perf_counter()
+        began, ahead = time.perf_counter(), None
         for batch in batches:
-            classifier.judge(batch)
+            begun = classifier.begin(batch)
+            if ahead is not None:
+                ahead.scores()
+            ahead = begun
+        if ahead is not None:
+            ahead.scores()
         rates.append(len(prepared) / (time.perf_counter() - began))
     return float(np.median(rates)), _KINDS[classifier.engine.kind]
 
@@ -106,8 +140,9 @@ def engine_alone(options: argparse.Namespace) -> tuple[float, str]:
 class Place:
     """Topics of its own and a worker on them."""
 
-    def __init__(self, bootstrap: str, options: argparse.Namespace) -> None:
-        self.options, self.name = options, f"bench-{uuid.uuid4().hex[:8]}"
+    def __init__(self, bootstrap: str, bundle: Path, engine: str, options: argparse.Namespace) -> None:
+        self.options, self.bundle, self.engine = options, bundle, engine
+        self.name, self.published = f"bench-{uuid.uuid4().hex[:8]}", 0
         self.topics = tuple(f"{self.name}.{part}" for part in ("events", "verdicts", "dead-letters"))
         self.link = KafkaLink(bootstrap, client_id=self.name)
         topics.create(bootstrap, self.topics, PARTITIONS)
@@ -118,8 +153,8 @@ class Place:
         mine = {
             "BROKERS": self.link.brokers, "INPUT_TOPIC": self.topics[0], "VERDICT_TOPIC": self.topics[1],
             "DEAD_LETTER_TOPIC": self.topics[2], "GROUP_ID": self.name, "INSTANCE_ID": self.name,
-            "METRICS_PORT": self.address.rpartition(":")[2], "BUNDLE": str(self.options.bundle.resolve()),
-            "ENGINE": self.options.engine, "THREADS": str(self.options.threads), "LOG_FORMAT": "json",
+            "METRICS_PORT": self.address.rpartition(":")[2], "BUNDLE": str(self.bundle),
+            "ENGINE": self.engine, "THREADS": str(self.options.threads), "LOG_FORMAT": "json",
             "DELIVERY": self.options.delivery,
         }  # fmt: skip
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -144,14 +179,15 @@ class Place:
     def verdicts(self) -> int:
         """Verdicts committed, by the worker's own count."""
         with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
-            families = text_string_to_metric_families(answer.read().decode())
-            return int(sum(s.value for f in families if f.name == "hamgate_verdicts" for s in f.samples))
+            lines = answer.read().decode().splitlines()
+        return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("hamgate_verdicts_total{")))
 
     def work_off(self, messages: int) -> float:
         """Messages a second on a backlog that was there before the worker, from its first tenth to its last."""
         with Publisher(self.link) as publisher:
-            for at, batch in enumerate(_batches(texts.stream(messages), 2048)):
-                publisher.publish(self.topics[0], _events(batch, at * 2048))
+            for batch in _batches(_events(texts.stream(messages), 0), 2048):
+                publisher.publish(self.topics[0], batch)
+        self.published = messages
         self.start()
         seen: list[tuple[float, int]] = []
         while not seen or seen[-1][1] < messages:
@@ -168,28 +204,40 @@ class Place:
 
     def trickle(self, rate: float, seconds: float) -> NDArray[np.float64]:
         """Milliseconds from the time a message was due to the time a reader had its verdict."""
-        self.start()
-        count = int(rate * seconds)
-        lines = _events(texts.stream(count), 0)
-        due, seen = np.empty(count), np.full(count, np.nan)
-        with Publisher(self.link) as publisher, Reader(self.link, self.topics[1]) as reader:
-            began, sent = time.time() + 0.5, 0
-            while np.isnan(seen).any():
-                now = time.time()
-                ready = min(count, max(0, int((now - began) * rate)))
-                if ready > sent:
-                    due[sent:ready] = began + np.arange(sent, ready) / rate
-                    publisher.publish(self.topics[0], lines[sent:ready], timestamp=float(due[sent]))
-                    sent = ready
-                records = reader.poll(_TICK)
-                had = time.time()
-                for record in records:
-                    seen[int(decode_verdict(record.value or b"").id)] = had
-                if had - began > 3 * seconds + 60:
+        count, first = int(rate * seconds), self.published
+        self.published += count
+        lines = _events(texts.stream(count), first)
+        seen: list[tuple[float, Sequence[Record]]] = []
+        with Reader(self.link, self.topics[1]) as reader, Publisher(self.link) as publisher:
+            reader.skip_to_end()
+            reader.poll(_TICK)
+            began = time.time() + 0.5
+            due = began + np.arange(count) / rate
+            publishing = threading.Thread(target=self._publish, args=(publisher, lines, due), daemon=True)
+            publishing.start()
+            while sum(len(records) for _, records in seen) < count:
+                records = reader.poll(_PATIENCE)
+                seen.append((time.time(), records))
+                if seen[-1][0] - began > 3 * seconds + 60:
                     message = "verdicts are missing"
                     raise RuntimeError(message)
+            publishing.join()
+        had = np.empty(count)
+        for at, records in seen:
+            had[[int(decode_verdict(record.value or b"").id) - first for record in records]] = at
         settled = due > began + seconds / 5  # the first fifth warms up
-        return (seen - due)[settled] * 1000
+        return (had - due)[settled] * 1000
+
+    def _publish(self, publisher: Publisher, lines: Sequence[Outgoing], due: NDArray[np.float64]) -> None:
+        """Each message when it is due, those of a tick together; stamped with when the first of them was due."""
+        sent = 0
+        while sent < len(due):
+            ready = int(np.searchsorted(due, time.time(), side="right"))
+            if ready > sent:
+                publisher.publish(self.topics[0], lines[sent:ready], timestamp=float(due[sent]))
+                sent = ready
+            else:
+                time.sleep(_TICK)
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -211,32 +259,44 @@ def _events(lines: Sequence[str], first: int) -> list[Outgoing]:
     ]
 
 
-def _batches(lines: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def _batches(lines: Sequence[Outgoing], size: int) -> Iterator[Sequence[Outgoing]]:
     for at in range(0, len(lines), size):
         yield lines[at : at + size]
 
 
-def _record(
-    options: argparse.Namespace, kind: str, alone: float, through: float, latencies: dict[float, NDArray[np.float64]]
+def _record(  # noqa: PLR0913, PLR0917 # what was measured
+    options: argparse.Namespace,
+    bundle: Path,
+    kind: str,
+    alone: float,
+    through: float,
+    latencies: dict[float, NDArray[np.float64]],
 ) -> None:
     p50, p99 = np.percentile(latencies[0.5], (50, 99))
     extra = {
-        "bundle": options.bundle.name, "delivery": options.delivery, "messages": options.messages,
+        "bundle": bundle.name, "delivery": options.delivery, "messages": options.messages,
         "threads": options.threads, "engine_alone": round(alone), "end_to_end": round(through),
         "loads": {
             f"{load:.0%}": {f"p{q}_ms": round(float(np.percentile(found, q)), 2) for q in (50, 95, 99, 99.9)}
             for load, found in latencies.items()
         },
     }  # fmt: skip
-    results.record(
+    device = None
+    if kind != "cpu":
+        import torch  # noqa: PLC0415 # only to ask the GPU's name
+
+        device = torch.cuda.get_device_name()
+    path = results.record(
         f"end_to_end-{kind}",
         [
-            results.Entry(f"end-to-end/{kind}/messages-per-second", "msg/s", through, extra=extra),
-            results.Entry(f"end-to-end/{kind}/share-of-engine", "ratio", through / alone, extra=extra),
-            results.Entry(f"end-to-end/{kind}/half-load-p50-ms", "ms", float(p50), extra=extra),
-            results.Entry(f"end-to-end/{kind}/half-load-p99-ms", "ms", float(p99), extra=extra),
+            results.Entry(f"end-to-end/{kind}/messages-per-second", "msg/s", round(through, 1), extra=extra),
+            results.Entry(f"end-to-end/{kind}/share-of-engine", "ratio", round(through / alone, 4), extra=extra),
+            results.Entry(f"end-to-end/{kind}/half-load-p50-ms", "ms", round(float(p50), 2), extra=extra),
+            results.Entry(f"end-to-end/{kind}/half-load-p99-ms", "ms", round(float(p99), 2), extra=extra),
         ],
+        device=device,
     )
+    print(path)
 
 
 if __name__ == "__main__":

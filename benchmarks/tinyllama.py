@@ -6,14 +6,19 @@ the SMS Spam Collection in TinyLlama's token ids; `python -m benchmarks.tinyllam
 
 from __future__ import annotations
 
+import itertools
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from benchmarks.texts import collection
+from worker.bundle import Base, Bundle, Calibration, write
 from worker.engine.weights import Layer, Shape, Weights
 
 if TYPE_CHECKING:
@@ -32,6 +37,8 @@ SHAPE: Final = Shape(
     positions=2048,
     epsilon=1e-5,
 )
+FIRST: Final = 1
+"""The token that its tokeniser puts before every text."""
 TOKENS: Final = Path(__file__).parent / "tokens" / "uci.npz"
 OPERATIONS_A_TOKEN: Final = 2 * SHAPE.products_a_token
 """2 x 968.9 M: what a token costs in a model that leaves nothing out."""
@@ -68,6 +75,56 @@ def random_weights(device: str, seed: int = 0) -> Weights:
     return Weights(
         SHAPE, random(SHAPE.vocabulary, SHAPE.width), layers, ones, random(SHAPE.labels, SHAPE.width), frequencies
     )
+
+
+def bundle(folder: Path, tokenizer: Path) -> Path:
+    """A bundle of that shape with random weights and its own tokeniser, for measuring the whole way."""
+    parts = {name: folder.with_name(f"{folder.name}-{name}") for name in ("base", "adapter", "tokenizer")}
+    for part in parts.values():
+        part.mkdir(parents=True)
+    made = random_weights("cuda" if torch.cuda.is_available() else "cpu")
+    _save_base(made, parts["base"])
+    targets = {"q_proj": SHAPE.heads * SHAPE.head, "v_proj": SHAPE.key_heads * SHAPE.head}
+    adapter = {"base_model.model.score.weight": made.score.float().cpu()}
+    for layer, (name, rows) in itertools.product(range(SHAPE.layers), targets.items()):
+        at = f"base_model.model.model.layers.{layer}.self_attn.{name}"
+        adapter[f"{at}.lora_A.weight"] = torch.randn(16, SHAPE.width) * 0.02
+        adapter[f"{at}.lora_B.weight"] = torch.zeros(rows, 16)
+    save_file(adapter, parts["adapter"] / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": 16, "lora_alpha": 32, "target_modules": list(targets)}
+    (parts["adapter"] / "adapter_config.json").write_text(json.dumps(config))
+    shutil.copy(tokenizer, parts["tokenizer"] / "tokenizer.json")
+    described = Bundle(
+        name="tinyllama-random", base=Base("random", path="base"), labels=("ham", "spam"), threshold=0.5,
+        calibration=Calibration(1.0, 0.0), max_tokens=256, recipe={}, data_digest="", quality={}, canaries=(),
+        created_at="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    write(folder, described, parts)
+    for part in parts.values():
+        shutil.rmtree(part)
+    return folder
+
+
+def _save_base(made: Weights, folder: Path) -> None:
+    queries, keys = SHAPE.heads * SHAPE.head, SHAPE.key_heads * SHAPE.head
+    tensors = {"model.embed_tokens.weight": made.embedding, "model.norm.weight": made.norm.clone()}
+    for index, layer in enumerate(made.layers):
+        query, key, value = layer.qkv.split([queries, keys, keys])
+        gate, up = layer.gate_up.chunk(2)
+        parts = {
+            "self_attn.q_proj": query, "self_attn.k_proj": key, "self_attn.v_proj": value,
+            "self_attn.o_proj": layer.out, "mlp.gate_proj": gate, "mlp.up_proj": up, "mlp.down_proj": layer.down,
+            "input_layernorm": layer.before_attention, "post_attention_layernorm": layer.before_mlp,
+        }  # fmt: skip
+        tensors |= {f"model.layers.{index}.{name}.weight": part for name, part in parts.items()}
+    save_file({name: tensor.cpu().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    config = {
+        "model_type": "llama", "vocab_size": SHAPE.vocabulary, "hidden_size": SHAPE.width,
+        "num_hidden_layers": SHAPE.layers, "num_attention_heads": SHAPE.heads, "head_dim": SHAPE.head,
+        "num_key_value_heads": SHAPE.key_heads, "intermediate_size": SHAPE.inner, "rms_norm_eps": SHAPE.epsilon,
+        "max_position_embeddings": SHAPE.positions, "hidden_act": "silu", "rope_theta": 10_000.0,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def make_tokens(tokenizer: str) -> None:

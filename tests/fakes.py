@@ -186,6 +186,17 @@ class FakeSink:
         self.is_closed = True
 
 
+@dataclass(frozen=True)
+class FakeJudging:
+    """Judged as it was begun."""
+
+    answer: Scores
+    is_done: Final = True
+
+    def scores(self) -> Scores:
+        return self.answer
+
+
 class FakeClassifier:
     """One token a word. `win` anywhere is spam, `nan` has no finite score, anything else is ham."""
 
@@ -198,6 +209,9 @@ class FakeClassifier:
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         return [Prepared([self._words[word] for word in text.split()]) for text in texts]
+
+    def begin(self, prepared: Sequence[Prepared]) -> FakeJudging:
+        return FakeJudging(self.judge(prepared))
 
     def judge(self, prepared: Sequence[Prepared]) -> Scores:
         self.batches.append(len(prepared))

@@ -19,7 +19,7 @@ from training.passes import cut
 from training.recipe import RECIPES, Base, Recipe, load
 from worker.bundle import Bundle
 from worker.classifier import Classifier
-from worker.engine import Kind
+from worker.engine import Done, Kind
 from worker.engine.loading import base_folder, seen_through_nf4
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ class Reference:
         self.kind = Kind.CPU if self._device.type == "cpu" else Kind.CUDA_NF4
         self.labels = len(bundle.labels)
         self.token_budget = _TOKENS
-        self.halvings = 0
+        self.halvings = self.shared_tokens = 0
+
+    def begin(self, tokens: Sequence[Tokens]) -> Done:
+        """See `worker.engine.Engine`; judged at once."""
+        return Done(self.logits(tokens))
 
     @torch.inference_mode()
     def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ loaded by `Classifier.load`, through the engine, and never by importing this.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from worker.engine import Engine, Kind
+    from worker.engine import Begun, Engine, Kind
 
 HAM: Final = 0
 """The index of the harmless label, in every bundle."""
@@ -41,10 +41,11 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
 
     tokens: NDArray[np.int32]
     flags: tuple[str, ...] = ()
+    shared: int = 0
 
     def __len__(self) -> int:
-        """Tokens, the beginning-of-sequence one counted; 0 for a text that normalises to nothing."""
-        return len(self.tokens)
+        """Tokens that the engine computes: all, less those that every message begins with where these cost nothing."""
+        return len(self.tokens) - self.shared
 
     @property
     def is_empty(self) -> bool:
@@ -76,6 +77,29 @@ class Scores:
 
 NO_SCORES: Final = Scores(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_))
 """The answer for no message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """A batch of `count` messages on its way through the engine; `rows` are those with something to judge."""
+
+    classifier: Classifier
+    count: int
+    rows: list[int]
+    begun: Begun
+    threshold: float
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its scores can be had without waiting."""
+        return self.begun.is_done
+
+    def scores(self) -> Scores:
+        """Wait for the engine; the scores, in the order given."""
+        logits = np.full((self.count, len(self.classifier.labels)), np.nan)
+        if self.rows:
+            logits[self.rows] = self.begun.logits()
+        return self.classifier.read(logits, self.threshold)
 
 
 class CanaryError(Exception):
@@ -130,34 +154,41 @@ class Classifier:
         """
         plain = [normalise(text) for text in texts]
         encodings = self._tokenizer.encode_batch_fast([self._within_reach(text) for text in plain])
-        prepared = []
+        prepared, shared = [], self.engine.shared_tokens
         for text, clean, encoding in zip(texts, plain, encodings, strict=True):
             tokens = np.array(encoding.ids if clean else [], dtype=np.int32)
             is_truncated = len(tokens) > self._max_tokens
             if is_truncated:
                 tokens = cut(tokens, self._max_tokens)
-            prepared.append(Prepared(tokens, _FLAGS[is_uncovered(text, clean) + 2 * is_truncated]))
+            flags = _FLAGS[is_uncovered(text, clean) + 2 * is_truncated]
+            prepared.append(Prepared(tokens, flags, shared if len(tokens) else 0))
         return prepared
 
     def judge(self, prepared: Sequence[Prepared]) -> Scores:
         """Score messages that were prepared. An empty one costs nothing and has no score."""
-        return self._judge(prepared, self.threshold)
+        return self.begin(prepared).scores()
+
+    def begin(self, prepared: Sequence[Prepared]) -> Judging:
+        """Begin to score messages; another batch may be begun before this one's scores are asked for."""
+        return self._begin(prepared, self.threshold)
 
     def canaries(self) -> None:
         """Judge the bundle's own canaries, at its own threshold. Raises CanaryError on the first that differs."""
         canaries = self.bundle.canaries
-        scores = self._judge(self.prepare([canary.text for canary in canaries]), self.bundle.threshold)
+        scores = self._begin(self.prepare([canary.text for canary in canaries]), self.bundle.threshold).scores()
         for index, (canary, label) in enumerate(zip(canaries, scores.label, strict=True)):
             got = None if label == UNSCORED else self.labels[label]
             if got != canary.label:
                 raise CanaryError(index, canary.label, got)
 
-    def _judge(self, prepared: Sequence[Prepared], threshold: float) -> Scores:
-        logits = np.full((len(prepared), len(self.labels)), np.nan)
+    def _begin(self, prepared: Sequence[Prepared], threshold: float) -> Judging:
         rows = [row for row, message in enumerate(prepared) if not message.is_empty]
-        if rows:
-            logits[rows] = self.engine.logits([prepared[row].tokens for row in rows])
-        scored = np.isfinite(logits).all(axis=1)
+        begun = self.engine.begin([prepared[row].tokens for row in rows])
+        return Judging(self, len(prepared), rows, begun, threshold)
+
+    def read(self, logits: NDArray[np.float64], threshold: float) -> Scores:
+        """Scores of logits [n, labels]; those of a message that has none are NaN."""
+        scored = cast("NDArray[np.bool_]", np.isfinite(logits).all(axis=1))
         logits[~scored] = 0.0  # any number will do: it is overwritten below
         calibration = self.bundle.calibration
         score = platt(logits, calibration.slope, calibration.intercept)

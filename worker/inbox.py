@@ -142,10 +142,12 @@ class Inbox:
             self._changed.notify_all()
             return True
 
-    def take(self) -> Batch | None:
-        """Wait for the next batch; None when closed."""
+    def take(self, *, only_full: bool = False) -> Batch | None:
+        """Wait for the next batch; None when closed. `only_full` waits for nothing: a whole batch, or None."""
         with self._changed:
             while not self._is_closed:
+                if only_full and not self._batcher.is_full:
+                    return None
                 now = self._clock()
                 hold = 0.0 if self._batcher.is_full else self._pace.hold(self._batcher.tokens, now)
                 items = [] if hold else self._batcher.take(now, nothing_at_hand=self._is_last_poll_empty)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from worker.classifier import Scores
+from worker.classifier import NO_SCORES, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.classifier import Classifier, Prepared
+    from worker.classifier import Classifier, Judging, Prepared
     from worker.drift import Reference
     from worker.messages import Record, Sms
     from worker.verdicts import Verdicts
@@ -73,17 +73,37 @@ class Lineup:
         return [(made[row], model) for row, model in enumerate(models)]
 
 
-def judge(messages: Sequence[tuple[Prepared, Model]]) -> Scores:
-    """Score each message by the model that tokenised it, in order. Not called without a message."""
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A batch of `count` messages on its way: by each model, which of them."""
+
+    count: int
+    parts: list[tuple[list[int], Judging]]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its scores can be had without waiting."""
+        return all(judging.is_done for _, judging in self.parts)
+
+    def scores(self) -> Scores:
+        """Wait for the engines; the scores, in order."""
+        if len(self.parts) == 1:
+            return self.parts[0][1].scores()
+        if not self.parts:
+            return NO_SCORES
+        score, label = np.empty(self.count), np.empty(self.count, dtype=np.int64)
+        scored = np.empty(self.count, dtype=np.bool_)
+        for rows, judging in self.parts:
+            part = judging.scores()
+            score[rows], label[rows], scored[rows] = part.score, part.label, part.scored
+        return Scores(score, label, scored)
+
+
+def begin(messages: Sequence[tuple[Prepared, Model]]) -> Judgement:
+    """Begin to score each message by the model that tokenised it."""
     parts = of_each([model for _, model in messages])
-    if len(parts) == 1:
-        return parts[0][0].classifier.judge([prepared for prepared, _ in messages])
-    score, label = np.empty(len(messages)), np.empty(len(messages), dtype=np.int64)
-    scored = np.empty(len(messages), dtype=np.bool_)
-    for model, rows in parts:
-        part = model.classifier.judge([messages[row][0] for row in rows])
-        score[rows], label[rows], scored[rows] = part.score, part.label, part.scored
-    return Scores(score, label, scored)
+    begun = [(rows, model.classifier.begin([messages[row][0] for row in rows])) for model, rows in parts]
+    return Judgement(len(messages), begun)
 
 
 def of_each(models: Sequence[Model | None]) -> list[tuple[Model, list[int]]]:

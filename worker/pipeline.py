@@ -15,17 +15,16 @@ from __future__ import annotations
 import contextlib
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import structlog
 
-from worker.classifier import NO_SCORES
 from worker.drift import Drift
 from worker.inbox import Batch, Inbox, Waiting
-from worker.lineup import Lineup, Model, judge, of_each
+from worker.lineup import Lineup, Model, begin, of_each
 from worker.messages import UnreadableError, decode
 from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from worker.batching import MicroBatcher
     from worker.classifier import Classifier, Prepared
+    from worker.lineup import Judgement
     from worker.messages import Record, TopicPartition
     from worker.metrics import Metrics
     from worker.shadow import Shadow
@@ -56,6 +56,16 @@ class Limits:
 
     max_event_bytes: int
     deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A batch on its way through the model; `rows` are the items that are judged."""
+
+    batch: Batch
+    rows: list[int]
+    began: float
+    judging: Judgement
 
 
 @dataclass(slots=True)
@@ -79,6 +89,8 @@ class Pipeline:
     _poll_wait: float = field(init=False, default=0.0)
     _lag_shown: float = field(init=False, default=0.0)
     _newest: dict[TopicPartition, float] = field(init=False, default_factory=dict)
+    _begun: deque[_Begun] = field(init=False, default_factory=deque)
+    _model_free_since: float = field(init=False, default=0.0)
     _in_flight: dict[int, Batch] = field(init=False, default_factory=dict)
     _lot: int = field(init=False, default=0)
     _drift: Drift = field(init=False)
@@ -193,32 +205,44 @@ class Pipeline:
     # --- judge --------------------------------------------------------------------------------------------------
 
     def judge(self) -> bool:
-        """One batch to scores. False when there will be no more."""
-        batch = self.inbox.take()
-        if batch is None:
+        """Begin a batch, where there is one, and end the one before it. False when there will be no more.
+
+        While one is on its way, only a whole one is begun behind it: a smaller one had better go on filling.
+        """
+        batch = self.inbox.take(only_full=bool(self._begun))
+        if batch is None and not self._begun:
             return False
-        if ours := self.inbox.still_ours(batch):
-            self._in_flight[id(ours)] = ours
-            with self._at_work("judge"):
-                judged = self.score(ours)
-            self.inbox.judged(ours, judged.seconds)
-            self.judged.put(judged)
-        self.metrics.messages_let_go.inc(len(batch.items) - (len(ours.items) if ours else 0))
+        if batch is not None:
+            ours = self.inbox.still_ours(batch)
+            self.metrics.messages_let_go.inc(len(batch.items) - (len(ours.items) if ours else 0))
+            if ours:
+                self._in_flight[id(ours)] = ours
+                with self._at_work("judge"):
+                    self._begun.append(self._begin(ours))
+        if self._begun and (batch is None or len(self._begun) > 1 or self._begun[0].judging.is_done):
+            self._end(self._begun.popleft())
         return True
 
-    def score(self, batch: Batch) -> Judged:
-        """Run the model on what is readable and in time."""
-        started = self.clock()
-        oldest = None if self.limits.deadline is None else started - self.limits.deadline
+    def _begin(self, batch: Batch) -> _Begun:
+        """Give the model what is readable and in time."""
+        oldest = None if self.limits.deadline is None else self.clock() - self.limits.deadline
         rows = [
             row
             for row, item in enumerate(batch.items)
             if item.sms and (oldest is None or item.sms.received_at >= oldest)
         ]
-        begun = time.monotonic()
+        began = time.monotonic()
         prepared = [(batch.items[row].prepared, batch.items[row].model) for row in rows]
-        scores = judge(prepared) if rows else NO_SCORES  # type: ignore[arg-type] # what has an sms has both
-        return Judged(batch, rows, scores, started, time.monotonic() - begun)
+        return _Begun(batch, rows, began, begin(prepared))  # type: ignore[arg-type] # what has an sms has both
+
+    def _end(self, begun: _Begun) -> None:
+        with self._at_work("judge"):
+            scores = begun.judging.scores()
+        now = time.monotonic()
+        seconds = now - max(begun.began, self._model_free_since)  # what it waited for the one before is not its own
+        self._model_free_since = now
+        self.inbox.judged(begun.batch, seconds)
+        self.judged.put(Judged(begun.batch, begun.rows, scores, self.clock() - seconds, seconds))
 
     # --- write --------------------------------------------------------------------------------------------------
 

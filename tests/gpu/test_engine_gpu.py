@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 KINDS = [Kind.CUDA_BF16, Kind.CUDA_FP8, Kind.CUDA_NF4]
 LONGEST = 300
+FIRST = 1  # what TinyLlama's tokeniser puts before every text
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +44,19 @@ def folder(model: LlamaForSequenceClassification, tmp_path_factory: pytest.TempP
     return folder
 
 
-def engine(folder: Path, kind: Kind, token_budget: int | None = None) -> Engine:
+def engine(folder: Path, kind: Kind, token_budget: int | None = None, first: int | None = None) -> Engine:
     read = weights.read(folder, apart=kind is Kind.CUDA_NF4)
-    return loading.on_gpu(read, kind, longest=LONGEST, token_budget=token_budget)
+    return loading.on_gpu(read, kind, longest=LONGEST, token_budget=token_budget, first=first)
 
 
 @pytest.fixture(scope="module")
 def engines(folder: Path) -> dict[Kind, Engine]:
     return {kind: engine(folder, kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def sharing(folder: Path) -> dict[Kind, Engine]:
+    return {kind: engine(folder, kind, first=FIRST) for kind in KINDS}
 
 
 def one_by_one(model: torch.nn.Module, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
@@ -80,17 +88,19 @@ def test_5000_real_messages_packed_equal_single_ones_within_rounding(
     model: LlamaForSequenceClassification,
     folder: Path,
     engines: dict[Kind, Engine],
+    sharing: dict[Kind, Engine],
     real: list[NDArray[np.int32]],
     exact: NDArray[np.float32],
 ) -> None:
     theirs = error(one_by_one(model.bfloat16(), [row.tolist() for row in real[:500]]), exact[:500])
     model.float()
 
-    errors = {kind: error(engines[kind].logits(real), exact) for kind in KINDS}
+    for running in (engines, sharing):
+        errors = {kind: error(running[kind].logits(real), exact) for kind in KINDS}
 
-    print(f"relative error of the logits: transformers in bfloat16 {theirs:.4f}, {errors}")  # noqa: T201 # a figure to keep
-    assert errors[Kind.CUDA_BF16] <= 1.25 * theirs
-    assert errors[Kind.CUDA_FP8] < 0.2  # random weights are the worst for it
+        print(f"relative error of the logits: transformers in bfloat16 {theirs:.4f}, {errors}")  # noqa: T201 # to keep
+        assert errors[Kind.CUDA_BF16] <= 1.25 * theirs
+        assert errors[Kind.CUDA_FP8] < 0.2  # random weights are the worst for it
     # NF4 is another model on random weights: it is held to what merging into its own base gives.
     assert error(engines[Kind.CUDA_NF4].logits(real[:500]), seen_through_nf4(folder, real[:500])) <= 1.5 * theirs
 
@@ -132,6 +142,66 @@ def test_any_lengths_are_judged(
         assert error(logits[sample], one_by_one(model.float(), batch[sample])) < 0.35
     else:
         assert error(logits[sample], seen_through_nf4(folder, batch[sample])) < 0.05
+
+
+def test_a_message_of_the_shared_token_alone_is_judged(
+    model: LlamaForSequenceClassification, sharing: dict[Kind, Engine]
+) -> None:
+    batch = [[FIRST], [FIRST, 5, 6], [FIRST]]
+
+    assert error(sharing[Kind.CUDA_BF16].logits(batch), one_by_one(model.float(), batch)) < 0.05
+
+
+def test_a_message_that_lacks_the_shared_token_is_an_error(sharing: dict[Kind, Engine]) -> None:
+    with pytest.raises(ValueError, match="begin with token 1"):
+        sharing[Kind.CUDA_BF16].logits([[FIRST, 2], [2, 3]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_begun_before_the_last_is_done_get_the_same_answers(
+    sharing: dict[Kind, Engine], real: list[NDArray[np.int32]], kind: Kind
+) -> None:
+    batches = [real[at : at + 300] for at in range(0, 1500, 300)]
+    expected = [sharing[kind].logits(batch) for batch in batches]
+
+    begun = [sharing[kind].begin(batch) for batch in batches]
+
+    for ours, theirs in zip(begun, expected, strict=True):
+        np.testing.assert_array_equal(ours.logits(), theirs)
+
+
+BROKEN = """
+import sys, torch
+from pathlib import Path
+from tests.gpu.test_engine_gpu import Kind, engine
+from tests.unit.test_service import FakeBroker, Run, event, make, until
+from tests.fakes import FakeClassifier
+
+running = engine(Path(sys.argv[1]), Kind.CUDA_BF16)
+running._check = lambda packed: None  # what stands before the GPU is taken away
+
+class Judge(FakeClassifier):
+    def judge(self, prepared):
+        running.logits([[5, 10**6]])
+
+broker = FakeBroker()
+broker.feed(event("x"))
+run = Run(make(broker, classifier=Judge()))
+assert run.ended()
+assert run.service.obstacles() != [] and broker.committed == {}
+print("ended by", type(run.raised).__name__, run.service.obstacles())
+raise run.raised
+"""
+
+
+def test_a_broken_gpu_makes_the_worker_unready_and_ends_it_uncommitted(folder: Path) -> None:
+    done = subprocess.run(  # ours
+        [sys.executable, "-c", BROKEN, str(folder)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert "ended by" in done.stdout, done.stderr[-2000:]
+    assert "judge: ended by" in done.stdout
+    assert done.returncode != 0
 
 
 def test_an_empty_batch_has_no_logits(engines: dict[Kind, Engine]) -> None:

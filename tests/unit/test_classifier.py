@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from worker.bundle import Base, Bundle, Calibration, Canary
 from worker.classifier import HAM, UNSCORED, CanaryError, Classifier, cut, platt
-from worker.engine import Kind
+from worker.engine import Done, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,11 @@ class WordEngine:
     def __init__(self, labels: int) -> None:
         self.labels = labels
         self.batches: list[int] = []
+
+    shared_tokens = 0
+
+    def begin(self, tokens: Sequence[Sequence[int]]) -> Done:
+        return Done(self.logits(tokens) if tokens else np.empty((0, self.labels), dtype=np.float32))
 
     def logits(self, tokens: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         self.batches.append(len(tokens))
@@ -82,6 +87,16 @@ def test_tokens_are_those_of_the_tokenizer_with_its_beginning(classifier: Classi
 
     assert prepared.tokens.tolist() == [0, 2, 3]
     assert (len(prepared), prepared.flags) == (3, ())
+
+
+def test_what_every_message_begins_with_costs_a_batch_nothing_where_the_engine_shares_it(tmp_path: Path) -> None:
+    sharing = WordEngine(2)
+    sharing.shared_tokens = 1
+
+    prepared = Classifier(bundle(tmp_path), sharing).prepare(["hello win", ""])
+
+    assert [len(message) for message in prepared] == [2, 0]
+    assert [len(message.tokens) for message in prepared] == [3, 0]
 
 
 def test_a_text_of_nothing_is_empty_and_never_reaches_the_engine(classifier: Classifier) -> None:

@@ -146,15 +146,15 @@ def test_norm_fp8_of_nothing_added_leaves_the_hidden_state_alone() -> None:
     close(hidden, before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("lengths", "has_shared"), LAID)
+@pytest.mark.parametrize(("lengths", "is_shared"), LAID)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}/{shape.key_heads}x{shape.head}")
-def test_attend(shape: Shape, lengths: list[int], has_shared: bool) -> None:
+def test_attend(shape: Shape, lengths: list[int], is_shared: bool) -> None:  # noqa: FBT001 # from LAID
     starts, _ = laid(lengths)
     qkv = random(len(starts), (shape.heads + 2 * shape.key_heads) * shape.head)
     scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
     rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
 
-    shared = random(2, shape.key_heads, shape.head).float() if has_shared else None
+    shared = random(2, shape.key_heads, shape.head).float() if is_shared else None
 
     close(
         kernels.attend(qkv, scale, starts, rope, shape, None, shared),
@@ -167,16 +167,16 @@ def test_attend(shape: Shape, lengths: list[int], has_shared: bool) -> None:
     )
 
 
-@pytest.mark.parametrize(("lengths", "has_shared"), LAID)
+@pytest.mark.parametrize(("lengths", "is_shared"), LAID)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.heads}/{shape.key_heads}x{shape.head}")
-def test_attend_ends(shape: Shape, lengths: list[int], has_shared: bool) -> None:
+def test_attend_ends(shape: Shape, lengths: list[int], is_shared: bool) -> None:  # noqa: FBT001 # from LAID
     starts, ends = laid(lengths)
     key_value = random(len(starts), 2 * shape.key_heads * shape.head)
     query = random(len(ends), shape.heads * shape.head)
     scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
     rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
 
-    shared = random(2, shape.key_heads, shape.head).float() if has_shared else None
+    shared = random(2, shape.key_heads, shape.head).float() if is_shared else None
 
     close(
         kernels.attend_ends(query, key_value, scale, starts, ends, rope, shape, shared),

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TOKEN_BUDGET: Final = 8448
 """Tokens in one graph at most: see `packing.SIZES`."""
 
+CAPTURE: Final = "thread_local"
+"""Another model may be judging meanwhile, on a thread of its own: what it does must not spoil a capture."""
+
 _LEAST_BUDGET: Final = 256
 """Below this many tokens, running out of memory is not a batch too large but a GPU too small."""
 
@@ -43,7 +46,7 @@ class Begun:
     @property
     def is_done(self) -> bool:
         """Whether its logits can be had without waiting."""
-        return bool(self.over.query())
+        return bool(self.over.query())  # type: ignore[no-untyped-call]
 
     def logits(self) -> NDArray[np.float32]:
         """Wait for the GPU; the logits [messages, labels], in the order given."""
@@ -123,7 +126,7 @@ class CudaEngine:
             for packed in pack(tokens, self.sizes, shared=self.shared_tokens):
                 self._check(packed)
                 waiting.append((packed.rows, self._launch(packed)))
-            over = torch.cuda.Event()
+            over = torch.cuda.Event()  # type: ignore[no-untyped-call]
             over.record()
         return Begun(self, tokens, waiting, over)
 
@@ -186,7 +189,7 @@ class CudaEngine:
             self._forward(tokens, starts, ends)  # compiles kernels, chooses products: neither can be captured
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=CAPTURE):
             outputs = self._forward(tokens, starts, ends)
         return Slot(inputs, outputs, graph)
 

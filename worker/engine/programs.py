@@ -241,9 +241,7 @@ def attend(
     window = tl.load(starts + first)
     if HAS_SHARED:
         before = start - 1 - first + reach
-        state = _begun(
-            shared, key_head, query_left, query_right, cosine, sine, before, KEY_HEADS, HALF, HALF_BLOCK
-        )
+        state = _begun(shared, key_head, query_left, query_right, cosine, sine, before, KEY_HEADS, HALF, HALF_BLOCK)
     else:
         state = _unbegun(ROWS, HALF_BLOCK)
     for block in range(window, first + TILE, KEYS):
@@ -315,9 +313,7 @@ def attend_ends(
     query_right = (query_right.to(tl.float32) * lacks).to(query.dtype.element_ty)
     if HAS_SHARED:
         before = part * 0 + start - 1 - end + reach
-        state = _begun(
-            shared, key_head, query_left, query_right, cosine, sine, before, KEY_HEADS, HALF, HALF_BLOCK
-        )
+        state = _begun(shared, key_head, query_left, query_right, cosine, sine, before, KEY_HEADS, HALF, HALF_BLOCK)
     else:
         state = _unbegun(ROWS, HALF_BLOCK)
     for block in range(start, end + 1, KEYS):
