@@ -11,13 +11,16 @@ from training.batches import DivergedError
 from training.model import ModelError
 from training.passes import NoRoomError
 from training.screen import console, describe, progress
+from worker import drift
 from worker.bundle import Base, BundleError
 from worker.classifier import Classifier
 from worker.engine import UnsupportedModelError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from training.data import Row
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
@@ -71,12 +74,18 @@ def nano(options: argparse.Namespace) -> int:
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")
         return 1
-    scores = evaluate.judge(Classifier.load(made.folder), parts.test)
-    quality = {f"test-{name}": round(value, 4) for name, value in scores.measure().items()}
-    shipped = export.with_quality(made, {"split": 0, "held-out": data.digest(parts.test), **quality}, options.out)
+    shipped = export.with_quality(made, quality_of(Classifier.load(made.folder), parts.test), options.out)
     describe(shipped)
     shutil.rmtree(made.folder)
     return 0
+
+
+def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
+    """What split 0's test rows say of nano: figures, and how its scores are spread, for the worker to see drift by."""
+    judged = evaluate.judge(classifier, test)
+    figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
+    spread = drift.Reference.of(judged.score).as_quality()
+    return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: spread}
 
 
 def predict(options: argparse.Namespace) -> int:

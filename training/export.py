@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from training import calibrate, model, reference
 from training.data import LABELS
-from worker import bundle
+from worker import bundle, drift
 from worker.bundle import Base, Bundle, Calibration, Canary
 from worker.text import normalise
 
@@ -121,7 +121,7 @@ def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64
     return calibrate.odds_of(logits.astype(np.float64))
 
 
-def with_quality(made: Bundle, quality: Mapping[str, float | str], out: Path) -> Bundle:
+def with_quality(made: Bundle, quality: Mapping[str, Any], out: Path) -> Bundle:
     """The same bundle at `out`, with measured figures in it."""
     parts = {part: made.folder / part for part in ("adapter", "tokenizer", "base") if (made.folder / part).is_dir()}
     return bundle.write(out, msgspec.structs.replace(made, quality=dict(quality)), parts)
@@ -145,12 +145,15 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
     with tempfile.TemporaryDirectory() as making:
         classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
         calibration, threshold = _PLAIN, _HALF
+        quality: dict[str, Any] = {}
         rows = [row for row in rows if normalise(row.text)]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
             calibration = calibrate.fit(odds, np.array([row.label != origin.labels[0] for row in rows]))
-            threshold = calibrate.threshold(calibrate.sigmoid(calibration.slope * odds + calibration.intercept))
-        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold)
+            scores = calibrate.sigmoid(calibration.slope * odds + calibration.intercept)
+            threshold = calibrate.threshold(scores)
+            quality = {drift.QUALITY: drift.Reference.of(scores).as_quality()}
+        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold, quality=quality)
         judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
         answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
         canaries = tuple(

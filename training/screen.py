@@ -63,7 +63,8 @@ def describe(made: Bundle) -> None:
     """A bundle in a few lines."""
     console.print(f"{made.folder}: {made.model}, labels {', '.join(made.labels)}, threshold {made.threshold}")
     for name, value in made.quality.items():
-        console.print(f"  {name} {value}")
+        if not isinstance(value, dict):
+            console.print(f"  {name} {value}")
     for canary in made.canaries:
         console.print(f"  canary {canary.label}: {canary.text}", markup=False)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 QUALITY: Final = "scores"
 """What a bundle's quality calls it: `{"bounds": [...], "shares": [...]}`, one share more than there are bounds."""
 
+# Not the evaluation's own deciles: eight of ten would lie within a thousandth of 0, where a rounding is a drift.
+_BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99)
 # A message counts for half after about this many others.
 _HALF_LIFE: Final = 3500
 # With fewer, chance alone gives a number that means nothing.
@@ -36,9 +38,9 @@ class Reference:
     shares: NDArray[np.float64]
 
     @classmethod
-    def of(cls, scores: NDArray[np.float64], bins: int = 10) -> Self:
-        """Cut scores into bins of about equal shares; scores that repeat much make fewer."""
-        bounds = np.unique(np.quantile(scores, np.linspace(0, 1, bins + 1)[1:-1]).round(6))
+    def of(cls, scores: NDArray[np.float64]) -> Self:
+        """Count an evaluation's scores by bins."""
+        bounds = np.array(_BOUNDS)
         counts = _counts(bounds, scores)
         return cls(bounds, counts / counts.sum())
 
