@@ -20,11 +20,12 @@ from benchmarks.results import ROOT, Entry, record
 from benchmarks.texts import collection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
 
     from worker.engine import Engine, Tokens
+    from worker.engine.weights import Weights
 
 BATCHES: Final = (256, 1024, 4224, 8448, 16_896)
 """Tokens that the engine computes in a call, on a GPU: a message's first, which all share, it does not."""
@@ -92,61 +93,76 @@ def joules_a_thousand(engine: Engine, runs: Sequence[Sequence[Tokens]]) -> tuple
     return 1e3 * power.watts * seconds / judged, power.watts
 
 
-def on_gpu(kinds: Sequence[str], *, with_peers: bool) -> list[Entry]:
-    """TinyLlama's shape by each kind, with the roof and the peers of this run."""
+def on_gpu(kinds: Sequence[str], bundle: str, save: Callable[[list[Entry]], None], *, with_peers: bool) -> list[Entry]:
+    """TinyLlama's shape by each kind, with the roof and the peers of this run; saved as it grows."""
+    from benchmarks import tinyllama  # noqa: PLC0415
+
+    tokens = tinyllama.tokens()
+    roofs = {"bf16": roof.bf16(), "fp8": roof.fp8()}
+    entries = roof.as_entries(roofs)
+    for entry in entries:
+        print(entry.name, entry.value, entry.range, flush=True)
+    weights = tinyllama.random_weights("cuda")
+    best = {}
+    for kind in kinds:
+        found, best[kind] = _one_kind(kind, weights, tokens, roofs["fp8" if kind == "fp8" else "bf16"])
+        entries += found
+        save(entries)
+    del weights
+    torch.cuda.empty_cache()
+    for rival, rate, watts in _rivals(tokens) if with_peers else ():
+        extra = {"joules_per_thousand": round(1e3 * watts / rate, 1), "watts": round(watts)}
+        entries.append(Entry(f"peer/{rival}/messages-per-second", "messages/s", round(rate, 1), extra=extra))
+        if name := {"transformers-padded-256": "vs-transformers-padded", "recipe-loop": "vs-recipe-loop"}.get(rival):
+            for kind in kinds:
+                ratio = round(best[kind] / rate, 2)
+                entries.append(Entry(f"engine/{kind}/{name}", "ratio", ratio, extra={"peer": rival}))
+        save(entries)
+    entries += fp8_flips(bundle)
+    save(entries)
+    return entries
+
+
+def _one_kind(kind: str, weights: Weights, tokens: Sequence[Tokens], ceiling: roof.Rate) -> tuple[list[Entry], float]:
+    """What one kind does, and its best messages a second."""
     from benchmarks import tinyllama  # noqa: PLC0415
     from worker.engine import Kind, loading  # noqa: PLC0415
 
-    tokens = tinyllama.tokens()
+    entries = []
     mean = float(np.mean([len(message) for message in tokens]))
-    roofs = {"bf16": roof.bf16(), "fp8": roof.fp8()}
-    entries = roof.as_entries(roofs)
-    rivals = _rivals(tokens) if with_peers else {}
-    for name, (rate, watts) in rivals.items():
-        extra = {"joules_per_thousand": round(1e3 * watts / rate, 1), "watts": round(watts)}
-        entries.append(Entry(f"peer/{name}/messages-per-second", "messages/s", round(rate, 1), extra=extra))
-    weights = tinyllama.random_weights("cuda")
-    for kind in kinds:
-        torch.cuda.reset_peak_memory_stats()
-        begun = time.perf_counter()
-        longest = max(map(len, tokens))
-        engine = loading.on_gpu(weights, Kind(f"cuda-{kind}"), longest=longest, first=tinyllama.FIRST)
-        print(f"{kind}: ready in {time.perf_counter() - begun:.1f} s")
-        ceiling = roofs["fp8" if kind == "fp8" else "bf16"]
-        rates = {}
-        for size in BATCHES:
-            some = tokens if size > 1024 else tokens[:1500]  # noqa: PLR2004 # small batches are slow
-            runs = batches(some, size, engine.shared_tokens)
-            median, best = messages_a_second(engine, runs)
-            operations = median * float(np.mean([len(m) for run in runs for m in run])) * tinyllama.OPERATIONS_A_TOKEN
-            share = operations / ceiling.burst
-            rates[size] = median, share, operations / ceiling.sustained
-            extra = {"batch_tokens": size, "share_of_roof": round(share, 4), "tokens_per_second": round(median * mean)}
-            name = f"engine/{kind}/{size}-tokens/messages-per-second"
-            entries.append(Entry(name, "messages/s", round(median, 1), f"best {best:.0f}", extra))
-            print(f"{kind:5} {size:6} tokens a call: {median:8.0f} messages/s, {share:.3f} of the roof", flush=True)
-        top = max(rates, key=lambda size: rates[size][0])
-        p50, p99 = single_milliseconds(engine, tokens)
-        joules, watts = joules_a_thousand(engine, batches(tokens, top, engine.shared_tokens))
-        entries += [
-            Entry(
-                f"engine/{kind}/messages-per-second", "messages/s", round(rates[top][0], 1), extra={"batch_tokens": top}
-            ),
-            _share(f"engine/{kind}/share-of-roof", top, rates[top]),
-            _share(f"engine/{kind}/share-of-roof-1k", 1024, rates[1024]),
-            Entry(f"engine/{kind}/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}"),
-            Entry(f"engine/{kind}/joules-per-thousand", "J", round(joules, 2), f"{watts:.0f} W"),
-            Entry(f"engine/{kind}/peak-gib", "GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)),
-        ]
-        for rival, name in (("transformers-padded-256", "vs-transformers-padded"), ("recipe-loop", "vs-recipe-loop")):
-            if rival in rivals:
-                ratio = rates[top][0] / rivals[rival][0]
-                entries.append(Entry(f"engine/{kind}/{name}", "ratio", round(ratio, 2), extra={"peer": rival}))
-        for size in (1024, 8448):
-            entries += budget.entries(kind, engine, batches(tokens, size, engine.shared_tokens)[1], size)
-        del engine
-        torch.cuda.empty_cache()
-    return entries
+    torch.cuda.reset_peak_memory_stats()
+    begun = time.perf_counter()
+    longest = max(map(len, tokens))
+    engine = loading.on_gpu(weights, Kind(f"cuda-{kind}"), longest=longest, first=tinyllama.FIRST)
+    print(f"{kind}: ready in {time.perf_counter() - begun:.1f} s", flush=True)
+    rates = {}
+    for size in BATCHES:
+        some = tokens if size > 1024 else tokens[:1500]  # noqa: PLR2004 # small batches are slow
+        runs = batches(some, size, engine.shared_tokens)
+        median, best = messages_a_second(engine, runs)
+        operations = median * float(np.mean([len(m) for run in runs for m in run])) * tinyllama.OPERATIONS_A_TOKEN
+        share = operations / ceiling.burst
+        rates[size] = median, share, operations / ceiling.sustained
+        extra = {"batch_tokens": size, "share_of_roof": round(share, 4), "tokens_per_second": round(median * mean)}
+        name = f"engine/{kind}/{size}-tokens/messages-per-second"
+        entries.append(Entry(name, "messages/s", round(median, 1), f"best {best:.0f}", extra))
+        print(f"{kind:5} {size:6} tokens a call: {median:8.0f} messages/s, {share:.3f} of the roof", flush=True)
+    top = max(rates, key=lambda size: rates[size][0])
+    p50, p99 = single_milliseconds(engine, tokens)
+    joules, watts = joules_a_thousand(engine, batches(tokens, top, engine.shared_tokens))
+    entries += [
+        Entry(f"engine/{kind}/messages-per-second", "messages/s", round(rates[top][0], 1), extra={"batch_tokens": top}),
+        _share(f"engine/{kind}/share-of-roof", top, rates[top]),
+        _share(f"engine/{kind}/share-of-roof-1k", 1024, rates[1024]),
+        Entry(f"engine/{kind}/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}"),
+        Entry(f"engine/{kind}/joules-per-thousand", "J", round(joules, 2), f"{watts:.0f} W"),
+        Entry(f"engine/{kind}/peak-gib", "GiB", round(torch.cuda.max_memory_allocated() / 2**30, 2)),
+    ]
+    for size in (1024, 8448):
+        entries += budget.entries(kind, engine, batches(tokens, size, engine.shared_tokens)[1], size)
+    for entry in entries[-8:]:
+        print(entry.name, entry.value, entry.range, entry.extra, flush=True)
+    return entries, rates[top][0]
 
 
 def _share(name: str, size: int, rates: tuple[float, float, float]) -> Entry:
@@ -173,32 +189,28 @@ def fp8_flips(bundle: str) -> list[Entry]:
     return [Entry("engine/fp8/verdict-flips-percent", "%", round(flips[Kind.CUDA_FP8], 4), extra=extra)]
 
 
-def _rivals(tokens: Sequence[Tokens]) -> dict[str, tuple[float, float]]:
-    """Messages a second and watts drawn, by peer."""
+def _rivals(tokens: Sequence[Tokens]) -> Iterator[tuple[str, float, float]]:
+    """Each peer: its name, its messages a second, the watts drawn."""
     model = peers.tinyllama()
     rows = [list(map(int, message)) for message in tokens]
-    rates: dict[str, tuple[float, float]] = {}
 
-    def measure(name: str, model: nn.Module, count: int, size: int, *, is_sorted: bool = False) -> None:
+    def measure(name: str, model: nn.Module, count: int, size: int) -> tuple[str, float, float]:
         with Power() as power:
-            rate = peers.messages_a_second(model, rows[:count], size, is_sorted=is_sorted)
-        rates[name] = rate, power.watts
+            rate = peers.messages_a_second(model, rows[:count], size, is_sorted="sorted" in name)
         print(f"{name:26} {rate:8.1f} messages/s, {power.watts:.0f} W", flush=True)
+        return name, rate, power.watts
 
-    measure("transformers-padded-32", model, 1024, 32)
-    measure("transformers-padded-256", model, 4096, 256)
-    measure("transformers-sorted-256", model, 4096, 256, is_sorted=True)
-    measure("transformers-single", model, 100, 1)
+    yield measure("transformers-padded-256", model, 4096, 256)
+    yield measure("transformers-padded-32", model, 1024, 32)
+    yield measure("transformers-sorted-256", model, 4096, 256)
+    yield measure("transformers-single", model, 60, 1)
     try:
         tuned = peers.recipe(model)
     except ImportError:
         print("bitsandbytes or peft is not here: the recipe's loop is not measured")
     else:
-        measure("recipe-loop", tuned, 100, 1)
-        measure("recipe-padded-32", tuned, 512, 32)
-    del model
-    torch.cuda.empty_cache()
-    return rates
+        yield measure("recipe-loop", tuned, 60, 1)
+        yield measure("recipe-padded-32", tuned, 256, 32)
 
 
 def on_cpu(bundle: str, threads: int) -> list[Entry]:
@@ -259,14 +271,18 @@ def main() -> None:
     parser.add_argument("--bundle", default=str(ROOT / "models" / "nano"), help="a trained one")
     parser.add_argument("--threads", type=int, default=0, help="on the CPU; 0 is torch's own choice")
     arguments = parser.parse_args()
+    device = torch.cuda.get_device_name() if arguments.kinds else None
+
+    def save(entries: list[Entry]) -> None:
+        record("classifier", entries, device=device)
+
     if arguments.kinds:
-        entries, device = on_gpu(arguments.kinds, with_peers=not arguments.no_peers), torch.cuda.get_device_name()
-        entries += fp8_flips(arguments.bundle)
+        entries = on_gpu(arguments.kinds, arguments.bundle, save, with_peers=not arguments.no_peers)
     else:
-        entries, device = on_cpu(arguments.bundle, arguments.threads), None
+        entries = on_cpu(arguments.bundle, arguments.threads)
     for entry in entries:
         print(f"{entry.name:50} {entry.value:12} {entry.unit} {entry.range}")
-    print(record("classifier", entries, device=device))
+    save(entries)
 
 
 if __name__ == "__main__":
