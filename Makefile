@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol test-gpu operate-check drill check format broker broker-stop worker model bench lock clean
+.PHONY: help install demo test test-unit protocol test-gpu operate-check drill check format broker broker-stop worker model swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,9 @@ worker: install ## run the worker against it
 
 model: install ## rebuild models/nano from the shipped data
 	@$(PY) -m training nano $(ARGS)
+
+swaps: install ## change the model a hundred times under load and check every verdict
+	@$(PY) -m benchmarks.model_swap $(ARGS)
 
 bench: install ## the benchmarks that fit this machine
 	@$(PY) -m benchmarks.classifier $(ARGS)
