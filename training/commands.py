@@ -12,7 +12,7 @@ from training.model import ModelError
 from training.passes import NoRoomError
 from training.screen import console, describe, progress
 from worker import drift
-from worker.bundle import Base, BundleError
+from worker.bundle import Base, BundleError, check_replaceable
 from worker.classifier import Classifier
 from worker.engine import UnsupportedModelError
 
@@ -66,6 +66,8 @@ def bring(options: argparse.Namespace) -> int:
 
 def nano(options: argparse.Namespace) -> int:
     """Rebuild the shipped model from the shipped data; it must know its canaries."""
+    for place in (options.out, options.run / "bundle"):
+        check_replaceable(place)  # now, not when it has been trained
     chosen, prepared = recipe.load(Path("nano")), data.prepare()
     parts = evaluate.cut(prepared.rows, 0)
     with progress() as told:
@@ -76,7 +78,8 @@ def nano(options: argparse.Namespace) -> int:
         return 1
     shipped = export.with_quality(made, quality_of(Classifier.load(made.folder), parts.test), options.out)
     describe(shipped)
-    shutil.rmtree(made.folder)
+    if made.folder.resolve() != shipped.folder.resolve():
+        shutil.rmtree(made.folder)
     return 0
 
 

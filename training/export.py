@@ -76,6 +76,7 @@ def export(  # noqa: PLR0913 what a bundle is made of
         if not folder.is_dir():
             message = f"{run}: no {part}/ in it; has its training ended?"
             raise ExportError(message)
+    _check_out(out, run, Path(recipe.base.id))
     base = Base(recipe.base.id, recipe.base.revision)
     if recipe.pretraining:
         parts["base"] = run / "base"
@@ -96,6 +97,7 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
     The adapter's tensors are kept byte for byte. Without `calibration` rows the scores stay the model's own, at 0.5.
     Raises ExportError, CalibrationError, BundleError.
     """
+    _check_out(out, adapter, Path(origin.base.id))
     _check_adapter(adapter, len(origin.labels))
     with tempfile.TemporaryDirectory() as made:
         tokenizer = Path(made) / "tokenizer"
@@ -160,6 +162,15 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
         return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+
+
+def _check_out(out: Path, *sources: Path) -> None:
+    """Raise ExportError or BundleError where a bundle would replace what it is made of, or what is no bundle."""
+    for source in sources:
+        if source.exists() and source.resolve().is_relative_to(out.resolve()):
+            message = f"{out}: would take the place of {source}, which it is made of; name another folder"
+            raise ExportError(message)
+    bundle.check_replaceable(out)
 
 
 def _check_adapter(adapter: Path, labels: int) -> None:

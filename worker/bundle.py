@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
+CARD: Final = "README.md"
 HARMLESS: Final = "ham"
 """The label that stands first in every bundle."""
 
@@ -128,8 +129,10 @@ def load(path: Path | str) -> Bundle:
 def write(folder: Path, bundle: Bundle, parts: Mapping[str, Path]) -> Bundle:
     """Write a bundle from `parts` ("adapter", "tokenizer", "base": the folder to copy), whole or not at all.
 
-    What stood at `folder` is replaced; its README.md, which no digest covers, is kept. Returns the bundle as loaded.
+    A bundle that stood at `folder` is replaced; its README.md, which no digest covers, is kept. Where anything else
+    stands, BundleError is raised. Returns the bundle as loaded.
     """
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -141,7 +144,7 @@ def write(folder: Path, bundle: Bundle, parts: Mapping[str, Path]) -> Bundle:
         del manifest["folder"], manifest["digest"]
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         Bundle.load(draft)
-        if (card := folder / "README.md").is_file():
+        if (card := folder / CARD).is_file():
             shutil.copy2(card, draft)
         for path in draft.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for the owner alone
@@ -153,12 +156,34 @@ def write(folder: Path, bundle: Bundle, parts: Mapping[str, Path]) -> Bundle:
     return Bundle.load(folder)
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise BundleError unless nothing is lost by a bundle there: no such folder, an empty one, or a bundle."""
+    if not folder.name or folder.is_symlink():
+        raise BundleError(folder, "a bundle is put in the place of a folder; name the folder itself, by no link")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BundleError(folder, "a file, where a bundle is a folder; name another")
+    ours = {MANIFEST, CARD, *_listed(folder)}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if name not in ours and (path.is_symlink() or not path.is_dir()):
+            raise BundleError(folder, f"{name!r} is no part of a bundle and would be lost; name another folder")
+
+
+def _listed(folder: Path) -> frozenset[str]:
+    """The files of a bundle of any version, whole or not; none where there is no manifest."""
+    try:
+        return frozenset(msgspec.json.decode(_manifest_bytes(folder), type=_Listing).files)
+    except (BundleError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return frozenset()
+
+
 def _swap(draft: Path, folder: Path) -> None:
     """Put `draft` where `folder` is. A crash between the two renames leaves the old one aside, never half a new one."""
-    aside = folder.with_name(f".{folder.name}-replaced")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-replaced-", dir=folder.parent))
     if folder.exists():
-        folder.rename(aside)
+        folder.rename(aside / folder.name)
     draft.rename(folder)
     _sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
@@ -190,6 +215,10 @@ def _manifest_bytes(folder: Path) -> bytes:
 
 class _Versioned(msgspec.Struct):
     format: int
+
+
+class _Listing(_Versioned):
+    files: dict[str, str]
 
 
 def _decode(folder: Path, content: bytes) -> Bundle:

@@ -174,6 +174,50 @@ def test_a_new_bundle_replaces_the_old_one_and_keeps_its_card(folder: Path, part
     assert (folder / "README.md").read_text() == "the card"
 
 
+@pytest.mark.parametrize(
+    ("prepare", "named"),
+    [
+        pytest.param(lambda at: (at / "thesis.txt").write_text("mine"), r"'thesis\.txt' is no part", id="no-bundle"),
+        pytest.param(
+            lambda at: (at / "bundle.json").write_text('{"format": 1, "files": {}}') and (at / "x.py").write_text("x"),
+            r"'x\.py' is no part",
+            id="more-than-a-bundle",
+        ),
+        pytest.param(
+            lambda at: ((at / "bundle.json").write_text("{}"), (at / "notes").mkdir(), (at / "notes" / "a").touch()),
+            "'notes/a' is no part",
+            id="somebody-elses-bundle.json",
+        ),
+        pytest.param(lambda at: (at.rmdir(), at.write_text("mine")), "a file, where a bundle is a folder", id="file"),
+        pytest.param(lambda at: (at.rmdir(), at.symlink_to(at.parent / "parts")), "by no link", id="link"),
+    ],
+)
+def test_what_is_no_bundle_is_never_replaced(
+    tmp_path: Path, parts: dict[str, Path], prepare: Callable[[Path], object], named: str
+) -> None:
+    (precious := tmp_path / "precious").mkdir()
+    prepare(precious)
+    before = sorted((path, path.is_file() and path.read_text()) for path in tmp_path.rglob("*"))
+
+    with pytest.raises(BundleError, match=named):
+        write(precious, DESCRIPTION, parts)
+
+    assert sorted((path, path.is_file() and path.read_text()) for path in tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_and_a_damaged_bundle_are_replaced(
+    folder: Path, parts: dict[str, Path], tmp_path: Path
+) -> None:
+    (folder / "adapter" / "adapter_model.safetensors").write_text("damaged")
+    rewrite(folder, lambda m: m.update(format=0))
+    (tmp_path / "empty").mkdir()
+
+    made = [write(place, DESCRIPTION, parts) for place in (folder, tmp_path / "empty")]
+
+    assert [bundle.files for bundle in made] == [load(folder).files] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "parts", "toy"]
+
+
 def test_loading_a_bundle_loads_no_torch(folder: Path) -> None:
     code = f"import sys; from worker.bundle import load; load({str(folder)!r}); print('torch' in sys.modules)"
 

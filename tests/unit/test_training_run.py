@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from training import data, evaluate, export, pretrain, recipe, train
 from training.data import Row
 from training.export import ExportError
-from worker.bundle import Base, load
+from worker.bundle import Base, BundleError, load
 from worker.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -142,6 +142,14 @@ def test_a_run_that_has_not_ended_is_no_bundle(tmp_path: Path) -> None:
         export.export(TOY, tmp_path, rows(60, 2), "digest", tmp_path / "toy")
 
 
+def test_a_bundle_does_not_take_the_place_of_the_run_it_is_made_of(run: Path) -> None:
+    for out in (run, run.parent, run / "base"):
+        with pytest.raises((ExportError, BundleError), match="would"):
+            export.export(TOY, run, rows(60, 2), "digest", out)
+
+    assert {"adapter", "base", "tokenizer"} <= {path.name for path in run.iterdir()}
+
+
 @pytest.fixture
 def saved_by_peft(tmp_path: Path) -> tuple[Path, Path]:
     """A base and an adapter for it, as transformers and PEFT save them, with a tokenizer beside the base."""
@@ -177,6 +185,17 @@ def test_an_adapter_saved_by_peft_is_brought_in_tensor_for_tensor_and_judges_ali
     scores = classifier.judge(classifier.prepare([row.text for row in rows(20, 7)]))
     assert scores.scored.all()
     assert np.ptp(scores.score) > 0
+
+
+def test_an_import_does_not_take_the_place_of_its_adapter_or_base(saved_by_peft: tuple[Path, Path]) -> None:
+    base, saved = saved_by_peft
+    origin = export.Origin("brought", {}, "", Base(str(base)), ("ham", "spam", "smishing"))
+
+    for out, source in ((saved, saved), (base, base), (saved.parent, saved)):
+        with pytest.raises(ExportError, match=f"would take the place of {source}"):
+            export.import_adapter(saved, origin, out)
+
+    assert (saved / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(
