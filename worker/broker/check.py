@@ -56,22 +56,41 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     """
     last_words = _LastWords()
     logging.getLogger("kafka").addHandler(last_words)
+    until = time.monotonic() + min(link.patience, _PATIENCE)
+    rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
+    rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
     try:
-        with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
-            rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
-            rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
-            findings = list(_topics(client, rights))
-            findings += _group(client, group_id)
-            findings += _transactions(client, transactional_id) if transactional_id else []
-            if not findings:
-                findings += _sizes(client, input_topic, dead_letter_topic)
-            return findings
+        while True:
+            try:
+                return _findings(link, rights, input_topic, dead_letter_topic, group_id, transactional_id)
+            except errors.KafkaConnectionError:  # one broker of several that is gone: the next try asks another
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_PAUSE)
     except errors.KafkaError as error:
         heard = f" ({last_words.text})" if last_words.text else ""
         problem, _, mend = explain(error, link).partition("; ")
         return [Finding(problem + heard, mend or "see the brokers' own log")]
     finally:
         logging.getLogger("kafka").removeHandler(last_words)
+
+
+def _findings(  # noqa: PLR0913, PLR0917 as above
+    link: KafkaLink,
+    rights: dict[str, str],
+    input_topic: str,
+    dead_letter_topic: str,
+    group_id: str,
+    transactional_id: str | None,
+) -> list[Finding]:
+    patience = milliseconds(min(link.patience, _PATIENCE))
+    with link.connect(KafkaAdminClient, bootstrap_timeout_ms=patience) as client:
+        findings = list(_topics(client, rights))
+        findings += _group(client, group_id)
+        findings += _transactions(client, transactional_id) if transactional_id else []
+        if not findings:
+            findings += _sizes(client, input_topic, dead_letter_topic)
+        return findings
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped

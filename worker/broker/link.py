@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT: Final = 10.0
 # After an outage the client must not sleep half a minute before it notices that all is well again.
 _LONGEST_RECONNECT: Final = 1.0
+_RECONNECT: Final = 0.2
 # How soon a new partition, or a moved leader that nobody complained of, is seen.
 _METADATA_AGE: Final = 60.0
 
@@ -48,12 +50,18 @@ class KafkaLink:
             opened.append(KafkaNetClient(**configs))
             return opened[-1]
 
-        try:
-            return kind(*topics, kafka_client=remember, **self.options(**more))
-        except BaseException:
-            for network in opened:
-                network.close()
-            raise
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return kind(*topics, kafka_client=remember, **self.options(**more))
+            except BaseException as error:
+                for network in opened:
+                    network.close()
+                opened.clear()
+                # One broker of several that is gone must not keep a worker from starting; the next try asks another.
+                if not isinstance(error, errors.KafkaConnectionError) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_RECONNECT)
 
     def options(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 the client's own options are of any kind
         """Return the client's options, in its names and milliseconds."""

@@ -33,6 +33,8 @@ _BATCH_BYTES: Final = 512 << 10
 _REQUEST_BYTES: Final = 16 << 20
 # CONCURRENT_TRANSACTIONS, while the last one's markers are being written, is asked again after this; not after 100 ms.
 _RETRY_MS: Final = 1
+# While a dead broker is still said to be the coordinator, it is asked for again so often.
+_UNREACHABLE_PAUSE: Final = 0.05
 _CLOSE_WAIT: Final = 2.0
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16
@@ -43,6 +45,24 @@ _FORMAT: Final = 2  # of records, since Kafka 0.11
 def _hash(key: bytes) -> int:
     """The key's hash, as Kafka's own clients have it, so that a key has one partition whoever writes it."""
     return int(murmur2(key)) & 0x7FFFFFFF
+
+
+def _forget_no_request(network: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Have a coordinator that cannot be reached be looked up anew, and its request sent to the next one.
+
+    On an error of connection the client looks up the coordinator and drops the request: a broker that dies takes along
+    whatever was to be asked of it, `init_transactions` too, and nobody answers. Told "not ready", it tries again.
+    """
+    await_ready = network.await_ready
+
+    def is_ready(node_id: Any, timeout_ms: float = milliseconds(REQUEST_TIMEOUT)) -> bool:  # noqa: ANN401
+        try:
+            return bool(await_ready(node_id, timeout_ms=timeout_ms))
+        except errors.KafkaConnectionError:
+            time.sleep(_UNREACHABLE_PAUSE)
+            return False
+
+    network.await_ready = is_ready
 
 
 class TooLateError(errors.KafkaTimeoutError):  # type: ignore[misc] # the client is untyped
@@ -75,6 +95,7 @@ class Producer:
         # On an error of sequence or epoch the client would bump its epoch behind our back and lose what is in flight
         # (KIP-360); and when it is fenced, take its name back from a newer instance. As before 2.5 it fails instead.
         self._manager._api_version = (2, 4)  # noqa: SLF001
+        _forget_no_request(self._client._sender._client)  # noqa: SLF001
         if transactional_id:
             try:
                 self._client.init_transactions()

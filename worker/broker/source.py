@@ -56,6 +56,7 @@ class KafkaSource:
         self._has_moved = False
         self._held: dict[TopicPartition, Any] = {}
         self._kept: frozenset[messages.TopicPartition] = frozenset()
+        self._failing_since: float | None = None
         logging.getLogger("kafka.coordinator.consumer").addFilter(_is_news)
         with explained(link):
             self._consumer = link.connect(
@@ -149,8 +150,16 @@ class KafkaSource:
         self._consumer.close(autocommit=False, timeout_ms=milliseconds(_CLOSE_WAIT))
 
     def _committed(self, partition: TopicPartition) -> int | None:
+        deadline = time.monotonic() + self._link.patience
         try:
-            offset: int | None = self._consumer.committed(partition, timeout_ms=milliseconds(self._link.patience))
+            while True:
+                try:
+                    left = milliseconds(max(0.001, deadline - time.monotonic()))
+                    offset: int | None = self._consumer.committed(partition, timeout_ms=left)
+                except errors.KafkaConnectionError as error:  # a broker that goes just now: the next knows
+                    self._bear(error)
+                else:
+                    return offset
         except errors.KafkaTimeoutError as error:
             message = (
                 f"the committed offset of {partition.topic}:{partition.partition} was not to be had within "
@@ -158,7 +167,6 @@ class KafkaSource:
                 "find-hanging that no transaction holds it for ever"
             )
             raise BrokerError(message) from error
-        return offset
 
     def _await_partitions(self, topic: str) -> None:
         """Know the topic before the group is joined: else the first assignment is empty, and all must join again."""
@@ -201,11 +209,23 @@ class KafkaSource:
         except errors.LogTruncationError as error:
             self._out_of_range({each: self._consumer.position(each) for each in error.divergent_offsets})
             return {}
+        except errors.RetriableError as error:
+            self._bear(error)
+            return {}
         except errors.KafkaError as error:
             raise BrokerError(explain(error, self._link)) from error
         if is_fenced(self._consumer):
             raise self._fenced()
+        self._failing_since = None
         return fetched
+
+    def _bear(self, error: errors.KafkaError) -> None:
+        """Wait a little while a broker is away or changes: the client lets some of that through. Raises BrokerError."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if now - self._failing_since > self._link.patience:
+            raise BrokerError(explain(error, self._link)) from error
+        time.sleep(_RETRY)
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Do by policy where the next record is gone, or not there yet. Raises BrokerError when that is to stop."""
