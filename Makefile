@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol test-gpu operate-check drill check format broker broker-stop worker model swaps bench lock clean
+.PHONY: help install demo test test-unit protocol test-gpu operate-check drill check format broker broker-stop worker kill-matrix soak model swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,12 @@ broker-stop: ## stop it
 
 worker: install ## run the worker against it
 	@$(PY) -m worker run $(ARGS)
+
+kill-matrix: install ## every fault on three brokers, for an hour or so; goes on where it stopped
+	@$(PY) -m tests.delivery --record $(ARGS)
+
+soak: install ## load and random faults for an hour; memory, threads and descriptors must stay flat
+	@$(PY) -m tests.delivery.soak $(ARGS)
 
 model: install ## rebuild models/nano from the shipped data
 	@$(PY) -m training nano $(ARGS)

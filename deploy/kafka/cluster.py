@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
@@ -11,7 +10,7 @@ from deploy.kafka.node import LOOPBACK, Node, cluster_id, free_port
 from deploy.kafka.toxiproxy import Link, Toxiproxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 BROKERS: Final = 3
@@ -94,13 +93,26 @@ class Cluster:
             raise
         return self
 
-    def rolling_restart(self, pause: float = 1.0) -> Iterator[int]:
-        """Restart each in order, one after the other, yielding its number when it answers again."""
-        for number, node in self.nodes.items():
-            node.stop()
-            time.sleep(pause)
-            node.start()
-            yield number
+    def kill(self, number: int) -> None:
+        """End one at once, as a power cut would."""
+        self.nodes[number].kill()
+        self._refuse(number)
+
+    def stop_one(self, number: int) -> None:
+        """Stop one in order."""
+        self.nodes[number].stop()
+        self._refuse(number)
+
+    def restart(self, number: int, wait: float = 90) -> None:
+        """Start one again that was killed or stopped, and return when it answers."""
+        self.nodes[number].start(wait)
+        if link := self.links.get(number):
+            link.heal()
+
+    def _refuse(self, number: int) -> None:
+        """Have the proxy refuse connections for a broker that is gone, as its host would; not take them and hang up."""
+        if link := self.links.get(number):
+            link.cut()
 
     def stop(self) -> None:
         """Stop all, together: one alone, left last, would wait for a quorum to say goodbye to."""

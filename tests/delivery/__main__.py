@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy.kafka import java
 from deploy.kafka.cluster import Cluster
-from tests.delivery import matrix
+from tests.delivery import matrix, report
 from tests.delivery.stage import Load
 from tests.integration.tiny import build
 
@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=Load.total, help="events a cell, at least")
     parser.add_argument("--rate", type=int, default=Load.rate, help="events a second")
     parser.add_argument("--again", action="store_true", help="forget what was done before")
+    parser.add_argument("--record", action="store_true", help="write the figures and the table of all cells done")
     parser.add_argument("--folder", type=Path, default=java.CACHE.parent / "kill-matrix", help="where cells are kept")
     options = parser.parse_args()
     if options.again:
@@ -42,6 +43,11 @@ def main() -> int:
                     notebook.put(cell, found)
                     held = held and found["exactly_once"]
                     print(f"[{number}/{len(todo)}] {matrix.line(found)}", flush=True)
+    if options.record:
+        cells = notebook.all()
+        print(report.table(cells))
+        print(f"written: {report.record(cells)}, {report.PAGE}")
+        report.publish(cells)
     return 0 if held else 1
 
 

@@ -24,13 +24,23 @@ INSTANCES: Final = ("one", "two", "three", "four")
 
 def cells() -> list[tuple[str, str, str]]:
     """Fault, protocol and load of every cell."""
-    return [(fault, protocol, load) for fault in catalogue() for protocol in PROTOCOLS for load in LOADS]
+    return [(fault, protocol, load) for load in LOADS for protocol in PROTOCOLS for fault in catalogue()]
 
 
-def play(cluster: Cluster, bundle: Path, folder: Path, cell: tuple[str, str, str], load: Load) -> dict[str, Any]:
-    """Run one cell and return its findings; a failed wait or assertion is a finding too."""
+def play(
+    cluster: Cluster,
+    bundle: Path,
+    folder: Path,
+    cell: tuple[str, str, str],
+    load: Load,
+    fault: Fault | None = None,
+) -> dict[str, Any]:
+    """Run one cell and return its findings; a failed wait or assertion is a finding too.
+
+    `fault` is the catalogue's unless another form of it is given.
+    """
     name, protocol, kind = cell
-    fault, began = catalogue()[name], time.monotonic()
+    fault, began = fault or catalogue()[name], time.monotonic()
     changes = fault.changes
     if name == "injected":
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
@@ -52,7 +62,7 @@ def play(cluster: Cluster, bundle: Path, folder: Path, cell: tuple[str, str, str
 
 def _strike(stage: Stage, fault: Fault) -> None:
     times = 0
-    while times < fault.times or stage.feed.is_flowing():
+    while times < fault.times or stage.feed.is_flowing() or fault.has_more(stage):
         fault.strike(stage)
         times += 1
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OUTCOMES: Final = ("committed", "rolled-back", "fenced", "failed")
+HOLD: Final = 8.0
+"""Seconds that a thread is held at a place: longer than another worker takes to join."""
+_TRAP: Final = 128  # bytes of the file that says what is to be done where
 _COUNTS: Final = struct.Struct("4Q")
 
 
@@ -98,13 +101,24 @@ class Tripwires:
     places: Path
     armed: Path
 
+    def arm(self, trap: str) -> None:
+        """Have it done at the next time that a worker comes by."""
+        with self.armed.open("r+b") as file:  # a worker has it mapped: it must not shrink even for a moment
+            file.write(trap.encode().ljust(_TRAP, b"\0"))
+
+    def disarm(self) -> None:
+        self.arm("")
+
+    def has_sprung(self) -> bool:
+        return self.armed.read_bytes()[0] == 0
+
     def __call__(self) -> None:
         from kafka.net.manager import KafkaConnectionManager  # noqa: PLC0415
 
         from worker.broker.producer import Producer  # noqa: PLC0415
 
         known = set(self.places.read_text().splitlines()) if self.places.exists() else set()
-        trap = _mapped(self.armed, 128)
+        trap = _mapped(self.armed, _TRAP)
 
         def at(place: str) -> str | None:
             """What is to be done here, once."""
@@ -117,9 +131,11 @@ class Tripwires:
             action, _, where = trap[:].rstrip(b"\0").decode().partition(" ")
             if where != place:
                 return None
-            trap[:] = b"\0" * 128
+            trap[:] = b"\0" * _TRAP
             if action == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if action == "hold":
+                time.sleep(HOLD)
             return action
 
         for name, method in vars(Producer).copy().items():

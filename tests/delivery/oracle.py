@@ -114,4 +114,4 @@ def longest(gaps: Sequence[tuple[float, float, float]], begin: float, end: float
 
 
 def _spans(struck: list[float]) -> Iterable[tuple[float, float]]:
-    return zip(struck, [*struck[1:], float("inf")], strict=True)
+    return zip(struck, [*struck[1:], float("inf")][: len(struck)], strict=True)

@@ -50,10 +50,12 @@ class Stage:
     load: Load
     settings: dict[str, str]
     changes: tuple[Callable[[], None], ...] = ()
+    victim: str = "one"
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     struck: list[float] = field(default_factory=list)
     ended_by_themselves: int = 0
     exits: list[str] = field(default_factory=list)
+    every_tick: Callable[[], object] = lambda: None
     _latest: dict[int, float] = field(default_factory=dict)
     _looked_at: int = 0
 
@@ -77,19 +79,23 @@ class Stage:
 
     # --- workers ------------------------------------------------------------------------------------------------
 
-    def start(self, *instances: str, ready: bool = True) -> None:
-        """Start workers under these names, each again if it ran before, and wait until each has partitions."""
+    def start(self, *instances: str, ready: bool = True, changes: tuple[Callable[[], None], ...] | None = None) -> None:
+        """Start workers under these names, each again if it ran before, and wait until each has partitions.
+
+        `changes` are those of the stage unless others are given.
+        """
+        changes = self.changes if changes is None else changes
         for instance in instances:
             counted = Counted(self.folder / f"{instance}.counts")
             settings = {"transaction_timeout": str(TRANSACTION_TIMEOUT), "session_timeout": str(SESSION_TIMEOUT)}
-            settings |= {"max_batch_messages": "250", "max_poll_interval": "60"} | self.settings
+            settings |= {"max_batch_messages": "250", "max_poll_interval": "120"} | self.settings
             self.workers[instance] = WorkerProcess(
                 self.place,
                 self.bundle,
                 self.folder / f"{instance}.log",
                 instance,
                 settings,
-                Together((counted, *self.changes)),
+                Together((counted, *changes)),
             )
         if ready:
             self.until(lambda: all(self.workers[name].is_ready() for name in instances), READY_WITHIN, "workers ready")
@@ -102,6 +108,7 @@ class Stage:
 
     def supervise(self) -> None:
         """Start again whatever has ended by itself, as a supervisor would."""
+        self.every_tick()
         for instance, worker in list(self.workers.items()):
             if not worker.is_running():
                 self.ended_by_themselves += 1

@@ -1,0 +1,32 @@
+"""A cluster for the tests of this folder, started when the first asks for it, gone with them however they end."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from deploy.kafka import java
+from deploy.kafka.cluster import Cluster
+from tests.integration.tiny import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    folder = java.CACHE / f"tests-{uuid.uuid4().hex[:8]}"
+    try:
+        with Cluster(folder, proxied=True) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("bundle") / "tiny")

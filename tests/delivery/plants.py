@@ -1,0 +1,78 @@
+"""Bugs that others have shipped in this place, to be planted into a worker of the tests; none is in the product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Each is called in the worker's own process, before it starts: imports are its, not the test's.
+
+
+def commits_before_it_publishes() -> None:
+    """What dies between is lost."""
+    from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415
+
+    write = ExactlyOnceSink.write
+
+    def commit_first(sink: Any, verdicts: Any, dead_letters: Any, positions: Any, claim: Any) -> None:
+        write(sink, [], [], positions, claim)
+        write(sink, verdicts, dead_letters, {}, claim)
+
+    ExactlyOnceSink.write = commit_first  # type: ignore[method-assign]
+
+
+def commits_the_last_offset_read() -> None:
+    """Kafka wants the next one: whoever reads next judges one message of each partition again."""
+    from worker.inbox import Batch  # noqa: PLC0415
+
+    positions = Batch.positions.fget
+    assert positions is not None
+    Batch.positions = property(  # type: ignore[assignment, method-assign]
+        lambda batch: {partition: at - 1 for partition, at in positions(batch).items()}
+    )
+
+
+def claims_at_commit_time() -> None:
+    """Stamps a batch with the generation of its commit, not of its poll: the fence lets old records pass."""
+    from worker.broker.source import KafkaSource  # noqa: PLC0415
+
+    class Late:
+        def __init__(self, consumer: Any) -> None:
+            self._consumer = consumer
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._consumer.group_metadata(), name)
+
+    KafkaSource.claim = lambda source: Late(source._consumer)  # type: ignore[method-assign]
+
+
+def keeps_the_producer_of_an_aborted_transaction() -> None:
+    """Its offsets go out with the next transaction, for partitions that are another's by then."""
+    from kafka import errors  # noqa: PLC0415
+
+    from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415
+    from worker.stream import RolledBackError  # noqa: PLC0415
+
+    recover = ExactlyOnceSink._recover
+
+    def abort(sink: Any, cause: BaseException, *, elapsed: float) -> None:
+        if not isinstance(cause, errors.IllegalGenerationError | errors.UnknownMemberIdError):
+            recover(sink, cause, elapsed=elapsed)
+        sink._producer.await_(sink._producer.abort(), until=float("inf"))
+        raise RolledBackError from cause
+
+    ExactlyOnceSink._recover = abort  # type: ignore[assignment, method-assign]
+
+
+def commits_what_is_in_flight_of_a_revoked_partition() -> None:
+    """Takes the new claim for whatever is in the pipe."""
+    from worker.inbox import Batch, Inbox  # noqa: PLC0415
+
+    def move(inbox: Any, _: object, claim: Any) -> int:
+        inbox._claim = claim
+        return 0
+
+    def still_ours(inbox: Any, batch: Any) -> Any:
+        return Batch(batch.epoch, inbox._claim or batch.claim, batch.items, batch.taken_at)
+
+    Inbox.move = move  # type: ignore[method-assign]
+    Inbox.still_ours = still_ours  # type: ignore[method-assign]

@@ -1,0 +1,38 @@
+"""The kill matrix in short: a few faults on three brokers, each reader agreeing that nothing was lost or doubled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.delivery import matrix
+from tests.delivery.faults import catalogue
+from tests.delivery.stage import Load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deploy.kafka.cluster import Cluster
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.mark.parametrize(
+    ("fault", "protocol", "load"),
+    [
+        ("worker-sigkill", "cooperative", "steady"),
+        ("coordinator-killed", "eager", "burst"),
+        ("network-cut", "cooperative", "burst"),
+    ],
+)
+def test_nothing_is_lost_or_doubled_and_order_is_kept(
+    cluster: Cluster, bundle: Path, tmp_path: Path, fault: str, protocol: str, load: str
+) -> None:
+    short = replace(catalogue()[fault], times=1)
+
+    found = matrix.play(cluster, bundle, tmp_path, (fault, protocol, load), Load(total=1000, rate=300), short)
+
+    assert found["exactly_once"], found
+    assert found["poison"] == found["dead_letters"] > 0
