@@ -53,7 +53,7 @@ _KINDS: Final = {"cpu": "cpu", "cuda-bf16": "bf16", "cuda-fp8": "fp8", "cuda-nf4
 def main() -> int:
     """Measure, print, record."""
     options = _options()
-    with _broker(options) as bootstrap, _bundle(options) as bundle:
+    with broker(options) as (bootstrap, _), _bundle(options) as bundle:
         for engine in options.engines:
             alone, kind = engine_alone(bundle, engine, options)
             print(f"engine alone: {alone:,.0f} msg/s ({kind}, {options.threads} threads)", flush=True)
@@ -86,14 +86,15 @@ def _options() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _broker(options: argparse.Namespace) -> Iterator[str]:
+def broker(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
+    """The broker to measure with, and its process where it is one of ours."""
     if options.brokers:
-        yield options.brokers
+        yield options.brokers, None
         return
     folder = java.CACHE / f"bench-{uuid.uuid4().hex[:8]}"
     try:
         with Node(folder) as node:
-            yield node.bootstrap
+            yield node.bootstrap, node.pid
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -148,8 +149,12 @@ class Place:
         topics.create(bootstrap, self.topics, PARTITIONS)
         self.address = f"http://127.0.0.1:{free_port()}"
 
-    def start(self) -> None:
-        """Start the worker and wait until it is ready."""
+    def command(self) -> list[str]:
+        """What is measured."""
+        return [sys.executable, "-m", "worker", "run"]
+
+    def environment(self) -> dict[str, str]:
+        """What it is told."""
         mine = {
             "BROKERS": self.link.brokers, "INPUT_TOPIC": self.topics[0], "VERDICT_TOPIC": self.topics[1],
             "DEAD_LETTER_TOPIC": self.topics[2], "GROUP_ID": self.name, "INSTANCE_ID": self.name,
@@ -158,10 +163,11 @@ class Place:
             "DELIVERY": self.options.delivery,
         }  # fmt: skip
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        self.worker = subprocess.Popen(
-            [sys.executable, "-m", "worker", "run"],
-            env=inherited | {PREFIX + name: value for name, value in mine.items()},
-        )
+        return inherited | {PREFIX + name: value for name, value in mine.items()}
+
+    def start(self) -> None:
+        """Start the worker and wait until it is ready."""
+        self.worker = subprocess.Popen(self.command(), env=self.environment())  # noqa: S603 our own worker
         until = time.monotonic() + 300
         while not self._is_ready():
             if self.worker.poll() is not None or time.monotonic() > until:
@@ -184,10 +190,7 @@ class Place:
 
     def work_off(self, messages: int) -> float:
         """Messages a second on a backlog that was there before the worker, from its first tenth to its last."""
-        with Publisher(self.link) as publisher:
-            for batch in _batches(_events(texts.stream(messages), 0), 2048):
-                publisher.publish(self.topics[0], batch)
-        self.published = messages
+        self.fill(messages)
         self.start()
         seen: list[tuple[float, int]] = []
         while not seen or seen[-1][1] < messages:
@@ -195,12 +198,23 @@ class Place:
             time.sleep(0.1)
         began = next((at, count) for at, count in seen if count >= messages / 10)
         ended = seen[-1]
+        self.check(messages)
+        return (ended[1] - began[1]) / (ended[0] - began[0])
+
+    def fill(self, messages: int) -> None:
+        """Make the backlog."""
+        with Publisher(self.link) as publisher:
+            for batch in _batches(_events(texts.stream(messages), 0), 2048):
+                publisher.publish(self.topics[0], batch)
+        self.published = messages
+
+    def check(self, messages: int) -> None:
+        """Hold the verdicts against the messages, one to one. Raises RuntimeError."""
         with Reader(self.link, self.topics[1]) as reader:
             ids = [decode_verdict(record.value or b"").id for record in reader.to_end()]
         if sorted(ids, key=int) != [str(number) for number in range(messages)]:
             message = "verdicts do not match the messages, one to one"
             raise RuntimeError(message)
-        return (ended[1] - began[1]) / (ended[0] - began[0])
 
     def trickle(self, rate: float, seconds: float) -> NDArray[np.float64]:
         """Milliseconds from the time a message was due to the time a reader had its verdict."""

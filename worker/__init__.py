@@ -6,6 +6,7 @@ Read in this order:
     messages     what travels: Record, Sms, Verdict, DeadLetter; bytes in, bytes out
     batching     when to stop waiting for company
     text         the normaliser: what a spammer hides, made plain
+    pieces       words to token ids, each cut once
     classifier   texts to scores, by way of a bundle and an engine
     engine/      how the model is run on CPU and GPU
     bundle       the model folder, and why one is refused

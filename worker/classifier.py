@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from worker import engine as engines
 from worker.bundle import Bundle, BundleError
+from worker.pieces import Pieces
 from worker.text import is_uncovered, normalise
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ UNSCORED: Final = -1
 # text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
 _CHARACTERS_A_TOKEN: Final = 32
 
+_NO_TOKENS: Final = np.empty(0, dtype=np.int32)
 _FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
 
 
@@ -127,9 +129,10 @@ class Classifier:
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
         self._max_tokens = bundle.max_tokens
-        self._tokenizer = _tokenizer(bundle)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        tokenizer = _tokenizer(bundle)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._pieces = Pieces(tokenizer)
 
     @classmethod
     def load(
@@ -147,16 +150,16 @@ class Classifier:
         return cls(bundle, engine, threshold=threshold)
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
-        """Normalise and tokenise, in order; the tokenising is done off the GIL.
+        """Normalise and tokenise, in order.
 
         A text of more than the bundle's `max_tokens` keeps its first and its last half of them: what a spammer wants
         done (a link, a number to call) stands at an end, and padding one end must not hide the other.
         """
         plain = [normalise(text) for text in texts]
-        encodings = self._tokenizer.encode_batch_fast([self._within_reach(text) for text in plain])
+        encoded = self._pieces.encode([self._within_reach(text) for text in plain])
         prepared, shared = [], self.engine.shared_tokens
-        for text, clean, encoding in zip(texts, plain, encodings, strict=True):
-            tokens = np.array(encoding.ids if clean else [], dtype=np.int32)
+        for text, clean, ids in zip(texts, plain, encoded, strict=True):
+            tokens = ids if clean else _NO_TOKENS
             is_truncated = len(tokens) > self._max_tokens
             if is_truncated:
                 tokens = cut(tokens, self._max_tokens)

@@ -65,6 +65,22 @@ def _forget_no_request(network: Any) -> None:  # noqa: ANN401 the client is unty
     network.await_ready = is_ready
 
 
+def build(
+    records: Iterable[Outgoing], partitions: int, timestamp: int, compression: int, *, keyless: int
+) -> list[tuple[int, MemoryRecordsBuilder]]:
+    """Records to batches, in order for each partition; `timestamp` in epoch milliseconds."""
+    filling: dict[int, MemoryRecordsBuilder] = {}
+    built: list[tuple[int, MemoryRecordsBuilder]] = []
+    for record in records:
+        index = keyless if record.key is None else _hash(record.key) % partitions
+        batch = filling.get(index)
+        if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
+            batch = filling[index] = MemoryRecordsBuilder(_FORMAT, compression, _BATCH_BYTES)
+            batch.append(timestamp, record.key, record.value, record.headers)
+            built.append((index, batch))
+    return built
+
+
 class TooLateError(errors.KafkaTimeoutError):  # type: ignore[misc] # the client is untyped
     """The brokers have not answered by the deadline: what became of it is not known."""
 
@@ -123,19 +139,10 @@ class Producer:
         # A topic that is not known is asked for anew, which may take as long as it likes, were it not told.
         patience = milliseconds(max(0.001, until - time.monotonic()))
         partitions = sorted(self._client._wait_on_metadata(topic, patience))  # noqa: SLF001
-        count = len(partitions)
         stamp = milliseconds(time.time() if timestamp is None else timestamp)
         compression = self._client.config["compression_attrs"]
-        keyless = next(self._turn) % count  # whole, as Kafka's own clients do it; the next time another
-        filling: dict[int, MemoryRecordsBuilder] = {}
-        built: list[tuple[int, MemoryRecordsBuilder]] = []
-        for record in records:
-            index = keyless if record.key is None else _hash(record.key) % count
-            batch = filling.get(index)
-            if batch is None or batch.append(stamp, record.key, record.value, record.headers) is None:
-                batch = filling[index] = MemoryRecordsBuilder(_FORMAT, compression, _BATCH_BYTES)
-                batch.append(stamp, record.key, record.value, record.headers)
-                built.append((index, batch))
+        # Those without a key go to one partition, as Kafka's own clients do it; the next time to another.
+        built = build(records, len(partitions), stamp, compression, keyless=next(self._turn) % len(partitions))
         return [self._enqueue(TopicPartition(topic, partitions[index]), batch) for index, batch in built]
 
     def _enqueue(self, partition: TopicPartition, records: MemoryRecordsBuilder) -> Any:  # noqa: ANN401

@@ -1,0 +1,116 @@
+"""What each step of the worker costs by itself: CPU time a message of one thread, on the same messages, no broker."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+
+from worker.broker import producer
+from worker.broker.source import record_of
+from worker.bundle import Bundle
+from worker.classifier import Classifier, Scores
+from worker.engine import Done, Kind
+from worker.inbox import Batch, Waiting
+from worker.lineup import Model
+from worker.messages import decode
+from worker.policy import Policy
+from worker.text import normalise
+from worker.verdicts import Judged, Verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+BATCH: Final = 2048
+_ROUNDS: Final = 3
+_PARTITIONS: Final = 6
+_LZ4: Final = 3
+_NOW: Final = 1_764_000_000.0
+
+
+class NoEngine:
+    """Everything is ham, at once."""
+
+    kind, labels, token_budget, shared_tokens, halvings, memory = Kind.CPU, 2, 65_536, 0, 0, None
+
+    def begin(self, tokens: Sequence[Any]) -> Done:
+        """Two numbers a message."""
+        return Done(np.zeros((len(tokens), 2), dtype=np.float32))
+
+
+def costs(lines: Sequence[str], bundle: Path) -> dict[str, float]:
+    """Microseconds a message for each step, in their order; of all threads of this process."""
+    count = len(lines)
+    events = [
+        (f"+{n % 997}".encode(), json.dumps({"id": str(n), "text": text}).encode()) for n, text in enumerate(lines)
+    ]
+    found: dict[str, float] = {}
+
+    def step(name: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401 whatever it makes
+        best = float("inf")
+        for _ in range(_ROUNDS):
+            began = time.process_time()
+            made = work()
+            best = min(best, time.process_time() - began)
+        found[name] = 1e6 * best / count
+        return made
+
+    fetched = [_fetched(events[at : at + BATCH]) for at in range(0, count, BATCH)]
+    step("the client unpacks records", lambda: [record for raw in fetched for record in _unpacked(raw)])
+    raws = [
+        ConsumerRecord(
+            "sms.events", n % 6, 0, n // 6, int(_NOW * 1000), 0, key, value, [], None, len(key), len(value), -1
+        )
+        for n, (key, value) in enumerate(events)
+    ]
+    records = step("our records of them", lambda: [record_of(raw) for raw in raws])
+    messages = step("decode", lambda: [decode(record, max_bytes=65_536) for record in records])
+    plain = step("normalise", lambda: [normalise(sms.text) for sms in messages])
+    classifier = Classifier(Bundle.load(bundle), NoEngine())  # type: ignore[arg-type]
+    step("normalise and tokenise", lambda: _in_batches(classifier.prepare, [sms.text for sms in messages]))
+    prepared = _in_batches(classifier.prepare, plain)
+    policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
+    verdicts = Verdicts(("ham", "spam"), policy, "nano@0123456789ab")
+    model = Model(classifier, verdicts)
+    rows = zip(records, messages, prepared, strict=True)
+    items = [Waiting(record, _NOW, sms, ready, model=model) for record, sms, ready in rows]
+    batches = [Batch(0, None, items[at : at + BATCH], _NOW + 0.1) for at in range(0, count, BATCH)]  # type: ignore[arg-type]
+    judged = [_judged(batch) for batch in batches]
+    outcomes = step("verdicts, encoded", lambda: [verdicts.of(each, now=_NOW + 0.2) for each in judged])
+    step("batches of records, compressed", lambda: [_built(outcome.verdicts) for outcome in outcomes])
+    return found
+
+
+def _in_batches(work: Callable[[Sequence[str]], list[Any]], texts: Sequence[str]) -> list[Any]:
+    return [made for at in range(0, len(texts), BATCH) for made in work(texts[at : at + BATCH])]
+
+
+def _fetched(events: Sequence[tuple[bytes, bytes]]) -> bytes:
+    builder = MemoryRecordsBuilder(2, 0, 16 << 20)
+    for key, value in events:
+        builder.append(int(_NOW * 1000), key, value, [])
+    builder.close()
+    return bytes(builder.buffer())
+
+
+def _unpacked(raw: bytes) -> list[Any]:
+    batches, records = MemoryRecords(raw), []
+    while (batch := batches.next_batch()) is not None:
+        records += list(batch)
+    return records
+
+
+def _judged(batch: Batch) -> Judged:
+    count = len(batch.items)
+    scores = Scores(np.full(count, 0.123456789), np.zeros(count, dtype=np.int64), np.ones(count, dtype=bool))
+    return Judged(batch, list(range(count)), scores, _NOW + 0.1, 0.001)
+
+
+def _built(records: Sequence[Any]) -> None:
+    for _, batch in producer.build(records, _PARTITIONS, round(_NOW * 1000), _LZ4, keyless=0):
+        batch.close()  # compresses
