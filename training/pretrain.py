@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from training import batches
 from training.data import LABELS
-from training.disguises import augment
+from training.disguises import CUT, augment, cut
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
+    from training.batches import Batch
     from training.data import Row
-    from training.recipe import Pretraining, Recipe
+    from training.recipe import Fit, Pretraining, Recipe
 
 _UNKNOWN, _BEGIN, _END, _PAD = "<unk>", "<s>", "</s>", "<pad>"
 _LETTERS: Final = 120  # an alphabet beyond the train rows' common characters is spelt in bytes
 _AVERAGE: Final = 0.995  # of the weights, over some 200 steps: better than the last ones, and steadier
 _POSITIONS: Final = 512
+_GUESSED: Final = 0.25  # of the next pieces, each step's own draw
 
 
 def make_base(  # noqa: PLR0913 what a base is made of
@@ -52,9 +54,7 @@ def make_base(  # noqa: PLR0913 what a base is made of
     tokenizer = make_tokenizer([normalise(row.text) for row in rows], wanted.vocabulary)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    classifier = _learn(
-        _fresh(wanted, tokenizer, labels), wanted, rows, labels, tokenizer, recipe.fit.max_tokens, seed, progress
-    )
+    classifier = _learn(_fresh(wanted, tokenizer, labels), wanted, recipe.fit, rows, labels, tokenizer, seed, progress)
     _save(classifier, folder / "base")
 
 
@@ -64,6 +64,7 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizer
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.Metaspace(), pre_tokenizers.Digits(), pre_tokenizers.Punctuation(),
+        pre_tokenizers.Split(CUT, "removed"),
     ])  # fmt: skip
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
     bytes_ = [f"<0x{value:02X}>" for value in range(256)]
@@ -107,10 +108,10 @@ def _fresh(
 def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     model: Any,  # noqa: ANN401 transformers is untyped
     wanted: Pretraining,
+    fit: Fit,
     rows: Sequence[Row],
     labels: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
-    max_tokens: int,
     seed: int,
     progress: batches.Progress,
 ) -> Any:  # noqa: ANN401
@@ -121,37 +122,47 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
         [{"params": matrices, "weight_decay": wanted.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=wanted.learning_rate,
         betas=(0.9, 0.98),
+        fused=True,
     )
     steps = wanted.epochs * math.ceil(len(rows) / wanted.batch)
-    average = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    learnt = [weights.detach() for weights in model.parameters()]
+    average = [weights.clone() for weights in learnt]
     ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
     step = 0
     model.train()
     for epoch in range(wanted.epochs):
         dice = random.Random(f"{seed}-{epoch}")
-        texts = [augment(row.text, dice, ham, is_ham=row.label == LABELS[0]) for row in rows]
-        examples = batches.encode(tokenizer, texts, [row.label for row in rows], labels, max_tokens)
+        texts = [cut(augment(row.text, dice, ham, is_ham=row.label == LABELS[0]), dice, fit.cuts) for row in rows]
+        examples = batches.encode(tokenizer, texts, [row.label for row in rows], labels, fit.max_tokens)
         for batch in batches.by_length(examples, wanted.batch, dice, pad=tokenizer.pad_token_id):
             rate = wanted.learning_rate * batches.warm_then_fall(step, steps, wanted.warmup_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             kept = torch.rand(batch.ids.shape) >= wanted.token_dropout
             ids = torch.where(kept | (batch.ids == tokenizer.bos_token_id), batch.ids, tokenizer.unk_token_id)
-            logits = model(input_ids=ids, attention_mask=batch.mask).logits
-            loss = cross_entropy(logits, batch.labels)
+            states = model.model(input_ids=ids, attention_mask=batch.mask).last_hidden_state
+            ends = batch.mask.sum(dim=1) - 1
+            loss = cross_entropy(model.score(states[torch.arange(len(ends)), ends]), batch.labels)
+            if wanted.language:
+                loss = loss + wanted.language * _next_piece_loss(model, states, batch)
             batches.require_finite([loss.item()], step)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             step += 1
-            for name, weights in model.named_parameters():
-                average[name].lerp_(weights.detach(), 1 - _AVERAGE)
+            torch._foreach_lerp_(average, learnt, 1 - _AVERAGE)
             progress(f"base, epoch {epoch + 1}/{wanted.epochs}", step, steps, loss.item(), int(batch.mask.sum()))
     with torch.no_grad():
-        for name, weights in model.named_parameters():
-            weights.copy_(average[name])
+        torch._foreach_copy_(learnt, average)
     return model
+
+
+def _next_piece_loss(model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:  # noqa: ANN401
+    """How well each next piece is guessed, by the tied embeddings; at a quarter of places: vocabularies are wide."""
+    asked = (batch.mask[:, 1:] > 0) & (torch.rand(batch.mask[:, 1:].shape) < _GUESSED)
+    guesses = states[:, :-1][asked] @ model.model.embed_tokens.weight.T
+    return cross_entropy(guesses, batch.ids[:, 1:][asked])
 
 
 def _drop_while_training(model: Any, share: float) -> None:  # noqa: ANN401
