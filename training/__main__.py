@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     compare = add("compare", "say which of two bundles is better on the same test rows, by paired tests")
     compare.add_argument("bundle", type=Path, help="folder of the one")
     compare.add_argument("other", type=Path, help="folder of the other")
+    report = add("report", "make pages of a results file: tables, plots, the measured part of a bundle's card")
+    report.add_argument("results", type=Path, help="benchmarks/results/judge-<name>-<device>.json")
+    report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")
+    report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
+    report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
     for command in (train, export, evaluate):
         command.add_argument(
             "--recipe", type=Path, default=Path("nano"), help="a TOML file, or one shipped: nano, seed"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training import calibrate, data, evaluate, export, judging, recipe, train
+from training import calibrate, data, evaluate, export, judging, recipe, report, train
 from training.batches import DivergedError
 from training.model import ModelError
 from training.passes import NoRoomError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
-    export.ExportError,
+    export.ExportError, report.ReportError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""
 
@@ -106,6 +106,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "export": to_bundle,
     "evaluate": judging.judge,
     "compare": judging.against,
+    "report": judging.report_,
     "import": bring,
     "nano": nano,
     "predict": predict,

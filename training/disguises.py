@@ -104,7 +104,7 @@ DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
     "mixed": mixed,
 }
 _SINGLE: Final = tuple(each for name, each in DISGUISES.items() if name != "mixed")
-_LEARNT: Final = (leet, leet, misspelt, spaced, dotted, good_words)
+LEARNT: Final = ("leet", "leet", "misspelt", "spaced", "dotted", "good-words")
 """What `augment` draws from: what the normaliser cannot wholly undo. The others are met only when judged."""
 CUT: Final = "\x01"
 """Where a word is cut before it is tokenised; no text that was normalised has it."""
@@ -119,7 +119,7 @@ def augment(text: str, dice: random.Random, others: Sequence[str], *, is_ham: bo
     throw = dice.random()
     if throw < 0.3:  # noqa: PLR2004 shares of the whole, each chosen on a slice of train
         for _ in range(1 if dice.random() > 0.2 else 2):  # noqa: PLR2004
-            text = dice.choice(_LEARNT)(text, dice)
+            text = DISGUISES[dice.choice(LEARNT)](text, dice)
     elif throw < 0.38:  # noqa: PLR2004
         text = "".join(letter for letter in text if dice.random() > 0.05)  # noqa: PLR2004
     elif throw < 0.48:  # noqa: PLR2004

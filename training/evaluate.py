@@ -19,7 +19,7 @@ from training.judged import ATTACK, CLEAN, OUTSIDE, Judged, Judgement
 from worker.bundle import Bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from training.baselines import Judge
@@ -77,20 +77,22 @@ def cut(rows: Sequence[Row], seed: int) -> Parts:
     return Parts(fit, calibration, split.test)
 
 
-def evaluate(bundle: Path, exam: Exam, kept: Path | None = None) -> Judgement:
-    """Judge a bundle that was made of the exam's `fit` and `calibration` rows. Raises BundleError.
-
-    `kept` is a file for the answers: what is in it already, of the same bundle on the same rows, is not asked again.
-    """
-    about = {"judge": Bundle.load(bundle).digest, "rows": exam.digest, "seed": exam.seed}
-    return _kept(kept, exam, about, lambda: functools.partial(judge, reference.classifier(bundle)))
+def evaluate(bundle: Path, exam: Exam, about: Mapping[str, object] | None = None) -> Judgement:
+    """Judge a bundle that was made of the exam's `fit` and `calibration` rows. Raises BundleError."""
+    known = {"judge": Bundle.load(bundle).digest, "rows": exam.digest, "seed": exam.seed}
+    return answers(functools.partial(judge, reference.classifier(bundle)), exam, {**known, **(about or {})})
 
 
 def baseline(name: str, exam: Exam, kept: Path | None = None) -> Judgement:
     """Fit a baseline on all of train and judge it. It has no use for a slice apart: it is not made poorer."""
     learnt = (*exam.parts.fit, *exam.parts.calibration)
     about = {"judge": name, "rows": exam.digest, "seed": exam.seed, "train": data.digest(learnt)}
-    return _kept(kept, exam, about, lambda: baselines.BASELINES[name](learnt, exam.labels))
+    found = judged.load(kept, about) if kept else None
+    if found is None:
+        found = answers(baselines.BASELINES[name](learnt, exam.labels), exam, about)
+        if kept:
+            found.save(kept)
+    return found
 
 
 def judge(classifier: Classifier, rows: Sequence[Row]) -> Judged:
@@ -112,15 +114,6 @@ def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> Judgement:
         truth = np.array([data.THREE.index(row.label) for row in exam.outside], dtype=np.int8)
         sets[OUTSIDE] = Judged(truth, found.given, found.score)
     return Judgement(sets, about)
-
-
-def _kept(kept: Path | None, exam: Exam, about: Mapping[str, object], make: Callable[[], Judge]) -> Judgement:
-    found = judged.load(kept, about) if kept else None
-    if found is None:
-        found = answers(make(), exam, about)
-        if kept:
-            found.save(kept)
-    return found
 
 
 def _disguised(rows: Sequence[Row], name: str, seed: int) -> list[Row]:

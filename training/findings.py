@@ -98,7 +98,9 @@ def _means(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
     for key in measured[0]:
         values = [each[key] for each in measured]
         figure = metrics.mean(values) if len(values) > 1 else judgements[0].clean.figures()[key]
+        where = sorted({str(judgement.about.get("device", "unknown")) for judgement in judgements})
         extra: dict[str, Any] = {"splits": len(values), "each": [round(value, 4) for value in values]}
+        extra["judged-on"] = ", ".join(where)
         if key == "ece":
             joined = pooled(judgements)
             extra["reliability"] = [[round(said, 4), round(came, 4), rows]

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
 from typing import TYPE_CHECKING, NamedTuple
 
-from training import baselines, compare, data, errors, evaluate, export, findings, recipe, sources, train
+import torch
+
+from training import (
+    baselines,
+    compare,
+    data,
+    errors,
+    evaluate,
+    export,
+    findings,
+    judged,
+    recipe,
+    report,
+    sources,
+    train,
+)
 from training.evaluate import Exam, Report
 from training.judged import CLEAN
 from training.screen import console, progress, tell
@@ -16,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.data import Prepared, Row
+    from training.judged import Judgement
     from training.recipe import Recipe
 
 
@@ -68,7 +87,7 @@ def judge(options: argparse.Namespace) -> int:
     rows = asked(options)
     if options.bundle:
         exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
-        reports = [_report(options.bundle, exam, options.runs, None)]
+        reports = [_beside(evaluate.evaluate(options.bundle, exam), exam, options.runs)]
         tell(findings.findings(reports), name, f"split {options.seed}")
         return 0
     chosen = recipe.load(options.recipe)
@@ -83,6 +102,17 @@ def judge(options: argparse.Namespace) -> int:
     console.print(f"what was misjudged, to read here and nowhere else: {listing}")
     if options.only is None:
         console.print(f"written: {findings.record(reports, name)}")
+    return 0
+
+
+def report_(options: argparse.Namespace) -> int:
+    """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
+    figures = report.load(options.results, options.name)
+    source = f"benchmarks/results/{options.results.name}"
+    console.print(report.write(figures, options.name, source, options.out))
+    if options.card:
+        report.renew(options.card, report.card(figures, source))
+        console.print(options.card)
     return 0
 
 
@@ -101,19 +131,39 @@ def against(options: argparse.Namespace) -> int:
 
 def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
     exam, run = rows.exam(seed), runs / f"{_name(chosen, rows.labels)}-{seed}"
-    with progress(f"split {seed}, ") as told:
-        train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
-    if not (run / "bundle").exists():
-        export.export(chosen, run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
-    report = _report(run / "bundle", exam, runs, run / "answers.npz")
+    about = {"run": _identity(chosen, exam), "rows": exam.digest, "seed": seed}
+    model = judged.load(run / "answers.npz", about)
+    if model is None:
+        with progress(f"split {seed}, ") as told:
+            train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
+        if not (run / "bundle").exists():
+            export.export(chosen, run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
+        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device()})
+        model.save(run / "answers.npz")
+    report = _beside(model, exam, runs)
     clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}
     beside = "".join(f", {name} {f1:.3f}" for name, f1 in clean.items())
     console.print(f"split {seed}: F1 {report.model.clean.measure()['f1']:.3f}{beside}")
     return report
 
 
-def _report(bundle: Path, exam: Exam, runs: Path, kept: Path | None) -> Report:
-    model = evaluate.evaluate(bundle, exam, kept)
+def _identity(chosen: Recipe, exam: Exam) -> str:
+    """What answers depend on besides the questions: the recipe, wherever its base lies, and the rows learnt from.
+
+    So that answers alone, without their run, can be brought from another machine.
+    """
+    plain = chosen.resolved()
+    del plain["base"]
+    learnt = data.digest((*exam.parts.fit, *exam.parts.calibration))
+    return hashlib.sha256(json.dumps([plain, learnt], sort_keys=True).encode()).hexdigest()
+
+
+def _device() -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+
+
+def _beside(model: Judgement, exam: Exam, runs: Path) -> Report:
     if not baselines.are_here():
         console.print("scikit-learn is not installed: no baselines beside it; the answers are kept, judge on elsewhere")
         return Report(exam, model, {})
