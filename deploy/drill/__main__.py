@@ -64,7 +64,7 @@ def _hold(incident: Incident, folder: Path, options: argparse.Namespace) -> int:
 
     say("starting broker, workers, traffic, Prometheus")
     with Stage(folder, hurry=options.hurry, names=incident.names) as stage:
-        stage.await_ready()
+        stage.await_judging()
         say(f"all is well. Prometheus {stage.prometheus.address}/alerts, logs {folder}")
         for name, worker in stage.workers.items():
             say(f"worker {name}: http://127.0.0.1:{worker.port}, broker {stage.broker.bootstrap}")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -55,6 +56,14 @@ class Supervised(threading.Thread):
                     )  # fmt: skip
                 self._process.wait()
             self._over.wait(_RESTART_AFTER)
+
+    def is_ready(self) -> bool:
+        """What its /readyz says."""
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)  # noqa: PLR2004 HTTP's OK
+        except OSError:
+            return False
 
     def change(self, **settings: str) -> None:
         """Restart it in order with other settings; an empty one is taken away."""
@@ -120,6 +129,7 @@ class Stage:
             for name in self.names:
                 self.add_worker(name)
             self.traffic(rate=self.rate, poison=0.001)
+            self._await_readiness()  # before anybody watches: a drill begins with a day on which all is well
             voice = BrokersVoice(self.broker.port)
             stack.callback(voice.shutdown)
             ports = [worker.port for worker in self.workers.values()]
@@ -165,14 +175,23 @@ class Stage:
         self._traffic.append(process)
         return process
 
-    def await_ready(self, within: float = 120) -> None:
-        """Return when every worker is ready and judges."""
+    def _await_readiness(self, within: float = 120) -> None:
+        deadline = time.monotonic() + within
+        for worker in self.workers.values():
+            while not worker.is_ready():
+                if time.monotonic() > deadline:
+                    message = f"the workers are not ready within {within:g} s; their logs are in {self.folder}"
+                    raise TimeoutError(message)
+                time.sleep(0.5)
+
+    def await_judging(self, within: float = 60) -> None:
+        """Return when Prometheus has seen every worker judge."""
         deadline = time.monotonic() + within
         while len(self.prometheus.query("hamgate_ready == 1 and increase(hamgate_tokens_total[5s]) > 0")) < len(
             self.workers
         ):
             if time.monotonic() > deadline:
-                message = f"the workers are not ready within {within:g} s; their logs are in {self.folder}"
+                message = f"the workers do not judge within {within:g} s; their logs are in {self.folder}"
                 raise TimeoutError(message)
             time.sleep(1)
 

@@ -93,7 +93,22 @@ MODEL: Final = Dashboard(
                     "Name, digest, engine and labels, for each worker and role.",
                     "different digests in one role for more than a rollout's time: HamgateModelsDiffer.",
                     [(f"hamgate_model_info{{{WORKER}}}", "")],
-                    width=16,
+                    width=12,
+                    height=6,
+                ),
+                Panel(
+                    "In force for",
+                    "lines",
+                    "s",
+                    "How long each bundle has been in force. A drop to 0 is a change.",
+                    "a drop at the moment of another alert: Bad model, in docs/operations.md.",
+                    [
+                        (
+                            f"time() - max by (instance, role) (hamgate_model_loaded_timestamp_seconds{{{WORKER}}} > 0)",
+                            "{{role}} {{instance}}",
+                        )
+                    ],
+                    width=6,
                     height=6,
                 ),
                 Panel(
@@ -108,7 +123,7 @@ MODEL: Final = Dashboard(
                             "{{outcome}}",
                         )
                     ],
-                    width=8,
+                    width=6,
                     height=6,
                 ),
                 Panel(
