@@ -62,8 +62,9 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
         with worker:
             _stop_on_signals(worker.service)
             worker.service.run()
-    except Exception:
-        log.exception("stopped uncommitted")
+    except Exception as error:
+        # The cause in a word: at the end of a traceback nobody sees it.
+        log.exception("stopped uncommitted", cause=f"{type(error).__name__}: {error}")
         return 1
     log.info("stopped", cause="signal")
     return 0

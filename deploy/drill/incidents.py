@@ -63,13 +63,19 @@ def _worker_back(stage: Stage) -> None:
 
 
 def _bad_model(stage: Stage) -> None:
+    """By a restart: at a start there is no bundle in force yet, whose canaries would have had it refused."""
+    stage.lay(worse_bundle(stage.folder / "worse"))
     for worker in stage.workers.values():
-        worker.change(bundle=str(worse_bundle(stage.folder / "worse")))
+        worker.change()
 
 
 def _good_model(stage: Stage) -> None:
-    for worker in stage.workers.values():
-        worker.change(bundle=str(SHIPPED_BUNDLE))
+    """Without a restart, as an operator would: the way back is open to what bears its canaries."""
+    stage.lay(SHIPPED_BUNDLE)
+
+
+def _refused_model(stage: Stage) -> None:
+    stage.lay(worse_bundle(stage.folder / "worse"))
 
 
 def _twins(stage: Stage) -> None:
@@ -126,6 +132,13 @@ ALL: Final = {
         ),
         Incident(
             "model", "a worse bundle comes into force", frozenset({"HamgateVerdictShift"}), _bad_model, _good_model
+        ),
+        Incident(
+            "refused",
+            "a worse bundle is laid there while workers run",
+            frozenset({"HamgateModelRefused"}),
+            _refused_model,
+            _good_model,
         ),
         Incident("twins", "two workers carry one instance id", frozenset({"HamgateRestarting"}), _twins, _no_twins),
         Incident("late", "a deadline that no message can keep", frozenset({"HamgateUnscored"}), _late, _in_time),

@@ -120,6 +120,7 @@ class Stage:
     def __enter__(self) -> Self:
         """Set it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.lay(SHIPPED_BUNDLE)
         with contextlib.ExitStack() as stack:
             self.broker = Node(self.folder / "broker").start()
             stack.callback(self._stop_broker)
@@ -145,6 +146,17 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         """Take it down."""
         self._stack.close()
+
+    @property
+    def bundle(self) -> Path:
+        """The link behind which the bundle lies that all workers watch."""
+        return self.folder / "bundle"
+
+    def lay(self, bundle: Path) -> None:
+        """Turn the link to another bundle, at once."""
+        turned = self.bundle.with_suffix(".new")
+        turned.symlink_to(bundle)
+        turned.replace(self.bundle)
 
     def add_worker(self, name: str) -> Supervised:
         """Start one more."""
@@ -199,7 +211,7 @@ class Stage:
         return {name: value for name, value in os.environ.items() if not name.upper().startswith("HAMGATE_")} | {
             "HAMGATE_BROKERS": self.broker.bootstrap,
             "HAMGATE_THREADS": "1",
-            "HAMGATE_BUNDLE": str(SHIPPED_BUNDLE),
+            "HAMGATE_BUNDLE": str(self.bundle),
             "HAMGATE_LOG_FORMAT": "json",
         }
 

@@ -75,7 +75,7 @@ DELIVERY: Final = Dashboard(
                     "stack",
                     "mps",
                     "What could not be read, by reason.",
-                    "HamgateDeadLetters: find the sender by the letters' headers, have it mended, `hamgate replay`.",
+                    "HamgateDeadLetters: a letter holds the event itself, which shows whose it is; have the sender mended, then `hamgate replay`.",
                     [(rate("hamgate_dead_letters_total", "reason"), "{{reason}}")],
                 ),
             ],

@@ -95,7 +95,7 @@ def test_the_older_of_two_workers_of_one_name_stops(
         until(newer.is_ready, within=60)
 
     exactly_once(traffic, watch)
-    assert "taken over" in older.said()
+    assert '"cause": "FencedError: another instance has taken over' in older.said()
 
 
 def test_a_broker_that_is_restarted_ends_no_worker(
