@@ -17,5 +17,6 @@ Read in this order:
     broker       the answer, in Kafka: the only module that imports it
     metrics      every series and its meaning; /metrics, /livez, /readyz
     simulate/    made-up traffic for any broker
+    tracing      spans, if they are asked for; tracecontext: what is carried in any case
     settings     every knob, checked at the door
 """

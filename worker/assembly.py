@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from worker.service import Companion
     from worker.settings import Settings
     from worker.stream import Sink
+    from worker.tracing import Tracing
 
 # Not a setting: the image is stamped with it when it is built.
 COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
@@ -66,6 +67,7 @@ class Worker:
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
             pipeline = _pipeline(settings, model, metrics)
+            self._tracing = pipeline.tracing
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
@@ -86,6 +88,8 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         """Answer no more."""
         self._server.close()
+        if self._tracing:
+            self._tracing.close()
 
 
 def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
@@ -246,7 +250,22 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
     metrics.token_budget.set(batcher.token_budget)
     pipeline = Pipeline(source, sink, model.classifier, model.verdicts, batcher, metrics, limits)
     pipeline.adopt(Lineup(model))
+    pipeline.tracing = _tracing(settings)
     return pipeline
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if settings.tracing == "off":
+        return None
+    try:
+        from worker import tracing  # noqa: PLC0415 an extra, for those who ask for it
+    except ModuleNotFoundError as error:
+        message = (
+            f"HAMGATE_TRACING: {settings.tracing} needs the extra `tracing` (pip install hamgate[tracing]): {error}"
+        )
+        raise Refused(message) from error
+    names = tracing.Names(settings.input_topic, settings.verdict_topic, settings.group_id, settings.instance_id)
+    return tracing.Tracing(names, commands.version())
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from worker.metrics import Metrics
     from worker.shadow import Shadow
     from worker.stream import Sink, Source
+    from worker.tracing import Tracing
     from worker.verdicts import Verdicts
 
 # How long a poll waits for the first record; also how soon a stop is noticed.
@@ -81,6 +82,7 @@ class Pipeline:
     limits: Limits
     clock: Callable[[], float] = time.time
     shadow: Shadow | None = None
+    tracing: Tracing | None = None
     lineup: Lineup = field(init=False)
     inbox: Inbox = field(init=False)
     judged: queue.Queue[Judged | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=1))
@@ -264,11 +266,15 @@ class Pipeline:
     def _commit(self, judged: Judged) -> None:
         batch = judged.batch
         taken_up_at, began = self.clock(), time.monotonic()
-        outcome = self.lineup.primary.verdicts.of(judged, now=taken_up_at)
+        traced = self.tracing.begin(judged) if self.tracing else None
+        contexts = traced.headers if traced else None
+        outcome = self.lineup.primary.verdicts.of(judged, now=taken_up_at, contexts=contexts)
         encoded = time.monotonic()
         try:
             self.sink.write(outcome.verdicts, outcome.dead_letters, batch.positions, batch.claim)
         except RolledBackError as error:
+            if traced:
+                traced.failed(error, self.clock())
             self.metrics.transactions.labels("rolled-back").inc()
             log.warning("rolled back", messages=len(batch.items), cause=str(error))
             self.metrics.messages_let_go.inc(len(batch.items) + self.inbox.restart())
@@ -279,6 +285,8 @@ class Pipeline:
             self.metrics.handover.observe(max(0.0, taken_up_at - judged.ended_at))
             self.metrics.encode.observe(encoded - began)
             self._account(judged, outcome, time.monotonic() - encoded)
+            if traced:
+                traced.committed(outcome, taken_up_at=taken_up_at, now=self.clock())
 
     def _account_model(self, judged: Judged) -> None:
         """What the scores say of the models that gave them; and the same to the shadow."""

@@ -113,6 +113,7 @@ class Settings(BaseSettings):
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, said in the log")
+    tracing: Literal["off", "otlp"] = Field("off", description="spans by OTLP, whose own settings are OTEL_* variables")
     shutdown_grace: PositiveFloat = Field(20, le=3600, description="time to finish what is in flight on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")

@@ -23,8 +23,11 @@ from worker.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.inbox import Batch, Waiting
     from worker.lineup import Role
+    from worker.messages import Headers
     from worker.policy import Policy
 
 _MS: Final = 1000.0
@@ -66,7 +69,7 @@ class _Times:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a batch comes to, encoded and counted; `traces` are the trace ids of those of its items that have one."""
+    """What a batch comes to, encoded and counted; of what is traced, also trace ids and, in `said`, decisions."""
 
     verdicts: list[Outgoing] = field(default_factory=list)
     dead_letters: list[Outgoing] = field(default_factory=list)
@@ -74,6 +77,7 @@ class Outcome:
     unscored: Counter[Unscored] = field(default_factory=Counter)
     judged: Counter[tuple[Role, str]] = field(default_factory=Counter)
     traces: dict[int, str] = field(default_factory=dict)
+    said: dict[int, tuple[str | None, Action]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,8 @@ class Verdicts:
     policy: Policy
     model: str
 
-    def of(self, judged: Judged, *, now: float) -> Outcome:
-        """Decide on every item of a batch, in order."""
+    def of(self, judged: Judged, *, now: float, contexts: Mapping[int, Headers] | None = None) -> Outcome:
+        """Decide on every item of a batch, in order; `contexts` are those of the items that are traced here, by row."""
         outcome = Outcome()
         scores, labels = judged.scores.score.tolist(), judged.scores.label.tolist()
         answers = dict(zip(judged.rows, zip(labels, scores, strict=True), strict=True))
@@ -97,12 +101,15 @@ class Verdicts:
             context, trace = tracecontext.carried(item.record.headers) if item.record.headers else ((), None)
             if trace:
                 outcome.traces[row] = trace
+                context = contexts.get(row, context) if contexts else context
             if item.unreadable:
                 outcome.dead_letters.append(bury(DeadLetter(item.record, item.unreadable, now)))
             elif item.sms:
                 its = item.model.verdicts if item.model else self
                 verdict = its.verdict(item, item.sms, answers.get(row), when)
                 outcome.decisions[verdict.label, verdict.action] += 1
+                if trace:
+                    outcome.said[row] = verdict.label, verdict.action
                 if verdict.label and item.model:
                     outcome.judged[item.model.role, verdict.label] += 1
                 if verdict.reason:
