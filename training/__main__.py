@@ -65,12 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")
     report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
     report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
-    for command in (train, export, evaluate):
+    for command in (train, evaluate):
         command.add_argument(
             "--recipe", type=Path, default=Path("nano"), help="a TOML file, or one shipped: nano, seed"
         )
+    export.add_argument("--recipe", type=Path, help="refuse a run of another recipe (default: the run's own)")
     for command in (prepare, train, export, evaluate, compare):
         _data_options(command)
+    export.set_defaults(seed=None)
     brought = add("import", "make a bundle of a LoRA adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     brought.add_argument("out", type=Path, help="folder for the bundle")
@@ -100,7 +102,7 @@ def _data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--refine", metavar="PLACE", help="take finer labels of spam from here, and nothing else")
     command.add_argument("--outside", metavar="PLACE",
                          help="texts from elsewhere to judge by (with the shipped set: Mendeley's)")  # fmt: skip
-    command.add_argument("--seed", type=int, default=0, help="which split (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="which split (default: 0; export: the run's own)")
 
 
 if __name__ == "__main__":

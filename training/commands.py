@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training import calibrate, data, evaluate, export, judging, recipe, report, train
+from training import calibrate, data, evaluate, export, judging, recipe, report, runs, train
 from training.batches import DivergedError
 from training.model import ModelError
 from training.passes import NoRoomError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
-    export.ExportError, report.ReportError,
+    export.ExportError, report.ReportError, runs.RunError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""
 
@@ -40,10 +40,25 @@ def fit(options: argparse.Namespace) -> int:
 
 
 def to_bundle(options: argparse.Namespace) -> int:
-    """Make a bundle of a run."""
-    chosen, rows = recipe.load(options.recipe), judging.asked(options)
-    parts, digest = evaluate.cut(rows.prepared.rows, options.seed), rows.prepared.digest
-    describe(export.export(chosen, options.run, parts.calibration, digest, options.out, labels=rows.labels))
+    """Make a bundle of a run. What it was trained by and on is in it; options that say otherwise are refused."""
+    run = runs.read(options.run)
+    if options.recipe is not None and recipe.load(options.recipe) != run.recipe:
+        message = (
+            f"{options.run} was trained by another recipe than {options.recipe}; leave --recipe out, or train anew"
+        )
+        raise runs.RunError(message)
+    if options.seed not in {None, run.seed}:
+        message = f"{options.run} was trained on split {run.seed}, not on {options.seed}; leave --seed out"
+        raise runs.RunError(message)
+    rows = judging.asked(options)
+    parts, digest = evaluate.cut(rows.prepared.rows, run.seed), rows.prepared.digest
+    if data.digest(parts.fit) != run.rows:
+        message = (
+            f"{options.run} was trained on other rows than these, and may have learnt any of them; name its own "
+            "by --data, --labels, --map and --refine"
+        )
+        raise runs.RunError(message)
+    describe(export.export(options.run, parts.calibration, digest, options.out, labels=rows.labels))
     return 0
 
 
@@ -72,7 +87,7 @@ def nano(options: argparse.Namespace) -> int:
     parts = evaluate.cut(prepared.rows, 0)
     with progress() as told:
         train.fit(chosen, parts.fit, options.run, seed=0, progress=told)
-    made = export.export(chosen, options.run, parts.calibration, prepared.digest, options.run / "bundle")
+    made = export.export(options.run, parts.calibration, prepared.digest, options.run / "bundle")
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")
         return 1

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from safetensors import safe_open
 
-from training import calibrate, model, reference
+from training import calibrate, model, reference, runs
 from training.data import LABELS
 from worker import bundle, drift
 from worker.bundle import Base, Bundle, Calibration, Canary
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.data import Row
-    from training.recipe import Recipe
     from worker.classifier import Classifier
 
 CANARIES: Final = (
@@ -58,8 +57,7 @@ class Origin:
     max_tokens: int = 256
 
 
-def export(  # noqa: PLR0913 what a bundle is made of
-    recipe: Recipe,
+def export(
     run: Path,
     calibration: Sequence[Row],
     data_digest: str,
@@ -69,8 +67,9 @@ def export(  # noqa: PLR0913 what a bundle is made of
 ) -> Bundle:
     """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
 
-    Raises ExportError, CalibrationError, BundleError.
+    Raises RunError, ExportError, CalibrationError, BundleError.
     """
+    recipe = runs.read(run).recipe
     parts = {"adapter": run / "adapter", "tokenizer": run / "tokenizer"}
     for part, folder in parts.items():
         if not folder.is_dir():

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from accelerate import Accelerator
 
-from training import batches, checkpoint, data, model, pretrain
+from training import batches, checkpoint, data, model, pretrain, runs
 from training.data import LABELS
 from training.epochs import Epochs
 from training.log import Log
 from training.passes import Learner
+from training.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +49,13 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     What an interrupted run has left in the folder is taken up where it stopped, if recipe, seed and rows are the same;
     each step depends on them and its own number alone. Under `accelerate launch` each process takes its share of every
     step's messages, and the first one writes. `board` is a folder for TensorBoard.
-    Raises DataError, ModelError, DivergedError, NoRoomError.
+    Raises DataError, RunError, ModelError, DivergedError, NoRoomError.
     """
     data.check(rows, least=LEAST)
     accelerator = _accelerator(board)
     is_first = accelerator.is_main_process
     if is_first:
-        folder.mkdir(parents=True, exist_ok=True)
-        _same_run(folder, {"recipe": recipe.resolved(), "seed": seed, "rows": data.digest(rows)})
+        runs.begin(folder, Run(recipe, seed, data.digest(rows)))
     if (folder / "adapter").exists():
         return
 
@@ -171,15 +171,6 @@ def _balance(recipe: Recipe, rows: Sequence[Row], labels: Sequence[str], device:
         return None
     counts = torch.tensor([sum(row.label == label for row in rows) for label in labels], dtype=torch.float32)
     return (len(rows) / (len(labels) * counts)).to(device)
-
-
-def _same_run(folder: Path, run: dict[str, Any]) -> None:
-    """Refuse to go on with what another recipe, seed or data has begun."""
-    path = folder / "recipe.json"
-    if path.exists() and json.loads(path.read_text()) != run:
-        message = f"{folder} holds a run of another recipe, seed or data; name another folder, or remove it"
-        raise data.DataError(message)
-    _write(path, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
 
 
 def _forget_where_the_base_was(adapter: Path, recipe: Recipe) -> None:

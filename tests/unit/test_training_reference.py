@@ -46,7 +46,7 @@ def made_of(config: Any, folder: Path) -> Bundle:
     fit = msgspec.structs.replace(chosen.fit, epochs=3, learning_rate=5e-3, warmup_steps=0, augment=False, average=0.0)
     chosen = msgspec.structs.replace(chosen, base=recipe.Base(str(folder / "base")), fit=fit)
     train.fit(chosen, rows(120, 1), folder / "run", seed=0, progress=lambda *_: None)
-    return export.export(chosen, folder / "run", rows(60, 2), "digest", folder / "bundle")
+    return export.export(folder / "run", rows(60, 2), "digest", folder / "bundle")
 
 
 def test_a_family_that_is_not_served_is_trained_and_judged(tmp_path: Path) -> None:

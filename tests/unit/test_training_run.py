@@ -14,9 +14,10 @@ from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from training import data, evaluate, export, pretrain, recipe, train
+from training import data, evaluate, export, pretrain, recipe, runs, train
 from training.data import Row
 from training.export import ExportError
+from training.runs import Run, RunError
 from worker.bundle import Base, BundleError, load
 from worker.classifier import Classifier
 
@@ -71,7 +72,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_becomes_a_bundle_that_the_worker_loads_and_that_knows_its_rows(run: Path, tmp_path: Path) -> None:
-    bundle = export.export(TOY, run, rows(60, 2), "digest", tmp_path / "toy")
+    bundle = export.export(run, rows(60, 2), "digest", tmp_path / "toy")
 
     judged = evaluate.judge(Classifier.load(bundle.folder), rows(60, 4))
 
@@ -83,7 +84,7 @@ def test_a_run_becomes_a_bundle_that_the_worker_loads_and_that_knows_its_rows(ru
 
 
 def test_figures_can_be_added_to_a_bundle_without_changing_its_model(run: Path, tmp_path: Path) -> None:
-    made = export.export(TOY, run, rows(60, 2), "digest", tmp_path / "made")
+    made = export.export(run, rows(60, 2), "digest", tmp_path / "made")
 
     shipped = export.with_quality(made, {"f1": 0.5}, tmp_path / "shipped")
 
@@ -121,8 +122,20 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
 
 
 def test_a_folder_of_another_run_is_refused(run: Path) -> None:
-    with pytest.raises(data.DataError, match="another recipe, seed or data"):
+    another = msgspec.structs.replace(TOY, name="another")
+    with pytest.raises(RunError, match="a run of another seed; name"):
         train.fit(TOY, rows(120, 1), run, seed=4, progress=quiet)
+    with pytest.raises(RunError, match="a run of another recipe and other rows; name"):
+        train.fit(another, rows(120, 2), run, seed=3, progress=quiet)
+
+
+def test_a_folder_of_something_else_is_not_trained_in(tmp_path: Path) -> None:
+    (tmp_path / "making").mkdir()
+
+    with pytest.raises(RunError, match="holds 'making' and no run"):
+        train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=quiet)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["making"]
 
 
 @pytest.mark.parametrize(
@@ -138,14 +151,17 @@ def test_rows_that_nothing_can_be_learnt_from_are_refused(poor: Sequence[Row], n
 
 
 def test_a_run_that_has_not_ended_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run in it"):
+        export.export(tmp_path, rows(60, 2), "digest", tmp_path / "toy")
+    runs.begin(tmp_path, Run(TOY, 3, "digest"))
     with pytest.raises(ExportError, match="has its training ended"):
-        export.export(TOY, tmp_path, rows(60, 2), "digest", tmp_path / "toy")
+        export.export(tmp_path, rows(60, 2), "digest", tmp_path / "toy")
 
 
 def test_a_bundle_does_not_take_the_place_of_the_run_it_is_made_of(run: Path) -> None:
     for out in (run, run.parent, run / "base"):
         with pytest.raises((ExportError, BundleError), match="would"):
-            export.export(TOY, run, rows(60, 2), "digest", out)
+            export.export(run, rows(60, 2), "digest", out)
 
     assert {"adapter", "base", "tokenizer"} <= {path.name for path in run.iterdir()}
 

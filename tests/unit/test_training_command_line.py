@@ -1,0 +1,60 @@
+"""What the training command line refuses: in a line, naming what is wrong and what would mend it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from training import data, evaluate, recipe, runs
+from training.__main__ import main
+
+WORDS = ("alpha", "bravo", "delta", "hotel", "india", "kilo", "lima", "metro", "oscar", "papa", "romeo", "tango")
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 2) -> str:
+    """What a refusal says, in one line that begins with the command."""
+    capsys.readouterr()
+    assert main([str(each) for each in arguments]) == status
+    said = capsys.readouterr().err
+    assert said.startswith(f"{arguments[0]}: ")
+    assert said.count("\n") == 1
+    return said
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Messages without near-twins among them."""
+    dice = random.Random(0)
+    path = tmp_path_factory.mktemp("data") / "messages.tsv"
+    lines = [f"{('ham', 'ham', 'spam')[at % 3]}\t{' '.join(dice.sample(WORDS, 6))} {at}\n" for at in range(120)]
+    path.write_text("".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of split 3, as far as it knows itself: it has learnt nothing yet."""
+    parts = evaluate.cut(data.prepare(collection).rows, 3)
+    folder = tmp_path_factory.mktemp("run")
+    runs.begin(folder, runs.Run(recipe.load(Path("nano")), 3, data.digest(parts.fit)))
+    return folder
+
+
+def test_an_export_takes_recipe_and_split_from_the_run_and_is_not_told_otherwise(
+    run: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = ("export", run, tmp_path / "out", "--data", collection)
+
+    assert "trained by another recipe than seed" in refused(capsys, *export, "--recipe", "seed")
+    assert "trained on split 3, not on 0" in refused(capsys, *export, "--seed", "0")
+    assert "trained on other rows than these" in refused(capsys, "export", run, tmp_path / "out")
+    assert "has its training ended?" in refused(capsys, *export)
+    assert "has its training ended?" in refused(capsys, *export, "--recipe", "nano", "--seed", "3")
+
+
+def test_a_folder_without_a_run_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no run in it" in refused(capsys, "export", tmp_path, tmp_path / "out")
+    (tmp_path / "recipe.json").write_text('{"name": "a recipe of something else"}')
+    assert "recipe.json: " in refused(capsys, "export", tmp_path, tmp_path / "out")
