@@ -18,5 +18,6 @@ Read in this order:
     metrics      every series and its meaning; /metrics, /livez, /readyz
     simulate/    made-up traffic for any broker
     tracing      spans, if they are asked for; tracecontext: what is carried in any case
+    bench        how fast this machine judges, and what to set for it
     settings     every knob, checked at the door
 """

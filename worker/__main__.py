@@ -79,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
     )
+    measured = add(
+        "bench", "measure this machine with the bundle in force, and say what to set", "[--seconds S] [--json] "
+    )
+    measured.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each size of batch, at least")
+    measured.add_argument("--json", action="store_true", help="only what to set and why, as JSON")
     chosen = add("use", "point HAMGATE_BUNDLE, a link, at another bundle, once that is proven", "FOLDER ")
     chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
     add("back", "point HAMGATE_BUNDLE at what it pointed to before")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from worker import changeover, logs, releases
+from worker import changeover, engine, logs, releases
 from worker.bundle import BundleError
 from worker.classifier import CanaryError, Classifier
 from worker.drift import Reference
@@ -233,11 +233,41 @@ def compare(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def bench(settings: Settings, options: argparse.Namespace) -> int:
+    """Measure this machine with the bundle and engine that are set, and say what to set for it."""
+    from worker import bench as measuring  # noqa: PLC0415 only whoever asks
+
+    logs.configure("error", settings.log_format)
+    try:
+        classifier = model(settings).classifier
+    except MODEL_ERRORS as error:
+        return _fail(error)
+    say = (lambda *_: None) if options.json else print  # what can take seconds shows how far it is
+    say(f"{classifier.bundle.model}, engine {classifier.engine.kind}, {settings.threads} threads")
+    say(f"{'tokens':>8} {'messages':>9} {'ms a batch':>11} {'messages/s':>11}")
+    points = []
+    for point in measuring.measure(classifier, options.seconds):
+        points.append(point)
+        say(f"{point.budget:>8} {point.messages:>9.0f} {1e3 * point.seconds:>11.2f} {point.rate:>11,.0f}")
+    found = measuring.advise(points, settings.latency_budget, measuring.single(classifier))
+    if options.json:
+        print(json.dumps(measuring.report(found, engine=str(classifier.engine.kind), threads=settings.threads)))  # noqa: T201 the answer
+        return 0
+    say(f"one message alone: {1e3 * found.single_seconds:.2f} ms")
+    say(f"a batch: {1e3 * found.fixed_seconds:.2f} ms, and {1e6 * found.seconds_a_token:.3f} us for each token")
+    say(f"for a latency budget of {settings.latency_budget:g} s, with this bundle on this machine:")
+    for name, value in found.as_settings().items():
+        say(f"  {name}={value}")
+    say(f"gives {found.messages_a_second:,.0f} messages/s by the model alone")
+    return 0
+
+
 def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
     """Load a bundle (none: HAMGATE_BUNDLE) and its engine, have it judge its canaries, and put the policy on top.
 
     Raises BundleError, UnsupportedModelError, CanaryError or PolicyError.
     """
+    engine.limit_gpu(settings.gpu_share)
     classifier = Classifier.load(
         folder or settings.bundle,
         settings.engine,
@@ -276,6 +306,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": check,
     "replay": replay,
     "simulate": simulate,
+    "bench": bench,
     "use": use,
     "back": back,
     "compare": compare,

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how it is run")
     threads: int = Field(os.cpu_count() or 1, ge=1, le=1024, description="CPU threads of the model")
     token_budget: int | None = Field(None, ge=64, le=1_048_576, description="tokens a batch; none: the engine's own")
+    gpu_share: float = Field(
+        1,
+        gt=0,
+        le=1,
+        description="of the GPU's memory, and under MPS of its multiprocessors: for workers that share it",
+    )
     max_batch_messages: int = Field(2048, ge=1, le=65_536, description="messages a batch, and so a transaction")
     latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch leaves")
 

@@ -14,6 +14,7 @@ Importing this loads no torch; `load` does. Read next:
 from __future__ import annotations
 
 import enum
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +121,19 @@ def release() -> None:
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def limit_gpu(share: float) -> None:
+    """Let this process have no more than a share of the GPU; a whole one changes nothing. To be called before `load`.
+
+    Of its memory always: beyond it the engine runs out of memory, and halves its budget. Of its multiprocessors only
+    under NVIDIA's MPS, which reads a variable as the process first speaks to the GPU; one that is set already stands.
+    """
+    if share < 1:
+        os.environ.setdefault("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", str(max(1, round(100 * share))))
+        from worker.engine import device  # noqa: PLC0415 # torch, only where there is something to limit
+
+        device.limit_memory(share)
 
 
 def device_state(engine: Callable[[], Engine]) -> Callable[[], GpuState | None]:

@@ -47,6 +47,12 @@ def state(halvings: int = 0) -> GpuState | None:
     )
 
 
+def limit_memory(share: float) -> None:
+    """Let this process allocate no more than a share of the GPU's memory, where there is a GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 def _asked(question: Callable[[], int]) -> float | None:
     # The library, or a device's answer, may be missing (in a container, for a slice of a GPU): then it is not known.
     with contextlib.suppress(RuntimeError, ModuleNotFoundError, _management_error()):
