@@ -36,6 +36,8 @@ def configure(level: str, style: str) -> None:
     )
     # The libraries' own news is for debugging: at info, what they call a warning is what an operator needs.
     logging.basicConfig(level=level.upper() if level == "debug" else "WARNING", handlers=[handler], force=True)
+    # At debug the client writes its settings, password and all, and every byte that it sends, messages and all.
+    logging.getLogger("kafka").setLevel("INFO" if level == "debug" else "WARNING")
 
 
 def _libraries_in_brief(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.protocol.metadata import CoordinatorType
+from kafka.protocol.producer import EndTxnRequest
 
-from worker.broker.link import explain, milliseconds
+from worker.broker.link import explain, is_refusal, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ _NO_COORDINATOR: Final = (
     errors.CoordinatorLoadInProgressError,
     errors.NotCoordinatorError,
 )
+_NOBODY: Final = (1 << 63) - 1  # no producer has this id
 _LIMIT: Final = "max.message.bytes"
 
 
@@ -63,12 +66,12 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
         while True:
             try:
                 return _findings(link, rights, input_topic, dead_letter_topic, group_id, transactional_id)
-            except errors.KafkaConnectionError:  # one broker of several that is gone: the next try asks another
-                if time.monotonic() > until:
+            except errors.KafkaConnectionError as error:  # one of several that is gone: the next try asks another
+                if is_refusal(error) or time.monotonic() > until:
                     raise
                 time.sleep(_PAUSE)
     except errors.KafkaError as error:
-        heard = f" ({last_words.text})" if last_words.text else ""
+        heard = f" ({last_words.text})" if last_words.text and not is_refusal(error) else ""
         problem, _, mend = explain(error, link).partition("; ")
         return [Finding(problem + heard, mend or "see the brokers' own log")]
     finally:
@@ -123,13 +126,24 @@ def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the cli
 
 def _transactions(client: Any, name: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
     try:
-        _once_awake(lambda: client.describe_transactions([name]))
-    except errors.TransactionalIdNotFoundError:
-        return []  # never used yet; whether it may be is known when the worker starts
+        _once_awake(lambda: client._manager.run(_end_of_nobodys, client, name))  # noqa: SLF001
     except errors.TransactionalIdAuthorizationFailedError:
         mend = "grant this user WRITE on it, or on the prefix; or set HAMGATE_DELIVERY=at-least-once"
-        return [Finding(f"no right on transactional id {name}", mend)]
+        return [Finding(f"no WRITE right on transactional id {name}", mend)]
+    except (errors.InvalidProducerIdMappingError, errors.InvalidTxnStateError, errors.InvalidProducerEpochError):
+        pass  # it may be written under, and nothing was
     return []
+
+
+async def _end_of_nobodys(client: Any, name: str) -> None:  # noqa: ANN401 the client is untyped
+    """Ask to abort the transaction of a producer that does not exist: the right is looked at first."""
+    request = EndTxnRequest(
+        transactional_id=name, producer_id=_NOBODY, producer_epoch=0, committed=False, max_version=3
+    )
+    node = await client._find_coordinator_id(name, CoordinatorType.TRANSACTION)  # noqa: SLF001
+    response = await client._manager.send(request, node_id=node)  # noqa: SLF001
+    if response.error_code:
+        raise errors.for_code(response.error_code)
 
 
 def _sizes(client: Any, input_topic: str, dead_letter_topic: str) -> list[Finding]:  # noqa: ANN401

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # An answer that takes longer is asked for again, perhaps from another broker.
 REQUEST_TIMEOUT: Final = 10.0
+# In OpenSSL's words: a certificate that is expired, or of an authority that we do not trust, or of another host.
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 # After an outage the client must not sleep half a minute before it notices that all is well again.
 _LONGEST_RECONNECT: Final = 1.0
 _RECONNECT: Final = 0.2
@@ -48,6 +50,7 @@ class KafkaLink:
 
         def remember(**configs: Any) -> Any:  # noqa: ANN401
             opened.append(KafkaNetClient(**configs))
+            _heed_refusals(opened[-1]._manager)  # noqa: SLF001
             return opened[-1]
 
         deadline = time.monotonic() + self.patience
@@ -59,7 +62,8 @@ class KafkaLink:
                     network.close()
                 opened.clear()
                 # One broker of several that is gone must not keep a worker from starting; the next try asks another.
-                if not isinstance(error, errors.KafkaConnectionError) or time.monotonic() > deadline:
+                is_lost = isinstance(error, errors.KafkaConnectionError) and not is_refusal(error)
+                if not is_lost or time.monotonic() > deadline:
                     raise
                 time.sleep(_RECONNECT)
 
@@ -80,6 +84,42 @@ class KafkaLink:
             "metadata_max_age_ms": milliseconds(_METADATA_AGE),
             "bootstrap_timeout_ms": milliseconds(self.patience),
         } | more
+
+
+def is_refusal(error: object) -> bool:
+    """Whether a broker, or the check of its certificate, said no: to ask again would be to be told the same."""
+    if isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
+        return True
+    return isinstance(error, errors.KafkaConnectionError) and _UNTRUSTED in str(error)
+
+
+def _heed_refusals(manager: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Let the start end when every broker has refused us, where the client would ask on and then say `timeout`."""
+    connect, build = manager.get_connection, manager._build_transport  # noqa: SLF001
+    refusals: dict[Any, BaseException] = {}
+
+    async def build_transport(*node: Any, **more: Any) -> Any:  # noqa: ANN401
+        transport = await build(*node, **more)
+        receive = transport._sock_recv  # noqa: SLF001
+
+        def receive_before_the_end() -> tuple[bytes, Any]:
+            """A broker says why it refuses and hangs up at once; the client would hear only the latter."""
+            received, error = receive()
+            return (received, None) if received else (received, error)
+
+        transport._sock_recv = receive_before_the_end  # noqa: SLF001
+        return transport
+
+    def get_connection(node_id: Any, **more: Any) -> Any:  # noqa: ANN401
+        if len(refusals) >= len(manager.cluster.bootstrap_brokers()) and not manager.bootstrapped:
+            raise next(iter(refusals.values()))
+        connection = connect(node_id, **more)
+        connection.init_future.add_errback(
+            lambda error: refusals.__setitem__(node_id, error) if is_refusal(error) else None
+        )
+        return connection
+
+    manager.get_connection, manager._build_transport = get_connection, build_transport  # noqa: SLF001
 
 
 def milliseconds(seconds: float) -> int:
@@ -113,11 +153,19 @@ def explain(error: BaseException, link: KafkaLink) -> str:
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
         errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
-        errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME, _PASSWORD and _MECHANISM",
+        errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
+        errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
         errors.InvalidSessionTimeoutError: "HAMGATE_SESSION_TIMEOUT is outside their group.min/max.session.timeout.ms",
-        errors.KafkaTimeoutError: f"check that {link.brokers} is right and that it speaks {link.security_protocol}",
+        errors.KafkaTimeoutError: f"check that HAMGATE_BROKERS={link.brokers} is right and that it speaks "
+        f"HAMGATE_SECURITY_PROTOCOL={link.security_protocol}",
     }
     mend = next((mend for kind, mend in mends.items() if isinstance(error, kind)), None)
     text = named(error)
+    if _UNTRUSTED in text:
+        mend = (
+            "renew the broker's certificate"
+            if "expired" in text
+            else f"set HAMGATE_TLS_CA to the authority that signed the certificate of {link.brokers}"
+        )
     return f"{text}; {mend}" if mend else text
