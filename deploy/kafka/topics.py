@@ -1,4 +1,4 @@
-"""hamgate's three topics, made on a broker of one's own."""
+"""hamgate's topics, made on a broker of one's own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from kafka.errors import TopicAlreadyExistsError
 
 EVENTS: Final = "sms.events"
 VERDICTS: Final = "sms.verdicts"
+SHADOW: Final = "sms.shadow"
 DEAD_LETTERS: Final = "sms.dead-letters"
 PARTITIONS: Final = 6
 # A dead letter is its event and five headers: it must still fit where its event just fitted.
@@ -16,9 +17,12 @@ _ROOM: Final = {"max.message.bytes": str((1 << 20) + (64 << 10))}
 
 
 def create(
-    bootstrap: str, names: tuple[str, ...] = (EVENTS, VERDICTS, DEAD_LETTERS), partitions: int = PARTITIONS
+    bootstrap: str, names: tuple[str, ...] = (EVENTS, VERDICTS, SHADOW, DEAD_LETTERS), partitions: int = PARTITIONS
 ) -> None:
-    """Make the topics that are missing, replicated as the broker does by default, and wait for their leaders."""
+    """Make the topics that are missing, replicated as the broker does by default, and wait for their leaders.
+
+    The last is that of dead letters.
+    """
     with KafkaAdminClient(bootstrap_servers=bootstrap, client_id="hamgate-topics") as admin:
         for name in names:
             topic = NewTopic(name, num_partitions=partitions, topic_configs=_ROOM if name == names[-1] else None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 
+from tests.closed_sets import hostile, strays
 from tests.fakes import DEAD_LETTERS, INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink, FakeSource
 from worker.batching import MicroBatcher
 from worker.metrics import Metrics
@@ -350,3 +351,17 @@ def test_the_parts_of_the_time_budget_make_up_the_whole() -> None:
     told = sum(value(pipeline, f"hamgate_{part}_seconds_sum") for part in parts)
     # The clock that is told ticks a second at each look; what is timed by itself takes next to nothing.
     assert 0 <= whole - told <= 3
+
+
+def test_no_message_gets_anything_into_a_label() -> None:
+    broker = FakeBroker(partitions=3)
+    pipeline = make(broker, max_messages=5000)
+    pipeline.metrics.know_labels(("ham", "spam"))
+    assert isinstance(pipeline.source, FakeSource)
+    pipeline.source.max_poll_records = 5000
+    broker.publish(INPUT, hostile(2000), timestamp=NOW)
+
+    step(pipeline)
+
+    assert value(pipeline, "hamgate_messages_consumed_total") == 2000
+    assert strays(openmetrics(pipeline.metrics.registry).decode(), INPUT) == []
