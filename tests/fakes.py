@@ -160,6 +160,8 @@ class FakeSource:
 class FakeSink:
     """Writes all at once or not at all. `failures` are raised by the coming writes, in order; None lets one through."""
 
+    is_rebuilding = False
+
     def __init__(self, broker: FakeBroker, *failures: Exception | None, name: str = "writer") -> None:
         self.broker, self.name, self.failures = broker, name, list(failures)
         self.writes = 0

@@ -14,6 +14,7 @@ Read in this order:
     lineup       which model judges which message: primary, canary
     changeover   another bundle while it runs; shadow: one that judges beside; drift, compare, releases
     stream       what the pipeline asks of a broker
+    states       what a worker is doing, and what makes it do something else
     broker       the answer, in Kafka: the only module that imports it
     metrics      every series and its meaning; /metrics, /livez, /readyz
     simulate/    made-up traffic for any broker

@@ -24,6 +24,7 @@ from worker.pipeline import Limits, Pipeline
 from worker.probes import Probes
 from worker.service import Service
 from worker.shadow import Shadow
+from worker.states import State
 
 if TYPE_CHECKING:
     import argparse
@@ -324,6 +325,8 @@ def _sink(settings: Settings) -> Sink:
 def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
     """Have the scraping thread ask for what changes while nothing is committed: a stall shows as it grows."""
     metrics.follow(metrics.oldest_message, pipeline.oldest)
+    for state in State:
+        metrics.follow(metrics.state, functools.partial(lambda each: service.state() == each, state), state)
     metrics.follow(metrics.inbox_messages, lambda: pipeline.inbox.waiting()[0])
     metrics.follow(metrics.inbox_tokens, lambda: pipeline.inbox.waiting()[1])
     if pipeline.lineup.primary.classifier.engine.kind is not Kind.CPU:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from worker.states import State, state
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -106,6 +108,21 @@ class Service:
         busy = self._pipeline.busy()
         reading = self._read.held_up_for() if self._read.is_alive() else 0.0
         return {"read": reading, "judge": busy.get("judge", 0.0), "write": busy.get("write", 0.0)}
+
+    def state(self) -> State:
+        """What it is doing."""
+        pipeline = self._pipeline
+        return state(
+            has_ended=any(stage.failure for stage in self._stages) or not self._is_open(),
+            is_stopping=self._stopping.is_set(),
+            is_rebuilding=pipeline.sink.is_rebuilding,
+            is_assigned=bool(pipeline.assignment),
+            is_rewinding=pipeline.inbox.is_rewinding,
+        )
+
+    def _is_open(self) -> bool:
+        """Whether any stage is yet to start, or at work."""
+        return any(stage.ident is None or stage.is_alive() for stage in self._stages)
 
     def ailments(self) -> list[str]:
         """Why the process should be restarted."""

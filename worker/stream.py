@@ -70,6 +70,9 @@ class Source(Protocol):
 class Sink(Protocol):
     """Where verdicts and dead letters go, and what they answer is committed. Used from one thread only."""
 
+    is_rebuilding: bool
+    """Whether it is making itself ready again after a transaction that did not commit; may be asked by any thread."""
+
     def write(
         self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:

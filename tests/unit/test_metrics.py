@@ -81,6 +81,7 @@ FROZEN = {
     "hamgate_gpu_temperature_celsius": ("gauge", ()),
     "hamgate_gpu_out_of_memory": ("counter", ()),
     # the process
+    "hamgate_state": ("gauge", ("state",)),
     "hamgate_ready": ("gauge", ()),
     "hamgate_alive": ("gauge", ()),
     "hamgate_build": ("info", ()),

@@ -44,6 +44,8 @@ log = structlog.get_logger()
 class ExactlyOnceSink:
     """Each write is one transaction, fenced by the transactional id and by the claim (KIP-447)."""
 
+    is_rebuilding = False
+
     def __init__(
         self,
         link: KafkaLink,
@@ -94,6 +96,7 @@ class ExactlyOnceSink:
 
     def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
         """Make a new producer of the same name: the old one may send the aborted offsets once more."""
+        self.is_rebuilding = True
         self._producer.close()
         # A transaction that outlived its timeout was aborted, and its producer fenced, by the broker: that is no rival.
         if isinstance(cause, _NAME_TAKEN) or (isinstance(cause, _FENCED) and elapsed < self._timeout):
@@ -111,11 +114,14 @@ class ExactlyOnceSink:
         self._rolled_back += 1
         with explained(self._link):
             self._producer = Producer(self._link, self._name, self._timeout)
+        self.is_rebuilding = False
         raise RolledBackError(named(cause)) from cause
 
 
 class AtLeastOnceSink:
     """Each write is published and acknowledged, then its offsets are committed, fenced by the claim."""
+
+    is_rebuilding = False  # it has nothing to roll back
 
     def __init__(self, link: KafkaLink, *, verdict_topic: str, dead_letter_topic: str) -> None:
         """Connect. A write may last as long as the link's patience. Raises BrokerError."""

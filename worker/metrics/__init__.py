@@ -19,6 +19,7 @@ from worker.messages import Action, Unreadable, Unscored
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
 from worker.metrics.server import Health, MetricsServer
+from worker.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,6 +60,9 @@ class Metrics:
         self._backlog()
         self._model()
         self._shadow()
+        self.state = self._gauge(
+            "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
+        )
         self.ready = self._gauge("ready", "1 when /readyz says yes.")
         self.alive = self._gauge("alive", "1 when /livez says yes.")
         self.build_info = Info("build", "What is running.", namespace="hamgate", registry=registry)
