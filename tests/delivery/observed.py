@@ -65,17 +65,17 @@ class SlowJudge:
     seconds: float
 
     def __call__(self) -> None:
-        from worker.classifier import Classifier  # noqa: PLC0415
+        from worker.classifier import Judging  # noqa: PLC0415
 
-        judge, batches = Classifier.judge, [0]
+        scores, batches = Judging.scores, [0]
 
         def slow(*arguments: Any) -> Any:
             batches[0] += 1
             if batches[0] % self.every == 0:
                 time.sleep(self.seconds)
-            return judge(*arguments)
+            return scores(*arguments)
 
-        Classifier.judge = slow  # type: ignore[method-assign]
+        Judging.scores = slow  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
