@@ -16,10 +16,12 @@ def configure(level: str, style: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # A traceback's local variables could hold messages: lines and names only, in either style.
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if as_console
+        else structlog.processors.JSONRenderer()
     )
-    # A traceback's local variables could hold messages: lines and names only.
     tracebacks = [] if as_console else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[*shared, *tracebacks, renderer],

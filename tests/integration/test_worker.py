@@ -24,7 +24,7 @@ def test_every_message_comes_to_one_verdict_or_one_dead_letter(
     place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
     traffic.feed(1000)
-    worker = start()
+    worker = start(log_level="debug")
     exactly_once(traffic, watch)
 
     [bundle] = {verdict.model for verdict in watch.verdicts}

@@ -1,4 +1,4 @@
-"""No level of ours makes a library say what nobody may read."""
+"""What a log may not say, at any level and in either style."""
 
 from __future__ import annotations
 
@@ -13,26 +13,47 @@ from worker import logs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TEXT = "dinner at eight, call +447700900123"
+
 
 @pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    root, kafka = logging.getLogger(), logging.getLogger("kafka")
-    before = root.handlers[:], root.level, kafka.level
+def _as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     yield
-    root.handlers[:], root.level = before[0], before[1]
-    kafka.setLevel(before[2])
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("kafka").setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
 
-@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
-def test_the_client_never_says_its_settings_or_what_it_sends(level: str, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure(level, "json")
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_says_where_and_never_what_the_variables_held(
+    style: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("debug", style)
 
-    logging.getLogger("kafka.producer.kafka").debug("configuration: %s", {"sasl_plain_password": "hunter2"})
-    logging.getLogger("kafka.protocol.parser").debug("Send: %r", b"WINNER!! call now")
-    logging.getLogger("kafka.net.manager").error("said")
+    def judge(text: str) -> int:
+        return len(text) // 0
+
+    try:
+        judge(TEXT)
+    except ZeroDivisionError:
+        structlog.get_logger().exception("stopped uncommitted")
+        logging.getLogger("library").exception("it broke")
 
     said = capsys.readouterr().err
-    assert "said" in said
-    assert "hunter2" not in said
-    assert "WINNER" not in said
+    assert said.count("in judge") == 2
+    assert "+447700900123" not in said
+
+
+@pytest.mark.parametrize("name", ["kafka.protocol.parser", "kafka.net.connection", "kafka.producer.kafka"])
+def test_the_client_never_logs_what_it_sends(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug", "json")
+
+    logging.getLogger(name).debug("Send: %r", TEXT)
+    logging.getLogger(name).info("connected")
+
+    said = capsys.readouterr().err
+    assert TEXT not in said
+    assert "connected" in said
