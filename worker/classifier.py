@@ -33,6 +33,8 @@ UNSCORED: Final = -1
 # No piece of a vocabulary is longer in practice; beyond this many characters for each token that will be kept, a
 # text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
 _CHARACTERS_A_TOKEN: Final = 32
+# Before disguises are undone a text may be this much longer; the middle of more is not looked at.
+_DISGUISE: Final = 2
 
 _NO_TOKENS: Final = np.empty(0, dtype=np.int32)
 _FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
@@ -129,6 +131,7 @@ class Classifier:
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
         self._max_tokens = bundle.max_tokens
+        self._reach = bundle.max_tokens * _CHARACTERS_A_TOKEN
         tokenizer = _tokenizer(bundle)
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -155,15 +158,16 @@ class Classifier:
         A text of more than the bundle's `max_tokens` keeps its first and its last half of them: what a spammer wants
         done (a link, a number to call) stands at an end, and padding one end must not hide the other.
         """
-        plain = [normalise(text) for text in texts]
-        encoded = self._pieces.encode([self._within_reach(text) for text in plain])
+        near = [_ends(text, _DISGUISE * self._reach) for text in texts]
+        plain = [normalise(text) for text in near]
+        encoded = self._pieces.encode([_ends(text, self._reach) for text in plain])
         prepared, shared = [], self.engine.shared_tokens
-        for text, clean, ids in zip(texts, plain, encoded, strict=True):
+        for text, seen, clean, ids in zip(texts, near, plain, encoded, strict=True):
             tokens = ids if clean else _NO_TOKENS
-            is_truncated = len(tokens) > self._max_tokens
-            if is_truncated:
+            is_truncated = len(tokens) > self._max_tokens or len(seen) < len(text)
+            if len(tokens) > self._max_tokens:
                 tokens = cut(tokens, self._max_tokens)
-            flags = _FLAGS[is_uncovered(text, clean) + 2 * is_truncated]
+            flags = _FLAGS[is_uncovered(seen, clean) + 2 * is_truncated]
             prepared.append(Prepared(tokens, flags, shared if len(tokens) else 0))
         return prepared
 
@@ -198,16 +202,17 @@ class Classifier:
         label = np.where(score < threshold, HAM, 1 + logits[:, 1:].argmax(axis=1))
         return Scores(np.where(scored, score, np.nan), np.where(scored, label, UNSCORED), scored)
 
-    def _within_reach(self, text: str) -> str:
-        half = self._max_tokens * _CHARACTERS_A_TOKEN
-        return text if len(text) <= 2 * half else text[:half] + text[-half:]
-
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(bundle.tokenizer / "tokenizer.json"))
     except Exception as error:  # the library knows no other kind of error
         raise BundleError(bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
+
+
+def _ends(text: str, half: int) -> str:
+    """The first and the last `half` characters."""
+    return text if len(text) <= 2 * half else text[:half] + text[-half:]
 
 
 def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:

@@ -93,6 +93,9 @@ _CHARACTERS: Final[dict[int, str | None]] = {**_SURROGATES, **_FORMATS, **_VARIA
 _MARK: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _PILE: Final = re.compile(rf"([{_MARK}]{{3}})[{_MARK}]+")
 _MARKS: Final = re.compile(rf"[{_MARK}]+")
+_COMBINING: Final = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code)))
+_RUN: Final = re.compile(f"[{_COMBINING}]{{32,}}")
+"""More of them on one letter than any script has."""
 _ON_LATIN: Final = re.compile(rf"(?:(?<=[\x00-\x7f])|^)[{_MARK}]+")
 _FOREIGN: Final = re.compile(r"[^\W\d_\x00-\x7f]|[\U0001f150-\U0001f1ff]")
 _FOREIGN_WORD: Final = re.compile(r"[^\W\d_]*[^\W\d_\x00-\x7f][^\W\d_]*")
@@ -105,12 +108,18 @@ def _as_latin(text: str) -> str:
     text = text.translate(_CHARACTERS)
     if _MARKS.search(text):
         text = _PILE.sub(r"\1", text)
-    text = unicodedata.normalize("NFKD", text)
+    text = unicodedata.normalize("NFKD", _RUN.sub(_ordered, text))
     if _MARKS.search(text):
         text = _ON_LATIN.sub("", text)
     if _FOREIGN.search(text):
         text = _without_lookalikes(text)
     return unicodedata.normalize("NFC", text)
+
+
+def _ordered(run: re.Match[str]) -> str:
+    """Put combining characters in their canonical order, as NFKD does, whose own sort is quadratic."""
+    marks = "".join([unicodedata.normalize("NFKD", mark) for mark in run[0]])
+    return "".join(sorted(marks, key=unicodedata.combining))
 
 
 def _without_lookalikes(text: str) -> str:
@@ -177,7 +186,7 @@ def _join_dotted(text: str) -> str:
     return _DOTTED_PAIR.sub(r"\1\2", text) if dotted > 1 else text
 
 
-_ADDRESS: Final = re.compile(r"/|www\.|[A-Za-z0-9]\.[A-Za-z]{2}|@.*\.", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"/|www\.|[A-Za-z0-9]\.[A-Za-z]{2}", re.IGNORECASE)
 _CORE: Final = re.compile(r"[A-Za-z0-9@$€](?:[A-Za-z0-9@$!|€]{0,40}[A-Za-z0-9])?")
 _POSTCODE: Final = re.compile(r"[a-z]{1,2}\d[a-z\d]?\d[a-z]{2}")
 _SLANG: Final = frozenset(
@@ -191,9 +200,13 @@ _UNSPEAKABLE: Final = re.compile(r"^[b-df-hj-np-tv-xz]{4}|[b-df-hj-np-tv-xz]{5}"
 
 def _restored(word: str) -> str:
     """Restore the letters that digits stand for in `word`, unless it is an address."""
-    if word.isalpha() or not _has_leet(word.translate(_SHAPE)) or _ADDRESS.search(word):
+    if word.isalpha() or not _has_leet(word.translate(_SHAPE)) or _is_address(word):
         return word
     return _CORE.sub(lambda core: _without_leet(core[0]), word)
+
+
+def _is_address(word: str) -> bool:
+    return _ADDRESS.search(word) is not None or word.rfind(".") > word.find("@") >= 0
 
 
 def _without_leet(core: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from deploy.kafka.node import Node
     from worker.broker import KafkaLink
+    from worker.messages import Record
 
 
 def committed(world: InKafka) -> dict[tuple[str, int], int | None]:
@@ -148,6 +149,22 @@ def test_a_batch_that_is_refused_is_not_committed_without(in_kafka: InKafka) -> 
         sink.write([Outgoing(b"b", b"fits"), too_large], [], {(in_kafka.input, 0): 0}, source.claim())
 
     assert in_kafka.read(in_kafka.verdicts) == []
+
+
+def test_a_poll_of_large_events_brings_what_can_be_read_at_once_and_loses_none(in_kafka: InKafka) -> None:
+    source = in_kafka.source()
+    settled(in_kafka, source)
+    sent = [Outgoing(b"%d" % (number % 7), b"%06d" % number + bytes(150_000)) for number in range(60)]
+    in_kafka.feed(*sent)
+    polled: list[Sequence[Record]] = []
+
+    def all_there() -> bool:
+        polled.append(source.poll(0.1))
+        return sum(map(len, polled)) >= len(sent)
+
+    until(all_there)
+    assert max(sum(len(record.value or b"") for record in poll) for poll in polled) < 5 << 20
+    assert sorted(record.value or b"" for poll in polled for record in poll) == [each.value for each in sent]
 
 
 def test_the_largest_event_fits_as_a_dead_letter(in_kafka: InKafka) -> None:

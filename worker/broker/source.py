@@ -16,13 +16,15 @@ from worker.messages import Record
 from worker.stream import FencedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from worker import messages
     from worker.broker.link import KafkaLink
     from worker.stream import Claim
 
 MAX_POLL_RECORDS: Final = 4096
+# Of values: events as large as they may be, each made to be slow to read, must not hold the reader out of its group.
+_MAX_POLL_BYTES: Final = 4 << 20
 # How soon a member hears that the group is changing.
 _HEARTBEAT: Final = 1.0
 # How often a committed offset is asked for again while a transaction still holds it.
@@ -88,7 +90,7 @@ class KafkaSource:
         if self._follow_group():
             self._give_back(fetched)
             return []
-        return [record_of(raw) for raws in fetched.values() for raw in raws]
+        return [record_of(raw) for raws in self._within_bytes(fetched) for raw in raws]
 
     def rebalanced(self) -> bool:
         """Whether partitions came or went since this was last asked."""
@@ -245,6 +247,19 @@ class KafkaSource:
 
     def _fenced(self) -> FencedError:
         return FencedError(f"another worker has joined the group as {self._member.static_name}")
+
+    def _within_bytes(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Sequence[Any]]:
+        """What a poll may bring to be read at once; where there is more, that is left for the next poll."""
+        room = _MAX_POLL_BYTES
+        for partition, raws in fetched.items():
+            for index, raw in enumerate(raws):
+                if room <= 0:
+                    self._consumer.seek(partition, raw.offset)
+                    yield raws[:index]
+                    break
+                room -= len(raw.value or b"")
+            else:
+                yield raws
 
     def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         for partition, raws in fetched.items():
