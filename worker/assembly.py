@@ -18,7 +18,7 @@ from worker.changeover import Changeover, Place
 from worker.compare import compare
 from worker.engine import Kind
 from worker.lineup import Lineup, Role
-from worker.messages import Unreadable
+from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.pipeline import Limits, Pipeline
 from worker.probes import Probes
@@ -126,6 +126,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
         group_id=settings.group_id,
         transactional_id=writer if is_exactly_once else None,
         shadow_topic=settings.shadow_topic if settings.shadow else None,
+        largest_verdict=settings.max_event_bytes + VERDICT_BYTES,
     )
     yield from (("brokers " + settings.brokers, str(finding)) for finding in found)
     if not found:

@@ -22,6 +22,12 @@ EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()
 
 
+MAX_ID: Final = 512
+"""Characters of a message's id, which goes into its verdict whole. A topic's name alone may have 249."""
+VERDICT_BYTES: Final = 8192
+"""What a verdict may take beside its key: an id of control characters is escaped to six times its length."""
+
+
 class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as the broker holds it; `timestamp` in Unix seconds; a `value` of None is a tombstone."""
 
@@ -160,9 +166,12 @@ _MS: Final = 1000.0
 
 
 def decode(record: Record, *, max_bytes: int) -> Sms:
-    """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone."""
+    """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
+
+    `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
+    """
     value = record.value or b""
-    if len(value) > max_bytes:
+    if len(value) + len(record.key or b"") > max_bytes:
         raise UnreadableError(Unreadable.TOO_LARGE)
     try:
         event = _event.decode(value)
@@ -176,6 +185,8 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
         raise UnreadableError(_undecodable(value)) from None
     received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
     name = record.name if event.id is None or event.id == "" else str(event.id)
+    if len(name) > MAX_ID:
+        raise UnreadableError(Unreadable.TOO_LARGE)
     return Sms(id=name, text=event.text, received_at=received_at)
 
 

@@ -79,7 +79,9 @@ class Settings(BaseSettings):
     deadline: PositiveFloat | None = Field(
         None, le=86_400, description="age from which a message is passed unscored; none: never"
     )
-    max_event_bytes: int = Field(65_536, ge=256, le=16_777_216, description="a longer event is a dead letter")
+    max_event_bytes: int = Field(
+        65_536, ge=256, le=16_777_216, description="an event whose value and key are longer is a dead letter"
+    )
 
     # The stream.
     brokers: HostPorts = Field("127.0.0.1:9092", description="bootstrap servers")

@@ -13,9 +13,17 @@ if TYPE_CHECKING:
     from tests.conftest import Place
 
 
-def checked(place: Place, link: KafkaLink | None = None, **changed: str) -> list[Finding]:
+def checked(
+    place: Place, link: KafkaLink | None = None, *, largest_verdict: int = 4096, **changed: str
+) -> list[Finding]:
     topics = {"input_topic": place.input, "verdict_topic": place.verdicts, "dead_letter_topic": place.dead_letters}
-    return check(link or place.link, **(topics | changed), group_id=place.group, transactional_id="t")
+    return check(
+        link or place.link,
+        **(topics | changed),
+        group_id=place.group,
+        transactional_id="t",
+        largest_verdict=largest_verdict,
+    )
 
 
 def test_nothing_is_found_where_all_is_well(place: Place) -> None:
@@ -34,6 +42,13 @@ def test_a_dead_letter_topic_too_narrow_for_the_largest_event_is_found(place: Pl
 
     assert "would not fit as dead letters" in found.problem
     assert "max.message.bytes" in found.mend
+
+
+def test_a_verdict_topic_too_narrow_for_the_largest_verdict_is_found(place: Place) -> None:
+    [found] = checked(place, largest_verdict=2_000_000)
+
+    assert place.verdicts in found.problem
+    assert "2000000" in found.mend
 
 
 def test_brokers_that_are_not_there_are_named_with_the_reason(place: Place) -> None:

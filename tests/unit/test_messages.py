@@ -12,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.messages import (
+    MAX_ID,
+    VERDICT_BYTES,
     Action,
     DeadLetter,
     Latency,
@@ -110,6 +112,7 @@ def test_an_empty_id_is_as_good_as_none(name: str) -> None:
         (b'{"text": "x", "received_at": -1}', Unreadable.BAD_TIMESTAMP),
         (b'{"text": "x", "deep": ' + b"[" * 2000, Unreadable.TOO_DEEP),
         (b'{"text": "' + b"x" * LIMIT + b'"}', Unreadable.TOO_LARGE),
+        (b'{"text": "hi", "id": "' + b"i" * (MAX_ID + 1) + b'"}', Unreadable.TOO_LARGE),
     ],
 )
 def test_what_cannot_be_read_has_its_reason(value: bytes, expected: Unreadable) -> None:
@@ -234,3 +237,19 @@ def test_what_is_no_dead_letter_is_not_turned_back() -> None:
 def test_times_are_shown_in_utc_to_the_millisecond() -> None:
     assert rfc3339(1_764_000_000.1239) == "2025-11-24T16:00:00.123Z"
     assert dt.datetime.fromisoformat(rfc3339(0.0)) == dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def test_a_key_counts_as_part_of_its_event() -> None:
+    with pytest.raises(UnreadableError, match="too-large"):
+        decode(record(b'{"text": "hi"}', key=bytes(LIMIT)), max_bytes=LIMIT)
+
+
+def test_no_verdict_is_larger_than_it_may_be() -> None:
+    topic = "t" * 249
+    largest = Verdict(
+        id="\x01" * MAX_ID, label="l" * 64, score=0.123456, threshold=0.1234567890123456, action=Action.UNSCORED,
+        reason=Unscored.NON_FINITE_SCORE, flags=("truncated", "normalised"), model="m" * 64 + "@" + "d" * 12,
+        source=Source(topic, 2**31, 2**63, 2**53), scored_at=rfc3339(NOW), latency_ms=Latency(*[1e10 + 0.01] * 4),
+    )  # fmt: skip
+
+    assert len(encode_verdict(largest)) < VERDICT_BYTES

@@ -51,21 +51,32 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     group_id: str,
     transactional_id: str | None,
     shadow_topic: str | None = None,
+    largest_verdict: int = 0,
 ) -> list[Finding]:
     """Ask the brokers whether all exists that is needed and may be used. Nothing found: an empty list.
 
-    `transactional_id` is None for at-least-once, `shadow_topic` without a shadow.
-    Fences nobody, so it may be asked beside a running worker.
+    `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
+    bytes, its key included. Fences nobody, so it may be asked beside a running worker.
     """
     last_words = _LastWords()
     logging.getLogger("kafka").addHandler(last_words)
     until = time.monotonic() + min(link.patience, _PATIENCE)
     rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
     rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
+
+    def ask() -> list[Finding]:
+        with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
+            findings = list(_topics(client, rights))
+            findings += _group(client, group_id)
+            findings += _transactions(client, transactional_id) if transactional_id else []
+            if not findings:
+                findings += _sizes(client, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
+            return findings
+
     try:
         while True:
             try:
-                return _findings(link, rights, input_topic, dead_letter_topic, group_id, transactional_id)
+                return ask()
             except errors.KafkaConnectionError as error:  # one of several that is gone: the next try asks another
                 if is_refusal(error) or time.monotonic() > until:
                     raise
@@ -76,24 +87,6 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
         return [Finding(problem + heard, mend or "see the brokers' own log")]
     finally:
         logging.getLogger("kafka").removeHandler(last_words)
-
-
-def _findings(  # noqa: PLR0913, PLR0917 as above
-    link: KafkaLink,
-    rights: dict[str, str],
-    input_topic: str,
-    dead_letter_topic: str,
-    group_id: str,
-    transactional_id: str | None,
-) -> list[Finding]:
-    patience = milliseconds(min(link.patience, _PATIENCE))
-    with link.connect(KafkaAdminClient, bootstrap_timeout_ms=patience) as client:
-        findings = list(_topics(client, rights))
-        findings += _group(client, group_id)
-        findings += _transactions(client, transactional_id) if transactional_id else []
-        if not findings:
-            findings += _sizes(client, input_topic, dead_letter_topic)
-        return findings
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
@@ -146,18 +139,30 @@ async def _end_of_nobodys(client: Any, name: str) -> None:  # noqa: ANN401 the c
         raise errors.for_code(response.error_code)
 
 
-def _sizes(client: Any, input_topic: str, dead_letter_topic: str) -> list[Finding]:  # noqa: ANN401
-    """A dead letter is its event and five headers: where an event just fits, its letter must fit too."""
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, [_LIMIT]) for name in (input_topic, dead_letter_topic)]
+def _sizes(
+    client: Any,  # noqa: ANN401 the client is untyped
+    input_topic: str,
+    dead_letter_topic: str,
+    verdict_topic: str,
+    largest_verdict: int,
+) -> Iterator[Finding]:
+    """A dead letter is its event and five headers: where an event just fits, its letter must fit too; so must verdicts.
+
+    One that did not would be refused again after every restart.
+    """
+    topics = (input_topic, dead_letter_topic, verdict_topic)
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, [_LIMIT]) for name in topics]
     try:
         found = client.describe_configs(resources, config_filter="all")["topic"]
-        events, letters = (int(found[name][_LIMIT]["value"]) for name in (input_topic, dead_letter_topic))
+        events, letters, verdicts = (int(found[name][_LIMIT]["value"]) for name in topics)
     except (errors.KafkaError, KeyError):
-        return []  # a right that the worker itself does not need
-    if letters > events:
-        return []
-    problem = f"topic {dead_letter_topic} takes at most {letters:,} bytes, so the largest events of {input_topic} "
-    return [Finding(problem + "would not fit as dead letters", f"set its {_LIMIT} to {events + (64 << 10)} or more")]
+        return  # a right that the worker itself does not need
+    if letters <= events:
+        problem = f"topic {dead_letter_topic} takes at most {letters:,} bytes, so the largest events of {input_topic} "
+        yield Finding(problem + "would not fit as dead letters", f"set its {_LIMIT} to {events + (64 << 10)} or more")
+    if verdicts < largest_verdict:
+        problem = f"topic {verdict_topic} takes at most {verdicts:,} bytes, a verdict may have {largest_verdict:,}"
+        yield Finding(problem, f"set its {_LIMIT} to {largest_verdict} or more, or HAMGATE_MAX_EVENT_BYTES lower")
 
 
 def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is untyped

@@ -153,6 +153,7 @@ def explain(error: BaseException, link: KafkaLink) -> str:
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
         errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
+        errors.MessageSizeTooLargeError: "raise max.message.bytes of the topics written to, as `hamgate check` says",
         errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
