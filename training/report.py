@@ -63,7 +63,10 @@ def card(figures: Figures, source: str) -> str:
     caught, flagged = _share(figures, "attack-recall-worst"), _share(figures, "attack-ham-fpr-worst")
     lines += [
         "",
-        f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}), {flagged} of ham flagged ({blames}).",
+        (
+            f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}), "
+            f"{flagged} of ham flagged ({blames})."
+        ),
     ]
     if "outside/ham/flagged" in figures:
         told = (f"{label} {_share(figures, f'outside/{label}/flagged')}" for label in ("smishing", "spam", "ham"))
