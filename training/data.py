@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training import sources
+from training.clusters import cluster, silent
 from training.sources import DataError, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from training.clusters import Told
     from training.sources import Labelled
 
-__all__ = ["DataError"]
+__all__ = ["DataError", "cluster"]
 
 _DATA: Final = Path(__file__).resolve().parent.parent / "data"
 UCI: Final = _DATA / "uci" / "SMSSpamCollection"
@@ -33,15 +35,12 @@ MENDELEY: Final = _DATA / "mendeley" / "Dataset_5971.csv"
 LABELS: Final = ("ham", "spam")
 THREE: Final = ("ham", "spam", "smishing")
 TEST_SHARE: Final = 0.2
-SIMILAR: Final = 0.7
-_GRAM: Final = 5
 _NOISE: Final = 0.02
 """The share of messages under contradicting labels above which labels are not to be learnt from: UCI has none."""
 
 # Bytes of Windows-1252 that were read as Latin-1: quotes, dashes, the euro sign. Five of the 32 mean nothing there.
 _C1: Final = {code: bytes([code]).decode("cp1252", errors="ignore") or chr(code) for code in range(0x80, 0xA0)}
 _WORD: Final = re.compile(r"\w+")
-_DIGIT: Final = re.compile(r"\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +99,7 @@ def prepare(
     labels: Sequence[str] = LABELS,
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
+    told: Told = silent,
 ) -> Prepared:
     """Read, mend, drop repeats of a key, cluster near-twins. Without a place: the shipped UCI set. Raises DataError.
 
@@ -109,6 +109,7 @@ def prepare(
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
     for number, (labelled, _) in enumerate(found):
+        told("mending", number + 1, len(found))
         _merge(labelled, kept, dropped, borrowed=number > 0)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
@@ -117,7 +118,7 @@ def prepare(
         finer, source = sources.read(refine, labels, renamed)
         refined = _refine(kept, finer, labels)
         origins.append(source)
-    rows = _clustered(kept)
+    rows = _clustered(kept, told)
     labels_of: defaultdict[int, set[str]] = defaultdict(set)
     for row in rows:
         labels_of[row.cluster].add("ham" if row.label == LABELS[0] else "spam")
@@ -171,14 +172,14 @@ def _refine(kept: dict[str, Row], finer: Iterable[Labelled], labels: Sequence[st
     return refined
 
 
-def _clustered(kept: Mapping[str, Row]) -> tuple[Row, ...]:
+def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
     """Rows with their clusters. Those of the first source are clustered as if they were alone."""
     own = sum(not row.borrowed for row in kept.values())  # the first source's rows stand first
     names = list(kept)
-    clusters = cluster(names[:own])
+    clusters = cluster(names[:own], told)
     rows = [replace(row, cluster=each) for row, each in zip(kept.values(), clusters, strict=False)]
     if own < len(names):
-        families = cluster(names)
+        families = cluster(names, told)
         near: defaultdict[int, set[int]] = defaultdict(set)
         for family, each in zip(families, clusters, strict=False):
             near[family].add(each)
@@ -193,40 +194,6 @@ def _digest_of(origins: Sequence[Source]) -> str:
     if len(origins) == 1:
         return origins[0].digest
     return hashlib.sha256("\n".join(source.digest for source in origins).encode()).hexdigest()
-
-
-def cluster(keys: Sequence[str]) -> list[int]:
-    """Single linkage by Jaccard >= 0.7 over character 5-grams, digits as 0. Returns a cluster's number for each key.
-
-    Exact: every pair that shares a gram is counted, by an inverted index.
-    """
-    parent = list(range(len(keys)))
-
-    def root(at: int) -> int:
-        while parent[at] != at:
-            parent[at] = at = parent[parent[at]]
-        return at
-
-    holders: defaultdict[str, list[int]] = defaultdict(list)
-    sizes: list[int] = []
-    for at, name in enumerate(keys):
-        grams = _grams(name)
-        shared = Counter(other for gram in grams for other in holders[gram])
-        for other, count in shared.items():
-            if count >= SIMILAR * (len(grams) + sizes[other] - count):
-                # The least index names a cluster, so that its name, and with it every split, is the same in every
-                # process: sets of strings are walked in another order in each.
-                one, two = root(at), root(other)
-                parent[max(one, two)] = min(one, two)
-        sizes.append(len(grams))
-        for gram in grams:
-            holders[gram].append(at)
-    return [root(at) for at in range(len(keys))]
-
-
-def _grams(name: str) -> set[str]:
-    name = _DIGIT.sub("0", name)
-    return {name[at : at + _GRAM] for at in range(len(name) - _GRAM + 1)} or {name}
 
 
 def split(rows: Sequence[Row], seed: int, share: float = TEST_SHARE) -> Split:

@@ -25,7 +25,7 @@ from training import (
 )
 from training.evaluate import Exam, Report
 from training.judged import CLEAN
-from training.screen import console, progress, tell
+from training.screen import console, progress, steps, tell
 from worker.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def asked(options: argparse.Namespace) -> Asked:
     is_shipped = not options.data
     refine = options.refine or (data.MENDELEY if is_shipped and len(labels) > len(data.LABELS) else None)
     renamed = sources.mapping(options.map)
-    prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine)
+    with steps() as told:
+        prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine, told=told)
     place = options.outside or (data.MENDELEY if is_shipped else None)
     outside = data.new_rows(place, prepared.rows, data.THREE) if place else ()
     for source in prepared.sources:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from training.batches import Progress as Told
+    from training.clusters import Told as Phases
     from training.findings import Finding
     from training.metrics import Figure
     from worker.bundle import Bundle
@@ -40,6 +41,23 @@ def progress(before: str = "") -> Iterator[Told]:
             if not console.is_terminal and step * 10 // steps != (step - 1) * 10 // steps:
                 figures = f"loss {loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left"
                 console.print(f"{before}{phase}: {step}/{steps}, {figures}")
+
+        yield told
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Phases]:
+    """A bar for what has phases; elsewhere than on a terminal a line each phase."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def told(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(phase, total=total)
+                if not console.is_terminal and total > 1:
+                    console.print(f"{phase}: {total:,}")
+            bar.update(tasks[phase], completed=done)
 
         yield told
 
