@@ -19,7 +19,7 @@ _FILE: Final = "state.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What learns, by name, its running mean if there is one, and accelerate's optimizer over it."""
+    """What learns, by name, its running mean if there is one, and the optimizer over it, accelerate's or torch's."""
 
     weights: Mapping[str, Any]
     average: Mapping[str, Any]
@@ -36,12 +36,12 @@ class State:
                 f"{name}#square": moments["exp_avg_sq"],
             }
         tensors |= {f"{name}#average": each for name, each in self.average.items()}
-        if self.optimizer.scaler is not None:
-            scaler = self.optimizer.scaler.state_dict()
+        if self._scaler is not None:
+            scaler = self._scaler.state_dict()
             tensors |= {"scale": torch.tensor(scaler["scale"]), "scale#grown": torch.tensor(scaler["_growth_tracker"])}
         making = fresh(folder / "checkpoint-making")
         save_file({name: each.contiguous().cpu() for name, each in tensors.items()}, making / _FILE)
-        (folder / _FOLDER).mkdir(exist_ok=True)
+        (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
         (making / _FILE).replace(folder / _FOLDER / _FILE)
         making.rmdir()
 
@@ -62,11 +62,15 @@ class State:
                 }
             for name, each in self.average.items():
                 each.copy_(tensors[f"{name}#average"])
-        if self.optimizer.scaler is not None:
-            scaler = self.optimizer.scaler.state_dict()
+        if self._scaler is not None:
+            scaler = self._scaler.state_dict()
             scaler |= {"scale": tensors["scale"].item(), "_growth_tracker": int(tensors["scale#grown"])}
-            self.optimizer.scaler.load_state_dict(scaler)
+            self._scaler.load_state_dict(scaler)
         return int(step)
+
+    @property
+    def _scaler(self) -> Any:  # noqa: ANN401 torch's, or none
+        return getattr(self.optimizer, "scaler", None)
 
 
 def forget(folder: Path) -> None:

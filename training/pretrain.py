@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch.nn.functional import cross_entropy, dropout
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from training import batches
+from training import batches, checkpoint
 from training.data import LABELS
 from training.disguises import CUT, augment, cut
 from worker.text import normalise
@@ -45,8 +45,12 @@ def make_base(  # noqa: PLR0913 what a base is made of
     seed: int,
     progress: batches.Progress,
     labels: Sequence[str] = LABELS,
+    kept: Path | None = None,
 ) -> None:
-    """Write `base/` and `tokenizer/` into the folder. Raises ValueError when the recipe does not ask for it."""
+    """Write `base/` and `tokenizer/` into the folder. Raises ValueError when the recipe does not ask for it.
+
+    `kept` is a folder for where it stands after each epoch, so that an interrupted run goes on there.
+    """
     wanted = recipe.pretraining
     if wanted is None:
         message = f"recipe {recipe.name} has no [pretraining]"
@@ -54,7 +58,8 @@ def make_base(  # noqa: PLR0913 what a base is made of
     tokenizer = make_tokenizer([normalise(row.text) for row in rows], wanted.vocabulary)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    classifier = _learn(_fresh(wanted, tokenizer, labels), wanted, recipe.fit, rows, labels, tokenizer, seed, progress)
+    fresh = _fresh(wanted, tokenizer, labels)
+    classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept)
     _save(classifier, folder / "base")
 
 
@@ -114,23 +119,28 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
     progress: batches.Progress,
+    kept: Path | None,
 ) -> Any:  # noqa: ANN401
     _drop_while_training(model, wanted.dropout)
-    matrices = [weights for weights in model.parameters() if weights.dim() > 1]
-    vectors = [weights for weights in model.parameters() if weights.dim() == 1]
+    matrices = [each for each in model.parameters() if each.dim() > 1]
+    vectors = [each for each in model.parameters() if each.dim() == 1]
     optimizer = torch.optim.AdamW(
         [{"params": matrices, "weight_decay": wanted.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
         lr=wanted.learning_rate,
         betas=(0.9, 0.98),
         fused=True,
     )
-    steps = wanted.epochs * math.ceil(len(rows) / wanted.batch)
-    learnt = [weights.detach() for weights in model.parameters()]
-    average = [weights.clone() for weights in learnt]
+    per_epoch = math.ceil(len(rows) / wanted.batch)
+    steps = wanted.epochs * per_epoch
+    weights = dict(model.named_parameters())
+    learnt = [each.detach() for each in weights.values()]
+    average = [each.clone() for each in learnt]
+    state = checkpoint.State(weights, dict(zip(weights, average, strict=True)), optimizer)
     ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
-    step = 0
+    step = state.resume(kept) if kept else 0
     model.train()
-    for epoch in range(wanted.epochs):
+    for epoch in range(step // per_epoch, wanted.epochs):
+        torch.manual_seed(hash((seed, epoch)))
         dice = random.Random(f"{seed}-{epoch}")
         texts = [cut(augment(row.text, dice, ham, is_ham=row.label == LABELS[0]), dice, fit.cuts) for row in rows]
         examples = batches.encode(tokenizer, texts, [row.label for row in rows], labels, fit.max_tokens)
@@ -138,8 +148,8 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
             rate = wanted.learning_rate * batches.warm_then_fall(step, steps, wanted.warmup_steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            kept = torch.rand(batch.ids.shape) >= wanted.token_dropout
-            ids = torch.where(kept | (batch.ids == tokenizer.bos_token_id), batch.ids, tokenizer.unk_token_id)
+            is_shown = torch.rand(batch.ids.shape) >= wanted.token_dropout
+            ids = torch.where(is_shown | (batch.ids == tokenizer.bos_token_id), batch.ids, tokenizer.unk_token_id)
             states = model.model(input_ids=ids, attention_mask=batch.mask).last_hidden_state
             ends = batch.mask.sum(dim=1) - 1
             loss = cross_entropy(model.score(states[torch.arange(len(ends)), ends]), batch.labels)
@@ -153,6 +163,8 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
             step += 1
             torch._foreach_lerp_(average, learnt, 1 - _AVERAGE)
             progress(f"base, epoch {epoch + 1}/{wanted.epochs}", step, steps, loss.item(), int(batch.mask.sum()))
+        if kept:
+            state.save(kept, step)
     with torch.no_grad():
         torch._foreach_copy_(learnt, average)
     return model

@@ -65,9 +65,11 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         base = folder / "base"
         if is_first and not base.exists():
             making = checkpoint.fresh(folder / "making")
-            pretrain.make_base(recipe, rows, making, seed=seed, progress=progress, labels=labels)
+            kept = folder / "pretraining"
+            pretrain.make_base(recipe, rows, making, seed=seed, progress=progress, labels=labels, kept=kept)
             (making / "tokenizer").replace(folder / "tokenizer")
             (making / "base").replace(base)
+            shutil.rmtree(kept)
     accelerator.wait_for_everyone()
     tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
     torch.manual_seed(seed)

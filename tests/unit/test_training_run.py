@@ -121,6 +121,21 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
     ]
 
 
+def test_an_interrupted_base_goes_on_with_the_next_epoch_and_ends_the_same(run: Path, tmp_path: Path) -> None:
+    def stop(_phase: str, step: int, _steps: int, _loss: float, _tokens: int) -> None:
+        if step == 10:  # in the second of three epochs of eight
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=stop)
+    assert not (tmp_path / "base").exists()
+    seen: list[int] = []
+    train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=lambda *told: seen.append(told[1]))
+
+    assert seen[0] == 9
+    assert same(load_file(tmp_path / "base" / "model.safetensors"), load_file(run / "base" / "model.safetensors"))
+
+
 def test_a_folder_of_another_run_is_refused(run: Path) -> None:
     another = msgspec.structs.replace(TOY, name="another")
     with pytest.raises(RunError, match="a run of another seed; name"):

@@ -1,0 +1,57 @@
+"""Pages of a results file: every figure in them is in the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.results import RESULTS
+from training import report
+from training.__main__ import main
+from training.report import ReportError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NANO = RESULTS / "judge-nano-amd-epyc-2-cores.json"
+
+
+def test_every_figure_of_the_page_and_of_the_card_is_in_the_results(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text("# nano\n\n<!-- measured -->\nold 0.123\n<!-- measured -->\n\nmore\n")
+
+    assert main(["report", str(NANO), "--out", str(tmp_path / "pages"), "--card", str(card)]) == 0
+
+    rows = json.loads(NANO.read_text())
+    known = {f"{row['value']:.3f}" for row in rows} | {
+        f"{f1:.3f}" for row in rows for f1 in row["extra"].get("each", [])
+    }
+    pages = (tmp_path / "pages" / "judge-nano.md").read_text(), card.read_text()
+    for page in pages:
+        values = re.findall(r"(\d\.\d{3}) \[", page)
+        assert len(values) > 10
+        assert set(values) <= known
+    assert "0.123" not in pages[1]
+    assert pages[1].endswith("\n\nmore\n")
+    assert len(list((tmp_path / "pages").glob("*.png"))) == 2
+
+
+def test_what_is_no_results_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("[]")
+
+    with pytest.raises(ReportError, match="no results there"):
+        report.load(tmp_path / "absent.json", "nano")
+    with pytest.raises(ReportError, match="holds no judge/nano/f1-mean"):
+        report.load(tmp_path / "other.json", "nano")
+
+
+def test_a_card_without_marks_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine\n")
+
+    with pytest.raises(ReportError, match="no two lines"):
+        report.renew(tmp_path / "README.md", "figures")
+
+    assert (tmp_path / "README.md").read_text() == "mine\n"
