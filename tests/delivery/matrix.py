@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import results
 from tests.delivery.faults import catalogue
 from tests.delivery.observed import Tripwires
 from tests.delivery.stage import Load, Stage
@@ -46,7 +48,7 @@ def play(
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
     settings = dict(fault.settings) | {"rebalance": protocol}
     stage = Stage(cluster, bundle, folder, replace(load, bursts=kind == "burst"), settings, changes)
-    found: dict[str, Any] = {"fault": name, "protocol": protocol, "load": kind}
+    found: dict[str, Any] = {"fault": name, "protocol": protocol, "load": kind, "commit": results.commit()}
     with stage:
         try:
             stage.start(*INSTANCES[: fault.workers])
@@ -54,10 +56,12 @@ def play(
             stage.flowing()
             _strike(stage, fault)
             found |= stage.finish()
+            if (folder / "injected").exists():
+                found["injected"] = (folder / "injected").read_text().splitlines()
         except (AssertionError, OSError) as failure:
             found |= {"failed": f"{type(failure).__name__}: {failure}"[:2000], "exactly_once": False}
             found["exits"] = stage.exits
-    return found | {"seconds": round(time.monotonic() - began, 1)}
+    return found | {"seconds": round(time.monotonic() - began, 1), "load_average": os.getloadavg()[0]}
 
 
 def _strike(stage: Stage, fault: Fault) -> None:

@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import results
+from tests.delivery import matrix
 from tests.delivery.stage import LEEWAY, SESSION_TIMEOUT
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ _HEAD: Final = (
 )
 
 
+def missing(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Cells that were not played yet."""
+    played = {(cell["fault"], cell["protocol"], cell["load"]) for cell in cells}
+    return ["-".join(cell) for cell in matrix.cells() if cell not in played]
+
+
 def by_fault(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Each fault's cells as one: counts added up, stalls together."""
     faults: dict[str, dict[str, Any]] = {}
@@ -32,6 +39,8 @@ def by_fault(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         stalls = [stall for cell in whole for stall in cell["stalls"]]
         faults[name] = {what: sum(cell[what] for cell in whole) for what in _SUMS} | {
             "cells": len(mine),
+            "commits": sorted({cell["commit"] for cell in mine if "commit" in cell}),
+            "injected": sorted({trap for cell in whole for trap in cell.get("injected", [])}),
             "failed": [f"{cell['protocol']}, {cell['load']}: {cell['failed']}" for cell in mine if "failed" in cell],
             "struck": len(stalls),
             "median_stall": round(statistics.median(stalls), 2) if stalls else None,
@@ -78,7 +87,28 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
             f"| {found['dead_letters']:,} / {found['poison']:,} | {found['median_stall']}, {found['longest_stall']} "
             f"| {transactions} | {'yes' if found['readers_agree'] else 'no'} |"
         )
+    if left := missing(cells):
+        lines += ["", f"Not played in this run: {', '.join(left)}."]
+    strikes = [stall for cell in cells for stall in cell.get("stalls", [])]
+    above = sum(stall > BOUND for stall in strikes)
+    lines += [
+        "",
+        (
+            "Each fault under eager and cooperative rebalancing, steady and in bursts; poison 1 %. A stall is how long "
+            "a partition had messages and gave no verdict."
+        ),
+        (
+            f"{above} of {len(strikes)} strikes took longer than session timeout + {LEEWAY:g} s = {BOUND:g} s. "
+            f"{results.processor()}; load average {_loads(cells)}."
+        ),
+    ]
     return "\n".join(lines)
+
+
+def _loads(cells: Sequence[dict[str, Any]]) -> str:
+    """What else the machine had to do meanwhile."""
+    loads = [cell["load_average"] for cell in cells if "load_average" in cell]
+    return f"{min(loads):.0f} to {max(loads):.0f}" if loads else "not noted"
 
 
 def publish(cells: Sequence[dict[str, Any]], page: Path = PAGE) -> None:
