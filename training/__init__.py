@@ -10,7 +10,8 @@ batches    texts to token ids, shuffled, in batches
 pretrain   a small base of our own, from the train rows alone
 model      a pretrained base with LoRA on top, quantised as the recipe says
 train      a flat page: load, build, fit, save
-runs       what a run is of: recipe, seed, rows
+runs       what a run is of: recipe, seed, rows, its base's commit
+hub        that commit
 epochs     what each step of each epoch learns from
 passes     a step's messages to gradients, in passes that fit the memory, replayed as CUDA graphs
 packing    messages end to end, without padding, and attention over them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import tempfile
@@ -13,7 +14,7 @@ import msgspec
 import numpy as np
 from safetensors import safe_open
 
-from training import calibrate, model, reference, runs
+from training import calibrate, hub, model, reference, runs
 from training.data import LABELS
 from worker import bundle, drift
 from worker.bundle import Base, Bundle, Calibration, Canary
@@ -69,13 +70,19 @@ def export(
 
     Raises RunError, ExportError, CalibrationError, BundleError.
     """
-    recipe = runs.read(run).recipe
+    recipe = runs.read(run).pinned
     parts = {"adapter": run / "adapter", "tokenizer": run / "tokenizer"}
     for part, folder in parts.items():
         if not folder.is_dir():
             message = f"{run}: no {part}/ in it; has its training ended?"
             raise ExportError(message)
     _check_out(out, run, Path(recipe.base.id))
+    if recipe.on_hub and recipe.base.revision is None:
+        message = (
+            f"{run / runs.FILE}: no revision, so nobody can know which weights of {recipe.base.id} it was trained on; "
+            'put the folder back if it was one, or write the hub\'s commit there as "revision", or train anew'
+        )
+        raise ExportError(message)
     base = Base(recipe.base.id, recipe.base.revision)
     if recipe.pretraining:
         parts["base"] = run / "base"
@@ -91,13 +98,16 @@ def export(
 def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Sequence[Row] = ()) -> Bundle:
     """Make a bundle of an adapter folder as PEFT saves it.
 
-    `origin.base` is a local folder, whose weights go in too, or a hub id.
+    `origin.base` is a local folder, whose weights go in too, or a hub id, which is pinned to the commit it has now.
 
     The adapter's tensors are kept byte for byte. Without `calibration` rows the scores stay the model's own, at 0.5.
-    Raises ExportError, CalibrationError, BundleError.
+    Raises ExportError, ModelError, CalibrationError, BundleError.
     """
     _check_out(out, adapter, Path(origin.base.id))
     _check_adapter(adapter, len(origin.labels))
+    if not Path(origin.base.id).is_dir():
+        pinned = Base(origin.base.id, hub.commit(origin.base.id, origin.base.revision))
+        origin = dataclasses.replace(origin, base=pinned)
     with tempfile.TemporaryDirectory() as made:
         tokenizer = Path(made) / "tokenizer"
         holder = adapter if (adapter / "tokenizer.json").is_file() else origin.base.id

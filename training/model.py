@@ -11,6 +11,7 @@ from torch.nn.functional import rms_norm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from training import packing
+from worker.engine.loading import from_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -198,9 +199,7 @@ def _correct_quantisation(adapted: PeftModel, base: str | Path, revision: str | 
     """LoftQ (arXiv 2310.08659), one step: adapters begin as what NF4 has lost of their matrices, the base stays."""
     folder = Path(base)
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 -- only for a base that is not here
-
-        folder = Path(snapshot_download(str(base), revision=revision, allow_patterns=["*.safetensors"]))
+        folder = from_hub(str(base), revision, ["*.safetensors"])
     files = sorted(folder.glob("*.safetensors"))
     if len(files) != 1:
         message = f"{base}: loftq needs a base whose weights are one safetensors file"

@@ -98,6 +98,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     double_quantisation: bool = True
     pretraining: Pretraining | None = None
 
+    @property
+    def on_hub(self) -> bool:
+        """Whether its base is neither made here nor a local folder."""
+        return self.pretraining is None and not Path(self.base.id).is_dir()
+
     def resolved(self) -> dict[str, Any]:
         """As plain values, the same that a bundle or a file gives back: lists, where a recipe has tuples."""
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))

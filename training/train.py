@@ -71,6 +71,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
             (making / "base").replace(base)
             shutil.rmtree(kept)
     accelerator.wait_for_everyone()
+    recipe = runs.read(folder).pinned
     tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
     torch.manual_seed(seed)
     adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
@@ -133,7 +134,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
 
 def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) -> None:  # noqa: ANN401 transformers is untyped
     making = checkpoint.fresh(folder / "making")
-    adapted.save_pretrained(making / "adapter", safe_serialization=True)
+    adapted.save_pretrained(making / "adapter", save_embedding_layers=False)  # "auto" asks the hub
     _forget_where_the_base_was(making / "adapter", recipe)
     if not recipe.pretraining:
         tokenizer.save_pretrained(making / "tokenizer")

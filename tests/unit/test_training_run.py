@@ -14,9 +14,10 @@ from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from training import data, evaluate, export, pretrain, recipe, runs, train
+from training import data, evaluate, export, hub, pretrain, recipe, runs, train
 from training.data import Row
 from training.export import ExportError
+from training.model import ModelError
 from training.runs import Run, RunError
 from worker.bundle import Base, BundleError, load
 from worker.classifier import Classifier
@@ -216,6 +217,55 @@ def test_an_adapter_saved_by_peft_is_brought_in_tensor_for_tensor_and_judges_ali
     scores = classifier.judge(classifier.prepare([row.text for row in rows(20, 7)]))
     assert scores.scored.all()
     assert np.ptp(scores.score) > 0
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def on_hub(saved_by_peft: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The base under an id, in a hub's cache as huggingface_hub keeps it, without a network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repository = tmp_path / "hub" / "models--somebody--toy"
+    (repository / "snapshots").mkdir(parents=True)
+    saved_by_peft[0].rename(repository / "snapshots" / COMMIT)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return "somebody/toy"
+
+
+def test_a_base_on_a_hub_is_pinned_to_the_commit_that_training_took(on_hub: str, tmp_path: Path) -> None:
+    fit = msgspec.structs.replace(TOY.fit, epochs=1)
+    asked = msgspec.structs.replace(
+        TOY, pretraining=None, base=recipe.Base(on_hub), fit=fit, quantisation="none", double_quantisation=False
+    )
+    labels = ("ham", "spam", "smishing")
+    train.fit(asked, rows(60, 1), tmp_path / "run", seed=0, progress=quiet, labels=labels)
+    (tmp_path / "hub" / "models--somebody--toy" / "refs" / "main").write_text("f" * 40)  # the id's main moves on
+
+    bundle = export.export(tmp_path / "run", rows(60, 2), "digest", tmp_path / "bundle", labels=labels)
+
+    assert runs.read(tmp_path / "run").revision == COMMIT
+    assert bundle.base == Base(on_hub, COMMIT)
+    assert bundle.recipe["base"] == {"id": on_hub, "revision": COMMIT}
+    (tmp_path / "run" / "recipe.json").write_bytes(msgspec.json.encode(Run(asked, 0, "digest")))
+    with pytest.raises(ExportError, match="no revision, so nobody can know which weights of somebody/toy"):
+        export.export(tmp_path / "run", rows(60, 2), "digest", tmp_path / "bundle")
+
+
+def test_an_import_pins_the_base_of_its_adapter(on_hub: str, saved_by_peft: tuple[Path, Path], tmp_path: Path) -> None:
+    origin = export.Origin("brought", {"quantisation": "none"}, "", Base(on_hub), ("ham", "spam", "smishing"), 64)
+
+    bundle = export.import_adapter(saved_by_peft[1], origin, tmp_path / "brought")
+
+    assert bundle.base == Base(on_hub, COMMIT)
+
+
+def test_a_base_that_neither_a_folder_nor_the_hub_has_is_refused_by_name(on_hub: str) -> None:
+    for base, revision in (("nobody/nothing", None), (on_hub, "nosuch"), ("./no such folder", None)):
+        with pytest.raises(ModelError, match=f"{base}.*: no such folder, and it cannot be had from the hub"):
+            hub.commit(base, revision)
 
 
 def test_an_import_does_not_take_the_place_of_its_adapter_or_base(saved_by_peft: tuple[Path, Path]) -> None:

@@ -89,10 +89,23 @@ def base_folder(bundle: Bundle) -> Path:
         return bundle.base_folder
     if (local := Path(bundle.base.id)).is_dir():
         return local
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 # only for a base that is not here
+    return from_hub(bundle.base.id, bundle.base.revision, ["config.json", "*.safetensors"])
 
-    wanted = ["config.json", "*.safetensors"]
-    return Path(snapshot_download(bundle.base.id, revision=bundle.base.revision, allow_patterns=wanted))
+
+def from_hub(base: str, revision: str | None, wanted: list[str]) -> Path:
+    """Where the hub's library keeps these files of a base, fetched if need be.
+
+    To be told by a commit, the library asks a hub which files there are, even if all of them are here: where there is
+    no hub, what is here must do.
+    """
+    import httpx  # noqa: PLC0415 # only for a base that is not here
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import OfflineModeIsEnabled  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(base, revision=revision, allow_patterns=wanted))
+    except (OfflineModeIsEnabled, httpx.ConnectError, httpx.TimeoutException):
+        return Path(snapshot_download(base, revision=revision, allow_patterns=wanted, local_files_only=True))
 
 
 def seen_through_nf4(recipe: dict[str, Any]) -> tuple[bool, bool]:
