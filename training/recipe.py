@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 RECIPES: Final = Path(__file__).resolve().parent / "recipes"
+Count = Annotated[int, Meta(ge=1)]
+Steps = Annotated[int, Meta(ge=0)]
+Rate = Annotated[float, Meta(gt=0, le=1)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Amount = Annotated[float, Meta(ge=0)]
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -29,20 +35,29 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `language` is the weight of guessing each next piece beside the label: a text teaches more than its class.
     """
 
-    vocabulary: int
-    width: int
-    layers: int
-    heads: int
-    key_value_heads: int
-    intermediate: int
-    epochs: int
-    learning_rate: float
-    batch: int = 32
-    dropout: float = 0.1
-    token_dropout: float = 0.1
-    weight_decay: float = 0.05
-    warmup_steps: int = 100
-    language: float = 0.0
+    vocabulary: Annotated[int, Meta(ge=260)]  # four signs and every byte
+    width: Count
+    layers: Count
+    heads: Count
+    key_value_heads: Count
+    intermediate: Count
+    epochs: Count
+    learning_rate: Rate
+    batch: Count = 32
+    dropout: Share = 0.1
+    token_dropout: Share = 0.1
+    weight_decay: Amount = 0.05
+    warmup_steps: Steps = 100
+    language: Amount = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a shape that no Llama can have."""
+        if self.width % (2 * self.heads):
+            message = f"width is {self.width}, which {self.heads} heads do not share in even parts"
+            raise ValueError(message)
+        if self.heads % self.key_value_heads:
+            message = f"heads are {self.heads}, which {self.key_value_heads} key_value_heads do not share evenly"
+            raise ValueError(message)
 
 
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,14 +67,14 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     from what quantisation has lost (2310.08659); `plus` is how much faster B learns than A (LoRA+, 2402.12354).
     """
 
-    r: int
-    alpha: int
-    dropout: float
-    targets: tuple[Target, ...]
+    r: Count
+    alpha: Count
+    dropout: Share
+    targets: Annotated[tuple[Target, ...], Meta(min_length=1)]
     rslora: bool = False
     dora: bool = False
     loftq: bool = False
-    plus: float = 1.0
+    plus: Annotated[float, Meta(gt=0)] = 1.0
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,20 +86,20 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     tokenised, for a base made here, whose tokenizer knows the cut (BPE-dropout, 1910.13267, drawn from the seed).
     """
 
-    epochs: int
-    learning_rate: float
-    batch: int
-    accumulation: int = 1
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    max_tokens: int = 256
+    epochs: Count
+    learning_rate: Rate
+    batch: Count
+    accumulation: Count = 1
+    warmup_steps: Steps = 0
+    weight_decay: Amount = 0.0
+    max_tokens: Count = 256
     augment: bool = False
-    average: float = 0.0
-    neftune: float = 0.0
-    label_smoothing: float = 0.0
-    focal: float = 0.0
+    average: Share = 0.0
+    neftune: Amount = 0.0
+    label_smoothing: Share = 0.0
+    focal: Amount = 0.0
     balance: bool = False
-    cuts: float = 0.0
+    cuts: Share = 0.0
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,10 +128,13 @@ def load(path: Path) -> Recipe:
     """Read a recipe, by path or by name of one that is shipped. Raises RecipeError."""
     path = path if path.exists() else RECIPES / f"{path.name.removesuffix('.toml')}.toml"
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), Recipe)
+        return msgspec.convert(tomllib.loads(path.read_bytes().decode()), Recipe)
     except OSError as error:
         known = ", ".join(sorted(shipped.stem for shipped in RECIPES.glob("*.toml")))
         message = f"{path}: cannot be read ({error.strerror}); shipped are {known}"
+        raise RecipeError(message) from None
+    except UnicodeDecodeError:
+        message = f"{path}: not UTF-8, as TOML is; save it anew as that"
         raise RecipeError(message) from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         message = f"{path}: {error}"

@@ -58,6 +58,41 @@ def test_a_recipe_that_cannot_be_followed_is_refused_by_name(tmp_path: Path, tex
         recipe.load(tmp_path / "bad.toml")
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong", "named"),
+    [
+        ("batch = 32", "batch = 0", r">= 1 - at `\$.fit.batch"),
+        ("epochs = 3", "epochs = 0", r">= 1 - at `\$.fit.epochs"),
+        ("learning_rate = 5e-4", "learning_rate = -1.0", r"> 0.0 - at `\$.fit.learning_rate"),
+        ("learning_rate = 5e-4", "learning_rate = nan", "learning_rate"),
+        ("warmup_steps = 20", "warmup_steps = -1", r">= 0 - at `\$.fit.warmup_steps"),
+        ("max_tokens = 192", "max_tokens = 0", r">= 1 - at `\$.fit.max_tokens"),
+        ("cuts = 0.05", "average = 1.0", r"< 1.0 - at `\$.fit.average"),
+        ("dropout = 0.05", "dropout = 1.5", r"< 1.0 - at `\$.lora.dropout"),
+        ("r = 16", "r = 0", r">= 1 - at `\$.lora.r"),
+        ("vocabulary = 4096", "vocabulary = 10", r">= 260 - at `\$.pretraining.vocabulary"),
+        ("\nheads = 4", "\nheads = 3", r"width is 128, which 3 heads do not share in even parts - at `\$.pretraining"),
+        ("key_value_heads = 2", "key_value_heads = 3", "heads are 4, which 3 key_value_heads do not share evenly"),
+    ],
+)
+def test_a_number_that_no_training_can_go_by_is_refused_by_name(
+    tmp_path: Path, field: str, wrong: str, named: str
+) -> None:
+    text = (recipe.RECIPES / "nano.toml").read_text()
+    assert field in text
+    (tmp_path / "bad.toml").write_text(text.replace(field, wrong, 1))
+
+    with pytest.raises(RecipeError, match=named):
+        recipe.load(tmp_path / "bad.toml")
+
+
+def test_a_recipe_that_is_not_utf_8_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_bytes("name = 'caf\xe9'".encode("latin-1"))
+
+    with pytest.raises(RecipeError, match=r"bad\.toml: not UTF-8"):
+        recipe.load(tmp_path / "bad.toml")
+
+
 def test_a_base_of_another_family_is_refused(tmp_path: Path) -> None:
     from transformers import GPT2Config  # noqa: PLC0415
 
