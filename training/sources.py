@@ -5,6 +5,7 @@ What is read is (label, text), as it stands there, under labels of ours. Errors 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -106,7 +107,7 @@ def _lines(path: Path) -> tuple[_Found, list[str]]:
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
             try:
-                label, tab, text = line.decode("utf-8").rstrip("\r\n").partition("\t")
+                label, tab, text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").partition("\t")
             except UnicodeDecodeError:
                 message = f"{path}:{number}: not UTF-8; a damaged spam.csv is read under a name that ends in .csv"
                 raise DataError(message) from None
@@ -171,7 +172,7 @@ def _json_lines(path: Path) -> tuple[_Found, list[str]]:
             if not line.strip():
                 continue
             try:
-                row = msgspec.json.decode(line, type=dict[str, Any])
+                row = msgspec.json.decode(line.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
             except msgspec.DecodeError:
                 message = f"{path}:{number}: not a JSON object"
                 raise DataError(message) from None
