@@ -88,6 +88,7 @@ def judge(options: argparse.Namespace) -> int:
     rows = asked(options)
     if options.bundle:
         exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
+        require_new(Bundle.load(options.bundle), rows.prepared, exam)
         reports = [_beside(evaluate.evaluate(options.bundle, exam), exam, options.runs)]
         tell(findings.findings(reports), name, f"split {options.seed}")
         return 0
@@ -119,7 +120,10 @@ def report_(options: argparse.Namespace) -> int:
 
 def against(options: argparse.Namespace) -> int:
     """Say which of two bundles is better on the same test rows, by paired tests; 1 when the first is worse."""
-    exam = asked(options).exam(options.seed)
+    rows = asked(options)
+    exam = rows.exam(options.seed)
+    for bundle in (options.bundle, options.other):
+        require_new(Bundle.load(bundle), rows.prepared, exam)
     one, other = (evaluate.evaluate(bundle, exam) for bundle in (options.bundle, options.other))
     groups = [row.cluster for row in exam.parts.test]
     worst = 0
@@ -128,6 +132,24 @@ def against(options: argparse.Namespace) -> int:
         console.print(f"{name:<20} {found}", markup=False)
         worst = max(worst, int(found.verdict == "worse"))
     return worst
+
+
+def require_new(bundle: Bundle, prepared: Prepared, exam: Exam) -> None:
+    """Refuse to judge a bundle by rows that it was made of; warn where that cannot be known. Raises DataError."""
+    held_out = bundle.quality.get("held-out")
+    if held_out == data.digest(exam.parts.test):
+        return
+    if held_out and bundle.data_digest == prepared.digest:
+        split = bundle.quality.get("split")
+        message = (
+            f"{bundle.folder}: made of the rows of split {split}, so it has learnt most of split {exam.seed}'s test "
+            f"rows; judge it by those it has not: --seed {split}"
+        )
+        raise data.DataError(message)
+    console.print(
+        f"WARNING {bundle.folder}: nothing in it says that it was made without these rows; figures may flatter it",
+        markup=False,
+    )
 
 
 def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from training import data, evaluate, recipe, runs
+from tests.bundles import NANO
+from training import data, evaluate, judging, recipe, runs
 from training.__main__ import main
+from training.evaluate import Exam
+from worker.bundle import Bundle
 
 WORDS = ("alpha", "bravo", "delta", "hotel", "india", "kilo", "lima", "metro", "oscar", "papa", "romeo", "tango")
 
@@ -52,6 +55,33 @@ def test_an_export_takes_recipe_and_split_from_the_run_and_is_not_told_otherwise
     assert "trained on other rows than these" in refused(capsys, "export", run, tmp_path / "out")
     assert "has its training ended?" in refused(capsys, *export)
     assert "has its training ended?" in refused(capsys, *export, "--recipe", "nano", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> judging.Asked:
+    """The shipped rows, read once: that takes seconds."""
+    return judging.Asked(data.prepare(), data.LABELS, ())
+
+
+def test_a_bundle_is_not_judged_on_rows_that_it_has_learnt_from(
+    shipped: judging.Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "asked", lambda _: shipped)
+    told = "made of the rows of split 0, so it has learnt most of split 3's test rows"
+
+    assert told in refused(capsys, "evaluate", "--bundle", NANO, "--seed", "3", "--runs", tmp_path)
+    assert told in refused(capsys, "compare", NANO, NANO, "--seed", "3")
+
+
+def test_a_bundle_is_judged_on_its_own_split_in_silence_and_on_rows_of_unknown_kin_with_a_warning(
+    shipped: judging.Asked, collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nano, own, other = Bundle.load(NANO), shipped.prepared, data.prepare(collection)
+
+    judging.require_new(nano, own, Exam(0, evaluate.cut(own.rows, 0), data.LABELS))
+    assert not capsys.readouterr().out
+    judging.require_new(nano, other, Exam(0, evaluate.cut(other.rows, 0), data.LABELS))
+    assert "nothing in it says that it was made without these rows" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_run_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
