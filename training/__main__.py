@@ -15,25 +15,38 @@ from training.recipe import RecipeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_RESUMED: Final = ("train", "evaluate", "nano")
 _SHIPPED: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 2 when what was asked cannot be done."""
+    """Run one command; 0 when it did what was asked, 1 when the system failed it, 2 when it cannot be done."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of a head that is new, as it should be
-    from training import commands  # noqa: PLC0415 -- torch, and seconds, not for `--help`
-
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of faster kernels, which nobody here can use
     try:
+        from training import commands  # noqa: PLC0415 -- torch, and seconds, not for `--help`
+
         return commands.COMMANDS[options.command](options)
-    except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
-        print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201 -- to a person
-        return 2
     except KeyboardInterrupt:
-        print(f"{options.command}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)  # noqa: T201
+        goes_on = "; the same command goes on from the last checkpoint" * (options.command in _RESUMED)
+        print(f"{options.command}: stopped{goes_on}", file=sys.stderr)  # noqa: T201 -- to a person
         return 130
+    except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
+        print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201
+        return 2
+    except OSError as problem:  # the disk, a right, the network
+        where = f"{problem.filename}: {problem.strerror}" if problem.filename else f"{problem} "
+        print(f"{options.command}: {where.splitlines()[0].strip()}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("out", type=Path, help="folder for the bundle")
     evaluate = add("evaluate", "train and judge a recipe on several splits; or judge one bundle")
     evaluate.add_argument("--bundle", type=Path, help="judge this bundle on --seed's test rows instead of training")
-    evaluate.add_argument("--splits", type=int, default=5, help="how many splits (default: 5)")
+    evaluate.add_argument("--splits", type=_at_least_one, default=5, help="how many splits (default: 5)")
     evaluate.add_argument("--runs", type=Path, default=Path("build/evaluate"), help="folder for the runs")
     evaluate.add_argument(
         "--only", type=int, metavar="SPLIT", help="train and judge this one split, and keep its answers"
@@ -80,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     brought.add_argument("--revision", help="the base's revision on the hub")
     brought.add_argument("--name", help="the bundle's name (default: the adapter folder's)")
     brought.add_argument("--labels", default=",".join(data.LABELS), help="labels in the head's order, ham first")
-    brought.add_argument("--max-tokens", type=int, default=256, help="a longer message loses its middle (default: 256)")
+    brought.add_argument(
+        "--max-tokens", type=_at_least_one, default=256, help="a longer message loses its middle (default: 256)"
+    )
     brought.add_argument("--quantisation", choices=("nf4", "nf4-single", "none"), default="nf4",
                          help="how training saw the base: NF4, with single scales, or as it is")  # fmt: skip
     brought.add_argument("--calibrate", type=Path, help="label, tab, text: rows to fit probabilities and threshold on")

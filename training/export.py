@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from training import calibrate, hub, model, reference, runs
 from training.data import LABELS
@@ -191,7 +191,14 @@ def _check_adapter(adapter: Path, labels: int) -> None:
             )
             message = f"{adapter}: no {name}{pickled}"
             raise ExportError(message)
-    config = json.loads((adapter / _CONFIG).read_text())
+    try:
+        config = json.loads((adapter / _CONFIG).read_bytes())
+        with safe_open(adapter / _WEIGHTS, framework="numpy"):
+            pass
+    except (ValueError, SafetensorError) as error:
+        kind = "JSON" if isinstance(error, ValueError) else "whole safetensors"
+        message = f"{adapter / (_CONFIG if kind == 'JSON' else _WEIGHTS)}: not {kind} ({error}); save or fetch it again"
+        raise ExportError(message) from None
     for field, wanted in (("peft_type", "LORA"), ("task_type", "SEQ_CLS")):
         if config.get(field) != wanted:
             message = f"{adapter / _CONFIG}: {field} is {config.get(field)!r}, wanted {wanted!r}"

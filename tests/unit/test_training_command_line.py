@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from pathlib import Path
 
 import pytest
 
 from tests.bundles import NANO
-from training import data, evaluate, judging, recipe, runs
+from training import commands, data, evaluate, judging, recipe, runs
 from training.__main__ import main
 from training.evaluate import Exam
 from worker.bundle import Bundle
@@ -88,3 +89,49 @@ def test_a_folder_without_a_run_is_not_exported(tmp_path: Path, capsys: pytest.C
     assert "no run in it" in refused(capsys, "export", tmp_path, tmp_path / "out")
     (tmp_path / "recipe.json").write_text('{"name": "a recipe of something else"}')
     assert "recipe.json: " in refused(capsys, "export", tmp_path, tmp_path / "out")
+
+
+def test_what_is_counted_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["import", "adapter", "out", "--base", "b", "--max-tokens", "0"], ["evaluate", "--splits", "0"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert f"argument {arguments[-2]}: invalid _at_least_one value: '0'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["train", "run"], "train: stopped; the same command goes on from the last checkpoint\n"),
+        (["predict", "hello"], "predict: stopped\n"),
+        (["prepare"], "prepare: stopped\n"),
+    ],
+)
+def test_ctrl_c_promises_to_go_on_only_where_there_is_a_checkpoint(
+    command: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "COMMANDS", {command[0]: stop})
+
+    assert main(command) == 130
+    assert capsys.readouterr().err == said
+
+
+def test_what_the_system_refuses_is_said_in_a_line(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+
+    said = refused(capsys, "prepare", "--data", collection, "--out", tmp_path / "file", status=1)
+
+    assert str(tmp_path / "file") in said
+    assert "File exists" in said
+
+
+def test_a_library_does_not_speak_of_kernels_before_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "--data", "nosuch.tsv"]) == 2
+
+    assert "nosuch.tsv: cannot be read (No such file" in capsys.readouterr().err
+    assert not logging.getLogger("bitsandbytes.backends.cpu.ops").isEnabledFor(logging.WARNING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -287,6 +288,14 @@ def test_an_import_does_not_take_the_place_of_its_adapter_or_base(saved_by_peft:
             lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"),
             "a pickle, which is never loaded",
             id="pickle",
+        ),
+        pytest.param(
+            lambda folder: (folder / "adapter_config.json").write_text("{"), r"config\.json: not JSON", id="not-json"
+        ),
+        pytest.param(
+            lambda folder: os.truncate(folder / "adapter_model.safetensors", 100),
+            "not whole safetensors",
+            id="cut-short",
         ),
         pytest.param(lambda folder: change(folder, task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'", id="task"),
         pytest.param(lambda folder: change(folder, peft_type="IA3"), "peft_type is 'IA3'", id="kind"),
