@@ -22,6 +22,7 @@ from benchmarks.texts import collection
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from numpy.typing import NDArray
     from torch import nn
 
     from worker.engine import Engine, Tokens
@@ -31,6 +32,8 @@ BATCHES: Final = (256, 1024, 4224, 8448, 16_896)
 """Tokens that the engine computes in a call, on a GPU: a message's first, which all share, it does not."""
 CPU_BATCH: Final = 1024
 """Messages a call on the CPU."""
+EXACT: Final = 5000
+"""Messages whose logits are held to transformers', one by one, on the CPU."""
 SUSTAINED: Final = 4.0
 """Seconds that energy is measured for."""
 
@@ -80,6 +83,15 @@ def single_milliseconds(engine: Engine, tokens: Sequence[Tokens], count: int = 4
         times.append(1e3 * (time.perf_counter() - begun))
     p50, p99 = np.percentile(times[20:], (50, 99))
     return float(p50), float(p99)
+
+
+def largest_difference(engine: Engine, model: nn.Module, tokens: Sequence[NDArray[np.int32]]) -> float:
+    """How far a logit of the engine, all messages in one call and in disorder, is from transformers' for it alone."""
+    order = np.random.default_rng(0).permutation(len(tokens))
+    ours = engine.logits([tokens[row] for row in order])
+    with torch.inference_mode():
+        alone = [model(input_ids=torch.from_numpy(tokens[row].astype(np.int64))[None]).logits[0] for row in order]
+    return float(np.abs(ours - torch.stack(alone).numpy()).max())
 
 
 def joules_a_thousand(engine: Engine, runs: Sequence[Sequence[Tokens]]) -> tuple[float, float]:
@@ -215,10 +227,8 @@ def _rivals(tokens: Sequence[Tokens]) -> Iterator[tuple[str, float, float]]:
 
 def on_cpu(bundle: str, threads: int) -> list[Entry]:
     """A bundle on this processor: all of the collection's messages, as the worker would prepare them."""
-    from transformers import LlamaForSequenceClassification  # noqa: PLC0415 # a peer, not a part
-
     from worker.classifier import Classifier  # noqa: PLC0415
-    from worker.engine import Kind, loading  # noqa: PLC0415
+    from worker.engine import Kind  # noqa: PLC0415
 
     classifier = Classifier.load(bundle, Kind.CPU, threads=threads)
     texts = list(collection())
@@ -229,10 +239,8 @@ def on_cpu(bundle: str, threads: int) -> list[Entry]:
     tokens = [message.tokens for message in prepared if not message.is_empty]
     runs = [tokens[first : first + CPU_BATCH] for first in range(0, len(tokens), CPU_BATCH)]
     p50, p99 = single_milliseconds(classifier.engine, tokens)
-    base = loading.base_folder(classifier.bundle)
-    model = LlamaForSequenceClassification.from_pretrained(  # in our type: the file's own may be slower on a processor
-        base, pad_token_id=0, num_labels=len(classifier.labels), dtype=torch.float32
-    ).eval()
+    model = peers.merged(classifier.bundle)
+    apart = largest_difference(classifier.engine, model, tokens[:EXACT])
     rows = [message.tolist() for message in tokens[:1024]]
     rivals = {"padded-32": 0.0, "padded-256": 0.0, "sorted-32": 0.0}
     median = best = ceiling = 0.0
@@ -259,6 +267,7 @@ def on_cpu(bundle: str, threads: int) -> list[Entry]:
         Entry("engine/cpu/vs-transformers-padded", "ratio", round(best / quickest_plain, 2), extra=shared),
         Entry("engine/cpu/share-of-roof", "share", round(best * mean * 2 * products / ceiling, 3), extra=shared),
         Entry("engine/cpu/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}", shared),
+        Entry("engine/cpu/largest-logit-difference", "", float(f"{apart:.2g}"), extra=shared | {"messages": EXACT}),
         Entry("worker/prepare/messages-per-second", "messages/s", round(prepare_rate, 1), extra=shared),
     ]
 

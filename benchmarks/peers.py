@@ -10,12 +10,15 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from benchmarks.tinyllama import SHAPE
+from worker.engine import loading, nf4
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import nn
+
+    from worker.bundle import Bundle
 
 
 def tinyllama() -> nn.Module:
@@ -55,6 +58,22 @@ def recipe(model: nn.Module) -> nn.Module:
         model, LoraConfig(task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, target_modules=["q_proj", "v_proj"])
     )
     return tuned.eval().cuda()
+
+
+def merged(bundle: Bundle) -> nn.Module:
+    """A bundle as transformers and PEFT run it, in float32: the base that training saw, the adapter merged into it."""
+    from peft import PeftModel  # noqa: PLC0415 # heavy, and only here
+
+    quantised, double = loading.seen_through_nf4(bundle.recipe)
+    base = LlamaForSequenceClassification.from_pretrained(
+        loading.base_folder(bundle), num_labels=len(bundle.labels), pad_token_id=0, dtype=torch.float32
+    )
+    if quantised:
+        for name, parameter in base.named_parameters():
+            if "_proj" in name:
+                parameter.data = nf4.round_trip(parameter.data, double=double)
+    tuned: nn.Module = PeftModel.from_pretrained(base, str(bundle.adapter)).merge_and_unload()
+    return tuned.eval()
 
 
 def padded(model: nn.Module, tokens: Sequence[Sequence[int]], size: int) -> NDArray[np.float32]:

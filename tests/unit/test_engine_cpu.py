@@ -9,8 +9,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from benchmarks.peers import merged
+from benchmarks.texts import collection
+from worker.classifier import Classifier
 from worker.engine import Kind, UnsupportedModelError, weights
-from worker.engine.cpu import CpuEngine
+from worker.engine.cpu import CpuEngine, _one_threaded
+from worker.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +38,7 @@ def llama(**changes: object) -> LlamaForSequenceClassification:
 
 
 def one_by_one(model: torch.nn.Module, messages: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    with torch.inference_mode():
+    with _one_threaded(), torch.inference_mode():  # on a busy machine, two threads wait for one another
         rows = [model(input_ids=torch.tensor([list(message)])).logits[0] for message in messages]
     return torch.stack(rows).numpy()
 
@@ -108,6 +112,18 @@ def test_neither_order_nor_neighbours_change_an_answer(tmp_path: Path) -> None:
 
     np.testing.assert_allclose(shuffled, together[order], atol=1e-5)
     np.testing.assert_allclose(alone, together, atol=1e-5)
+
+
+def test_real_messages_by_the_shipped_model_equal_transformers_one_by_one_in_any_order() -> None:
+    classifier = Classifier.load(SHIPPED_BUNDLE, Kind.CPU)
+    reference = merged(classifier.bundle)
+    tokens = [message.tokens for message in classifier.prepare(collection()[::28]) if not message.is_empty]
+    order = np.random.default_rng(2).permutation(len(tokens))
+
+    logits = classifier.engine.logits([tokens[row] for row in order])
+
+    assert len(tokens) > 190
+    np.testing.assert_allclose(logits, one_by_one(reference, [tokens[row].tolist() for row in order]), atol=1e-4)
 
 
 def test_an_empty_batch_has_no_logits(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +19,9 @@ from worker.stream import FencedError, RolledBackError
 from worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from worker.classifier import Prepared, Scores
     from worker.inbox import Waiting
 
 NOW = 1000.0
@@ -365,3 +367,62 @@ def test_no_message_gets_anything_into_a_label() -> None:
 
     assert value(pipeline, "hamgate_messages_consumed_total") == 2000
     assert strays(openmetrics(pipeline.metrics.registry).decode(), INPUT) == []
+
+
+@dataclass
+class OnItsWay:
+    """A batch on a GPU: done when its scores were asked for."""
+
+    answer: Scores
+    log: list[str]
+    is_done: bool = False
+
+    def scores(self) -> Scores:
+        self.log.append("end")
+        return self.answer
+
+
+class Overlapping(FakeClassifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[str] = []
+
+    def begin(self, prepared: Sequence[Prepared]) -> OnItsWay:  # type: ignore[override]
+        self.log.append(f"begin {len(prepared)}")
+        return OnItsWay(self.judge(prepared), self.log)
+
+
+def test_a_whole_batch_is_begun_before_the_one_on_its_way_is_waited_for_and_a_smaller_one_is_not() -> None:
+    broker, classifier = FakeBroker(), Overlapping()
+    broker.feed(*[event("x", id=str(n)) for n in range(5)])
+    pipeline = make(broker, max_messages=2, classifier=classifier)
+    read(pipeline)
+
+    pipeline.judge()  # 0 and 1 are begun
+    pipeline.judge()  # 2 and 3 behind them, then the first two are ended
+    pipeline.write()
+    assert classifier.log == ["begin 2", "begin 2", "end"]
+
+    pipeline.judge()  # 4 alone goes on filling: what is on its way is ended
+    pipeline.write()
+    pipeline.judge()
+    pipeline.judge()
+    pipeline.write()
+
+    assert classifier.log == ["begin 2", "begin 2", "end", "end", "begin 1", "end"]
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3", "4"]
+
+
+def test_what_is_on_its_way_is_ended_when_the_inbox_closes() -> None:
+    broker, classifier = FakeBroker(), Overlapping()
+    broker.feed(event("x", id="a"))
+    pipeline = make(broker, classifier=classifier)
+    read(pipeline)
+    pipeline.judge()
+
+    pipeline.inbox.close()
+    assert pipeline.judge()
+    pipeline.write()
+
+    assert not pipeline.judge()
+    assert [v["id"] for v in verdicts(broker)] == ["a"]
