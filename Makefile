@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol test-gpu operate-check drill check format broker broker-stop worker kill-matrix soak model swaps bench lock clean
+.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check drill check format broker broker-stop worker kill-matrix soak model swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,6 +17,9 @@ test: install ## the whole suite, on a real broker
 
 test-unit: install ## what needs no broker: seconds
 	@$(PY) -m pytest tests/unit $(ARGS)
+
+fuzz: install ## a million hostile events: each a verdict or a dead letter, none slower than its bound
+	@$(PY) -m tests.fuzz.run $(ARGS)
 
 protocol: install ## exactly once in random histories of workers, brokers and faults, for longer than the suite has time
 	@$(PY) -m tests.simulation.search $(ARGS)

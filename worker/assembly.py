@@ -248,7 +248,7 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
         settings.max_batch_messages,
         settings.latency_budget,
     )
-    limits = Limits(settings.max_event_bytes, settings.deadline)
+    limits = Limits(settings.max_event_bytes, settings.deadline, settings.max_event_depth, settings.max_event_headers)
     metrics.token_budget.set(batcher.token_budget)
     pipeline = Pipeline(source, sink, model.classifier, model.verdicts, batcher, metrics, limits)
     pipeline.adopt(Lineup(model))

@@ -119,10 +119,13 @@ class CanaryError(Exception):
 class Classifier:
     """A bundle and the engine that runs it.
 
-    `threshold` replaces the bundle's own, for an operator who wants another balance of misses and false alarms.
+    `threshold` replaces the bundle's own, for an operator who wants another balance of misses and false alarms;
+    `max_tokens` cuts messages shorter than the bundle's own bound, never longer.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, threshold: float | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, threshold: float | None = None, max_tokens: int | None = None
+    ) -> None:
         if engine.labels != len(bundle.labels):
             message = f"the bundle names {len(bundle.labels)} labels, its model has {engine.labels} logits"
             raise ValueError(message)
@@ -130,15 +133,15 @@ class Classifier:
         self.engine = engine
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
-        self._max_tokens = bundle.max_tokens
-        self._reach = bundle.max_tokens * _CHARACTERS_A_TOKEN
+        self._max_tokens = min(bundle.max_tokens, max_tokens or bundle.max_tokens)
+        self._reach = self._max_tokens * _CHARACTERS_A_TOKEN
         tokenizer = _tokenizer(bundle)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._pieces = Pieces(tokenizer)
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 what an operator may set
         cls,
         path: Path | str,
         kind: Kind | str = engines.Kind.AUTO,
@@ -146,11 +149,12 @@ class Classifier:
         threads: int = 0,
         token_budget: int | None = None,
         threshold: float | None = None,
+        max_tokens: int | None = None,
     ) -> Self:
         """Load and verify a bundle, and make its engine. Raises BundleError, UnsupportedModelError."""
         bundle = Bundle.load(path)
         engine = engines.load(bundle, kind, threads=threads, token_budget=token_budget)
-        return cls(bundle, engine, threshold=threshold)
+        return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens)
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         """Normalise and tokenise, in order.

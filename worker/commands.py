@@ -274,6 +274,7 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         threads=settings.threads,
         token_budget=settings.token_budget or 0,
         threshold=settings.threshold,
+        max_tokens=settings.max_tokens,
     )
     classifier.canaries()
     policy = Policy.make(

@@ -64,6 +64,7 @@ class Unreadable(enum.StrEnum):
     MISSING_TEXT = "missing-text"
     WRONG_TYPE = "wrong-type"
     BAD_TIMESTAMP = "bad-timestamp"
+    TOO_MANY_HEADERS = "too-many-headers"
 
 
 class UnreadableError(ValueError):
@@ -162,10 +163,14 @@ _encoder = msgspec.json.Encoder()
 _timestamp = msgspec.json.Decoder(dt.datetime)
 _MISSING_TEXT = "missing required field `text`"
 _NOT_AN_OBJECT = re.compile(r"Expected `object`, got `[a-z]+`$")  # without a path: the event itself
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)  # a text's own do not count
 _MS: Final = 1000.0
+MAX_DEPTH: Final = 32
+MAX_HEADERS: Final = 64
+"""What an event may have unless the settings say otherwise: nested braces and brackets, headers."""
 
 
-def decode(record: Record, *, max_bytes: int) -> Sms:
+def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_headers: int = MAX_HEADERS) -> Sms:
     """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
 
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
@@ -173,6 +178,8 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
     value = record.value or b""
     if len(value) + len(record.key or b"") > max_bytes:
         raise UnreadableError(Unreadable.TOO_LARGE)
+    if len(record.headers) > max_headers:
+        raise UnreadableError(Unreadable.TOO_MANY_HEADERS)
     try:
         event = _event.decode(value)
     except RecursionError:
@@ -183,11 +190,22 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
         raise UnreadableError(_reason(str(error))) from None
     except msgspec.DecodeError:
         raise UnreadableError(_undecodable(value)) from None
+    if value.count(b"[") + value.count(b"{") > max_depth and _depth(value) > max_depth:
+        raise UnreadableError(Unreadable.TOO_DEEP)
     received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
     name = record.name if event.id is None or event.id == "" else str(event.id)
     if len(name) > MAX_ID:
         raise UnreadableError(Unreadable.TOO_LARGE)
     return Sms(id=name, text=event.text, received_at=received_at)
+
+
+def _depth(value: bytes) -> int:
+    """How deep what is known to be JSON is nested; the event itself is one."""
+    deepest = depth = 0
+    for mark in _BRACKETS.findall(value):
+        depth += (mark in (b"[", b"{")) - (mark in (b"]", b"}"))
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _reason(message: str) -> Unreadable:

@@ -25,7 +25,7 @@ import structlog
 from worker.drift import Drift
 from worker.inbox import Batch, Inbox, Waiting
 from worker.lineup import Lineup, Model, begin, of_each
-from worker.messages import UnreadableError, decode
+from worker.messages import MAX_DEPTH, MAX_HEADERS, UnreadableError, decode
 from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
 from worker.verdicts import Judged, Outcome
@@ -53,10 +53,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a message; bytes, and seconds since it was received (None: however old)."""
+    """What bounds a message; bytes, seconds since it was received (None: however old), nesting, headers."""
 
     max_event_bytes: int
     deadline: float | None
+    max_depth: int = MAX_DEPTH
+    max_headers: int = MAX_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +191,15 @@ class Pipeline:
     def _open(self, record: Record, polled_at: float, lot: int) -> Waiting:
         if record.value is None:
             return Waiting(record, polled_at, lot=lot)
+        bounds = self.limits
         try:
-            return Waiting(record, polled_at, decode(record, max_bytes=self.limits.max_event_bytes), lot=lot)
+            sms = decode(
+                record,
+                max_bytes=bounds.max_event_bytes,
+                max_depth=bounds.max_depth,
+                max_headers=bounds.max_headers,
+            )
+            return Waiting(record, polled_at, sms, lot=lot)
         except UnreadableError as error:
             return Waiting(record, polled_at, unreadable=error.reason, lot=lot)
 

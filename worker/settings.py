@@ -18,6 +18,8 @@ from pydantic import Field, FilePath, PositiveFloat, SecretStr, StringConstraint
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.messages import MAX_DEPTH, MAX_HEADERS
+
 PREFIX: Final = "HAMGATE_"
 SHIPPED_BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
 
@@ -82,6 +84,9 @@ class Settings(BaseSettings):
     max_event_bytes: int = Field(
         65_536, ge=256, le=16_777_216, description="an event whose value and key are longer is a dead letter"
     )
+    max_event_depth: int = Field(MAX_DEPTH, ge=1, le=900, description="an event nested deeper is a dead letter")
+    max_event_headers: int = Field(MAX_HEADERS, ge=0, le=10_000, description="an event of more is a dead letter")
+    max_tokens: int | None = Field(None, ge=2, le=32_768, description="tokens a message is cut to; none: the bundle's")
 
     # The stream.
     brokers: HostPorts = Field("127.0.0.1:9092", description="bootstrap servers")

@@ -253,3 +253,22 @@ def test_no_verdict_is_larger_than_it_may_be() -> None:
     )  # fmt: skip
 
     assert len(encode_verdict(largest)) < VERDICT_BYTES
+
+
+def nested(depth: int) -> bytes:
+    return b'{"text": "[[[[{{{{ \\" [[[[", "more": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+def test_an_event_may_be_nested_as_deep_as_is_set_and_brackets_in_a_text_do_not_count() -> None:
+    assert decode(record(nested(5)), max_bytes=LIMIT, max_depth=5).text.startswith("[[[[")
+
+    with pytest.raises(UnreadableError, match="too-deep"):
+        decode(record(nested(6)), max_bytes=LIMIT, max_depth=5)
+
+
+def test_an_event_may_have_as_many_headers_as_are_set() -> None:
+    many = Record("t", 0, 0, 0.0, None, b'{"text": "x"}', (("h", b""),) * 3)
+
+    assert decode(many, max_bytes=LIMIT, max_headers=3).text == "x"
+    with pytest.raises(UnreadableError, match="too-many-headers"):
+        decode(many, max_bytes=LIMIT, max_headers=2)

@@ -113,7 +113,9 @@ def test_a_campaign_is_one_text_with_small_changes() -> None:
     assert max(starts.count(start) for start in set(starts)) > len(starts) / 20
 
 
-@pytest.mark.parametrize("reason", Unreadable)
+@pytest.mark.parametrize(
+    "reason", sorted(set(Unreadable) - {Unreadable.TOO_MANY_HEADERS})
+)  # that is no matter of the value
 def test_every_reason_for_a_dead_letter_is_among_the_poison(reason: Unreadable) -> None:
     for seed in range(20):
         value = UNREADABLE[reason](random.Random(seed))
