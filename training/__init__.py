@@ -27,6 +27,7 @@ baselines  LinearSVC and boosted trees, sitting the same exam
 metrics    scores against labels, each figure with its interval
 findings   several splits' answers to figures, under the names of a results file
 compare    which of two judges is better: paired tests
+sweep      configurations compared on slices of train
 report     a results file as pages: tables, plots, the bundle's card
 errors     what was misjudged, for a person to read on this machine
 screen     what a person sees

@@ -78,6 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")
     report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
     report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
+    sweep = add("sweep", "compare configurations on slices of train; goes on where it was interrupted")
+    sweep.add_argument("sweep", type=Path, help="a TOML file: recipe, and a table grid of lists")
+    sweep.add_argument("--splits", type=int, default=5, help="how many splits each (default: 5)")
+    sweep.add_argument("--runs", type=Path, default=Path("build/sweep"), help="folder for the runs")
+    sweep.add_argument("--trial", type=int, help=argparse.SUPPRESS)
     for command in (train, evaluate):
         command.add_argument(
             "--recipe", type=Path, default=Path("nano"), help="a TOML file, or one shipped: nano, seed"

@@ -122,6 +122,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "evaluate": judging.judge,
     "compare": judging.against,
     "report": judging.report_,
+    "sweep": judging.sweep_,
     "import": bring,
     "nano": nano,
     "predict": predict,

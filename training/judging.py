@@ -21,11 +21,12 @@ from training import (
     recipe,
     report,
     sources,
+    sweep,
     train,
 )
 from training.evaluate import Exam, Report
 from training.judged import CLEAN
-from training.screen import console, progress, steps, tell
+from training.screen import console, progress, ranking, steps, tell
 from worker.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -116,6 +117,26 @@ def report_(options: argparse.Namespace) -> int:
         report.renew(options.card, report.card(figures, source))
         console.print(options.card)
     return 0
+
+
+def sweep_(options: argparse.Namespace) -> int:
+    """Compare configurations on slices of train; a table, and a plot beside the runs."""
+    name, trials = sweep.load(options.sweep, options.splits)
+    folder = options.runs / f"{name}-{options.sweep.stem}"
+    if options.trial is not None:
+        with progress() as told:
+            sweep.run(trials[options.trial], options.runs, progress=told)
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [str(gpu) for gpu in range(torch.cuda.device_count())] or [""]
+    sweep.run_all(options.sweep, trials, folder, jobs, console.print)
+    found = list(sweep.outcomes(trials, folder))
+    if not found:
+        return 1
+    ranking(found)
+    sweep.plot(found, folder / "sweep.png")
+    console.print(f"{folder / 'sweep.png'}")
+    return 0 if len(found) * options.splits == len(trials) else 1
 
 
 def against(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from training.clusters import Told as Phases
     from training.findings import Finding
     from training.metrics import Figure
+    from training.sweep import Outcome
     from worker.bundle import Bundle
 
 console: Final = Console(highlight=False, soft_wrap=True)
@@ -111,6 +112,18 @@ def tell(found: Sequence[Finding], name: str, over: str) -> None:
         if "difference" in each.name:
             against = f"{each.name}: {each.extra['verdict']}, {each.figure.value:+.4f} [{each.figure.interval}]"
             console.print(f"{against}, McNemar p {each.extra['mcnemar-p']}", markup=False)
+
+
+def ranking(found: Sequence[Outcome]) -> None:
+    """Configurations of a sweep, the best first."""
+    table = Table(title=r"on slices of train \[95 % interval over splits]")
+    for column in ("configuration", "F1", "worst disguise, caught", "trainable", "seconds", "GiB"):
+        table.add_column(column)
+    for each in found:
+        memory = "" if each.peak_gib is None else f"{each.peak_gib:.2f}"
+        table.add_row(each.configuration, _plain(each.f1), _plain(each.attacked), f"{each.parameters:,}",
+                      f"{each.seconds:.0f}", memory)  # fmt: skip
+    console.print(table)
 
 
 def _plain(figure: Figure) -> str:

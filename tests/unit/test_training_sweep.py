@@ -1,0 +1,89 @@
+"""Configurations on slices of train: every one on every split, none twice, the best first."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from training import data, evaluate, sweep
+from training.recipe import RecipeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRID = 'recipe = "seed"\n[grid]\n"lora.r" = [4, 16]\n"fit.learning_rate" = [2e-4]\n'
+
+
+def trials(folder: Path, splits: int = 2) -> list[sweep.Trial]:
+    (folder / "grid.toml").write_text(GRID)
+    return sweep.load(folder / "grid.toml", splits)[1]
+
+
+def outcome(folder: Path, trial: sweep.Trial, f1: float) -> None:
+    (folder / trial.name).mkdir()
+    found = {"f1": f1, "attacked": 0.9, "parameters": 10**trial.chosen.lora.r, "seconds": 2.0, "peak_gib": None}
+    (folder / trial.name / "outcome.json").write_text(json.dumps(found))
+
+
+def test_every_configuration_is_tried_on_every_split_with_the_grids_values(tmp_path: Path) -> None:
+    found = trials(tmp_path)
+
+    assert [(each.chosen.lora.r, each.seed) for each in found] == [(4, 0), (4, 1), (16, 0), (16, 1)]
+    assert len({each.name for each in found}) == 4
+    assert found[0].name == "r=4_learning_rate=0.0002-0"
+
+
+def test_the_best_configuration_stands_first_and_one_without_outcome_is_left_out(tmp_path: Path) -> None:
+    found = trials(tmp_path)
+    outcome(tmp_path, found[0], 0.8)
+    assert [each.configuration for each in sweep.outcomes(found, tmp_path)] == [found[0].configuration]
+    outcome(tmp_path, found[2], 0.9)
+    outcome(tmp_path, found[3], 0.92)
+
+    ranked = list(sweep.outcomes(found, tmp_path))
+
+    assert [each.f1.value for each in ranked] == pytest.approx([0.91, 0.8])
+    sweep.plot(ranked, tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = trials(tmp_path, 1)
+    outcome(tmp_path, found[0], 0.8)
+    monkeypatch.setattr("sys.executable", "false")
+    heard: list[str] = []
+
+    sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
+
+    assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no word of why"]
+
+
+def test_what_a_configuration_is_judged_by_is_train_and_no_near_twin_of_what_it_learns() -> None:
+    prepared = data.prepare()
+    parts = evaluate.cut(prepared.rows, 0)
+    learnt, validated = data.hold_out(parts.fit, sweep._SEED, sweep._VALIDATED)
+
+    tested = {row.cluster for row in (*parts.test, *parts.calibration)}
+    assert tested.isdisjoint(row.cluster for row in (*learnt, *validated))
+    assert {row.cluster for row in learnt}.isdisjoint(row.cluster for row in validated)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param("[grid]\n", "has `recipe`", id="no-recipe"),
+        pytest.param('recipe = "seed"\n[grid]\n"lora.r" = 4\n', "of lists", id="no-list"),
+        pytest.param('recipe = "seed"\n[grid]\n"lora.nosuch" = [4]\n', "nosuch", id="no-field"),
+        pytest.param('recipe = "seed"\n[grid]\n"nosuch.r" = [4]\n', "no table 'nosuch'", id="no-table"),
+        pytest.param('recipe = "seed"\n[grid]\n"lora.r" = ["four"]\n', "lora.r", id="type"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+
+    with pytest.raises(RecipeError, match=named):
+        sweep.load(tmp_path / "bad.toml", 1)

@@ -1,0 +1,212 @@
+"""LoRA configurations compared on slices of train: resumable, several at once, with a table and a plot.
+
+A sweep is a TOML file: a recipe, and lists of values for its fields.
+
+    recipe = "nano"
+    [grid]
+    "lora.r" = [4, 8, 16]
+    "fit.learning_rate" = [2e-4, 5e-4]
+
+Test rows are never seen: each configuration learns from a part of a split's train rows, has its threshold from the
+calibration slice, and is judged on the rest. What is best here is then judged once, by `evaluate`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from training import data, evaluate, export, metrics, recipe, reference, train
+from training.recipe import Recipe, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from training.batches import Progress
+    from training.evaluate import Parts
+    from training.metrics import Figure
+
+_VALIDATED: Final = 0.2
+"""The share of the fitting rows that a configuration is judged by."""
+_SEED: Final = 77
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One configuration on one split; `values` are what the grid gave it."""
+
+    values: dict[str, Any]
+    chosen: Recipe
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name, and the name of its configuration with the split's number."""
+        return f"{self.configuration}-{self.seed}"
+
+    @property
+    def configuration(self) -> str:
+        """The values, as a file may be called."""
+        return "_".join(f"{field.rpartition('.')[2]}={_plain(value)}" for field, value in self.values.items())
+
+
+class Outcome(NamedTuple):
+    """What a configuration gave over its splits, and what it cost in the mean."""
+
+    configuration: str
+    f1: Figure
+    attacked: Figure
+    parameters: int
+    seconds: float
+    peak_gib: float | None
+
+
+def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
+    """The recipe's name and every trial of a sweep, configurations in the grid's order. Raises RecipeError."""
+    try:
+        asked = tomllib.loads(path.read_text())
+        base, grid = recipe.load(Path(asked["recipe"])), asked["grid"]
+        lists = [[(field, value) for value in values] for field, values in grid.items()]
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror})"
+        raise RecipeError(message) from None
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        message = f"{path}: a sweep has `recipe` and a table `grid` of lists ({error})"
+        raise RecipeError(message) from None
+    combined = [dict(pairs) for pairs in itertools.product(*lists)]
+    return base.name, [
+        Trial(values, _changed(base, values, path), seed) for values in combined for seed in range(splits)
+    ]
+
+
+def run(trial: Trial, folder: Path, *, progress: Progress) -> None:
+    """Train and judge one trial, unless its outcome is there already; leaves `outcome.json`, whole or not at all."""
+    run_, outcome = folder / trial.name, folder / trial.name / "outcome.json"
+    if outcome.exists():
+        return
+    parts = evaluate.cut(data.prepare().rows, trial.seed)
+    learnt, validated = data.hold_out(parts.fit, trial.seed + _SEED, _VALIDATED)
+    train.fit(trial.chosen, learnt, run_, seed=trial.seed, progress=progress)
+    cost = json.loads((run_ / "training.json").read_text())
+    made = export.export(run_, parts.calibration, "", run_ / "bundle")
+    found = _judged(made.folder, parts, validated, trial.seed)
+    found |= {"parameters": cost["trainable_parameters"], "seconds": cost["seconds"], "peak_gib": cost["peak_gib"]}
+    making = outcome.with_suffix(".tmp")
+    making.write_text(json.dumps(found, indent=1) + "\n")
+    making.replace(outcome)
+
+
+def run_all(
+    path: Path, trials: Sequence[Trial], folder: Path, jobs: Sequence[str], told: Callable[[str], None]
+) -> None:
+    """Run what is not done yet, a process a trial, one on each of `jobs`: a GPU's number, or nothing for the CPU.
+
+    A trial that fails is told and left out; the others go on. The same command goes on where it stopped.
+    """
+    free: SimpleQueue[str] = SimpleQueue()
+    for job in jobs:
+        free.put(job)
+
+    def one(at: int) -> tuple[Trial, str]:
+        device = free.get()
+        environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
+        command = [sys.executable, "-m", "training", "sweep", str(path), "--runs", str(folder)]
+        command += ["--splits", str(splits), "--trial", str(at)]
+        try:
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+        finally:
+            free.put(device)
+        last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
+        return trials[at], "done" if done.returncode == 0 else f"failed: {last}"
+
+    splits = 1 + max(trial.seed for trial in trials)
+    open_ = [at for at, trial in enumerate(trials) if not (folder / trial.name / "outcome.json").exists()]
+    told(f"{len(trials) - len(open_)} of {len(trials)} trials are done already")
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        waiting = [pool.submit(one, at) for at in open_]
+        for number, each in enumerate(as_completed(waiting), 1):
+            trial, how = each.result()
+            told(f"{number}/{len(open_)} {trial.name}: {how}")
+
+
+def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
+    """Every configuration of which something is known, the best F1 first."""
+    known: dict[str, list[dict[str, Any]]] = {}
+    for trial in trials:
+        path = folder / trial.name / "outcome.json"
+        if path.exists():
+            known.setdefault(trial.configuration, []).append(json.loads(path.read_text()))
+    found = [
+        Outcome(
+            name,
+            metrics.mean([each["f1"] for each in of]),
+            metrics.mean([each["attacked"] for each in of]),
+            of[0]["parameters"],
+            sum(each["seconds"] for each in of) / len(of),
+            max((each["peak_gib"] for each in of if each["peak_gib"] is not None), default=None),
+        )
+        for name, of in known.items()
+    ]
+    yield from sorted(found, key=lambda outcome: -outcome.f1.value)
+
+
+def plot(found: Sequence[Outcome], path: Path) -> None:
+    """F1 with its interval over trainable parameters; a point's size is its time."""
+    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415 -- only development has it
+
+    figure = Canvas(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    longest = max(outcome.seconds for outcome in found)
+    for outcome in found:
+        reach = [[outcome.f1.value - outcome.f1.low], [outcome.f1.high - outcome.f1.value]]
+        axes.errorbar(outcome.parameters, outcome.f1.value, yerr=reach, color="#b0b0b0", capsize=3)
+        axes.scatter(outcome.parameters, outcome.f1.value, s=20 + 120 * outcome.seconds / longest, color="#1b5e9b")
+        axes.annotate(outcome.configuration, (outcome.parameters, outcome.f1.value), fontsize=6, xytext=(6, 4),
+                      textcoords="offset points")  # fmt: skip
+    axes.set(xscale="log", xlabel="trainable parameters", ylabel="F1 on slices of train, 95 % interval")
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _judged(bundle: Path, parts: Parts, validated: Sequence[data.Row], seed: int) -> dict[str, Any]:
+    """F1, and the recall of the worst disguise."""
+    exam = evaluate.Exam(seed, evaluate.Parts(parts.fit, parts.calibration, tuple(validated)), data.LABELS)
+    classifier = reference.classifier(bundle)
+    answers = evaluate.answers(lambda rows: evaluate.judge(classifier, rows), exam, {})
+    recalls = [float(each.flagged[each.spam].mean()) for each in answers.attacks.values()]
+    return {"f1": answers.clean.measure()["f1"], "attacked": min(recalls)}
+
+
+def _changed(base: Recipe, values: dict[str, Any], path: Path) -> Recipe:
+    """The recipe with the grid's values in it, checked like any other."""
+    plain = base.resolved()
+    for field, value in values.items():
+        *tables, name = field.split(".")
+        table = plain
+        for each in tables:
+            if not isinstance(table.get(each), dict):
+                message = f"{path}: the recipe has no table {each!r} for {field}"
+                raise RecipeError(message)
+            table = table[each]
+        table[name] = value
+    try:
+        return msgspec.convert(plain, Recipe)
+    except msgspec.ValidationError as error:
+        message = f"{path}: {error}"
+        raise RecipeError(message) from None
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 whatever a grid holds
+    if isinstance(value, list):
+        return "+".join(map(_plain, value))
+    return "".join(letter for letter in str(value) if letter.isalnum() or letter in ".-")
