@@ -108,11 +108,13 @@ class WorkerProcess:
         except (urllib.error.URLError, TimeoutError):
             return False
 
-    def metric(self, name: str) -> float:
-        """The sum of a counter over its labels."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a counter over those of its labels that are not given."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.partition("{")[0].partition(" ")[0] == name)
+        mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
+        return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
+from deploy.kafka import topics
 from tests import bundles
-from tests.integration.harness import Traffic, Watch, WorkerProcess, exactly_once, until
+from tests.integration.harness import Traffic, Watch, WorkerProcess, environment, exactly_once, until
 from worker import releases
 from worker.bundle import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from tests.conftest import Place
 
 SWAPS = 6
 
@@ -57,3 +64,45 @@ def test_a_bundle_that_is_refused_under_load_is_told_loudly_and_judges_nothing(
     assert {verdict.model for verdict in watch.verdicts} == {Bundle.load(good).model}
     assert "bundle refused" in worker.said()
     assert worker.is_ready()
+
+
+def test_a_canary_judges_some_keys_and_a_shadow_is_compared_with_the_rest(
+    place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, tmp_path: Path
+) -> None:
+    canary, shadow = bundles.twin(tmp_path / "canary"), bundles.flipped(tmp_path / "shadow", canaries=[])
+    reports = f"{place.input}.shadow"
+    topics.create(place.link.brokers, (reports,), 1)
+    roles = {
+        "bundle": str(bundles.NANO), "bundle_watch": "0.05", "canary": str(canary), "canary_share": "0.3",
+        "shadow": str(shadow), "shadow_topic": reports,
+    }  # fmt: skip
+
+    with traffic.flowing():
+        worker = start(**roles)
+        until(lambda: worker.metric("hamgate_model_changes_total", role="shadow", outcome="swapped") == 1, within=60)
+        until(lambda: worker.metric("hamgate_messages_judged_total", role="canary") > 50, within=60)
+        until(lambda: worker.metric("hamgate_messages_judged_total", role="shadow") > 50, within=60)
+
+    exactly_once(traffic, watch)
+    nano, other = Bundle.load(bundles.NANO).model, Bundle.load(canary).model
+    by_key: dict[bytes | None, set[str]] = {}
+    for key, verdict in list(zip(watch.keys, watch.verdicts, strict=True))[-200:]:
+        by_key.setdefault(key, set()).add(verdict.model)
+    assert all(len(models) == 1 for models in by_key.values()), "a key has one model"
+    assert set.union(*by_key.values()) == {nano, other}
+
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
+    said = subprocess.run(
+        [sys.executable, "-m", "worker", "compare", "--json"],
+        env=environment(place, bundles.NANO, shadow_topic=reports),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    [found] = json.loads(said)
+    assert (found["primary"], found["shadow"]) == (nano, Bundle.load(shadow).model)
+    assert found["differing"] > 0.9 * found["judged"] > 40
+    assert {each["id"] for each in found["examples"]} <= set(traffic.sent)
+    assert "win a prize" not in said
