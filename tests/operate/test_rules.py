@@ -43,6 +43,27 @@ def test_alertmanager_takes_its_settings() -> None:
     run("amtool", "check-config", render.DEPLOY / "alertmanager" / "alertmanager.yml")
 
 
+@pytest.mark.parametrize("severity", ["page", "ticket"])
+def test_alertmanager_sends_each_severity_to_its_receiver(severity: str) -> None:
+    settings = render.DEPLOY / "alertmanager" / "alertmanager.yml"
+
+    said = run("amtool", "config", "routes", "test", f"--config.file={settings}", f"severity={severity}")
+
+    assert said.splitlines()[0] == severity
+
+
+def test_alertmanager_holds_back_only_alerts_that_exist() -> None:
+    settings = yaml.safe_load((render.DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    named = {
+        name
+        for rule in settings["inhibit_rules"]
+        for line in rule["source_matchers"] + rule["target_matchers"]
+        for name in re.findall(r"Hamgate\w+", line)
+    }
+
+    assert named - set(ALERTS) == set()
+
+
 @pytest.mark.parametrize("path", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda path: path.stem)
 def test_alerts_fire_when_they_must_and_are_silent_when_they_must(path: Path) -> None:
     run("promtool", "test", "rules", path)
