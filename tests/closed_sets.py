@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from worker.messages import Action, Outgoing, Unreadable, Unscored
 from worker.simulate.poison import ODD, UNREADABLE
+from worker.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_unscored", "reason"): set(Unscored),
     ("hamgate_transactions", "outcome"): {"committed", "rolled-back", "fenced"},
     ("hamgate_rebalances", "kind"): {"gained", "lost", "moved", "same"},
+    ("hamgate_state", "state"): set(State),
     ("hamgate_stage_busy_seconds", "stage"): {"read", "judge", "write"},
     ("hamgate_stage_step_seconds", "stage"): {"read", "judge", "write"},
     ("hamgate_messages_judged", "label"): {*LABELS, "none"},
