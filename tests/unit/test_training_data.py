@@ -96,7 +96,7 @@ def test_a_row_without_a_score_counts_as_delivered() -> None:
 
 def test_a_loss_that_is_no_number_stops_training_at_its_step() -> None:
     with pytest.raises(batches.DivergedError, match="nan at step 7"):
-        batches.require_finite(torch.tensor(float("nan")), 7)
+        batches.require_finite([float("nan")], 7)
 
 
 def test_prepare_reports_and_writes_parts_that_can_be_read_again(
@@ -111,6 +111,6 @@ def test_prepare_reports_and_writes_parts_that_can_be_read_again(
 
 def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "run"), "--recipe", "nosuch"]) == 2
-    assert "shipped are nano, seed" in capsys.readouterr().err
+    assert "shipped are gemma, nano, seed" in capsys.readouterr().err
     assert main(["predict", "hello", "--bundle", str(tmp_path)]) == 2
     assert "no bundle.json" in capsys.readouterr().err
