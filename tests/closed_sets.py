@@ -27,6 +27,7 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_dead_letters", "reason"): set(Unreadable),
     ("hamgate_unscored", "reason"): set(Unscored),
     ("hamgate_transactions", "outcome"): {"committed", "rolled-back", "fenced"},
+    ("hamgate_state", "state"): set(State),
     ("hamgate_rebalances", "kind"): {"gained", "lost", "moved", "same"},
     ("hamgate_state", "state"): set(State),
     ("hamgate_stage_busy_seconds", "stage"): {"read", "judge", "write"},
