@@ -29,7 +29,6 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_transactions", "outcome"): {"committed", "rolled-back", "fenced"},
     ("hamgate_state", "state"): set(State),
     ("hamgate_rebalances", "kind"): {"gained", "lost", "moved", "same"},
-    ("hamgate_state", "state"): set(State),
     ("hamgate_stage_busy_seconds", "stage"): {"read", "judge", "write"},
     ("hamgate_stage_step_seconds", "stage"): {"read", "judge", "write"},
     ("hamgate_messages_judged", "label"): {*LABELS, "none"},
