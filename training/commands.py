@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training import calibrate, data, evaluate, export, judging, recipe, report, runs, train
+from training import calibrate, data, datacard, evaluate, export, judging, recipe, report, runs, train
 from training.batches import DivergedError
 from training.model import ModelError
 from training.passes import NoRoomError
@@ -35,6 +35,7 @@ def fit(options: argparse.Namespace) -> int:
     parts = evaluate.cut(rows.prepared.rows, options.seed)
     with progress() as told:
         train.fit(chosen, parts.fit, options.run, seed=options.seed, progress=told, labels=rows.labels)
+    datacard.write(rows.prepared, parts, options.seed, options.run)
     console.print(f"trained: {options.run}. Next: python -m training export {options.run} <bundle>")
     return 0
 
@@ -87,6 +88,7 @@ def nano(options: argparse.Namespace) -> int:
     parts = evaluate.cut(prepared.rows, 0)
     with progress() as told:
         train.fit(chosen, parts.fit, options.run, seed=0, progress=told)
+    datacard.write(prepared, parts, 0, options.run)
     made = export.export(options.run, parts.calibration, prepared.digest, options.run / "bundle")
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")

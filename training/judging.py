@@ -13,6 +13,7 @@ from training import (
     baselines,
     compare,
     data,
+    datacard,
     errors,
     evaluate,
     export,
@@ -81,6 +82,7 @@ def prepare(options: argparse.Namespace) -> int:
     if options.out:
         for name, part in parts._asdict().items():
             _write_rows(options.out / f"{name}.tsv", part)
+        datacard.write(rows.prepared, parts, options.seed, options.out)
     return 0
 
 
@@ -180,6 +182,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
     if model is None:
         with progress(f"split {seed}, ") as told:
             train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
+        datacard.write(rows.prepared, exam.parts, seed, run)
         if not (run / "bundle").exists():
             export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
         model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device()})

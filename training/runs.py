@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE: Final = "recipe.json"
-MADE: Final = ("adapter", "base", "tokenizer", "making", "checkpoint", "checkpoint-making", "training.json")
+MADE: Final = (
+    "adapter", "base", "tokenizer", "making", "checkpoint", "checkpoint-making", "pretraining", "training.json",
+)  # fmt: skip
+    "adapter",
+    "base",
+    "tokenizer",
+    "making",
+    "checkpoint",
+    "checkpoint-making",
+    "pretraining",
+    "training.json",
+)
 """What else training writes, and clears away, in a run's folder."""
 _ASKED: Final = ("recipe", "seed", "rows")
 

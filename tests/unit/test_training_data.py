@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -107,6 +108,12 @@ def test_prepare_reports_and_writes_parts_that_can_be_read_again(
     assert "kept      5,130" in capsys.readouterr().out
     parts = [sources.read(tmp_path / f"{name}.tsv", data.LABELS)[0] for name in ("fit", "calibration")]
     assert sum(map(len, parts)) == 4103
+    card = json.loads((tmp_path / "data.json").read_text())
+    assert card["sources"][0]["sha256"] == card["digest"]
+    assert sum(card["read"].values()) == sum(card["dropped"].values()) + sum(card["kept"].values())
+    counted = sum(sum(part["rows"].values()) for part in card["parts"].values())
+    assert counted + card["left-out-near-test"] == sum(card["kept"].values()) == 5130
+    assert len({part["digest"] for part in card["parts"].values()}) == 3
 
 
 def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
