@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 FILE: Final = "recipe.json"
 MADE: Final = (
-    "adapter", "base", "tokenizer", "making", "checkpoint", "checkpoint-making", "pretraining", "training.json",
-)  # fmt: skip
     "adapter",
     "base",
     "tokenizer",
