@@ -33,6 +33,7 @@ def commits_the_last_offset_read() -> None:
 
 def claims_at_commit_time() -> None:
     """Stamps a batch with the generation of its commit, not of its poll: the fence lets old records pass."""
+    from worker.broker.producer import Producer  # noqa: PLC0415
     from worker.broker.source import KafkaSource  # noqa: PLC0415
 
     class Late:
@@ -42,7 +43,11 @@ def claims_at_commit_time() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._consumer.group_metadata(), name)
 
+    send = Producer.send_offsets
     KafkaSource.claim = lambda source: Late(source._consumer)  # type: ignore[method-assign]
+    Producer.send_offsets = lambda producer, positions, claim: send(  # type: ignore[method-assign]
+        producer, positions, claim._consumer.group_metadata()
+    )
 
 
 def keeps_the_producer_of_an_aborted_transaction() -> None:

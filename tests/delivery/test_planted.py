@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.broker, pytest.mark.long]
 LOAD = Load(total=4000, rate=300)
+# A transaction must outlive the time for which it is held (observed.HOLD), or it is rolled back for being late.
+TIMEOUTS = {"transaction_timeout": "15", "session_timeout": "16"}
 _NEVER = SlowJudge(every=1, seconds=300)
 _OFTEN = SlowJudge(every=5, seconds=6)
 
@@ -102,7 +104,7 @@ def test_a_bug_is_found_where_it_is_planted_and_only_there(
 ) -> None:
     scene, plant = SCENES[bug]
 
-    with Stage(cluster, bundle, tmp_path, LOAD, settings={}) as stage:
+    with Stage(cluster, bundle, tmp_path, LOAD, settings=TIMEOUTS) as stage:
         scene(stage, *([plant] if how == "planted" else []))
         found = stage.finish()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _HOUR: Final = 3600.0
 _BLOCKS: Final = 12
+_ROUNDING: Final = 1e-6  # what never changes has a slope of some 1e-15, not of nothing
 _RESAMPLES: Final = 2000
 
 
@@ -28,7 +29,7 @@ class Trend:
     @property
     def is_growth(self) -> bool:
         """Whether it rises for sure, and in an hour by more than it wavers anyway."""
-        return self.low > 0 and self.per_hour > self.noise
+        return self.low > _ROUNDING and self.per_hour > self.noise
 
     def __str__(self) -> str:
         verdict = "grows" if self.is_growth else "flat"
