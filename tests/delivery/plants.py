@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 # Each is called in the worker's own process, before it starts: imports are its, not the test's.
@@ -62,7 +63,7 @@ def keeps_the_producer_of_an_aborted_transaction() -> None:
     def abort(sink: Any, cause: BaseException, *, elapsed: float) -> None:
         if not isinstance(cause, errors.IllegalGenerationError | errors.UnknownMemberIdError):
             recover(sink, cause, elapsed=elapsed)
-        sink._producer.await_(sink._producer.abort(), until=float("inf"))
+        sink._producer.await_(sink._producer.abort(), until=time.monotonic() + 10)
         raise RolledBackError from cause
 
     ExactlyOnceSink._recover = abort  # type: ignore[assignment, method-assign]
