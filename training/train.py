@@ -111,9 +111,10 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
                 torch._foreach_lerp_(list(average.values()), list(weights.values()), 1 - recipe.fit.average)
         tokens = sum(len(example.ids) for example in messages)
         log.add(step, learner.gradients[-1], tokens)
-        if (step + 1) % _LOOK_EVERY == 0 or step + 1 == steps:
+        if (step + 1) % _LOOK_EVERY == 0 or step in {done, steps - 1}:
             batches.require_finite(log.losses(), step)
-        progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, log.last, tokens)
+        if is_first:
+            progress(f"adapter, epoch {epoch + 1}/{recipe.fit.epochs}", step + 1, steps, log.last, tokens)
         if board:
             accelerator.log(
                 {"loss": log.last, "learning_rate": optimizer.param_groups[0]["lr"], "tokens": tokens}, step
@@ -122,14 +123,13 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
             state.save(folder, step + 1)
 
     # --- save ---
-    if board:
-        accelerator.end_training()
     if is_first:
         with torch.no_grad():
             for name, mean in average.items():
                 weights[name].copy_(mean)
         _save(adapted, tokenizer, recipe, folder, log)
     accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) -> None:  # noqa: ANN401 transformers is untyped
