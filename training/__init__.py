@@ -20,6 +20,7 @@ log        what a run cost
 checkpoint what it takes to go on as if a run had never stopped
 calibrate  log odds to probabilities, and a threshold
 export     an adapter, its tokenizer and its base to a bundle that the worker loads
+shipping   a run to a bundle in force, unless it is worse than what stands there
 reference  a bundle judged by transformers, where no engine serves it
 judging    the commands that read data and judge
 evaluate   one split's exam: test rows, the same disguised, texts of another collection

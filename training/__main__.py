@@ -60,9 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--out", type=Path, help="folder for train.tsv, calibration.tsv and test.tsv")
     train = add("train", "fit a recipe on the train rows of one split; goes on where it was interrupted")
     train.add_argument("run", type=Path, help="folder for the run")
+    train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write losses and rates for TensorBoard")
     export = add("export", "make a bundle of a run, calibrated on the slice of train it has not learnt from")
     export.add_argument("run", type=Path, help="folder of the run")
-    export.add_argument("out", type=Path, help="folder for the bundle")
+    export.add_argument(
+        "out", type=Path, help="folder for the bundle; one that stands there is only replaced by no worse"
+    )
+    export.add_argument("--even-if-worse", action="store_true", help="replace it all the same")
     evaluate = add("evaluate", "train and judge a recipe on several splits; or judge one bundle")
     evaluate.add_argument("--bundle", type=Path, help="judge this bundle on --seed's test rows instead of training")
     evaluate.add_argument("--splits", type=_at_least_one, default=5, help="how many splits (default: 5)")
@@ -85,8 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--trial", type=int, help=argparse.SUPPRESS)
     for command in (train, evaluate):
         command.add_argument(
-            "--recipe", type=Path, default=Path("nano"), help="a TOML file, or one shipped: nano, seed"
+            "--recipe",
+            type=Path,
+            default=Path("nano"),
+            help="a TOML file, or one shipped: nano, seed, tinyllama, gemma",
         )
+        command.add_argument("--base", help="a hub id or a local folder, in place of the recipe's base")
     export.add_argument("--recipe", type=Path, help="refuse a run of another recipe (default: the run's own)")
     for command in (prepare, train, export, evaluate, compare):
         _data_options(command)

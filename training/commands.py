@@ -6,14 +6,26 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training import calibrate, data, datacard, evaluate, export, judging, recipe, report, runs, train
+from training import (
+    calibrate,
+    data,
+    datacard,
+    evaluate,
+    export,
+    judging,
+    recipe,
+    reference,
+    report,
+    runs,
+    shipping,
+    train,
+)  # fmt: skip
 from training.batches import DivergedError
 from training.model import ModelError
 from training.passes import NoRoomError
 from training.screen import console, describe, progress
 from worker import drift
 from worker.bundle import Base, BundleError, check_replaceable
-from worker.classifier import Classifier
 from worker.engine import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -21,27 +33,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from training.data import Row
+    from worker.classifier import Classifier
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
-    export.ExportError, report.ReportError, runs.RunError,
+    export.ExportError, report.ReportError, runs.RunError, shipping.WorseError, train.BoardError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""
 
 
 def fit(options: argparse.Namespace) -> int:
     """Train on the fitting part of one split's train rows."""
-    chosen, rows = recipe.load(options.recipe), judging.asked(options)
-    parts = evaluate.cut(rows.prepared.rows, options.seed)
+    chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
+    parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
     with progress() as told:
-        train.fit(chosen, parts.fit, options.run, seed=options.seed, progress=told, labels=rows.labels)
-    datacard.write(rows.prepared, parts, options.seed, options.run)
-    console.print(f"trained: {options.run}. Next: python -m training export {options.run} <bundle>")
+        is_first = train.fit(
+            chosen, parts.fit, options.run, seed=options.seed, progress=told, labels=rows.labels, board=board
+        )
+    if is_first:
+        datacard.write(rows.prepared, parts, options.seed, options.run)
+        console.print(f"trained: {options.run}. Next: python -m training export {options.run} <bundle>")
     return 0
 
 
 def to_bundle(options: argparse.Namespace) -> int:
-    """Make a bundle of a run. What it was trained by and on is in it; options that say otherwise are refused."""
+    """Make a bundle of a run, unless it is worse than what it would replace.
+
+    What the run was trained by and on is in it; options that say otherwise are refused.
+    """
     run = runs.read(options.run)
     if options.recipe is not None and recipe.load(options.recipe) != run.recipe:
         message = (
@@ -59,7 +78,15 @@ def to_bundle(options: argparse.Namespace) -> int:
             "by --data, --labels, --map and --refine"
         )
         raise runs.RunError(message)
-    describe(export.export(options.run, parts.calibration, digest, options.out, labels=rows.labels))
+    made = shipping.ship(
+        options.run,
+        rows.exam(run.seed),
+        digest,
+        options.out,
+        even_if_worse=options.even_if_worse,
+        tell=lambda line: console.print(line, markup=False),
+    )
+    describe(made)
     return 0
 
 
@@ -93,7 +120,7 @@ def nano(options: argparse.Namespace) -> int:
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")
         return 1
-    shipped = export.with_quality(made, quality_of(Classifier.load(made.folder), parts.test), options.out)
+    shipped = export.with_quality(made, quality_of(reference.classifier(made.folder), parts.test), options.out)
     describe(shipped)
     if made.folder.resolve() != shipped.folder.resolve():
         shutil.rmtree(made.folder)
@@ -110,7 +137,7 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
 
 def predict(options: argparse.Namespace) -> int:
     """Label and probability of each text."""
-    classifier = Classifier.load(options.bundle)
+    classifier = reference.classifier(options.bundle)
     scores = classifier.judge(classifier.prepare(options.texts))
     for text, score, label in zip(options.texts, scores.score, scores.label, strict=True):
         console.print(f"{classifier.labels[label] if label >= 0 else 'unscored'}  {score:.3f}  {text}", markup=False)

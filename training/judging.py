@@ -95,7 +95,7 @@ def judge(options: argparse.Namespace) -> int:
         reports = [_beside(evaluate.evaluate(options.bundle, exam), exam, options.runs)]
         tell(findings.findings(reports), name, f"split {options.seed}")
         return 0
-    chosen = recipe.load(options.recipe)
+    chosen = recipe.load(options.recipe, base=options.base)
     name = _name(chosen, rows.labels)
     seeds = range(options.splits) if options.only is None else [options.only]
     reports = [_one_split(chosen, rows, seed, options.runs) for seed in seeds]

@@ -51,6 +51,9 @@ def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedT
 
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
     """Load the base, quantise it, and put a fresh adapter and head on it. Raises ModelError."""
+    if recipe.lora.dora and recipe.quantisation != "none":
+        message = 'dora over NF4 is not served as it was trained; take it with quantisation = "none"'
+        raise ModelError(message)
     adapted = adapt(recipe, load(recipe, base, labels, pad_token_id))
     if recipe.lora.loftq:
         _correct_quantisation(adapted, base, recipe.base.revision)
@@ -197,6 +200,9 @@ def _check_rows(config: Any, base: str | Path) -> None:  # noqa: ANN401 transfor
 
 def _correct_quantisation(adapted: PeftModel, base: str | Path, revision: str | None) -> None:
     """LoftQ (arXiv 2310.08659), one step: adapters begin as what NF4 has lost of their matrices, the base stays."""
+    if not torch.cuda.is_available():
+        message = "loftq is worked out on a GPU, and there is none here"
+        raise ModelError(message)
     folder = Path(base)
     if not folder.is_dir():
         folder = from_hub(str(base), revision, ["*.safetensors"])

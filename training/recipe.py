@@ -124,11 +124,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return plain
 
 
-def load(path: Path) -> Recipe:
-    """Read a recipe, by path or by name of one that is shipped. Raises RecipeError."""
+def load(path: Path, *, base: str | None = None) -> Recipe:
+    """Read a recipe, by path or by name of one that is shipped; `base` replaces its base. Raises RecipeError."""
     path = path if path.exists() else RECIPES / f"{path.name.removesuffix('.toml')}.toml"
     try:
-        return msgspec.convert(tomllib.loads(path.read_bytes().decode()), Recipe)
+        recipe = msgspec.convert(tomllib.loads(path.read_bytes().decode()), Recipe)
+        return msgspec.structs.replace(recipe, base=Base(base)) if base else recipe
     except OSError as error:
         known = ", ".join(sorted(shipped.stem for shipped in RECIPES.glob("*.toml")))
         message = f"{path}: cannot be read ({error.strerror}); shipped are {known}"

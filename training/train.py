@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import is_tensorboard_available
 
 from training import batches, checkpoint, data, model, pretrain, runs
 from training.data import LABELS
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 
     from training.data import Row
     from training.recipe import Recipe
+
+
+class BoardError(RuntimeError):
+    """TensorBoard was asked for and is not installed."""
+
 
 LEAST: Final = 20
 """Messages of each class below which nothing can be learnt, nor judged."""
@@ -42,22 +48,23 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     progress: batches.Progress,
     labels: Sequence[str] = LABELS,
     board: Path | None = None,
-) -> None:
+) -> bool:
     """Train on these rows; leave `adapter/` (PEFT's layout), `tokenizer/` and, if made here, `base/`.
 
     `recipe.json` beside them says what was asked for, `training.json` what it cost, and the losses.
     What an interrupted run has left in the folder is taken up where it stopped, if recipe, seed and rows are the same;
     each step depends on them and its own number alone. Under `accelerate launch` each process takes its share of every
     step's messages, and the first one writes. `board` is a folder for TensorBoard.
-    Raises DataError, RunError, ModelError, DivergedError, NoRoomError.
+    Returns whether this process is the first.
+    Raises DataError, RunError, ModelError, DivergedError, NoRoomError, BoardError.
     """
     data.check(rows, least=LEAST)
     accelerator = _accelerator(board)
-    is_first = accelerator.is_main_process
+    is_first = bool(accelerator.is_main_process)
     if is_first:
         runs.begin(folder, Run(recipe, seed, data.digest(rows)))
     if (folder / "adapter").exists():
-        return
+        return is_first
 
     # --- load ---
     base: str | Path = recipe.base.id
@@ -130,6 +137,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         _save(adapted, tokenizer, recipe, folder, log)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+    return is_first
 
 
 def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) -> None:  # noqa: ANN401 transformers is untyped
@@ -148,6 +156,9 @@ def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) 
 def _accelerator(board: Path | None) -> Accelerator:
     """Products in half precision on a GPU, adapter and optimizer in float32; fp16 with loss scaling on a T4."""
     precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(model.compute_type(), "no")
+    if board and not is_tensorboard_available():
+        message = "--tensorboard needs tensorboard or tensorboardX, which is not installed: pip install tensorboard"
+        raise BoardError(message)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=precision,

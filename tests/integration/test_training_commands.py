@@ -1,4 +1,4 @@
-"""The training commands as a person types them, each in processes of its own: several at once, and off a hub's cache."""
+"""The training commands as a person types them: in several processes, off a hub's cache, without a network."""
 
 from __future__ import annotations
 

@@ -1,0 +1,130 @@
+"""What a recipe may turn: each lever does what it says, and what comes of it is served as it was trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from tests.unit.test_training_run import TOY, adapter, quiet, rows
+from training import data, export, runs, train
+from training.model import ModelError
+from training.reference import Reference
+from worker.classifier import Classifier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy's base and tokenizer, made once, taken by every run here."""
+    folder = tmp_path_factory.mktemp("base")
+    train.fit(TOY, rows(120, 1), folder, seed=3, progress=quiet)
+    return folder
+
+
+def prepare(base: Path, chosen: Recipe, folder: Path) -> None:
+    """A run that was interrupted when its base had just been made."""
+    runs.begin(folder, runs.Run(chosen, 3, data.digest(rows(120, 1))))
+    for part in ("base", "tokenizer"):
+        (folder / part).symlink_to(base / part)
+
+
+def fitted(base: Path, chosen: Recipe, folder: Path) -> Path:
+    prepare(base, chosen, folder)
+    train.fit(chosen, rows(120, 1), folder, seed=3, progress=quiet)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "levers",
+    [
+        pytest.param({"rslora": True}, id="rslora"),
+        pytest.param({"dora": True}, id="dora"),
+        pytest.param({"plus": 8.0}, id="lora-plus"),
+    ],
+)
+def test_a_lever_of_lora_changes_the_adapter_and_is_served_as_it_was_trained(
+    base: Path, tmp_path: Path, levers: dict[str, float]
+) -> None:
+    kind = "none" if "dora" in levers else "nf4"
+    chosen = msgspec.structs.replace(TOY, lora=msgspec.structs.replace(TOY.lora, **levers), quantisation=kind)
+
+    run = fitted(base, chosen, tmp_path)
+
+    plain, found = adapter(base), adapter(run)
+    assert any(not torch.equal(found[name], weights) for name, weights in plain.items())
+    bundle = export.export(run, rows(60, 2), "digest", tmp_path / "bundle")
+    served = Classifier.load(bundle.folder)
+    tokens = [message.tokens for message in served.prepare([row.text for row in rows(40, 5)])]
+    np.testing.assert_allclose(served.engine.logits(tokens), Reference(bundle).logits(tokens), rtol=2e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "levers",
+    [
+        pytest.param({"neftune": 5.0}, id="neftune"),
+        pytest.param({"label_smoothing": 0.1}, id="label-smoothing"),
+        pytest.param({"focal": 2.0}, id="focal"),
+        pytest.param({"balance": True}, id="balance"),
+        pytest.param({"average": 0.9}, id="average"),
+    ],
+)
+def test_a_lever_of_fitting_changes_what_is_learnt(base: Path, tmp_path: Path, levers: dict[str, float]) -> None:
+    chosen = msgspec.structs.replace(TOY, fit=msgspec.structs.replace(TOY.fit, **levers))
+
+    found = adapter(fitted(base, chosen, tmp_path))
+
+    assert any(not torch.equal(found[name], weights) for name, weights in adapter(base).items())
+
+
+@pytest.mark.parametrize(
+    ("levers", "named"),
+    [
+        pytest.param({"dora": True}, "dora over NF4", id="dora-over-nf4"),
+        pytest.param({"loftq": True}, "loftq is worked out on a GPU", id="loftq-on-a-cpu"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU loftq runs")
+def test_a_lever_that_cannot_be_turned_here_is_refused_by_name(
+    base: Path, tmp_path: Path, levers: dict[str, bool], named: str
+) -> None:
+    chosen = msgspec.structs.replace(TOY, lora=msgspec.structs.replace(TOY.lora, **levers))
+
+    with pytest.raises(ModelError, match=named):
+        fitted(base, chosen, tmp_path)
+
+
+def test_a_runs_mean_is_kept_when_it_is_interrupted(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = msgspec.structs.replace(TOY, fit=msgspec.structs.replace(TOY.fit, average=0.9))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "halved").mkdir()
+    whole = adapter(fitted(base, chosen, tmp_path / "whole"))
+    monkeypatch.setattr(train, "_SAVE_EVERY", 2)
+
+    def stop(_phase: str, step: int, *_: object) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    prepare(base, chosen, tmp_path / "halved")
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(chosen, rows(120, 1), tmp_path / "halved", seed=3, progress=stop)
+    train.fit(chosen, rows(120, 1), tmp_path / "halved", seed=3, progress=quiet)
+
+    resumed = adapter(tmp_path / "halved")
+    assert all(torch.equal(resumed[name], weights) for name, weights in whole.items())
+
+
+def test_tensorboard_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "is_tensorboard_available", lambda: False)
+
+    with pytest.raises(train.BoardError, match="pip install tensorboard"):
+        train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=quiet, board=tmp_path / "board")
