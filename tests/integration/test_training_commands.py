@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 HUB_ID = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).resolve().parents[2]
 HAM = ("see you at home", "ok call me later mum", "lunch today at noon", "bring the charger please", "good night love")
 SPAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
@@ -59,10 +60,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hub's cache as huggingface_hub keeps it, a toy under TinyLlama's name in it."""
     cache = tmp_path_factory.mktemp("hub")
     repository = cache / f"models--{HUB_ID.replace('/', '--')}"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    snapshot = repository / "snapshots" / commit
+    snapshot = repository / "snapshots" / COMMIT
     (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
+    (repository / "refs" / "main").write_text(COMMIT)
     torch.manual_seed(0)
     tokenizer = pretrain.make_tokenizer([*HAM, *SPAM, *WORDS], 400)
     sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -116,7 +116,7 @@ def test_the_published_recipe_goes_from_a_hub_id_to_a_prediction_without_a_netwo
     folder, said = alone
 
     manifest = json.loads((folder / "bundle" / "bundle.json").read_text())
-    assert manifest["base"] == {"id": HUB_ID, "revision": None, "path": None}
+    assert manifest["base"] == {"id": HUB_ID, "revision": COMMIT, "path": None}
     assert not (folder / "bundle" / "base").exists()
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["spam", "ham"]
 
