@@ -72,14 +72,18 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
+def offline(hub: Path) -> dict[str, str]:
+    away = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return away | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
 def run(*commands: list[str], hub: Path, launch: tuple[str, ...] = ()) -> str:
     """One after the other in one process, since importing torch takes longer than any of them."""
-    offline = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     script = hub / f"commands-{len(list(hub.iterdir()))}.py"
     script.write_text(f"from training.__main__ import main\nraise SystemExit(any(map(main, {commands!r})))\n")
     done = subprocess.run(
         [sys.executable, *launch, str(script)],
-        cwd=ROOT, env=os.environ | offline | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        cwd=ROOT, env=os.environ | offline(hub), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
@@ -136,3 +140,27 @@ def test_two_processes_learn_what_one_learns(
     assert one.keys() == two.keys()
     for name, weights in one.items():
         torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=2e-4, msg=name)
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(
+    collection: Path, hub: Path, recipe: Path, tmp_path: Path
+) -> None:
+    notebook = json.loads((ROOT / "training" / "tinyllama_sms_spam.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
+    small = {'Path("seed")': f"Path({str(recipe)!r})", "DATA = ()": f"DATA = ({str(collection)!r},)",
+             '"build/notebook"': repr(str(tmp_path))}  # fmt: skip
+    for asked, instead in small.items():
+        assert asked in cells[0]
+        cells[0] = cells[0].replace(asked, instead)
+    script = tmp_path / "notebook.py"
+    script.write_text("\n\n".join(cells))
+
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=ROOT, env=os.environ | offline(hub), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "parameters learn" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("[('spam', ")
