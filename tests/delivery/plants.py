@@ -61,7 +61,7 @@ def keeps_the_producer_of_an_aborted_transaction() -> None:
     recover = ExactlyOnceSink._recover
 
     def abort(sink: Any, cause: BaseException, *, elapsed: float) -> None:
-        if not isinstance(cause, errors.IllegalGenerationError | errors.UnknownMemberIdError):
+        if not isinstance(cause, errors.CommitFailedError):
             recover(sink, cause, elapsed=elapsed)
         sink._producer.await_(sink._producer.abort(), until=time.monotonic() + 10)
         raise RolledBackError from cause
