@@ -285,7 +285,11 @@ def _verify_file(folder: Path, root: Path, name: str, expected: str) -> None:
     if pure.suffix not in _SUFFIXES:
         refuse(f"kind not allowed; allowed: {', '.join(_SUFFIXES)}")
     path = folder / pure
-    if not path.resolve().is_relative_to(root):
+    try:
+        leads_out = not path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        refuse("a link that leads nowhere")
+    if leads_out:
         refuse("leads out of the bundle")
     if not path.is_file():
         refuse("listed, but not there")

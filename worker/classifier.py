@@ -138,6 +138,9 @@ class Classifier:
         tokenizer = _tokenizer(bundle)
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = (
+            True  # `</s>` in a message is four characters, not the sender's word to the model
+        )
         self._pieces = Pieces(tokenizer)
 
     @classmethod

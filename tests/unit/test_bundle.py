@@ -131,6 +131,14 @@ def test_a_link_that_leads_out_is_refused(folder: Path, tmp_path: Path) -> None:
         load(folder)
 
 
+def test_a_link_to_itself_is_refused(folder: Path) -> None:
+    (folder / "base" / "model.safetensors").unlink()
+    (folder / "base" / "model.safetensors").symlink_to("model.safetensors")
+
+    with pytest.raises(BundleError, match="leads nowhere"):
+        load(folder)
+
+
 def test_remote_code_is_refused(parts: dict[str, Path], tmp_path: Path) -> None:
     (parts["base"] / "config.json").write_text('{"auto_map": {"AutoModel": "evil.Model"}}')
 

@@ -205,3 +205,9 @@ def test_importing_the_classifier_loads_no_torch() -> None:
     code = "import sys, worker.classifier; sys.exit('torch' in sys.modules)"
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_written_like_a_control_token_is_read_as_its_characters(classifier: Classifier) -> None:
+    plain, forged = classifier.prepare(["win prize", "win <s> prize"])
+
+    assert forged.tokens.tolist().count(plain.tokens[0]) == 1

@@ -17,6 +17,7 @@ from worker.engine import UnsupportedModelError, nf4, weights
 from worker.engine.cpu import CpuEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import nn
@@ -159,6 +160,43 @@ def test_a_model_without_a_score_head_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedModelError, match="score"):
         weights.read(tmp_path / "base")
+
+
+def changed(file: Path, **values: object) -> None:
+    """The same JSON with other values; None takes one away."""
+    merged = {**json.loads(file.read_text()), **values}
+    file.write_text(json.dumps({name: value for name, value in merged.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda at: (at / "base/config.json").write_text("{"), r"base/config\.json"),
+        (lambda at: (at / "base/config.json").write_text("[]"), "not an object"),
+        (lambda at: changed(at / "base/config.json", hidden_size=None), "hidden_size"),
+        (lambda at: changed(at / "base/config.json", num_attention_heads=0), "num_attention_heads"),
+        (lambda at: changed(at / "base/config.json", num_attention_heads=8), "q_proj"),
+        (lambda at: changed(at / "base/config.json", num_hidden_layers=1), r"layers\.1.* no place"),
+        (lambda at: changed(at / "base/config.json", num_hidden_layers=3), r"no tensor layers\.2"),
+        (lambda at: changed(at / "base/config.json", vocab_size=49), r"embed_tokens\.weight is \[50, 64\]"),
+        (lambda at: changed(at / "base/config.json", rms_norm_eps=None), "rms_norm_eps"),
+        (lambda at: (at / "base/model.safetensors").write_bytes(b"weights"), r"base/model\.safetensors"),
+        (lambda at: (at / "adapter/adapter_config.json").write_text("no"), r"adapter/adapter_config\.json"),
+        (lambda at: changed(at / "adapter/adapter_config.json", r=None), "r = None"),
+        (lambda at: changed(at / "adapter/adapter_config.json", r=0), "r = 0"),
+        (lambda at: changed(at / "adapter/adapter_config.json", r=2), "rank 2"),
+        (lambda at: (at / "adapter/adapter_model.safetensors").write_bytes(bytes(9)), r"adapter_model\.safetensors"),
+    ],
+    ids=range(15),
+)
+def test_files_that_do_not_fit_together_are_refused_by_name(
+    tmp_path: Path, damage: Callable[[Path], object], named: str
+) -> None:
+    adapted(base(tmp_path / "base")).save_pretrained(tmp_path / "adapter")
+    damage(tmp_path)
+
+    with pytest.raises(UnsupportedModelError, match=named):
+        weights.read(tmp_path / "base", tmp_path / "adapter")
 
 
 def test_sharded_bases_are_read_whole(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ One protocol, four kinds behind it: `cpu` (float32, anywhere), `cuda-bf16`, `cud
 Importing this loads no torch; `load` does. Read next:
 
     loading   from a bundle and a kind to an engine
+    files     a model's files, read with suspicion
     weights   from files to one merged model, whatever will run it
     cpu       the packed forward pass in float32
     gpu       batches into captured graphs; forward, the pass they capture; kernels, what it is made of

@@ -27,6 +27,9 @@ def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) 
     if len(bundle.labels) != read.shape.labels:
         message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
         raise UnsupportedModelError(message)
+    if (largest := max(reading(bundle.tokenizer).get_vocab(with_added_tokens=True).values())) >= read.shape.vocabulary:
+        message = f"the tokenizer gives ids up to {largest}, its base has embeddings for {read.shape.vocabulary}"
+        raise UnsupportedModelError(message)
     if bundle.max_tokens > read.shape.positions:
         message = f"max_tokens is {bundle.max_tokens}, its base has {read.shape.positions} positions"
         raise UnsupportedModelError(message)
@@ -63,9 +66,18 @@ def on_gpu(  # noqa: PLR0913 # plain values, each of its own
 
 def first_token(tokenizer: Path) -> int | None:
     """The id that the tokenizer puts before every text, if it does so."""
-    reading = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-    before = reading.encode("").ids
-    return before[0] if len(before) == 1 and reading.encode("a").ids[:1] == before else None
+    cut = reading(tokenizer).encode
+    before = cut("").ids
+    return before[0] if len(before) == 1 and cut("a").ids[:1] == before else None
+
+
+def reading(tokenizer: Path) -> Tokenizer:
+    """Load a tokenizer. Raises UnsupportedModelError."""
+    try:
+        return Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    except Exception as error:  # the library knows no other kind of error
+        message = f"tokenizer/tokenizer.json: {error}"
+        raise UnsupportedModelError(message) from error
 
 
 def resolve(kind: Kind) -> Kind:
@@ -89,7 +101,14 @@ def base_folder(bundle: Bundle) -> Path:
         return bundle.base_folder
     if (local := Path(bundle.base.id)).is_dir():
         return local
-    return from_hub(bundle.base.id, bundle.base.revision, ["config.json", "*.safetensors"])
+    try:
+        return from_hub(bundle.base.id, bundle.base.revision, ["config.json", "*.safetensors"])
+    except (OSError, ValueError) as error:
+        message = (
+            f"base {bundle.base.id} is not here and cannot be fetched ({type(error).__name__}): needed are the hub, or "
+            "HF_HOME with what was fetched, or a bundle with its base inside"
+        )
+        raise UnsupportedModelError(message) from error
 
 
 def from_hub(base: str, revision: str | None, wanted: list[str]) -> Path:
@@ -110,4 +129,8 @@ def from_hub(base: str, revision: str | None, wanted: list[str]) -> Path:
 
 def seen_through_nf4(recipe: dict[str, Any]) -> tuple[bool, bool]:
     """Whether training saw the base through NF4, and whether with doubly quantised scales."""
-    return recipe.get("quantisation") == "nf4", bool(recipe.get("double_quantisation", False))
+    quantisation = recipe.get("quantisation", "none")
+    if quantisation not in ("nf4", "none"):
+        message = f"quantisation = {quantisation!r} in the bundle's recipe; known are nf4 and none"
+        raise UnsupportedModelError(message)
+    return quantisation == "nf4", bool(recipe.get("double_quantisation", False))

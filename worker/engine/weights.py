@@ -7,16 +7,14 @@ of the adapter must find its place.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.engine import UnsupportedModelError, nf4
+from worker.engine import UnsupportedModelError, files, nf4
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +97,7 @@ def read(
     adapter is merged into what NF4 left. `apart` leaves the base alone and gives the adapter as its layers' updates.
     Raises UnsupportedModelError.
     """
-    config = json.loads((base / "config.json").read_text())
+    config = files.config(base / "config.json")
     _check_base(config)
     tensors = _tensors(base)
     if quantised and not apart:
@@ -127,46 +125,37 @@ def _check_base(config: dict[str, Any]) -> None:
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a base, in float32, by its name less the leading `model.`; a language model's head left out."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    parts = sorted(folder.glob("*.safetensors"))
+    if not parts:
         message = f"no safetensors file in {folder}"
         raise UnsupportedModelError(message)
-    tensors = {}
-    for file in files:
-        with _opened(file) as opened:
-            for name in opened.keys():  # noqa: SIM118 # not a mapping
-                if name != "lm_head.weight":
-                    tensors[name.removeprefix("model.")] = _own(opened.get_tensor(name))
-    return tensors
-
-
-def _opened(file: Path) -> Any:  # noqa: ANN401 the library has no types
-    try:
-        return safe_open(file, framework="pt")
-    except SafetensorError as error:
-        message = f"{file.parent.name}/{file.name}: {error}"
-        raise UnsupportedModelError(message) from error
-
-
-def _own(mapped: Tensor) -> Tensor:
-    """A copy in float32: what is mapped from a file would change, or end the process, when the file is written over."""
-    return mapped.to(torch.float32, copy=True)
+    return {
+        name.removeprefix("model."): tensor
+        for part in parts
+        for name, tensor in files.tensors(part).items()
+        if name != "lm_head.weight"
+    }
 
 
 def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | None) -> None:
     """Merge the adapter into the tensors, or put its updates into `apart`, by the same names."""
-    config = json.loads((folder / "adapter_config.json").read_text())
+    config = files.config(folder / "adapter_config.json")
     _check_adapter(config)
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
+    rank, alpha = files.size(config, "r"), files.number(config, "lora_alpha")
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    with _opened(folder / "adapter_model.safetensors") as opened:
-        adapter = {name.removeprefix(_ROOT): _own(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
+    read = files.tensors(folder / "adapter_model.safetensors")
+    adapter = {name.removeprefix(_ROOT): tensor for name, tensor in read.items()}
     for target in sorted(name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")):
         name = f"{target.removeprefix('model.')}.weight"
         if not target.endswith(_LINEAR) or name not in tensors:
             message = f"the adapter adapts {target}, which this engine does not"
             raise UnsupportedModelError(message)
-        low, high = adapter.pop(f"{target}.lora_A.weight"), scale * adapter.pop(f"{target}.lora_B.weight")
+        low, high = adapter.pop(f"{target}.lora_A.weight"), adapter.pop(f"{target}.lora_B.weight", None)
+        rows, columns = tensors[name].shape
+        if high is None or (low.shape, high.shape) != ((rank, columns), (rows, rank)):
+            message = f"the adapter's {target} is not of rank {rank} for a matrix of {rows} x {columns}"
+            raise UnsupportedModelError(message)
+        high = scale * high
         if apart is not None:
             apart[name] = (low, high)
             continue
@@ -212,29 +201,22 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], updates: dict[
     if _SCORE not in tensors:
         message = "neither the base nor the adapter has a score head"
         raise UnsupportedModelError(message)
-    heads = int(config["num_attention_heads"])
-    shape = Shape(
-        vocabulary=int(config["vocab_size"]),
-        width=int(config["hidden_size"]),
-        layers=int(config["num_hidden_layers"]),
-        heads=heads,
-        key_heads=int(config.get("num_key_value_heads") or heads),
-        head=int(config.get("head_dim") or config["hidden_size"] // heads),
-        inner=int(config["intermediate_size"]),
-        labels=len(tensors[_SCORE]),
-        positions=int(config["max_position_embeddings"]),
-        epsilon=float(config["rms_norm_eps"]),
-    )
+    shape, take = _shape(config, labels=len(tensors[_SCORE])), files.Checked(tensors)
+    width, queries, keys = shape.width, shape.heads * shape.head, shape.key_heads * shape.head
     layers = []
     for index in range(shape.layers):
         root = f"layers.{index}"
-        query, key, value, out, gate, up, down = (tensors[f"{root}.{name}.weight"] for name in _LINEAR)
+        attention = ((queries, width), (keys, width), (keys, width), (width, queries))
+        sizes = (*attention, (shape.inner, width), (shape.inner, width), (width, shape.inner))
+        query, key, value, out, gate, up, down = (
+            take(f"{root}.{name}.weight", *each) for name, each in zip(_LINEAR, sizes, strict=True)
+        )
         layers.append(
             Layer(
-                before_attention=tensors[f"{root}.input_layernorm.weight"],
+                before_attention=take(f"{root}.input_layernorm.weight", width),
                 qkv=torch.cat([query, key, value]),
                 out=out,
-                before_mlp=tensors[f"{root}.post_attention_layernorm.weight"],
+                before_mlp=take(f"{root}.post_attention_layernorm.weight", width),
                 gate_up=torch.cat([gate, up]),
                 down=down,
                 updates={
@@ -244,8 +226,30 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], updates: dict[
                 },
             )
         )
-    frequencies = _frequencies(config, shape.head)
-    return Weights(shape, tensors["embed_tokens.weight"], layers, tensors["norm.weight"], tensors[_SCORE], frequencies)
+    embedding, norm = take("embed_tokens.weight", shape.vocabulary, width), take("norm.weight", width)
+    score = take(_SCORE, shape.labels, width)
+    take.require_all_asked()
+    return Weights(shape, embedding, layers, norm, score, _frequencies(config, shape.head))
+
+
+def _shape(config: dict[str, Any], labels: int) -> Shape:
+    heads, width = files.size(config, "num_attention_heads"), files.size(config, "hidden_size")
+    shape = Shape(
+        vocabulary=files.size(config, "vocab_size"),
+        width=width,
+        layers=files.size(config, "num_hidden_layers"),
+        heads=heads,
+        key_heads=files.size(config, "num_key_value_heads", heads),
+        head=files.size(config, "head_dim", width // heads),
+        inner=files.size(config, "intermediate_size"),
+        labels=labels,
+        positions=files.size(config, "max_position_embeddings"),
+        epsilon=files.number(config, "rms_norm_eps"),
+    )
+    if shape.heads % shape.key_heads or shape.head % 2:
+        message = f"{shape.heads} heads of {shape.head}, {shape.key_heads} key heads: not a Llama that can be run"
+        raise UnsupportedModelError(message)
+    return shape
 
 
 def _stacked(names: list[str], tensors: dict[str, Tensor], updates: dict[str, Update]) -> Update | None:
