@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from deploy.kafka import java
 from deploy.kafka.node import Node
@@ -36,6 +37,18 @@ class Place:
 
     def as_client(self, name: str) -> KafkaLink:
         return replace(self.link, client_id=f"{self.group}.{name}")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test that runs a command in this process must leave no logger bound to an output that is closed after it."""
+    configure = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configure(**(given | {"cache_logger_on_first_use": False}))
+    )
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
