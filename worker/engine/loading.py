@@ -27,7 +27,8 @@ def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) 
     if len(bundle.labels) != read.shape.labels:
         message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
         raise UnsupportedModelError(message)
-    if (largest := max(reading(bundle.tokenizer).get_vocab(with_added_tokens=True).values())) >= read.shape.vocabulary:
+    tokenizer = reading(bundle.tokenizer)
+    if (largest := max(tokenizer.get_vocab(with_added_tokens=True).values())) >= read.shape.vocabulary:
         message = f"the tokenizer gives ids up to {largest}, its base has embeddings for {read.shape.vocabulary}"
         raise UnsupportedModelError(message)
     if bundle.max_tokens > read.shape.positions:
@@ -35,7 +36,7 @@ def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) 
         raise UnsupportedModelError(message)
     if kind is Kind.CPU:
         return CpuEngine(read, threads=threads, token_budget=token_budget)
-    first = first_token(bundle.tokenizer)
+    first = first_token(tokenizer)
     return on_gpu(read, kind, longest=bundle.max_tokens, token_budget=token_budget, double=double, first=first)
 
 
@@ -64,11 +65,10 @@ def on_gpu(  # noqa: PLR0913 # plain values, each of its own
     return CudaEngine(run, kind, longest=longest, token_budget=token_budget, first=first)
 
 
-def first_token(tokenizer: Path) -> int | None:
+def first_token(tokenizer: Tokenizer) -> int | None:
     """The id that the tokenizer puts before every text, if it does so."""
-    cut = reading(tokenizer).encode
-    before = cut("").ids
-    return before[0] if len(before) == 1 and cut("a").ids[:1] == before else None
+    before = tokenizer.encode("").ids
+    return before[0] if len(before) == 1 and tokenizer.encode("a").ids[:1] == before else None
 
 
 def reading(tokenizer: Path) -> Tokenizer:
