@@ -78,7 +78,7 @@ def _soak(stage: Stage, options: argparse.Namespace, folder: Path) -> tuple[list
     chance, began = random.Random(options.seed), time.monotonic()
     seconds, pid = options.minutes * 60, stage.workers["one"].pid
     samples, struck, due = [], dict.fromkeys((fault.__name__ for fault in _FAULTS), 0), 0.0
-    sampled = 0.0
+    sampled, not_met = 0.0, chance.sample(_FAULTS, len(_FAULTS))
 
     def look() -> bool:
         nonlocal sampled
@@ -95,7 +95,7 @@ def _soak(stage: Stage, options: argparse.Namespace, folder: Path) -> tuple[list
     while time.monotonic() - began < seconds:
         due = time.monotonic() - began + chance.uniform(0.5, 1.5) * options.pause
         stage.until(look, due + 60, "the next fault is due")
-        fault = chance.choice(_FAULTS)
+        fault = not_met.pop() if not_met else chance.choice(_FAULTS)
         name = fault.__name__
         struck[name] += 1
         try:
