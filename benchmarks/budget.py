@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     from worker.engine import Engine, Tokens
 
-_OURS: Final = ("gated", "swiglu_fp8", "swiglu", "add_norm_fp8", "row_scale", "attend_ends", "attend", "dequantise")
+_OURS: Final = (
+    "gated",
+    "swiglu_fp8",
+    "swiglu",
+    "add_norm_fp8",
+    "add_product_fp8",
+    "row_scale",
+    "attend_ends",
+    "attend",
+    "dequantise",
+    "quantise",
+)
 _PRODUCTS: Final = ("nvjet", "gemm", "cutlass", "xmma", "splitk")
 
 

@@ -87,23 +87,25 @@ def attention(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
 
 def compare(size: int) -> dict[str, tuple[float, float]]:
     """Microseconds of ours and of stock, by kernel."""
-    hidden, gate_up = random(size, SHAPE.width), random(size, 2 * SHAPE.inner)
-    update, scale = random(size, SHAPE.width), torch.rand(size, device=DEVICE) + 0.5
-    matrix = random(2 * SHAPE.inner, SHAPE.width)
+    hidden, matrix = random(size, SHAPE.width), random(2 * SHAPE.inner, SHAPE.width)
+    scale, one = torch.rand(size, device=DEVICE) + 0.5, torch.ones((), device=DEVICE)
+    small, small_matrix = hidden.to(twins.FP8), matrix.to(twins.FP8)
+    small_inner, small_down = random(size, SHAPE.inner).to(twins.FP8), random(SHAPE.width, SHAPE.inner).to(twins.FP8)
     weight = torch.ones(SHAPE.width, device=DEVICE, dtype=torch.bfloat16)
 
     def stock_gated() -> Tensor:
         gate, up = (hidden @ matrix.T).chunk(2, dim=1)
         return functional.silu(gate) * up
 
-    def stock_swiglu_fp8() -> tuple[Tensor, Tensor]:
-        gate, up = gate_up.chunk(2, dim=1)
+    def stock_gated_fp8() -> tuple[Tensor, Tensor]:
+        gate, up = kernels.product_fp8(small, small_matrix, one).chunk(2, dim=1)
         inner = functional.silu(gate) * up
         factor = inner.abs().amax(dim=1, keepdim=True).float() / twins.FP8_MAX
         return (inner / factor).clamp(-twins.FP8_MAX, twins.FP8_MAX).to(twins.FP8), factor
 
-    def stock_add_norm_fp8() -> Tensor:
-        normed = functional.rms_norm(hidden + update, (SHAPE.width,), weight, SHAPE.epsilon)
+    def stock_add_product_norm_fp8() -> Tensor:
+        added = hidden + kernels.product_fp8(small_inner, small_down, one)
+        normed = functional.rms_norm(added, (SHAPE.width,), weight, SHAPE.epsilon)
         return (normed * 8.0).clamp(-twins.FP8_MAX, twins.FP8_MAX).to(twins.FP8)
 
     pairs = {
@@ -112,10 +114,10 @@ def compare(size: int) -> dict[str, tuple[float, float]]:
             lambda: functional.rms_norm(hidden, (SHAPE.width,), weight, SHAPE.epsilon),
         ),
         "gated": (lambda: kernels.gated(hidden, scale, matrix, 128), stock_gated),
-        "swiglu-fp8": (lambda: kernels.swiglu_fp8(gate_up, 128), stock_swiglu_fp8),
-        "add-norm-fp8": (
-            lambda: kernels.add_norm_fp8(hidden, update, None, SHAPE.epsilon, 8.0),
-            stock_add_norm_fp8,
+        "gated-fp8": (lambda: kernels.gated_fp8(small, small_matrix, one, 128), stock_gated_fp8),
+        "add-product-norm-fp8": (
+            lambda: kernels.add_product_norm_fp8(hidden, small_inner, small_down, one, scale, SHAPE.epsilon, 8.0),
+            stock_add_product_norm_fp8,
         ),
         "attend": attention(size),
     }

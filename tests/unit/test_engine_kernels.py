@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,11 +23,13 @@ if DEVICE.type == "cpu":
 
     interpreter._patch_lang_tensor = patch_with_item
 
-from worker.engine import kernels, twins  # noqa: E402
+from worker.engine import fused, kernels, rows, twins  # noqa: E402
 from worker.engine.nf4 import LEVELS  # noqa: E402
 from worker.engine.weights import Shape  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 # numpy, which interprets, warns where a GPU goes to infinity as it should.
@@ -91,34 +94,73 @@ def test_swiglu(inner: int, stripe: int) -> None:
     scale = torch.tensor([0.5, 1.0, 2.0], device=DEVICE)
     ours = torch.full((3, inner), float("nan"), device=DEVICE, dtype=DTYPE)
 
-    kernels.swiglu(hidden @ gate_up.T, scale, ours, stripe)
+    rows.swiglu(hidden @ gate_up.T, scale, ours, stripe)
 
     close(ours, twins.gated(hidden, scale, gate_up, stripe), **ROUNDING)
 
 
-@pytest.mark.parametrize("way", [way for way in kernels._WAYS if isinstance(way, kernels.Fused)], ids=str)
-@pytest.mark.parametrize(("rows", "inner", "width"), [(200, 256, 128), (64, 384, 64)])
-def test_gated_in_one_kernel(rows: int, inner: int, width: int, way: kernels.Fused) -> None:
-    hidden, gate_up = random(rows, width), random(2 * inner, width, scale=0.3)
-    scale = torch.linspace(0.5, 1.5, rows, device=DEVICE)
-    if DEVICE.type == "cpu":  # as the interpreter's dot is exact, one width of tile says all
-        way = kernels.Fused(64, way.stages, way.warps)
+def fused_ways(ways: Sequence[fused.Way]) -> list[fused.Fused]:
+    """Each way of one kernel; as the interpreter's dot is exact, there its smallest tile says all."""
+    found = [way for way in ways if isinstance(way, fused.Fused)]
+    return found if DEVICE.type == "cuda" else [replace(found[0], tile=64, depth=32)]
 
-    ours = kernels._gated(hidden, scale, gate_up, 128, way)
+
+@pytest.mark.parametrize("way", fused_ways(fused.GATED), ids=str)
+@pytest.mark.parametrize(("count", "inner", "width"), [(200, 256, 128), (64, 384, 64)])
+def test_gated_in_one_kernel(count: int, inner: int, width: int, way: fused.Fused) -> None:
+    hidden, gate_up = random(count, width), random(2 * inner, width, scale=0.3)
+    scale = torch.linspace(0.5, 1.5, count, device=DEVICE)
+
+    ours = fused.gated_by(way, hidden, scale, gate_up, 128)
 
     close(ours, twins.gated(hidden, scale, gate_up, 128), **ROUNDING)
 
 
+LIBRARY = pytest.param(
+    fused.Library(), id="library", marks=pytest.mark.skipif(DEVICE.type == "cpu", reason="its product needs a GPU")
+)
+
+
+@pytest.mark.parametrize("way", [LIBRARY, *fused_ways(fused.GATED_FP8)], ids=str)
+def test_gated_fp8(way: fused.Way) -> None:
+    normed, gate_up = twins.to_fp8(random(200, 128, scale=8)), twins.to_fp8(random(512, 128, scale=30))
+    scale = torch.tensor(0.01, device=DEVICE)
+    normed[1] = 0  # a row with nothing to divide by
+
+    ours, divisors = fused.gated_fp8_by(way, normed, gate_up, scale, 128)
+    theirs, expected = twins.gated_fp8(normed, gate_up, scale, 128)
+
+    close(divisors, expected, rtol=0.01, atol=1e-9)
+    close_fp8(ours, theirs)
+
+
 @pytest.mark.parametrize(("inner", "stripe"), [(80, 80), (5632, 128)])
-def test_swiglu_fp8(inner: int, stripe: int) -> None:
-    gate_up = random(3, 2 * inner, scale=2)
-    gate_up[1] = 0  # a row with nothing to scale by
-    gate_up[2] *= 30
+def test_swiglu_fp8_is_gated_fp8_of_a_product_that_is_there(inner: int, stripe: int) -> None:
+    normed, gate_up = twins.to_fp8(random(3, 32)), twins.to_fp8(random(2 * inner, 32))
+    normed[1] = 0  # a row with nothing to divide by
+    product = normed.float() @ gate_up.float().T
 
-    ours, scale = kernels.swiglu_fp8(gate_up, stripe)
-    theirs, expected = twins.swiglu_fp8(gate_up, stripe)
+    ours, divisors = rows.swiglu_fp8(product.to(DTYPE), stripe)
+    theirs, expected = twins.gated_fp8(normed, gate_up, torch.ones((), device=DEVICE), stripe)
 
-    close(scale, expected, rtol=1e-3, atol=1e-9)
+    close(divisors, expected, rtol=0.01, atol=1e-9)
+    close_fp8(ours, theirs)
+
+
+@pytest.mark.parametrize("has_scales", [True, False])
+@pytest.mark.parametrize("way", [LIBRARY, *fused_ways(fused.ADDED_FP8)], ids=str)
+@pytest.mark.parametrize(("count", "width", "deep"), [(200, 512, 128), (64, 256, 384)])
+def test_add_product_norm_fp8(count: int, width: int, deep: int, way: fused.Way, *, has_scales: bool) -> None:
+    hidden, other = random(count, width), random(count, width)
+    left, right = twins.to_fp8(random(count, deep, scale=8)), twins.to_fp8(random(width, deep, scale=30))
+    scales = torch.linspace(0.1, 5.0, count, device=DEVICE) if has_scales else None
+    operands = left, right, torch.tensor(1e-3, device=DEVICE), scales, EPSILON, 8.0
+    other = hidden.clone()
+
+    ours = fused.add_product_norm_fp8_by(way, hidden, *operands)
+    theirs = twins.add_product_norm_fp8(other, *operands)
+
+    close(hidden, other, **ROUNDING)
     close_fp8(ours, theirs)
 
 
@@ -127,22 +169,19 @@ def test_swiglu_fp8(inner: int, stripe: int) -> None:
 def test_add_norm_fp8(width: int, *, has_scale: bool) -> None:
     hidden, update = random(3, width), random(3, width)
     scale = torch.tensor([0.1, 1.0, 5.0], device=DEVICE) if has_scale else None
-    other = hidden.clone()
+    added = hidden.float() + update.float() * (1.0 if scale is None else scale[:, None])
 
-    ours = kernels.add_norm_fp8(hidden, update, scale, EPSILON, 8.0)
-    theirs = twins.add_norm_fp8(other, update, scale, EPSILON, 8.0)
+    ours = rows.add_norm_fp8(hidden, update, scale, EPSILON, 8.0)
 
-    close(hidden, other, **ROUNDING)
-    close_fp8(ours, theirs)
+    close(hidden, added.to(DTYPE), **ROUNDING)
+    close_fp8(ours, twins.norm_fp8(added.to(DTYPE), EPSILON, 8.0))
 
 
-def test_norm_fp8_of_nothing_added_leaves_the_hidden_state_alone() -> None:
+def test_norm_fp8_leaves_the_hidden_state_alone() -> None:
     hidden = random(3, 192)
     before = hidden.clone()
 
-    close_fp8(
-        kernels.add_norm_fp8(hidden, None, None, EPSILON, 8.0), twins.add_norm_fp8(before, None, None, EPSILON, 8.0)
-    )
+    close_fp8(kernels.norm_fp8(hidden, EPSILON, 8.0), twins.norm_fp8(before, EPSILON, 8.0))
     close(hidden, before, rtol=0, atol=0)
 
 

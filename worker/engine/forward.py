@@ -176,22 +176,19 @@ class Fp8(Plain):
 
     def __call__(self, tokens: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
         """Run the model."""
-        run, product = self._operations, self._operations.product_fp8
+        run, epsilon, factor = self._operations, self.shape.epsilon, self._factor
         hidden = self._embedding.index_select(0, tokens)
-        update = scale = None
+        normed = None
         for index, layer in enumerate(self._small):
             if index == 0 and self._first is not None:
                 qkv = self._first.index_select(0, tokens)
             else:
-                normed = run.add_norm_fp8(hidden, update, scale, self.shape.epsilon, self._factor)
-                qkv = product(normed, *layer["qkv"])
+                normed = run.norm_fp8(hidden, epsilon, factor) if normed is None else normed
+                qkv = run.product_fp8(normed, *layer["qkv"])
             mixed = self._attend(index, qkv, None, starts, layer["factor"])
-            update = product(mixed, *layer["out"])
-            normed = run.add_norm_fp8(hidden, update, None, self.shape.epsilon, self._factor)
-            inner, scale = run.swiglu_fp8(product(normed, *layer["gate_up"]), self._stripe)
-            update = product(inner, *layer["down"])
-        if update is not None and scale is not None:
-            hidden += update * scale[:, None]
+            normed = run.add_product_norm_fp8(hidden, mixed, *layer["out"], None, epsilon, factor)
+            inner, scales = run.gated_fp8(normed, *layer["gate_up"], self._stripe)
+            normed = run.add_product_norm_fp8(hidden, inner, *layer["down"], scales, epsilon, factor)
         return self._ends(hidden, starts, ends)
 
     def _eighths(self, layer: Matrices) -> dict[str, Any]:

@@ -30,10 +30,25 @@ def swiglu(gate_up, scale, out, INNER: tl.constexpr, STRIPE: tl.constexpr, BLOCK
 
 
 @triton.jit
+def _place(tile, down, across: tl.constexpr, GROUP: tl.constexpr):
+    """Which tile of rows and which of columns is the next: GROUP tiles of rows share their columns in the cache."""
+    group = tile // (GROUP * across)
+    height = min(down - group * GROUP, GROUP)
+    return group * GROUP + tile % (GROUP * across) % height, tile % (GROUP * across) // height
+
+
+@triton.jit
+def _halved(both, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The left and the right half of a tile's columns."""
+    return tl.split(tl.permute(tl.reshape(both, [ROWS, 2, COLUMNS // 2]), [0, 2, 1]))
+
+
+@triton.jit
 def gated(
     rows,
     weights,
     scale,
+    most,
     out,
     count,
     INNER: tl.constexpr,
@@ -42,26 +57,82 @@ def gated(
     STRIPE: tl.constexpr,
     DEPTH: tl.constexpr,
     GROUP: tl.constexpr,
+    IS_FP8: tl.constexpr,
 ):
-    """The product and what follows it: a tile holds a stripe of gates and, beside it, the ups that they open."""
+    """The product and what follows it: a tile holds a stripe of gates and, beside it, the ups that they open.
+
+    Of fp8 rows `scale` is one number for all, and each row's largest value goes to `most`: what it is quantised by.
+    """
     down = tl.cdiv(count, TILE)
-    across: tl.constexpr = INNER // STRIPE
-    for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
-        group = tile // (GROUP * across)
-        height = min(down - group * GROUP, GROUP)
-        row = (group * GROUP + tile % (GROUP * across) % height) * TILE
-        stripe = tile % (GROUP * across) // height
+    for tile in tl.range(tl.program_id(0), down * (INNER // STRIPE), tl.num_programs(0), flatten=True):
+        row, stripe = _place(tile, down, INNER // STRIPE, GROUP)
+        row *= TILE
         both = tl.zeros([TILE, 2 * STRIPE], tl.float32)
         for depth in range(0, WIDTH, DEPTH):
             left = rows.load([row, depth])
             right = weights.load([stripe * 2 * STRIPE, depth])
             both = tl.dot(left, right.T, both)
-        gate, up = tl.split(tl.permute(tl.reshape(both, [TILE, 2, STRIPE]), [0, 2, 1]))
+        gate, up = _halved(both, TILE, 2 * STRIPE)
         lane = row + tl.arange(0, TILE)
-        factor = tl.load(scale + lane, mask=lane < count, other=0.0)[:, None]
+        factor = tl.load(scale) if IS_FP8 else tl.load(scale + lane, mask=lane < count, other=0.0)[:, None]
         gate *= factor
         inner = gate * tl.sigmoid(gate) * (up * factor)
+        if IS_FP8:
+            tl.atomic_max(most + lane, tl.max(tl.abs(inner), 1), mask=lane < count, sem="relaxed")
         out.store([row, stripe * STRIPE], inner.to(out.dtype))
+
+
+@triton.jit
+def quantise(values, most, out, scale, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Rows to fp8 by each one's largest value, which is known."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < WIDTH
+    largest = tl.maximum(tl.load(most + row), 1e-12)
+    tl.store(scale + row, largest / _FP8_MAX)
+    plain = tl.load(values + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + row * WIDTH + column, _to_fp8(plain * (_FP8_MAX / largest), out), mask=inside)
+
+
+@triton.jit
+def add_product_fp8(
+    left,
+    right,
+    scale,
+    scales,
+    hidden,
+    count,
+    WIDTH: tl.constexpr,
+    DEEP: tl.constexpr,
+    TILE: tl.constexpr,
+    WIDE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    GROUP: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
+):
+    """A product, times `scale` and its rows' own `scales`, added to `hidden` where it lies."""
+    down = tl.cdiv(count, TILE)
+    for tile in tl.range(tl.program_id(0), down * (WIDTH // WIDE), tl.num_programs(0), flatten=True):
+        row, column = _place(tile, down, WIDTH // WIDE, GROUP)
+        row *= TILE
+        column *= WIDE
+        both = tl.zeros([TILE, WIDE], tl.float32)
+        for depth in range(0, DEEP, DEPTH):
+            one = left.load([row, depth])
+            other = right.load([column, depth])
+            both = tl.dot(one, other.T, both)
+        lane = row + tl.arange(0, TILE)
+        factor = tl.load(scale)
+        if HAS_SCALES:
+            factor *= tl.load(scales + lane, mask=lane < count, other=0.0)[:, None]
+        near, far = _halved(both, TILE, WIDE)
+        wanted = (lane < count)[:, None]
+        at = hidden + lane.to(tl.int64)[:, None] * WIDTH + (column + tl.arange(0, WIDE // 2))[None, :]
+        before = tl.load(at, mask=wanted, other=0.0)
+        tl.store(at, (before + near * factor).to(hidden.dtype.element_ty), mask=wanted)
+        at += WIDE // 2
+        before = tl.load(at, mask=wanted, other=0.0)
+        tl.store(at, (before + far * factor).to(hidden.dtype.element_ty), mask=wanted)
 
 
 @triton.jit

@@ -36,12 +36,12 @@ def gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int) -> Tensor
     return (functional.silu(gate) * up).to(hidden.dtype)
 
 
-def swiglu_fp8(gate_up: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
-    """silu(gate) * up in fp8, and what each row was divided by to use all of its range, float32 [n]."""
-    gate, up = _unstriped(gate_up.float(), stripe)
+def gated_fp8(normed: Tensor, gate_up: Tensor, scale: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
+    """The same of fp8 rows that lack nothing but `scale`: in fp8, and what each row was divided by, float32 [n]."""
+    gate, up = _unstriped(normed.float() @ gate_up.float().T * scale, stripe)
     inner = functional.silu(gate) * up
-    scale = inner.abs().amax(dim=1).clamp(min=1e-12) / FP8_MAX
-    return to_fp8(inner / scale[:, None]), scale
+    divisors = inner.abs().amax(dim=1).clamp(min=1e-12) / FP8_MAX
+    return to_fp8(inner / divisors[:, None]), divisors
 
 
 def _unstriped(gate_up: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
@@ -49,12 +49,21 @@ def _unstriped(gate_up: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
     return both[:, :, 0].flatten(1), both[:, :, 1].flatten(1)
 
 
-def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, epsilon: float, factor: float) -> Tensor:
-    """Add an update (times its rows' `scale`) to `hidden` in place; return its RMSNorm times `factor`, in fp8."""
-    if update is not None:
-        update = update.float() if scale is None else update.float() * scale[:, None]
-        hidden.copy_(hidden.float() + update)
+def norm_fp8(hidden: Tensor, epsilon: float, factor: float) -> Tensor:
+    """RMSNorm times `factor`, in fp8."""
     return to_fp8(hidden.float() * row_scale(hidden, epsilon)[:, None] * factor)
+
+
+def add_product_norm_fp8(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
+    hidden: Tensor, left: Tensor, right: Tensor, scale: Tensor, scales: Tensor | None, epsilon: float, factor: float
+) -> Tensor:
+    """Add `left` by the rows of `right`, both fp8, times `scale` and its rows' own `scales`, to `hidden` in place.
+
+    Gives `norm_fp8` of that.
+    """
+    update = left.float() @ right.float().T * scale
+    hidden.copy_(hidden.float() + (update if scales is None else update * scales[:, None]))
+    return norm_fp8(hidden, epsilon, factor)
 
 
 @dataclass(frozen=True, slots=True)
