@@ -6,8 +6,9 @@ one before it runs, and so is the next batch. All work is on a stream of the eng
 
 from __future__ import annotations
 
+import ctypes
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -34,14 +35,29 @@ _LEAST_BUDGET: Final = 256
 """Below this many tokens, running out of memory is not a batch too large but a GPU too small."""
 
 
+@dataclass(slots=True)
+class Pinned:
+    """Memory that the GPU copies from and to, for one run of a size; `over` is when it has done with it."""
+
+    inputs: Tensor
+    answer: Tensor
+    over: torch.cuda.Event | None = None
+    is_free: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A batch that was queued: `waiting` are its rows, run by run, with where their logits will be."""
 
     engine: CudaEngine
     tokens: Sequence[Tokens]
-    waiting: Sequence[tuple[NDArray[np.int64], Tensor]]
+    waiting: Sequence[tuple[NDArray[np.int64], Pinned]]
     over: torch.cuda.Event
+
+    def __del__(self) -> None:
+        """Let others have its memory, whether or not anybody waited for the answer."""
+        for _, pinned in self.waiting:
+            pinned.is_free = True
 
     @property
     def is_done(self) -> bool:
@@ -50,17 +66,35 @@ class Begun:
 
     def logits(self) -> NDArray[np.float32]:
         """Wait for the GPU; the logits [messages, labels], in the order given."""
-        self.over.synchronize()
+        try:
+            self.over.synchronize()
+        except RuntimeError:
+            self.engine.keep_memory()
+            raise
         return self.engine.finish(self.tokens, self.waiting)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One size: what it reads, what it writes, and the graph between."""
+    """One size: what it reads, what it writes, the graph between, and pinned memory for as many runs as there were."""
 
     inputs: Tensor
     outputs: Tensor
     graph: torch.cuda.CUDAGraph
+    pinned: list[Pinned] = field(default_factory=list)
+
+    def take(self) -> Pinned:
+        """Pinned memory that no run has now."""
+        for pinned in self.pinned:
+            if pinned.is_free:
+                if pinned.over is not None:
+                    pinned.over.synchronize()  # of a batch that nobody waited for
+                pinned.is_free = False
+                return pinned
+        inputs = torch.empty(len(self.inputs), dtype=torch.int32, pin_memory=True)
+        pinned = Pinned(inputs, torch.empty(self.outputs.shape, dtype=torch.float32, pin_memory=True))
+        self.pinned.append(pinned)
+        return pinned
 
 
 class CudaEngine:
@@ -118,27 +152,39 @@ class CudaEngine:
                 self._halve()
                 while not self._captured():
                     pass
+            except RuntimeError:
+                self.keep_memory()
+                raise
+
+    def keep_memory(self) -> None:
+        """Never free pinned memory: the GPU is broken, and freeing asks it, whereupon it ends the process at once.
+
+        The process is to end, but by its own hand: unready first, its failure named.
+        """
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._slots))
 
     def _queue(self, tokens: Sequence[Tokens]) -> Begun:
         self._check_first(tokens)
+        over = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        begun = Begun(self, tokens, waiting := [], over)
         with torch.inference_mode(), torch.cuda.stream(self._stream):
-            waiting = []
             for packed in pack(tokens, self.sizes, shared=self.shared_tokens):
                 self._check(packed)
                 waiting.append((packed.rows, self._launch(packed)))
-            over = torch.cuda.Event()  # type: ignore[no-untyped-call]
             over.record()
-        return Begun(self, tokens, waiting, over)
+        for _, pinned in waiting:
+            pinned.over = over
+        return begun
 
-    def _launch(self, packed: Packed) -> Tensor:
+    def _launch(self, packed: Packed) -> Pinned:
         """Queue one graph; its answer is in pinned memory once the stream is done."""
         slot = self._slots[len(packed.tokens)]
-        host = torch.empty(len(slot.inputs), dtype=torch.int32, pin_memory=True)
-        np.concatenate([packed.tokens, packed.starts, packed.ends], out=host.numpy())
-        slot.inputs.copy_(host, non_blocking=True)
+        pinned = slot.take()
+        np.concatenate([packed.tokens, packed.starts, packed.ends], out=pinned.inputs.numpy())
+        slot.inputs.copy_(pinned.inputs, non_blocking=True)
         slot.graph.replay()
-        answer = torch.empty(slot.outputs.shape, dtype=torch.float32, pin_memory=True)
-        return answer.copy_(slot.outputs, non_blocking=True)
+        pinned.answer.copy_(slot.outputs, non_blocking=True)
+        return pinned
 
     def _check_first(self, tokens: Sequence[Tokens]) -> None:
         if self._first is not None and any(len(row) and row[0] != self._first for row in tokens):
@@ -152,7 +198,7 @@ class CudaEngine:
             raise ValueError(message)
 
     def finish(
-        self, tokens: Sequence[Tokens], waiting: Sequence[tuple[NDArray[np.int64], Tensor]]
+        self, tokens: Sequence[Tokens], waiting: Sequence[tuple[NDArray[np.int64], Pinned]]
     ) -> NDArray[np.float32]:
         """The logits of a batch that the GPU is done with; those of what is not finite found again, each alone.
 
@@ -160,8 +206,8 @@ class CudaEngine:
         """
         logits = np.empty((len(tokens), self.labels), dtype=np.float32)
         logits[:] = self._alone if self.shared_tokens else np.nan
-        for rows, answer in waiting:
-            logits[rows] = answer[: len(rows)].numpy()
+        for rows, pinned in waiting:
+            logits[rows] = pinned.answer[: len(rows)].numpy()
         broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         if len(tokens) > 1:
             for row in broken.tolist():
