@@ -28,6 +28,8 @@ GRAIN: Final = 128
 MOST_TOKENS: Final = 8192
 """What a pass takes at first; running out of memory halves it."""
 _LEAST_TOKENS: Final = 256
+_HEADROOM: Final = 8
+"""One message more for so many in the step that warms up: later epochs are drawn, and augmented, anew."""
 
 
 class NoRoomError(RuntimeError):
@@ -64,12 +66,17 @@ class Learner:
             each.grad = view.view_as(each)
 
     def warm_up(self, largest: Sequence[Example], places: int) -> None:
-        """Run a step that nothing is learnt from, the largest there will be: what follows fits the memory it took.
+        """Run a step that nothing is learnt from, an eighth larger than `largest`, launched and then captured.
 
-        Kernels are loaded and workspaces made, which cannot be captured.
+        Kernels are loaded and workspaces made, which cannot be captured. Graphs share their memory, and a graph that
+        needs larger pieces than there are takes all of them anew: with the largest one first, all others fit into its.
+        What the launched one has had is given back: a graph cannot use it.
         """
         if self._graphs is not None:
-            self.learn(largest, len(largest), places)
+            ample = [*largest, *largest[: -(-len(largest) // _HEADROOM)]]
+            for _ in ("launched", "captured"):
+                self.learn(ample, len(ample), places)
+                torch.cuda.empty_cache()
             self.gradients.zero_()
 
     def learn(self, examples: Sequence[Example], total: int, places: int) -> None:
