@@ -47,6 +47,8 @@ PARTITIONS: Final = 6
 _LOADS: Final = (0.1, 0.5, 0.8)
 _TICK: Final = 0.002
 _PATIENCE: Final = 0.1
+_MANY_CORES: Final = 8
+_STAGES: Final = ("queue_wait", "tokenize", "inference", "handover", "encode", "commit")
 _KINDS: Final = {"cpu": "cpu", "cuda-bf16": "bf16", "cuda-fp8": "fp8", "cuda-nf4": "nf4"}
 
 
@@ -60,15 +62,20 @@ def main() -> int:
             with Place(bootstrap, bundle, engine, options) as place:
                 through = place.work_off(options.messages)
                 print(f"end to end:   {through:,.0f} msg/s, {through / alone:.3f} of the engine alone", flush=True)
+                stages = {"backlog": place.stages({})}
+                print(f"mean milliseconds of each stage: {stages['backlog']}", flush=True)
                 latencies = {}
                 for load in _LOADS:
+                    before = place.sums()
                     latencies[load] = place.trickle(load * through, options.seconds)
+                    stages[f"{load:.0%}"] = place.stages(before)
                     p50, p99 = np.percentile(latencies[load], (50, 99))
                     print(
-                        f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms",
+                        f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
+                        f"{stages[f'{load:.0%}']}",
                         flush=True,
                     )
-            _record(options, bundle, kind, alone, through, latencies)
+            _record(options, bundle, kind, alone, through, latencies, stages)
     return 0
 
 
@@ -93,7 +100,7 @@ def broker(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
         return
     folder = java.CACHE / f"bench-{uuid.uuid4().hex[:8]}"
     try:
-        with Node(folder) as node:
+        with Node(folder, heap="1024m", is_for_long=(os.cpu_count() or 1) >= _MANY_CORES) as node:
             yield node.bootstrap, node.pid
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -187,6 +194,27 @@ class Place:
         with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
             lines = answer.read().decode().splitlines()
         return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("hamgate_verdicts_total{")))
+
+    def sums(self) -> dict[str, float]:
+        """Every histogram's sum and count so far, by the worker's own metrics."""
+        with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
+            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
+        return {name: float(value) for name, _, value in lines if name.endswith(("_sum", "_count"))}
+
+    def stages(self, before: dict[str, float]) -> dict[str, float]:
+        """Mean milliseconds of each stage since then; of messages in a batch, and transactions, their number."""
+        now = self.sums()
+
+        def since(name: str) -> float:
+            return now.get(f"hamgate_{name}", 0.0) - before.get(f"hamgate_{name}", 0.0)
+
+        found = {
+            name: round(1e3 * since(f"{name}_seconds_sum") / max(1.0, since(f"{name}_seconds_count")), 2)
+            for name in _STAGES
+        }
+        batches, transactions = since("batch_messages_count"), since("commit_seconds_count")
+        found["messages_a_batch"] = round(since("batch_messages_sum") / max(1.0, batches), 1)
+        return found | {"batches": batches, "transactions": transactions}
 
     def work_off(self, messages: int) -> float:
         """Messages a second on a backlog that was there before the worker, from its first tenth to its last."""
@@ -285,6 +313,7 @@ def _record(  # noqa: PLR0913, PLR0917 # what was measured
     alone: float,
     through: float,
     latencies: dict[float, NDArray[np.float64]],
+    stages: dict[str, dict[str, float]],
 ) -> None:
     p50, p99 = np.percentile(latencies[0.5], (50, 99))
     extra = {
@@ -294,6 +323,7 @@ def _record(  # noqa: PLR0913, PLR0917 # what was measured
             f"{load:.0%}": {f"p{q}_ms": round(float(np.percentile(found, q)), 2) for q in (50, 95, 99, 99.9)}
             for load, found in latencies.items()
         },
+        "mean_milliseconds_by_stage": stages,
     }  # fmt: skip
     device = None
     if kind != "cpu":

@@ -75,24 +75,24 @@ class CostModel:
 class Pace:
     """How long a batch had better go on filling, because cut now it would only wait for the writer.
 
-    Told when the writer takes a batch up and is done with it, and what judging and writing have taken: so that a batch
-    is cut just early enough to be judged when the writer is free. Where judging takes longer than writing, as under
-    load, that is at once; where it takes less, a message waits for one transaction before its own, not for two.
+    Told when the writer takes up what waits for it and is done with that, and what judging and writing have taken: so
+    that a batch is cut just early enough to be judged when the writer is free. Where judging takes longer than writing,
+    as under load, that is at once; where it takes less, a message waits for one transaction before its own.
     """
 
     judging: CostModel = field(default_factory=CostModel)
     writing: CostModel = field(default_factory=CostModel)
     _busy_until: float | None = None
-    _queued: float | None = None
+    _queued: int = 0
 
     def judged(self, tokens: int, messages: int, seconds: float) -> None:
         """A batch was judged, and waits for the writer."""
         self.judging.observe(tokens, seconds)
-        self._queued = self.writing.estimate(messages)
+        self._queued += messages
 
     def began(self, messages: int, now: float) -> None:
-        """The writer has taken up what waited for it."""
-        self._busy_until, self._queued = now + self.writing.estimate(messages), None
+        """The writer has taken up all that waited for it."""
+        self._busy_until, self._queued = now + self.writing.estimate(messages), 0
 
     def ended(self, messages: int, seconds: float) -> None:
         """The writer is free."""
@@ -101,9 +101,12 @@ class Pace:
 
     def hold(self, tokens: int, now: float) -> float:
         """Seconds that a batch of this size may still fill; 0 when it should be cut."""
-        if self._busy_until is None and self._queued is None:
+        if self._busy_until is not None:  # whatever is judged until then goes into the next transaction
+            writer_free_in = max(0.0, self._busy_until - now)
+        elif self._queued:
+            writer_free_in = self.writing.estimate(self._queued)
+        else:
             return 0.0
-        writer_free_in = max(0.0, (self._busy_until or now) - now) + (self._queued or 0.0)
         return max(0.0, writer_free_in - self.judging.estimate(tokens))
 
 

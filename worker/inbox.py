@@ -162,16 +162,16 @@ class Inbox:
         with self._changed:
             self._pace.judged(batch.tokens, len(batch.items), seconds)
 
-    def begin_writing(self, batch: Batch) -> None:
-        """Tell that the writer has taken it up."""
+    def begin_writing(self, messages: int) -> None:
+        """Tell that the writer has taken up so many, all that waited."""
         with self._changed:
-            self._pace.began(len(batch.items), self._clock())
+            self._pace.began(messages, self._clock())
             self._changed.notify_all()
 
-    def end_writing(self, batch: Batch, seconds: float) -> None:
-        """Tell that the writer is free, and what it took."""
+    def end_writing(self, messages: int, seconds: float) -> None:
+        """Tell that the writer is free, and what they took."""
         with self._changed:
-            self._pace.ended(len(batch.items), seconds)
+            self._pace.ended(messages, seconds)
             self._changed.notify_all()
 
     def still_ours(self, batch: Batch) -> Batch | None:

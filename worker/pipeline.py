@@ -5,7 +5,8 @@
       |                 +--- cannot be read: a dead letter, with its reason             v
       +--- verdicts, dead letters and offsets, in one transaction <--encode---------- Verdict
 
-While batch k is written, k+1 is judged and k+2 is read. Backpressure is the inbox being full. When the group takes
+While batches up to k are written, k+1 is judged and k+2 is read; what is judged meanwhile goes into one transaction.
+Backpressure is the inbox, and the queue before the writer, being full. When the group takes
 back what it gave (partitions in a rebalance, all in a refused transaction), their epoch ends: what is in the pipe of
 them is let go and read again. A stage that dies ends the process, uncommitted.
 """
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 # How long a poll waits for the first record; also how soon a stop is noticed.
 POLL_WAIT: Final = 0.1
+# Batches that may wait for the writer. It takes all of them into one transaction: most of what a transaction takes, it
+# takes however little is in it, so a writer that falls behind catches up.
+_JUDGED: Final = 4
 # How often the lag is shown.
 _LAG_EVERY: Final = 1.0
 
@@ -87,7 +91,7 @@ class Pipeline:
     tracing: Tracing | None = None
     lineup: Lineup = field(init=False)
     inbox: Inbox = field(init=False)
-    judged: queue.Queue[Judged | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=1))
+    judged: queue.Queue[Judged | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=_JUDGED))
     assignment: frozenset[TopicPartition] = field(init=False, default=frozenset())
     _busy_since: dict[str, float] = field(init=False, default_factory=dict)
     _poll_wait: float = field(init=False, default=0.0)
@@ -97,6 +101,7 @@ class Pipeline:
     _model_free_since: float = field(init=False, default=0.0)
     _in_flight: dict[int, Batch] = field(init=False, default_factory=dict)
     _lot: int = field(init=False, default=0)
+    _is_last_judged: bool = field(init=False, default=False)
     _drift: Drift = field(init=False)
 
     def __post_init__(self, classifier: Classifier, verdicts: Verdicts, batcher: MicroBatcher[Waiting]) -> None:
@@ -258,44 +263,82 @@ class Pipeline:
     # --- write --------------------------------------------------------------------------------------------------
 
     def write(self) -> bool:
-        """One judged batch to the broker, with its offsets. False when there will be no more."""
-        judged = self.judged.get()
-        if judged is None:
+        """All that is judged to the broker, with its offsets. False when there will be no more."""
+        if not (waiting := self._waiting_for_the_writer()):
             return False
-        began = time.monotonic()
-        self.inbox.begin_writing(judged.batch)
-        if ours := self.inbox.still_ours(judged.batch):
+        began, messages = time.monotonic(), sum(len(judged.batch.items) for judged in waiting)
+        self.inbox.begin_writing(messages)
+        left = deque(waiting)
+        while left:
             with self._at_work("write"):
-                self._commit(judged.only(ours))
-        self.metrics.messages_let_go.inc(len(judged.batch.items) - (len(ours.items) if ours else 0))
-        self.inbox.end_writing(judged.batch, time.monotonic() - began)
-        del self._in_flight[id(judged.batch)]
-        return True
+                self._commit_together(left)
+        self.inbox.end_writing(messages, time.monotonic() - began)
+        for judged in waiting:
+            del self._in_flight[id(judged.batch)]
+        return not self._is_last_judged
 
-    def _commit(self, judged: Judged) -> None:
-        batch = judged.batch
+    def _waiting_for_the_writer(self) -> list[Judged]:
+        """The next judged batch, and whatever else is judged by now."""
+        waiting: list[Judged] = []
+        while not self._is_last_judged and not (waiting and self.judged.empty()):
+            if judged := self.judged.get():
+                waiting.append(judged)
+            else:
+                self._is_last_judged = True
+        return waiting
+
+    def _commit_together(self, left: deque[Judged]) -> None:
+        """One transaction of those at the front that are ours still under one claim, as they mostly all are."""
+        together: list[Judged] = []
+        while left:
+            judged = left[0]
+            ours = self.inbox.still_ours(judged.batch)
+            if ours and together and ours.claim != together[0].batch.claim:
+                break
+            left.popleft()
+            self.metrics.messages_let_go.inc(len(judged.batch.items) - (len(ours.items) if ours else 0))
+            if ours:
+                together.append(judged.only(ours))
+        if together:
+            self._commit(together)
+
+    def _commit(self, together: list[Judged]) -> None:
         taken_up_at, began = self.clock(), time.monotonic()
-        traced = self.tracing.begin(judged) if self.tracing else None
-        contexts = traced.headers if traced else None
-        outcome = self.lineup.primary.verdicts.of(judged, now=taken_up_at, contexts=contexts)
+        traces = [self.tracing.begin(judged) if self.tracing else None for judged in together]
+        outcomes = [
+            self.lineup.primary.verdicts.of(judged, now=taken_up_at, contexts=traced.headers if traced else None)
+            for judged, traced in zip(together, traces, strict=True)
+        ]
         encoded = time.monotonic()
         try:
-            self.sink.write(outcome.verdicts, outcome.dead_letters, batch.positions, batch.claim)
+            self.sink.write(
+                [verdict for outcome in outcomes for verdict in outcome.verdicts],
+                [letter for outcome in outcomes for letter in outcome.dead_letters],
+                {partition: at for judged in together for partition, at in judged.batch.positions.items()},
+                together[0].batch.claim,
+            )
         except RolledBackError as error:
-            if traced:
-                traced.failed(error, self.clock())
+            for traced in traces:
+                if traced:
+                    traced.failed(error, self.clock())
+            messages = sum(len(judged.batch.items) for judged in together)
             self.metrics.transactions.labels("rolled-back").inc()
-            log.warning("rolled back", messages=len(batch.items), cause=str(error))
-            self.metrics.messages_let_go.inc(len(batch.items) + self.inbox.restart())
+            log.warning("rolled back", messages=messages, cause=str(error))
+            self.metrics.messages_let_go.inc(messages + self.inbox.restart())
         except FencedError:
             self.metrics.transactions.labels("fenced").inc()
             raise
         else:
-            self.metrics.handover.observe(max(0.0, taken_up_at - judged.ended_at))
+            now, seconds = self.clock(), time.monotonic() - encoded
+            self.metrics.transactions.labels("committed").inc()
+            self.metrics.last_commit.set(now)
+            self.metrics.commit.observe(seconds)
             self.metrics.encode.observe(encoded - began)
-            self._account(judged, outcome, time.monotonic() - encoded)
-            if traced:
-                traced.committed(outcome, taken_up_at=taken_up_at, now=self.clock())
+            for judged, outcome, traced in zip(together, outcomes, traces, strict=True):
+                self.metrics.handover.observe(max(0.0, taken_up_at - judged.ended_at))
+                self._account(judged, outcome, now, seconds)
+                if traced:
+                    traced.committed(outcome, taken_up_at=taken_up_at, now=now)
 
     def _account_model(self, judged: Judged) -> None:
         """What the scores say of the models that gave them; and the same to the shadow."""
@@ -310,13 +353,10 @@ class Pipeline:
         if self.shadow:
             self.shadow.offer(judged)
 
-    def _account(self, judged: Judged, outcome: Outcome, commit_seconds: float) -> None:
-        batch, metrics, now = judged.batch, self.metrics, self.clock()
+    def _account(self, judged: Judged, outcome: Outcome, now: float, commit_seconds: float) -> None:
+        batch, metrics = judged.batch, self.metrics
         items = batch.items
         self.inbox.learn(batch.tokens, max(0.0, now - batch.taken_at))
-        metrics.transactions.labels("committed").inc()
-        metrics.last_commit.set(now)
-        metrics.commit.observe(commit_seconds)
         metrics.inference.observe(judged.seconds)
         metrics.batch_messages.observe(len(items))
         metrics.batch_tokens.observe(batch.tokens)

@@ -56,6 +56,7 @@ class Node:
     """A broker that keeps its data, settings, log and pid in `folder`.
 
     `voters` are all nodes of the cluster, id to controller port; `settings` are Kafka's own names and win over ours.
+    One that `is_for_long` is compiled as well as Java can, which pays on many cores, and after a minute.
     An `owned` node dies with the process that started it (Linux; elsewhere only when that process ends in order).
     """
 
@@ -66,6 +67,7 @@ class Node:
     cluster: str = field(default_factory=cluster_id)
     settings: Mapping[str, str] = field(default_factory=dict)
     heap: str = "512m"
+    is_for_long: bool = False
     owned: bool = True
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None, repr=False)
 
@@ -127,7 +129,8 @@ class Node:
     def _machine(self) -> list[str]:
         program, jars = java.ready()
         least = min(self.heap, "256m", key=lambda size: int(size.removesuffix("m")))
-        machine = [str(program), f"-Xmx{self.heap}", f"-Xms{least}", "-XX:+UseSerialGC", _QUICK]
+        machine = [str(program), f"-Xmx{self.heap}", f"-Xms{least}"]
+        machine += [] if self.is_for_long else ["-XX:+UseSerialGC", _QUICK]
         return [*machine, f"-Dlog4j2.configurationFile={_LOGGING}", "-cp", f"{jars}/*"]
 
     @property

@@ -177,14 +177,22 @@ def test_a_batch_is_cut_just_early_enough_to_be_judged_when_the_writer_is_free()
     assert pace.hold(tokens=100, now=1.009) == 0.0
 
 
-def test_a_batch_that_waits_for_the_writer_holds_the_next_for_its_own_time_too() -> None:
+def test_what_waits_for_a_busy_writer_holds_nothing_longer_since_all_goes_into_its_next_transaction() -> None:
     pace = paced(judging=0.002, writing=0.01)
     pace.judged(tokens=100, messages=4, seconds=0.002)
     pace.began(messages=4, now=1.0)
 
     pace.judged(tokens=100, messages=4, seconds=0.002)
 
-    assert pace.hold(tokens=100, now=1.004) == pytest.approx(0.014)
+    assert pace.hold(tokens=100, now=1.004) == pytest.approx(0.004)
+
+
+def test_what_a_free_writer_is_about_to_take_up_holds_the_next_for_its_time() -> None:
+    pace = paced(judging=0.002, writing=0.01)
+
+    pace.judged(tokens=100, messages=4, seconds=0.002)
+
+    assert pace.hold(tokens=100, now=1.0) == pytest.approx(0.008)
 
 
 def test_a_writer_that_is_late_holds_nothing_back() -> None:

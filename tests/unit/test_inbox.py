@@ -156,10 +156,10 @@ def held_back(box: Inbox) -> None:
     [first] = take_soon(box)
     assert first is not None
     box.judged(first, 0.001)
-    box.begin_writing(first)
-    box.end_writing(first, 5.0)
+    box.begin_writing(1)
+    box.end_writing(1, 5.0)
     box.judged(first, 0.001)
-    box.begin_writing(first)
+    box.begin_writing(1)
     box.offer([waiting(1)], epoch=0, claim=CLAIM)
     box.offer([], epoch=0, claim=CLAIM)
 
@@ -174,7 +174,7 @@ def test_a_batch_goes_on_filling_while_it_would_only_wait_for_the_writer() -> No
     box.offer([], epoch=0, claim=CLAIM)
     assert taken == []
 
-    box.end_writing(Batch(0, CLAIM, [waiting(0)], 0.0), 0.001)
+    box.end_writing(1, 0.001)
     thread.join(5)
 
     assert [item.record.offset for batch in taken if batch for item in batch.items] == [1, 2]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -155,6 +156,64 @@ def test_a_transaction_that_is_rolled_back_is_read_judged_and_written_again() ->
     assert broker.committed == {(INPUT, 0): 2}
     assert value(pipeline, "hamgate_transactions_total", outcome="rolled-back") == 1
     assert value(pipeline, "hamgate_transactions_total", outcome="committed") == 1
+
+
+def test_what_is_judged_while_the_writer_is_busy_goes_into_one_transaction() -> None:
+    broker = FakeBroker()
+    sink = FakeSink(broker)
+    broker.feed(*[event("x", id=str(n)) for n in range(5)], at=NOW)
+    pipeline = make(broker, sink, max_messages=2)
+    for _ in range(3):
+        read(pipeline)
+        pipeline.judge()
+
+    pipeline.write()
+
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3", "4"]
+    assert (sink.writes, broker.committed) == (1, {(INPUT, 0): 5})
+    assert value(pipeline, "hamgate_transactions_total", outcome="committed") == 1
+    assert value(pipeline, "hamgate_batch_messages_count") == 3
+
+
+def test_batches_of_one_transaction_that_is_rolled_back_are_all_read_again() -> None:
+    broker = FakeBroker()
+    broker.feed(*[event("x", id=str(n)) for n in range(4)], at=NOW)
+    pipeline = make(broker, FakeSink(broker, RolledBackError("rebalance")), max_messages=2)
+    read(pipeline)
+    pipeline.judge()
+    pipeline.judge()
+
+    pipeline.write()
+    assert (verdicts(broker), value(pipeline, "hamgate_messages_let_go_total")) == ([], 4)
+    read(pipeline)
+    pipeline.judge()
+    pipeline.judge()
+    pipeline.write()
+
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3"]
+
+
+def test_batches_under_different_claims_are_not_one_transaction() -> None:
+    written = []
+
+    class Recorder(FakeSink):
+        def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, claim: Any) -> None:
+            written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], claim))
+
+    broker, claims = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
+    broker.feed(*[event("x", id=str(n)) for n in range(3)], at=NOW)
+    pipeline = make(broker, Recorder(broker), max_messages=1)
+    for _ in range(3):
+        read(pipeline)
+        pipeline.judge()
+    pipeline.inbox = SimpleNamespace(  # type: ignore[assignment]
+        **{name: getattr(pipeline.inbox, name) for name in ("begin_writing", "end_writing", "learn", "fill")},
+        still_ours=lambda batch: replace(batch, claim=claims[batch.items[0].record.offset]),
+    )
+
+    pipeline.write()
+
+    assert written == [(["0"], "older"), (["1", "2"], "newer")]
 
 
 def test_what_is_in_the_pipe_of_a_lost_partition_is_let_go_and_what_is_kept_goes_on() -> None:
