@@ -20,6 +20,7 @@ class Findings:
     """What one run came to. Counts are of messages; stalls in seconds, one for each time that the fault struck."""
 
     messages: int = 0
+    fed_twice: int = 0
     lost: int = 0
     duplicated: int = 0
     unknown: int = 0
@@ -43,8 +44,11 @@ class Findings:
         return asdict(self)
 
 
-def judge(brokers: str, verdicts: str, dead_letters: str, *, watch: Watch, total: int, struck: list[float]) -> Findings:
+def judge(  # topics by name
+    brokers: str, events: str, verdicts: str, dead_letters: str, *, watch: Watch, total: int, struck: list[float]
+) -> Findings:
     """Read everything again, by three clients, and hold it against what went in. `struck`: Unix times of the faults."""
+    fed = list(readers.by_ours(brokers, events))
     final = {
         "kafka-python": sorted(readers.by_ours(brokers, verdicts, dead_letters)),
         "librdkafka": sorted(readers.by_librdkafka(brokers, verdicts, dead_letters)),
@@ -52,7 +56,7 @@ def judge(brokers: str, verdicts: str, dead_letters: str, *, watch: Watch, total
         "concurrent": sorted(watch.records),
     }
     ours = final["kafka-python"]
-    findings = compare([seen for seen in ours if seen.topic == verdicts], dead(ours, dead_letters), total)
+    findings = compare(fed, [seen for seen in ours if seen.topic == verdicts], dead(ours, dead_letters), total)
     findings.readers_disagree = [reader for reader, seen in final.items() if seen != ours]
     gaps = list(stalls(watch, verdicts))
     findings.stalls = [round(longest(gaps, begin, end), 3) for begin, end in _spans(struck)]
@@ -64,32 +68,51 @@ def dead(records: Iterable[Seen], topic: str) -> list[bytes | None]:
     return [seen.value for seen in records if seen.topic == topic]
 
 
-def compare(verdicts: Sequence[Seen], dead_letters: Sequence[bytes | None], total: int) -> Findings:
-    """Hold verdicts (of each partition in order) and dead letters against the events 0 to `total`."""
-    names = [decode_verdict(seen.value or b"").id for seen in verdicts]
-    sent, poison = dict(traffic.expected(total)), set(traffic.poisoned(total))
-    came, buried = Counter(names), Counter(dead_letters)
+def compare(
+    fed: Iterable[Seen], verdicts: Sequence[Seen], dead_letters: Sequence[bytes | None], total: int
+) -> Findings:
+    """Hold verdicts (of each partition in order) and dead letters against the input topic, and that against its count.
+
+    A sender whose broker dies may put an event in twice, librdkafka's idempotent one too: it bumps its epoch and sends
+    anew. Twice in the input is two events, and two verdicts are right.
+    """
+    said = [decode_verdict(seen.value or b"") for seen in verdicts]
+    sent, poison = _what_went_in(fed, total)
+    came, buried = Counter(verdict.id for verdict in said), Counter(dead_letters)
     return Findings(
-        messages=total,
-        lost=len(sent.keys() - came.keys()),
-        duplicated=sum(count - 1 for count in came.values()),
+        messages=sent.total() + poison.total() + sum(map(traffic.is_tombstone, range(total))),
+        fed_twice=sent.total() - len(sent) + poison.total() - len(poison),
+        lost=(sent - came).total(),
+        duplicated=sum((came - sent)[name] for name in sent),
         unknown=len(came.keys() - sent.keys()),
-        reordered=reordered([seen.key for seen in verdicts], names),
-        poison=len(poison),
+        reordered=reordered([seen.key for seen in verdicts], [verdict.source.offset for verdict in said]),
+        poison=poison.total(),
         dead_letters=buried.total(),
-        dead_letters_lost=len(poison - buried.keys()),
-        dead_letters_duplicated=sum(count - 1 for count in buried.values()),
-        dead_letters_unknown=len(buried.keys() - poison),
+        dead_letters_lost=(poison - buried).total(),
+        dead_letters_duplicated=sum((buried - poison)[letter] for letter in poison),
+        dead_letters_unknown=len(buried.keys() - poison.keys()),
     )
 
 
-def reordered(keys: Sequence[bytes | None], names: Sequence[str]) -> int:
-    """How many messages came after one of the same key that was sent later."""
-    latest: dict[bytes | None, str] = defaultdict(str)
+def _what_went_in(fed: Iterable[Seen], total: int) -> tuple[Counter[str], Counter[bytes | None]]:
+    """How often each event's name, and each poison, is in the input; each of them at least once."""
+    wanted, poison = dict(traffic.expected(total)), set(traffic.poisoned(total))
+    names: dict[bytes | None, str] = {traffic.value(number): traffic.name(number) for number in range(total)}
+    copies = Counter(seen.value for seen in fed)
+    sent = Counter({names[value]: count for value, count in copies.items() if names.get(value) in wanted})
+    letters = Counter({value: count for value, count in copies.items() if value in poison})
+    assert sent.keys() == wanted.keys(), "the sender says that all is sent, and the input has not all"
+    assert letters.keys() == poison, "the sender says that all is sent, and the input has not all poison"
+    return sent, letters
+
+
+def reordered(keys: Sequence[bytes | None], offsets: Sequence[int]) -> int:
+    """How many verdicts came after one of the same key, and so of the same partition, whose event is later in it."""
+    latest: dict[bytes | None, int] = defaultdict(int)
     count = 0
-    for key, name in zip(keys, names, strict=True):
-        count += name < latest[key]
-        latest[key] = max(latest[key], name)
+    for key, offset in zip(keys, offsets, strict=True):
+        count += offset < latest[key]
+        latest[key] = max(latest[key], offset)
     return count
 
 

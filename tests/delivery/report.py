@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = results.ROOT / "docs" / "architecture.md"
 _BEGIN, _END = "<!-- delivery: written by `make kill-matrix` -->", "<!-- delivery: end -->"
-_SUMS: Final = ("messages", "lost", "duplicated", "reordered", "dead_letters", "poison")
+_SUMS: Final = ("messages", "fed_twice", "lost", "duplicated", "reordered", "dead_letters", "poison")
 _OUTCOMES: Final = ("committed", "rolled-back", "fenced")
 BOUND: Final = SESSION_TIMEOUT + LEEWAY
 _HEAD: Final = (

@@ -165,6 +165,7 @@ class Stage:
         time.sleep(0.5)  # whatever comes too often would come now
         findings = oracle.judge(
             self.cluster.bootstrap,
+            self.place.input,
             self.place.verdicts,
             self.place.dead_letters,
             watch=self.watch,
