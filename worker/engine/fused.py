@@ -52,11 +52,14 @@ GATED: Final[Sequence[Way]] = (
     Library(),
     Library(1536),
     Fused(128, 256, 64, 4, 8, 16),
-    Fused(128, 256, 64, 3, 8, 8),
-    Fused(64, 256, 64, 4, 4, 8),
 )
-GATED_FP8: Final[Sequence[Way]] = (Library(), Fused(128, 256, 128, 3, 8, 8), Fused(64, 256, 128, 4, 4, 8))
-ADDED_FP8: Final[Sequence[Way]] = (Library(), Fused(128, 256, 128, 3, 8, 8), Fused(128, 128, 128, 4, 8, 8))
+GATED_FP8: Final[Sequence[Way]] = (Library(), Fused(128, 256, 128, 4, 8, 8))
+ADDED_FP8: Final[Sequence[Way]] = (
+    Library(),
+    Fused(128, 256, 128, 3, 8, 8),
+    Fused(128, 128, 128, 3, 4, 8),
+    Fused(64, 256, 128, 3, 4, 8),
+)
 
 _HOPPER: Final = 9
 _IN_A_ROW: Final = 4
