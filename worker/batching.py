@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 # A batch of the past counts for half after about 70 others: minutes at low load, a second at high.
 _FORGETTING: Final = 0.99
+# What a stall took says nothing of what the next will take: more than so many times what was expected counts as that.
+_SURPRISE: Final = 1.5
+# The writer's time is guessed rather too short: a batch that is judged too early waits a little, one that is judged too
+# late lets the writer wait, and everybody with it.
+_EARLY: Final = 0.8
 
 
 class Weighed(Protocol):
@@ -92,19 +97,20 @@ class Pace:
 
     def began(self, messages: int, now: float) -> None:
         """The writer has taken up all that waited for it."""
-        self._busy_until, self._queued = now + self.writing.estimate(messages), 0
+        self._busy_until, self._queued = now + _EARLY * self.writing.estimate(messages), 0
 
     def ended(self, messages: int, seconds: float) -> None:
         """The writer is free."""
         self._busy_until = None
-        self.writing.observe(messages, seconds)
+        expected = self.writing.estimate(messages)
+        self.writing.observe(messages, min(seconds, _SURPRISE * expected) if expected else seconds)
 
     def hold(self, tokens: int, now: float) -> float:
         """Seconds that a batch of this size may still fill; 0 when it should be cut."""
         if self._busy_until is not None:  # whatever is judged until then goes into the next transaction
             writer_free_in = max(0.0, self._busy_until - now)
         elif self._queued:
-            writer_free_in = self.writing.estimate(self._queued)
+            writer_free_in = _EARLY * self.writing.estimate(self._queued)
         else:
             return 0.0
         return max(0.0, writer_free_in - self.judging.estimate(tokens))

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 # How long a poll waits for the first record; also how soon a stop is noticed.
 POLL_WAIT: Final = 0.1
+# Messages of a poll that are made ready before they are handed over: of a backlog a poll brings thousands, and a judge
+# that works off a batch in 15 ms must not wait for the last of them.
+_SLICE: Final = 256
 # Batches that may wait for the writer. It takes all of them into one transaction: most of what a transaction takes, it
 # takes however little is in it, so a writer that falls behind catches up.
 _JUDGED: Final = 4
@@ -149,9 +152,12 @@ class Pipeline:
         records = self.source.poll(self._poll_wait)
         if self._follow_assignment():
             return
-        items = self._prepare(records)
-        if not self.inbox.offer(items, epoch=epoch, claim=self.source.claim()):
-            self.metrics.messages_let_go.inc(len(items))
+        claim = self.source.claim()
+        for first in range(0, max(1, len(records)), _SLICE):
+            items = self._prepare(records[first : first + _SLICE])
+            if not self.inbox.offer(items, epoch=epoch, claim=claim):
+                self.metrics.messages_let_go.inc(len(items))
+                break
         # After a poll that brought something, ask at once whether there is more: only then may the judge wait for it.
         self._poll_wait = 0.0 if records else POLL_WAIT
         self._show_lag()

@@ -173,8 +173,28 @@ def test_a_batch_is_cut_just_early_enough_to_be_judged_when_the_writer_is_free()
     pace.judged(tokens=100, messages=4, seconds=0.002)
     pace.began(messages=4, now=1.0)
 
-    assert pace.hold(tokens=100, now=1.003) == pytest.approx(0.005)
+    assert pace.hold(tokens=100, now=1.003) == pytest.approx(0.8 * 0.010 - 0.003 - 0.002)
     assert pace.hold(tokens=100, now=1.009) == 0.0
+
+
+def test_a_stall_of_the_writer_holds_the_next_batches_hardly_longer() -> None:
+    pace = paced(judging=0.002, writing=0.01)
+    for seconds in (0.01, 0.01, 3.0, 0.01):
+        pace.began(messages=4, now=1.0)
+        pace.ended(messages=4, seconds=seconds)
+    pace.began(messages=4, now=1.0)
+
+    assert 0.006 < pace.hold(tokens=100, now=1.0) < 0.008
+
+
+def test_a_writer_that_becomes_slower_is_followed() -> None:
+    pace = paced(judging=0.002, writing=0.01)
+    for _ in range(300):
+        pace.began(messages=4, now=1.0)
+        pace.ended(messages=4, seconds=0.1)
+    pace.began(messages=4, now=1.0)
+
+    assert pace.hold(tokens=100, now=1.0) == pytest.approx(0.078, rel=0.1)
 
 
 def test_what_waits_for_a_busy_writer_holds_nothing_longer_since_all_goes_into_its_next_transaction() -> None:
@@ -184,7 +204,7 @@ def test_what_waits_for_a_busy_writer_holds_nothing_longer_since_all_goes_into_i
 
     pace.judged(tokens=100, messages=4, seconds=0.002)
 
-    assert pace.hold(tokens=100, now=1.004) == pytest.approx(0.004)
+    assert pace.hold(tokens=100, now=1.004) == pytest.approx(0.8 * 0.010 - 0.004 - 0.002)
 
 
 def test_what_a_free_writer_is_about_to_take_up_holds_the_next_for_its_time() -> None:
@@ -192,7 +212,7 @@ def test_what_a_free_writer_is_about_to_take_up_holds_the_next_for_its_time() ->
 
     pace.judged(tokens=100, messages=4, seconds=0.002)
 
-    assert pace.hold(tokens=100, now=1.0) == pytest.approx(0.008)
+    assert pace.hold(tokens=100, now=1.0) == pytest.approx(0.8 * 0.010 - 0.002)
 
 
 def test_a_writer_that_is_late_holds_nothing_back() -> None:

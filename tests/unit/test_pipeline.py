@@ -237,6 +237,20 @@ def test_what_is_in_the_pipe_of_a_lost_partition_is_let_go_and_what_is_kept_goes
     assert [v["id"] for v in verdicts(broker)] == ["0-0", "0-1", "1-0", "1-1"]
 
 
+def test_the_first_of_a_large_poll_can_be_judged_before_the_last_is_made_ready() -> None:
+    broker = FakeBroker()
+    broker.feed(*[event("x", id=str(n)) for n in range(600)], at=NOW)
+    pipeline = make(broker, max_messages=1000)
+    pipeline.source.max_poll_records = 1000  # type: ignore[attr-defined]
+    offered: list[int] = []
+    offer = pipeline.inbox.offer
+    pipeline.inbox.offer = lambda items, **more: (offered.append(len(items)), offer(items, **more))[1]  # type: ignore[method-assign,func-returns-value]
+
+    read(pipeline)
+
+    assert [count for count in offered if count] == [256, 256, 88]
+
+
 def test_what_waits_of_a_lost_partition_is_let_go() -> None:
     broker = FakeBroker(partitions=2)
     for partition in (0, 1):
