@@ -79,17 +79,18 @@ def compare(
     said = [decode_verdict(seen.value or b"") for seen in verdicts]
     sent, poison = _what_went_in(fed, total)
     came, buried = Counter(verdict.id for verdict in said), Counter(dead_letters)
+    beyond, buried_beyond = came - sent, buried - poison
     return Findings(
         messages=sent.total() + poison.total() + sum(map(traffic.is_tombstone, range(total))),
         fed_twice=sent.total() - len(sent) + poison.total() - len(poison),
         lost=(sent - came).total(),
-        duplicated=sum((came - sent)[name] for name in sent),
+        duplicated=sum(count for name, count in beyond.items() if name in sent),
         unknown=len(came.keys() - sent.keys()),
         reordered=reordered([seen.key for seen in verdicts], [verdict.source.offset for verdict in said]),
         poison=poison.total(),
         dead_letters=buried.total(),
         dead_letters_lost=(poison - buried).total(),
-        dead_letters_duplicated=sum((buried - poison)[letter] for letter in poison),
+        dead_letters_duplicated=sum(count for letter, count in buried_beyond.items() if letter in poison),
         dead_letters_unknown=len(buried.keys() - poison.keys()),
     )
 
