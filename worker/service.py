@@ -140,10 +140,10 @@ class Service:
 
     def obstacles(self) -> list[str]:
         """Why it takes no messages now."""
-        if self._stopping.is_set():
-            return ["stopping"]
         if troubles := self.ailments():
             return troubles
+        if self._stopping.is_set():
+            return ["stopping"]
         if self._pipeline.source.is_cut_off():
             return ["the brokers do not answer"]
         return [] if self._pipeline.assignment else ["no partitions assigned"]

@@ -19,6 +19,8 @@ from worker.classifier import Classifier
 if TYPE_CHECKING:
     from typing import Any
 
+    import pytest
+
     from worker.bundle import Bundle
 
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
@@ -58,6 +60,21 @@ def test_a_family_that_is_not_served_is_trained_and_judged(tmp_path: Path) -> No
 
     assert isinstance(classifier.engine, Reference)
     assert [classifier.labels[label] for label in scores.label] == [row.label for row in rows(40, 5)]
+
+
+def test_a_base_in_half_precision_is_judged_too_by_the_head_as_it_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = made_of(Gemma3TextConfig(**SIZES, **MORE, query_pre_attn_scalar=16), tmp_path)
+    texts = [row.text for row in rows(40, 5)]
+    whole = Reference(bundle)
+    tokens = [message.tokens for message in Classifier(bundle, whole).prepare(texts)]
+    expected = whole.logits(tokens)
+
+    monkeypatch.setattr("training.model.compute_type", lambda: torch.bfloat16)
+    halved = Reference(bundle).logits(tokens)
+
+    assert np.linalg.norm(halved - expected) < 0.1 * np.linalg.norm(expected)
 
 
 def test_the_engine_answers_what_transformers_answers(tmp_path: Path) -> None:
