@@ -294,12 +294,15 @@ class Pipeline:
         return waiting
 
     def _commit_together(self, left: deque[Judged]) -> None:
-        """One transaction of those at the front that are ours still under one claim, as they mostly all are."""
+        """One transaction of those at the front that are ours still under one claim, as they mostly all are.
+
+        A change of the model falls between two transactions.
+        """
         together: list[Judged] = []
         while left:
             judged = left[0]
             ours = self.inbox.still_ours(judged.batch)
-            if ours and together and ours.claim != together[0].batch.claim:
+            if ours and together and (ours.claim, ours.lot) != (together[0].batch.claim, together[0].batch.lot):
                 break
             left.popleft()
             self.metrics.messages_let_go.inc(len(judged.batch.items) - (len(ours.items) if ours else 0))

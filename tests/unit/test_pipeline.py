@@ -193,6 +193,21 @@ def test_batches_of_one_transaction_that_is_rolled_back_are_all_read_again() -> 
     assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3"]
 
 
+def test_a_change_of_the_model_falls_between_two_transactions() -> None:
+    broker = FakeBroker()
+    sink = FakeSink(broker)
+    pipeline = make(broker, sink)
+    for number in range(2):
+        broker.feed(event("x", id=str(number)), at=NOW)
+        read(pipeline)
+        pipeline.judge()
+        pipeline.adopt(replace(pipeline.lineup, number=pipeline.lineup.number + 1))
+
+    pipeline.write()
+
+    assert (sink.writes, broker.committed) == (2, {(INPUT, 0): 2})
+
+
 def test_batches_under_different_claims_are_not_one_transaction() -> None:
     written = []
 
