@@ -100,7 +100,8 @@ class Learner:
 
     def _make_room(self, longest: int) -> None:
         if self._graphs is not None:
-            self._graphs = _Graphs()
+            self._graphs.forget()
+            torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 # 32 MiB a stream on Hopper, and nothing else frees them
         if self._most > max(_LEAST_TOKENS, longest):
             self._most //= 2
         elif not self._is_checkpointed:
@@ -161,16 +162,23 @@ class _Graphs:
         self._captured: dict[tuple[int, ...], tuple[Any, Tensor, Tensor, Tensor]] = {}
         self._pool: Any = None
         self._stream: Any = None
+        self._is_warm = False
+
+    def forget(self) -> None:
+        """Begin anew, on the same stream: cuBLAS keeps memory of its own for each stream that it has ever seen."""
+        self._captured.clear()
+        self._pool, self._is_warm = None, False
 
     def run(self, packed: Packed, divisor: Tensor, passed: Any) -> Tensor:  # noqa: ANN401 a bound method
         """The pass's loss; gradients are added to."""
-        if self._stream is None:
+        if not self._is_warm:
             # The first one is launched, on the stream that captures: what is made on the way is made for it.
-            self._stream = torch.cuda.Stream()
+            self._stream = self._stream or torch.cuda.Stream()
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
                 loss: Tensor = passed(packed.on(packed.flat.cuda()), divisor)
             torch.cuda.current_stream().wait_stream(self._stream)
+            self._is_warm = True
             return loss
         if packed.shape not in self._captured:
             self._capture(packed, divisor, passed)
