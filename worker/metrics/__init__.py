@@ -2,6 +2,7 @@
 
     histogram   a histogram that takes a batch at once, with exemplars
     gpu         what the device says of itself when it is asked
+    exposition  the text that /metrics answers
     server      /metrics, /livez and /readyz
 
 Base units, closed label sets: no id, no number, no offset, no text. tests/unit/test_metrics.py freezes the names, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Exemplar
+from prometheus_client.samples import Exemplar, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ class BulkHistogram(Collector):
     def __init__(self, name: str, documentation: str, bounds: Sequence[float], registry: CollectorRegistry) -> None:
         self._name, self._documentation = name, documentation
         self._bounds = np.asarray(bounds, dtype=np.float64)
-        self._labels = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._labels = [{"le": bound} for bound in (*(str(float(bound)) for bound in bounds), "+Inf")]
         self._counts = np.zeros(len(bounds) + 1, dtype=np.int64)
         self._exemplars: list[Exemplar | None] = [None] * len(self._counts)
         self._sum = 0.0
@@ -56,10 +57,13 @@ class BulkHistogram(Collector):
         """Show it as Prometheus wants it: cumulative."""
         with self._lock:
             cumulative, total, exemplars = np.cumsum(self._counts), self._sum, self._exemplars.copy()
+        counts = cumulative.astype(float).tolist()
         family = HistogramMetricFamily(self._name, self._documentation)
-        buckets = [
-            (label, float(count), exemplar) if exemplar else (label, float(count))
-            for label, count, exemplar in zip(self._labels, cumulative, exemplars, strict=True)
+        # Not by add_metric, which puts each bucket's labels together anew: that took most of a scrape's collecting.
+        name, none = itertools.repeat(f"{self._name}_bucket"), itertools.repeat(None)
+        family.samples = [
+            *map(Sample, name, self._labels, counts, none, exemplars),
+            Sample(f"{self._name}_count", {}, counts[-1]),
+            Sample(f"{self._name}_sum", {}, total),
         ]
-        family.add_metric([], buckets, total)
         yield family

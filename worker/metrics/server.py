@@ -7,7 +7,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from prometheus_client.exposition import choose_encoder
+from worker.metrics.exposition import exposition
 
 if TYPE_CHECKING:
     from worker.metrics import Metrics
@@ -53,6 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
     health: ClassVar[Health]
     protocol_version = "HTTP/1.1"
     timeout = 10  # a silent client holds a thread no longer
+    # One write an answer, at once: of two, the second waits until the client has had the first.
+    wbufsize = 1 << 18
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         """Answer one of three paths."""
@@ -61,8 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.metrics.ready.set(not obstacles)
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, encode(self.metrics.registry), content_type)
+            self._answer(HTTPStatus.OK, *exposition(self.metrics.registry, self.headers.get("Accept", "")))
         elif path == "/livez":
             self._say(ailments)
         elif path == "/readyz":
