@@ -67,14 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="JSON lines for arguments too")
     add("check", "check settings, bundle, broker, topics and rights; say what is wrong and how to mend it")
     replay = add(
-        "replay", "send dead letters back to the input, by reason and range", "[--reason R ...] [--dry-run] ... "
+        "replay",
+        "send dead letters back to the input, by reason and range, each once",
+        "[--reason R ...] [--dry-run] ... ",
     )
     replay.add_argument("--reason", action="append", default=[], metavar="R", help="only this reason; may be repeated")
     replay.add_argument("--since", metavar="TIME", help="only letters that failed at or after this RFC 3339 time")
     replay.add_argument("--until", metavar="TIME", help="only letters that failed before this RFC 3339 time")
     replay.add_argument("--partition", type=int, metavar="N", help="only this partition of the dead-letter topic")
-    replay.add_argument("--from-offset", type=int, default=0, metavar="N", help="from this offset (with --partition)")
-    replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this offset")
+    replay.add_argument("--from-offset", type=int, metavar="N", help="from this offset of it (with --partition)")
+    replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this one (with --partition)")
+    replay.add_argument("--again", action="store_true", help="also what an earlier replay has sent back")
     replay.add_argument("--dry-run", action="store_true", help="say what would be sent, send nothing")
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")

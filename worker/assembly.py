@@ -7,6 +7,7 @@ import datetime as dt
 import functools
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Final, Self
 
@@ -149,20 +150,24 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         to_offset=options.to_offset,
     )
     try:
-        counts = broker.replay(
+        done = broker.replay(
             link(settings),
             selection,
             dead_letter_topic=settings.dead_letter_topic,
             input_topic=settings.input_topic,
-            transactional_id=broker.transactional_id(settings.group_id, "replay"),
+            name=broker.transactional_id(settings.group_id, "replay"),
+            again=options.again,
             dry_run=options.dry_run,
+            say=lambda text: print(text, file=sys.stderr),  # noqa: T201 for whoever waits for it
         )
-    except broker.BrokerError as error:
+    except (broker.BrokerError, TimeoutError) as error:
         raise Refused(str(error)) from error
     verb = "would be sent" if options.dry_run else "sent"
-    for reason, count in sorted(counts.items()):
+    for reason, count in sorted(done.sent.items()):
         print(f"{count:>8,} {reason}")  # noqa: T201 the answer
-    print(f"{counts.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
+    print(f"{done.sent.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
+    if left := done.left.total():
+        print(f"{left:>8,} left: sent back by an earlier replay; --again sends them once more")  # noqa: T201 the answer
     return 0
 
 

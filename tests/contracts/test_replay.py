@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+import sys
+from collections import Counter
+from typing import Any
 
 import pytest
+from kafka import errors
 
 from tests.contracts.worlds import InKafka, settled
-from worker.broker import Selection, replay
+from worker.broker import BrokerError, Publisher, Replayed, Selection, replay
+from worker.broker.producer import Producer
 from worker.messages import DeadLetter, Outgoing, Record, Unreadable, bury
-
-if TYPE_CHECKING:
-    from collections import Counter
 
 NOON = 1_800_000_000.0
 
@@ -32,19 +34,28 @@ def letters(in_kafka: InKafka) -> list[Outgoing]:
     return buried
 
 
-def replayed(world: InKafka, selection: Selection, *, dry_run: bool = False) -> Counter[str]:
+def replayed(
+    world: InKafka,
+    selection: Selection,
+    *,
+    dead_letters: str = "",
+    events: str = "",
+    again: bool = False,
+    dry_run: bool = False,
+) -> Replayed:
     return replay(
         world.place.link,
         selection,
-        dead_letter_topic=world.dead_letters,
-        input_topic=world.input,
-        transactional_id=f"{world.place.group}.replay",
+        dead_letter_topic=dead_letters or world.dead_letters,
+        input_topic=events or world.input,
+        name=f"{world.place.group}.replay",
+        again=again,
         dry_run=dry_run,
     )
 
 
 def test_letters_return_byte_for_byte_without_what_burying_added(in_kafka: InKafka, letters: list[Outgoing]) -> None:
-    assert replayed(in_kafka, Selection()) == {"invalid-json": 5, "too-deep": 5}
+    assert replayed(in_kafka, Selection()).sent == {"invalid-json": 5, "too-deep": 5}
 
     found = sorted((record.key or b"", record.value, record.headers) for record in in_kafka.read(in_kafka.input))
     assert found == [(each.key, each.value, each.headers[:2]) for each in letters]
@@ -53,7 +64,7 @@ def test_letters_return_byte_for_byte_without_what_burying_added(in_kafka: InKaf
 def test_only_what_is_chosen_returns(in_kafka: InKafka, letters: list[Outgoing]) -> None:
     chosen = Selection(reasons=frozenset({Unreadable.TOO_DEEP}), since=NOON + 3, until=NOON + 7)
 
-    assert replayed(in_kafka, chosen) == {"too-deep": 2}
+    assert replayed(in_kafka, chosen).sent == {"too-deep": 2}
 
     assert {record.value for record in in_kafka.read(in_kafka.input)} == {letters[3].value, letters[5].value}
 
@@ -70,6 +81,83 @@ def test_a_range_of_one_partition_returns(in_kafka: InKafka, letters: list[Outgo
 
 def test_a_dry_run_counts_and_sends_nothing(in_kafka: InKafka, letters: list[Outgoing]) -> None:
     del letters
-    assert replayed(in_kafka, Selection(), dry_run=True).total() == 10
+    assert replayed(in_kafka, Selection(), dry_run=True).sent.total() == 10
 
     assert in_kafka.read(in_kafka.input) == []
+
+
+def test_a_repeat_sends_nothing_twice_and_says_what_it_left(in_kafka: InKafka, letters: list[Outgoing]) -> None:
+    first = Selection(reasons=frozenset({Unreadable.TOO_DEEP}), since=NOON + 3)
+    replayed(in_kafka, first)
+
+    dry, repeated, all_of_them = (
+        replayed(in_kafka, first, dry_run=True),
+        replayed(in_kafka, first),
+        replayed(in_kafka, Selection()),
+    )
+
+    assert dry == repeated == Replayed(Counter(), Counter({"too-deep": 4}))
+    assert all_of_them == Replayed(Counter({"invalid-json": 5, "too-deep": 1}), Counter({"too-deep": 4}))
+    assert sorted(record.value or b"" for record in in_kafka.read(in_kafka.input)) == [each.value for each in letters]
+
+
+def test_what_was_sent_back_is_sent_again_when_that_is_asked_for(in_kafka: InKafka, letters: list[Outgoing]) -> None:
+    replayed(in_kafka, Selection())
+
+    assert replayed(in_kafka, Selection(), again=True).sent.total() == 10
+
+    assert Counter(record.value for record in in_kafka.read(in_kafka.input)) == {each.value: 2 for each in letters}
+
+
+def test_a_replay_that_was_cut_short_is_ended_by_another(
+    in_kafka: InKafka, letters: list[Outgoing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[replay.__module__], "_LETTERS", 3)
+    publish, calls = Producer.publish, itertools.count(1)
+
+    def cut_at_the_third(*arguments: Any, **named: Any) -> list[Any]:
+        batches = publish(*arguments, **named)
+        if next(calls) == 3:
+            raise errors.KafkaConnectionError
+        return batches
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Producer, "publish", cut_at_the_third)
+        with pytest.raises(BrokerError, match="6 were sent back before that"):
+            replayed(in_kafka, Selection())
+    assert len(in_kafka.read(in_kafka.input)) == 6
+
+    assert replayed(in_kafka, Selection()).sent.total() == 4
+
+    assert sorted(record.value or b"" for record in in_kafka.read(in_kafka.input)) == [each.value for each in letters]
+
+
+def test_a_topic_that_is_not_there_is_named(in_kafka: InKafka) -> None:
+    with pytest.raises(BrokerError, match=r"topic sms\.lettres does not exist"):
+        replayed(in_kafka, Selection(), dead_letters="sms.lettres", dry_run=True)
+    with pytest.raises(BrokerError, match=r"topic sms\.evnets does not exist"):
+        replayed(in_kafka, Selection(), events="sms.evnets")
+
+
+def test_offsets_without_their_partition_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="--from-offset needs --partition"):
+        Selection(from_offset=5)
+    with pytest.raises(ValueError, match="--to-offset needs --partition"):
+        Selection(to_offset=5)
+
+
+def test_a_partition_that_is_not_there_is_refused(in_kafka: InKafka) -> None:
+    with pytest.raises(BrokerError, match=r"has no partition 9; it has \[0, 1, 2, 3\]"):
+        replayed(in_kafka, Selection(partition=9), dry_run=True)
+
+
+def test_what_only_looks_like_a_letter_is_passed_over(in_kafka: InKafka, letters: list[Outgoing]) -> None:
+    names = [name for name, _ in letters[0].headers[-5:]]
+    forged = [
+        Outgoing(b"k", b"v", tuple(zip(names, (b"too-deep", b"t", b"0", b"0", b"yesterday"), strict=True))),
+        Outgoing(b"k", b"v", tuple(zip(names, (b"\xff", b"t", b"0", b"0", b"2026-01-31T08:00:00Z"), strict=True))),
+    ]
+    with Publisher(in_kafka.place.link) as publisher:
+        publisher.publish(in_kafka.dead_letters, forged)
+
+    assert replayed(in_kafka, Selection(), dry_run=True).sent.total() == len(letters)

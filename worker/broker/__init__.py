@@ -6,7 +6,7 @@
     sink       verdicts, dead letters and offsets, in one transaction; or at least once
     producer   records to batches to the brokers, each step under a deadline
     reader     whole topics, read_committed, outside any group; and plain publishing
-    replay     dead letters back to the input
+    replay     dead letters back to the input, each once; sentback: the note of which
     check      what is wrong with the link, the topics or the rights, each with its mend
 
 kafka-python is pinned below 3.1: `producer` builds batches itself and waits on the client's own results, because the
@@ -19,7 +19,7 @@ from worker.broker.check import Finding, check
 from worker.broker.link import BrokerError, KafkaLink, transactional_id
 from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
-from worker.broker.replay import Selection, replay
+from worker.broker.replay import Replayed, Selection, replay
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
 from worker.broker.source import KafkaSource
 
@@ -33,6 +33,7 @@ __all__ = [
     "Member",
     "Publisher",
     "Reader",
+    "Replayed",
     "Selection",
     "check",
     "replay",

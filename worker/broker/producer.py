@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata
 from worker.broker.link import REQUEST_TIMEOUT, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from worker.broker.link import KafkaLink
     from worker.messages import Outgoing, Positions
@@ -168,9 +168,15 @@ class Producer:
             if failure_of is not None:
                 raise failure_of(0)
 
-    def send_offsets(self, positions: Positions, claim: Any) -> Any:  # noqa: ANN401
-        """Make the positions part of the transaction, for the group and member of the claim. Returns what to await."""
-        offsets = {TopicPartition(*partition): OffsetAndMetadata(at, "", -1) for partition, at in positions.items()}
+    def send_offsets(self, positions: Positions, claim: Any, notes: Mapping[tuple[str, int], str] | None = None) -> Any:  # noqa: ANN401
+        """Make the positions, and notes beside them, part of the transaction, for the group and member of the claim.
+
+        Returns what to await.
+        """
+        offsets = {
+            TopicPartition(*partition): OffsetAndMetadata(at, (notes or {}).get(partition, ""), -1)
+            for partition, at in positions.items()
+        }
         result = self._manager.send_offsets_to_transaction(offsets, claim)
         self._client._sender.wakeup()  # noqa: SLF001
         return result

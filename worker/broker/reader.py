@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kafka import KafkaConsumer, TopicPartition
 
-from worker.broker.link import explained, milliseconds
+from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
 from worker.broker.source import record_of
 
@@ -24,12 +24,13 @@ _MAX_RECORDS: Final = 4096
 class Reader:
     """Reads all partitions of some topics from their start: only what is committed."""
 
-    def __init__(self, link: KafkaLink, *topics: str) -> None:
-        """Connect. Raises BrokerError, also when a topic does not exist."""
+    def __init__(self, link: KafkaLink, *topics: str, group_id: str | None = None) -> None:
+        """Connect; `group_id` only for whose `notes` to ask. Raises BrokerError, also when a topic does not exist."""
+        self._link = link
         with explained(link):
             self._consumer = link.connect(
                 KafkaConsumer,
-                group_id=None,
+                group_id=group_id,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,
@@ -37,12 +38,34 @@ class Reader:
                 max_poll_records=_MAX_RECORDS,
                 metrics_enabled=False,
             )
-        self._partitions = [
-            TopicPartition(topic, partition)
-            for topic in topics
-            for partition in sorted(self._consumer.partitions_for_topic(topic))
-        ]
+        try:
+            self._partitions = [TopicPartition(topic, each) for topic in topics for each in self.partitions(topic)]
+        except BrokerError:
+            self.close()
+            raise
         self._consumer.assign(self._partitions)
+        self._consumer.seek_to_beginning()  # not to where a group had come
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the partitions of a topic. Raises BrokerError when there is none of that name."""
+        with explained(self._link):
+            if found := self._consumer.partitions_for_topic(topic):
+                return sorted(found)
+        message = (
+            f"topic {topic} does not exist, or this user may not see it; "
+            "create it, name another one in its setting, or grant DESCRIBE on it"
+        )
+        raise BrokerError(message)
+
+    def notes(self) -> dict[tuple[str, int], str]:
+        """What the group has committed beside its offsets, by partition; once its open transactions have ended."""
+        patience = milliseconds(self._link.patience)
+        with explained(self._link):
+            found = {
+                partition: self._consumer.committed(partition, metadata=True, timeout_ms=patience)
+                for partition in self._partitions
+            }
+        return {tuple(partition): committed.metadata for partition, committed in found.items() if committed}
 
     def poll(self, wait: float) -> list[Record]:
         """Return the next records, in offset order for each partition; none after `wait` seconds."""
@@ -50,14 +73,25 @@ class Reader:
         return [record_of(raw) for raws in fetched.values() for raw in raws]
 
     def to_end(self, within: float = 60.0) -> Iterator[Record]:
-        """Yield what is committed as of now and not yet read. Raises TimeoutError when that takes too long."""
-        until = time.monotonic() + within
-        ends = self._consumer.end_offsets(self._partitions)
-        while any(self._consumer.position(partition) < end for partition, end in ends.items()):
-            if time.monotonic() > until:
-                message = f"the end was not reached within {within:g} s"
-                raise TimeoutError(message)
-            yield from self.poll(_STEP)
+        """Yield what is committed as of now and not yet read, however long that takes.
+
+        Raises TimeoutError when it has got no further for `within` seconds, or BrokerError.
+        """
+        with explained(self._link):
+            until = time.monotonic() + within
+            ends = self._consumer.end_offsets(self._partitions)
+            before = positions = self._positions()
+            while any(positions[partition] < end for partition, end in ends.items()):
+                if positions != before:
+                    before, until = positions, time.monotonic() + within
+                elif time.monotonic() > until:
+                    message = f"no further towards the end for {within:g} s"
+                    raise TimeoutError(message)
+                yield from self.poll(_STEP)
+                positions = self._positions()
+
+    def _positions(self) -> dict[TopicPartition, int]:
+        return {partition: self._consumer.position(partition) for partition in self._partitions}
 
     def skip_to_end(self) -> None:
         """Read only what comes from now on."""

@@ -1,102 +1,203 @@
-"""Dead letters back to the input, chosen by reason and range, byte for byte, in one transaction."""
+"""Dead letters back to the input, chosen by reason and range, byte for byte, and none a second time unless asked."""
 
 from __future__ import annotations
 
 import datetime as dt
-import itertools
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from kafka import errors
+from kafka.structs import ConsumerGroupMetadata
 
-from worker.broker.link import explained
+from worker.broker.link import BrokerError, explained, named
 from worker.broker.producer import Producer
 from worker.broker.reader import Reader
+from worker.broker.sentback import NoteError, SentBack
 from worker.messages import REASON, Unreadable, exhume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from worker.broker.link import KafkaLink
-    from worker.messages import Record
+    from worker.messages import Outgoing, Record
 
 _FAILED_AT: Final = "failed-at"
-_CHUNK: Final = 4096
+_REASON: Final = re.compile(r"[a-z0-9-]+")
+# What one transaction takes: whichever is reached first.
+_LETTERS: Final = 4096
+_BYTES: Final = 16 << 20
 _TRANSACTION_TIMEOUT: Final = 60.0
+_SAY_EVERY: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters: of any reason when none is named; times in Unix seconds; both ranges half-open."""
+    """Which dead letters: of any reason when none is named; times in Unix seconds; both ranges half-open.
+
+    Offsets are counted in each partition by itself. Raises ValueError when they are given without one.
+    """
 
     reasons: frozenset[Unreadable] = field(default_factory=frozenset)
     since: float | None = None
     until: float | None = None
     partition: int | None = None
-    from_offset: int = 0
+    from_offset: int | None = None
     to_offset: int | None = None
 
-    def takes(self, letter: Record) -> bool:
-        """Whether this letter is chosen. One that is not ours never is."""
-        try:
-            exhume(letter)
-        except ValueError:
-            return False
-        added = dict(letter.headers)
-        failed_at = dt.datetime.fromisoformat((added[_FAILED_AT] or b"").decode()).timestamp()
+    def __post_init__(self) -> None:
+        """Refuse what could only be meant otherwise, by the option's name."""
+        for option, given in (("--from-offset", self.from_offset), ("--to-offset", self.to_offset)):
+            if given is not None and self.partition is None:
+                message = f"{option} needs --partition: offsets are counted in each partition by itself"
+                raise ValueError(message)
+
+    def takes(self, letter: Letter) -> bool:
+        """Whether this letter is chosen."""
+        record = letter.record
         return (
-            (not self.reasons or (added[REASON] or b"").decode() in self.reasons)
-            and (self.partition is None or letter.partition == self.partition)
-            and self.from_offset <= letter.offset
-            and (self.to_offset is None or letter.offset < self.to_offset)
-            and (self.since is None or failed_at >= self.since)
-            and (self.until is None or failed_at < self.until)
+            (not self.reasons or letter.reason in self.reasons)
+            and (self.partition is None or record.partition == self.partition)
+            and (self.from_offset is None or record.offset >= self.from_offset)
+            and (self.to_offset is None or record.offset < self.to_offset)
+            and (self.since is None or letter.failed_at >= self.since)
+            and (self.until is None or letter.failed_at < self.until)
         )
 
 
-def replay(  # noqa: PLR0913 where from, where to, and as whom
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter as it lies there, why and when (Unix seconds) it became one, and the record that it was made of."""
+
+    record: Record
+    reason: str
+    failed_at: float
+    original: Outgoing
+
+    @classmethod
+    def of(cls, record: Record) -> Letter | None:
+        """Read one; None when it is not one of ours."""
+        try:
+            original = exhume(record)
+            added = dict(record.headers)
+            reason = (added[REASON] or b"").decode()
+            failed_at = dt.datetime.fromisoformat((added[_FAILED_AT] or b"").decode()).timestamp()
+        except ValueError:
+            return None
+        return cls(record, reason, failed_at, original) if _REASON.fullmatch(reason) else None
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What came of it, by reason: sent back now, and chosen but left, because an earlier replay had sent it."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+
+
+def replay(  # noqa: PLR0913 where from, where to, as whom, and how
     link: KafkaLink,
     selection: Selection,
     *,
     dead_letter_topic: str,
     input_topic: str,
-    transactional_id: str,
+    name: str,
+    again: bool = False,
     dry_run: bool = False,
-) -> Counter[str]:
-    """Send the chosen letters back as they first came; all of them are seen at once, or none. Returns counts by reason.
+    say: Callable[[str], None] | None = None,
+) -> Replayed:
+    """Send the chosen letters back as they first came, but those that a replay of this name has sent; `again`: all.
 
-    Two replays under one transactional id cannot run at once: the later fences the earlier. Raises BrokerError.
+    Each transaction takes some thousands, and with them the note that they were sent, beside the offsets of the
+    group `name`: a replay that was cut short is ended by another. `name` is the transactional id too, so that the
+    later of two at once fences the earlier. Raises BrokerError, or TimeoutError when reading gets nowhere.
     """
-    counts: Counter[str] = Counter()
-    with explained(link), Reader(link, dead_letter_topic) as reader:
-        chosen = _counted((letter for letter in reader.to_end() if selection.takes(letter)), counts)
-        if dry_run:
-            for _ in chosen:
-                pass
-            return counts
-        producer = Producer(link, transactional_id, _TRANSACTION_TIMEOUT)
+    with explained(link):
+        # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
+        producer = None if dry_run else Producer(link, name, _TRANSACTION_TIMEOUT)
         try:
-            _send(producer, input_topic, chosen)
+            with Reader(link, dead_letter_topic, group_id=name) as reader:
+                for topic, partition in ((dead_letter_topic, selection.partition), (input_topic, None)):
+                    if partition not in (None, *(known := reader.partitions(topic))):
+                        message = f"topic {topic} has no partition {partition}; it has {known}"
+                        raise BrokerError(message)
+                return _Replay(reader, producer, selection, input_topic, name, again).run(say)
         finally:
-            producer.close()  # what is not committed by now, the broker aborts
-    return counts
+            if producer:
+                producer.close()  # what is not committed by now, the broker aborts
 
 
-def _send(producer: Producer, topic: str, letters: Iterator[Record]) -> None:
-    until = time.monotonic() + _TRANSACTION_TIMEOUT
-    producer.begin()
-    try:
-        while chunk := list(itertools.islice(letters, _CHUNK)):
-            batches = producer.publish(topic, [exhume(letter) for letter in chunk], until=until)
-            producer.settle(batches, until=until)
+@dataclass(slots=True)
+class _Replay:
+    reader: Reader
+    producer: Producer | None
+    selection: Selection
+    input_topic: str
+    name: str
+    again: bool
+    done: Replayed = field(default_factory=Replayed)
+    _notes: dict[tuple[str, int], str] = field(default_factory=dict)
+    _sent_back: dict[tuple[str, int], SentBack] = field(default_factory=dict)
+    _waiting: list[Letter] = field(default_factory=list)
+    _bytes: int = 0
+
+    def run(self, say: Callable[[str], None] | None) -> Replayed:
+        """Read to the end, and send as it goes."""
+        self._notes = self.reader.notes()
+        said = time.monotonic()
+        for read, record in enumerate(self.reader.to_end(), 1):
+            self._take(record)
+            if len(self._waiting) >= _LETTERS or self._bytes >= _BYTES:
+                self._send()
+            if say and time.monotonic() - said >= _SAY_EVERY:
+                said = time.monotonic()
+                say(f"{read:,} read, {self.done.sent.total():,} sent back")
+        self._send()
+        return self.done
+
+    def _take(self, record: Record) -> None:
+        place = record.topic, record.partition
+        if place not in self._sent_back:
+            try:
+                # The first record that a partition still has: what lay before it need not be remembered.
+                self._sent_back[place] = SentBack.read(self._notes.get(place, ""), begins=record.offset)
+            except NoteError as error:
+                message = f"group {self.name}, partition {record.partition}: {error}; delete the group to forget it"
+                raise BrokerError(message) from error
+        if (letter := Letter.of(record)) is None:
+            return
+        sent_back, is_chosen = self._sent_back[place], self.selection.takes(letter)
+        is_sent = is_chosen and (self.again or not sent_back.holds(letter.reason, record.offset))
+        sent_back.meet(letter.reason, record.offset, is_sent=is_sent)
+        if is_sent:
+            self._waiting.append(letter)
+            self._bytes += len(record.value or b"") + len(record.key or b"")
+        elif is_chosen:
+            self.done.left[letter.reason] += 1
+
+    def _send(self) -> None:
+        """What waits, and the notes that it was sent, in one transaction."""
+        if self.producer and self._waiting:
+            try:
+                self._commit(self.producer)
+            except (errors.KafkaError, NoteError) as error:
+                is_ours = isinstance(error, NoteError)
+                cause = error if is_ours else named(self.producer.trouble or error)
+                message = f"{cause}; {self.done.sent.total():,} were sent back before that, and will not be sent again"
+                raise BrokerError(message) from error
+        self.done.sent.update(letter.reason for letter in self._waiting)
+        self._waiting, self._bytes = [], 0
+
+    def _commit(self, producer: Producer) -> None:
+        until = time.monotonic() + _TRANSACTION_TIMEOUT
+        places = {(letter.record.topic, letter.record.partition) for letter in self._waiting}
+        ends = {place: self._sent_back[place].end for place in places}
+        notes = {place: self._sent_back[place].note() for place in places}
+        producer.begin()
+        offsets = producer.send_offsets(ends, ConsumerGroupMetadata(self.name), notes)
+        batches = producer.publish(self.input_topic, [letter.original for letter in self._waiting], until=until)
+        producer.await_(offsets, until=until)
+        producer.settle(batches, until=until)
         producer.await_(producer.commit(), until=until)
-    except errors.KafkaError as error:
-        raise (producer.trouble or error) from None
-
-
-def _counted(letters: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
-    for letter in letters:
-        counts[(dict(letter.headers)[REASON] or b"").decode()] += 1
-        yield letter
