@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import signal
 import sys
 from typing import TYPE_CHECKING
 
+import structlog
+
+from worker import leaving, logs
 from worker import settings as knobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-EXIT_FAILED, EXIT_USAGE = 1, 2
+log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; the exit status is 0 (done), 1 (failed), or 2 (settings or usage are wrong)."""
+    """Do what the command line says. Returns the exit status; docs/operations.md lists them."""
+    try:
+        status = _main(arguments)
+        if sys.stdout:
+            sys.stdout.flush()  # here, where it can be seen that nobody reads
+        return status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed Ctrl-C
+        return leaving.BY_SIGNAL + signal.SIGINT
+    except BrokenPipeError:
+        return leaving.nobody_reads()
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command") or "run"
     if options.pop("print_settings"):
@@ -26,13 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = knobs.load(flags)
     except knobs.SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 the settings decide how to log, so this cannot be logged
-        return EXIT_USAGE
+        return leaving.USAGE
     if command == "print-settings":
         return _print_settings(settings, flags)
-    # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
-    from worker import commands  # noqa: PLC0415
+    try:
+        with leaving.told_to_stop() if command == "run" else contextlib.nullcontext():
+            # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
+            from worker import commands  # noqa: PLC0415
 
-    return commands.COMMANDS[command](settings, argparse.Namespace(**options))
+            return commands.COMMANDS[command](settings, argparse.Namespace(**options))
+    except leaving.ToldToStopError as told:
+        logs.configure(settings.log_level, settings.log_format)
+        log.info("stopped", cause="signal", signal=told.signal, phase="loading")
+        return leaving.DONE
 
 
 def _print_settings(settings: knobs.Settings, flags: dict[str, str]) -> int:

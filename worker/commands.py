@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import json
-import os
-import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from worker import changeover, engine, logs, releases
+from worker import changeover, engine, leaving, logs, releases
 from worker.bundle import BundleError
 from worker.classifier import CanaryError, Classifier
 from worker.drift import Reference
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from worker.service import Service
     from worker.settings import Settings
 
 Command: TypeAlias = "Callable[[Settings, argparse.Namespace], int]"
@@ -60,7 +57,7 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     gc.freeze()
     try:
         with worker:
-            _stop_on_signals(worker.service)
+            leaving.stop_on_signals(worker.service)
             worker.service.run()
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
@@ -70,30 +67,22 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     return 0
 
 
-def _stop_on_signals(service: Service) -> None:
-    """First signal: finish and leave. Second: leave now, uncommitted."""
-
-    def stop(number: int, _: object) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        service.stop()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, lambda number, _: os._exit(128 + number))
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
-
-
 def predict(settings: Settings, options: argparse.Namespace) -> int:
     """Judge texts without a broker: arguments for people, or lines of standard input to JSON lines."""
     logs.configure(settings.log_level, settings.log_format)
+    if not options.texts and sys.stdin is None:
+        print("predict: no text given, and standard input is closed", file=sys.stderr)  # noqa: T201
+        return leaving.USAGE
     try:
         judge = model(settings)
     except MODEL_ERRORS as error:
         return _fail(error)
     as_json = options.json or not options.texts
-    if not options.texts and sys.stdin.isatty():
+    is_typed = not options.texts and sys.stdin.isatty()
+    if is_typed:
         print("Reading messages from standard input, one a line; Ctrl-D ends.", file=sys.stderr)  # noqa: T201
-    for text_lines in _chunks(options.texts or _lines()):
+    # A person wants each answer before the next line.
+    for text_lines in _chunks(options.texts or _lines(), 1 if is_typed else _LINES):
         for answer in _answers(judge.classifier, judge.verdicts, text_lines):
             line = json.dumps(answer) if as_json else _for_people(answer)
             print(line, flush=True)  # noqa: T201 the answer
@@ -106,12 +95,9 @@ def _lines() -> Iterator[str]:
         yield line.decode(errors="replace").rstrip("\r\n")
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     texts = iter(texts)
-    if sys.stdin.isatty():  # a person wants each answer before the next line
-        yield from ([text] for text in texts)
-        return
-    while chunk := list(itertools.islice(texts, _LINES)):
+    while chunk := list(itertools.islice(texts, size)):
         yield chunk
 
 

@@ -1,0 +1,131 @@
+"""However a process is told to end, it ends in order, says so in a line, and its exit status can be told by."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from deploy.kafka.node import free_port
+from tests.unit.test_service import until
+from worker import commands, leaving
+from worker.__main__ import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ENDING = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[], object]], None]:
+    """Have `hamgate run` and `hamgate check` do something else."""
+    monkeypatch.chdir(tmp_path)
+
+    def does(what: Callable[[], object]) -> None:
+        for name in ("run", "check"):
+            monkeypatch.setitem(commands.COMMANDS, name, lambda *_: what() and 0)
+
+    return does
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_while_the_worker_loads_ends_it_in_order(
+    number: signal.Signals, command: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(each) for each in ENDING]
+    command(lambda: signal.raise_signal(number))
+
+    assert main(["run"]) == 0
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert '"event": "stopped"' in line
+    assert number.name in line
+    assert [signal.getsignal(each) for each in ENDING] == before
+
+
+def test_a_second_signal_does_not_wait_for_what_must_unwind(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+
+    def load() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    command(load)
+    main(["run"])
+
+    assert ends == [128 + signal.SIGINT]
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
+    """As under `| head -1`; `yes` never ends by itself."""
+    command = (
+        f"yes 'win a prize' | {sys.executable} -m worker predict | head -1; echo ${{PIPESTATUS[1]}};"
+        f"{sys.executable} -m worker print-settings | sleep 0; echo ${{PIPESTATUS[0]}}"
+    )
+
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
+
+    answer, *statuses = done.stdout.splitlines()
+    assert json.loads(answer)["label"] in {"ham", "spam"}
+    assert (statuses, done.stderr) == ([str(128 + signal.SIGPIPE)] * 2, "")
+
+
+def test_standard_input_that_is_closed_is_said_where_it_is_needed_and_else_no_matter(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m worker predict 'win a prize' <&-; {sys.executable} -m worker predict <&-"
+
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path
+    )
+
+    assert "probability" in done.stdout
+    assert done.stderr == "predict: no text given, and standard input is closed\n"
+    assert done.returncode == leaving.USAGE
+
+
+def test_ctrl_c_ends_any_other_command_in_a_line(
+    command: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(lambda: signal.raise_signal(signal.SIGINT))
+
+    assert main(["check"]) == 130
+
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_worker_that_waits_for_its_brokers_leaves_at_once_when_told(tmp_path: Path) -> None:
+    port = free_port()
+    options = ["--brokers", f"127.0.0.1:{free_port()}", "--metrics-port", str(port), "--log-format", "json"]
+
+    def phase() -> str:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return "not up yet"
+            probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+            return probe.makefile().read().splitlines()[-1]
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "run", *options], stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as worker:
+        try:
+            until(lambda: phase() == "connecting to the brokers")
+            worker.send_signal(signal.SIGINT)
+            _, said = worker.communicate(timeout=10)
+        finally:
+            worker.kill()
+
+    assert worker.returncode == leaving.DONE
+    assert "Traceback" not in said
+    assert '"event": "stopped"' in said.splitlines()[-1]
