@@ -26,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _main(arguments)
         if sys.stdout:
             sys.stdout.flush()  # here, where it can be seen that nobody reads
-        return status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed Ctrl-C
         return leaving.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         return leaving.nobody_reads()
+    return status
 
 
 def _main(arguments: Sequence[str] | None) -> int:
