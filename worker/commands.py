@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 
 def run(settings: Settings, _: argparse.Namespace) -> int:
-    """Run the worker until it is stopped (0) or broken (1)."""
+    """Run the worker until it is stopped (0; 3 when what was in flight could not be committed) or broken (1)."""
     from worker.assembly import Refused, Worker  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
@@ -58,13 +58,16 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     try:
         with worker:
             leaving.stop_on_signals(worker.service)
-            worker.service.run()
+            is_all_committed = worker.service.run()
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
         log.exception("stopped uncommitted", cause=f"{type(error).__name__}: {error}")
         return 1
+    if not is_all_committed:
+        log.warning("stopped uncommitted", cause="HAMGATE_SHUTDOWN_GRACE is over; what was in flight is read again")
+        return leaving.UNCOMMITTED
     log.info("stopped", cause="signal")
-    return 0
+    return leaving.DONE
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:

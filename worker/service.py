@@ -77,8 +77,8 @@ class Service:
         self._companions = beside
         self._beside = [Stage(each.name, each.step, self._changed.set) for each in beside]
 
-    def run(self) -> None:
-        """Work until `stop`, then finish what is in flight, or leave it uncommitted after the grace.
+    def run(self) -> bool:
+        """Work until `stop`, then finish what is in flight, or leave it uncommitted after the grace: False.
 
         Raises what broke a stage: the process must then end, non-zero, and close nothing that could still commit.
         """
@@ -89,7 +89,7 @@ class Service:
                 self._changed.wait()
                 self._changed.clear()
                 self._raise_failure()
-            self._drain(until=time.monotonic() + self._grace)
+            return self._drain(until=time.monotonic() + self._grace)
         except BaseException:
             self._stopping.set()  # what is left of the pipe takes on nothing more while the process ends
             self._pipeline.inbox.close()
@@ -167,18 +167,19 @@ class Service:
         self._pipeline.judged.put(None)
         return False
 
-    def _drain(self, until: float) -> None:
+    def _drain(self, until: float) -> bool:
         while any(stage.is_alive() for stage in self._stages):
             self._raise_failure()
             if time.monotonic() > until:
                 held_up = [stage.name for stage in self._stages if stage.is_alive()]
                 log.warning("grace is over: what is in flight is left uncommitted", stages=held_up)
-                return
+                return False
             self._changed.wait(_TICK)
             self._changed.clear()
         self._raise_failure()
         self._pipeline.sink.close()
         self._pipeline.source.close()
+        return True
 
     def _raise_failure(self) -> None:
         for stage in (*self._stages, *self._beside):

@@ -28,8 +28,11 @@ def start(place: Place, bundle: Path, tmp_path: Path) -> Iterator[Callable[..., 
     started: list[WorkerProcess] = []
     numbers = itertools.count()
 
-    def start_one(instance: str = "one", *, ready: bool = True, **settings: str) -> WorkerProcess:
-        worker = WorkerProcess(place, bundle, tmp_path / f"worker-{next(numbers)}.log", instance, settings)
+    def start_one(
+        instance: str = "one", *, ready: bool = True, prepare: Callable[[], None] | None = None, **settings: str
+    ) -> WorkerProcess:
+        log = tmp_path / f"worker-{next(numbers)}.log"
+        worker = WorkerProcess(place, bundle, log, instance, settings, prepare)
         started.append(worker)
         if ready:
             until(worker.is_ready, within=READY_WITHIN)

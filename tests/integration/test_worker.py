@@ -6,12 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
+from worker import leaving
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, exhume
+from worker.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,6 +77,23 @@ def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., Worke
 
     assert worker.ended(60) == 1
     assert "topic sms.vredicts does not exist" in worker.said()
+
+
+def judge_for_ever() -> None:
+    Pipeline._end = lambda *_: time.sleep(600)  # type: ignore[method-assign]
+
+
+def test_a_worker_whose_grace_is_over_says_by_its_status_that_it_left_something(
+    start: Callable[..., WorkerProcess], traffic: Traffic
+) -> None:
+    worker = start(prepare=judge_for_ever, shutdown_grace="0.2")
+    traffic.feed(100)
+    until(lambda: worker.metric("hamgate_oldest_message_seconds") > 0)
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.ended() == leaving.UNCOMMITTED == 3
+    assert '"cause": "HAMGATE_SHUTDOWN_GRACE is over' in worker.said().splitlines()[-1]
 
 
 def test_replayed_dead_letters_are_read_again(
