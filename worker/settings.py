@@ -25,14 +25,17 @@ SHIPPED_BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "nan
 
 # Kafka's own rule for names: Topic.validate in its sources.
 _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
-_HOST_PORTS: Final = r"^[^\s,:]+:\d{1,5}(,[^\s,:]+:\d{1,5})*$"
+# A port of five digits is at most 65535; an address of IPv6 stands in brackets, as it has colons itself.
+_PORT: Final = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
+_HOST_PORT: Final = rf"([^\s,:\[\]]+|\[[0-9a-fA-F:.]+(%[^\s,\[\]]+)?\]):{_PORT}"
+_HOST_PORTS: Final = rf"^{_HOST_PORT}(,{_HOST_PORT})*$"
 TopicName = Annotated[str, StringConstraints(pattern=_NAME)]
 HostPorts = Annotated[str, StringConstraints(pattern=_HOST_PORTS)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 _BOUNDS: Final = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
 _ALLOWED: Final = {
     _NAME: "1 to 249 of letters, digits, '.', '_' and '-'",
-    _HOST_PORTS: "host:port, several joined by commas",
+    _HOST_PORTS: "host:port, several joined by commas; ports from 1 to 65535, [address]:port for IPv6",
 }
 
 
@@ -157,6 +160,7 @@ class Settings(BaseSettings):
 
 def load(flags: dict[str, str] | None = None) -> Settings:
     """Read the settings of this process. Raises SettingsError naming everything that is wrong."""
+    _require_readable(Path(".env"))
     problems = list(_unknown_names())
     try:
         settings = Settings(**(flags or {}))  # type: ignore[arg-type]
@@ -166,6 +170,19 @@ def load(flags: dict[str, str] | None = None) -> Settings:
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def _require_readable(file: Path) -> None:
+    try:
+        file.read_bytes().decode()
+    except (FileNotFoundError, IsADirectoryError):  # as if there were none, to whoever reads it
+        pass
+    except OSError as error:
+        message = f"{file}: cannot be read ({error.strerror})"
+        raise SettingsError(message) from None
+    except UnicodeDecodeError as error:
+        message = f"{file}: not UTF-8, from byte {error.start} on; write it anew as UTF-8"
+        raise SettingsError(message) from None
 
 
 def in_force(settings: Settings, flags: dict[str, str] | None = None) -> list[tuple[str, str, str, str]]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from worker import settings
 from worker.__main__ import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +21,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+HOST_PORTS = "host:port, several joined by commas; ports from 1 to 65535, [address]:port for IPv6"
 WRONG = [
     ("HAMGATE_ENGINE", "gpu", "one of auto, cpu, cuda-bf16, cuda-fp8, cuda-nf4"),
     ("HAMGATE_TOKEN_BUDGET", "many", "a whole number >= 64 and <= 1,048,576, or unset"),
@@ -31,7 +30,11 @@ WRONG = [
     ("HAMGATE_LATENCY_BUDGET", "nan", "a number <= 60 and > 0"),
     ("HAMGATE_DEADLINE", "inf", "a number <= 86,400 and > 0, or unset"),
     ("HAMGATE_THRESHOLD", "50", "a number > 0 and < 1, or unset"),
-    ("HAMGATE_BROKERS", "localhost", "host:port, several joined by commas"),
+    ("HAMGATE_BROKERS", "localhost", HOST_PORTS),
+    ("HAMGATE_BROKERS", "a:9092,b:99999", HOST_PORTS),
+    ("HAMGATE_BROKERS", "a:0", HOST_PORTS),
+    ("HAMGATE_BROKERS", "::1:9092", HOST_PORTS),
+    ("HAMGATE_BROKERS", "[::1]", HOST_PORTS),
     ("HAMGATE_INPUT_TOPIC", "sms events", "1 to 249 of letters, digits, '.', '_' and '-'"),
     ("HAMGATE_DELIVERY", "at-most-once", "one of exactly-once, at-least-once"),
     ("HAMGATE_ON_UNSCORED", "drop", "one of unscored, fail-open, fail-closed"),
@@ -52,6 +55,11 @@ def test_a_bad_value_stops_the_start_by_name_and_with_what_is_allowed(
 
     assert status == 2
     assert capsys.readouterr().err == f"{name}: {value!r} is not allowed; allowed: {allowed}\n"
+
+
+@pytest.mark.parametrize("brokers", ["[::1]:9092", "a.example:1,[fe80::1%eth0]:65535", "10.0.0.1:9092"])
+def test_brokers_are_named_by_host_or_by_address_of_either_kind(brokers: str) -> None:
+    assert settings.load({"brokers": brokers}).brokers == brokers
 
 
 TOGETHER = [
@@ -92,6 +100,27 @@ def test_an_unknown_name_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HAMGATE_THREDS=2\nOTHER=1\n")
 
     with pytest.raises(settings.SettingsError, match=r"HAMGATE_THREDS \(\.env\): no such setting; did you mean HAM"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    "content", [b"HAMGATE_THREADS=2\nHAMGATE_SASL_USERNAME=J\xf6rg\n", "HAMGATE_THREADS=2".encode("utf-16")]
+)
+def test_an_env_file_that_is_not_utf_8_is_refused_by_name(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_bytes(content)
+
+    assert main(["print-settings"]) == 2
+
+    assert capsys.readouterr().err.startswith(".env: not UTF-8, from byte ")
+
+
+def test_an_env_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").touch()
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=PermissionError(13, "Permission denied")))
+
+    with pytest.raises(settings.SettingsError, match=r"^\.env: cannot be read \(Permission denied\)"):
         settings.load()
 
 
