@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import errno
 import functools
 import os
 import signal
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 # Not a setting: the image is stamped with it when it is built.
 COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
 _DAY: Final = 86_400.0
+# Of an address that cannot be had: that its port is in use, or for the privileged. All else is about the host.
+_PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
 # How long reports may wait for the brokers before they are dropped.
 _REPORT_PATIENCE: Final = 5.0
 
@@ -221,9 +224,13 @@ def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServe
     try:
         server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
     except OSError as error:
+        name, mend = (
+            ("HAMGATE_METRICS_PORT", "name a free port, or 0 for any")
+            if error.errno in _PORT_TROUBLES
+            else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
+        )
         message = (
-            f"HAMGATE_METRICS_PORT: {settings.metrics_host}:{settings.metrics_port} cannot be had "
-            f"({error.strerror}); name a free port, or 0 for any"
+            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be had ({error.strerror}); {mend}"
         )
         raise Refused(message) from error
     server.start()

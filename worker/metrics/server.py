@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import structlog
+
 from worker.metrics.exposition import exposition
 
 if TYPE_CHECKING:
     from worker.metrics import Metrics
+
+
+log = structlog.get_logger()
 
 
 class Health(Protocol):
@@ -28,15 +35,14 @@ class MetricsServer:
 
     def __init__(self, metrics: Metrics, health: Health, *, host: str, port: int) -> None:
         handler = type("Handler", (_Handler,), {"metrics": metrics, "health": health})
-        self._server = ThreadingHTTPServer((host, port), handler)
-        self._server.daemon_threads = True
+        self._server = (_ServerV6 if ":" in host else _Server)((host, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
 
     @property
     def address(self) -> str:
         """`http://host:port`, with the port that was really taken."""
         host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
+        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
 
     def start(self) -> None:
         """Answer from now on."""
@@ -46,6 +52,21 @@ class MetricsServer:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up, or says nothing that is HTTP, is no news; anything else of ours is, in the log."""
+        del request, client_address
+        error = sys.exception()
+        say = log.debug if isinstance(error, OSError) else log.exception
+        say("a request was not answered", cause=f"{type(error).__name__}: {error}")
+
+
+class _ServerV6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):

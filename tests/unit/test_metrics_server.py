@@ -1,0 +1,109 @@
+"""Where the probes are answered, who is told when that cannot be, and that clients may leave as they like."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.assembly import Refused, _serve
+from worker.metrics import Metrics, MetricsServer
+from worker.probes import Probes
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: a close is a reset
+
+
+def has_ipv6() -> bool:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+    return True
+
+
+@dataclass
+class Patient:
+    """Does something to whoever asks, before it answers."""
+
+    before: Callable[[], object]
+
+    def ailments(self) -> list[str]:
+        self.before()
+        return []
+
+    def obstacles(self) -> list[str]:
+        return []
+
+
+def logged(before: Callable[[socket.socket], object]) -> dict[str, Any]:
+    """What is in the log after a client has asked whether the worker lives, and this happened before the answer."""
+    client = socket.socket()
+    server = MetricsServer(Metrics(), Patient(lambda: before(client)), host="127.0.0.1", port=0)
+    server.start()
+    with capture_logs() as lines:
+        client.connect(("127.0.0.1", int(server.address.rpartition(":")[2])))
+        client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        until = time.monotonic() + 5
+        while not lines:
+            assert time.monotonic() < until, "nothing was logged"
+    server.close()
+    client.close()
+    return dict(lines[0])
+
+
+def test_a_client_that_hangs_up_is_a_debug_line_and_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    def hang_up(client: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+        client.close()
+
+    said = logged(hang_up)
+
+    assert (said["log_level"], said["event"]) == ("debug", "a request was not answered")
+    assert "Error" in said["cause"]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_fault_of_our_own_is_an_error_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    said = logged(lambda _: 1 // 0)
+
+    assert (said["log_level"], said["cause"].partition(":")[0]) == ("error", "ZeroDivisionError")
+    assert said["exc_info"]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="there is no ::1 here")
+def test_an_address_of_ipv6_is_listened_at() -> None:
+    server = MetricsServer(Metrics(), Probes("loading the model"), host="::1", port=0)
+    server.start()
+
+    with urllib.request.urlopen(f"{server.address}/livez", timeout=5) as answer:
+        assert answer.status == 200
+
+    server.close()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "256.1.1.1"])
+def test_a_host_that_is_not_ours_is_refused_by_its_setting(host: str) -> None:
+    settings = Settings(metrics_host=host, metrics_port=0)
+
+    with pytest.raises(Refused, match=r"^HAMGATE_METRICS_HOST: .*name an address of this host"):
+        _serve(settings, Metrics(), Probes("loading the model"))
+
+
+def test_a_port_that_is_in_use_is_refused_by_its_setting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(metrics_port=taken.getsockname()[1])
+
+        with pytest.raises(Refused, match=r"^HAMGATE_METRICS_PORT: .*name a free port"):
+            _serve(settings, Metrics(), Probes("loading the model"))
