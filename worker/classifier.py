@@ -79,6 +79,11 @@ class Scores:
         return len(self.score)
 
 
+def published(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores to the digits that a verdict gives; label and action are decided by these, so that it holds together."""
+    return np.round(score, 6)
+
+
 NO_SCORES: Final = Scores(np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.bool_))
 """The answer for no message."""
 
@@ -206,7 +211,7 @@ class Classifier:
         logits[~scored] = 0.0  # any number will do: it is overwritten below
         calibration = self.bundle.calibration
         score = platt(logits, calibration.slope, calibration.intercept)
-        label = np.where(score < threshold, HAM, 1 + logits[:, 1:].argmax(axis=1))
+        label = np.where(published(score) < threshold, HAM, 1 + logits[:, 1:].argmax(axis=1))
         return Scores(np.where(scored, score, np.nan), np.where(scored, label, UNSCORED), scored)
 
 

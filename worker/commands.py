@@ -14,7 +14,7 @@ import structlog
 
 from worker import changeover, engine, leaving, logs, releases
 from worker.bundle import BundleError
-from worker.classifier import CanaryError, Classifier
+from worker.classifier import CanaryError, Classifier, published
 from worker.drift import Reference
 from worker.engine import UnsupportedModelError
 from worker.lineup import Model, Role
@@ -107,7 +107,7 @@ def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 def _answers(classifier: Classifier, verdicts: Verdicts, texts: list[str]) -> Iterator[dict[str, Any]]:
     prepared = classifier.prepare(texts)
     scores = classifier.judge(prepared)
-    pairs = zip(scores.label.tolist(), scores.score.tolist(), strict=True)
+    pairs = zip(scores.label.tolist(), published(scores.score).tolist(), strict=True)
     for message, pair in zip(prepared, pairs, strict=True):
         label, score, action, reason = verdicts.decide(pair, is_empty=message.is_empty)
         yield {

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from worker.classifier import UNSCORED
+from worker.classifier import UNSCORED, published
 from worker.drift import Drift
 from worker.lineup import Role, in_share
 from worker.messages import Outgoing, Source, rfc3339
@@ -111,7 +111,7 @@ class Shadow:
         model, share = self._model, self._share
         if model is None or not judged.rows:
             return
-        pairs = zip(judged.scores.label.tolist(), judged.scores.score.tolist(), strict=True)
+        pairs = zip(judged.scores.label.tolist(), published(judged.scores.score).tolist(), strict=True)
         chosen = [
             (judged.batch.items[row], pair)
             for row, pair in zip(judged.rows, pairs, strict=True)
@@ -150,7 +150,7 @@ class Shadow:
         self._pair = pair
         tally = self._tally = self._tally or _Tally(self.clock())
         scores = classifier.judge(classifier.prepare([item.sms.text if item.sms else "" for item in items]))
-        theirs = zip(scores.label.tolist(), scores.score.tolist(), strict=True)
+        theirs = zip(scores.label.tolist(), published(scores.score).tolist(), strict=True)
         differing: list[Disagreement] = []
         for item, (label, score), (other, other_score) in zip(items, answers, theirs, strict=True):
             said = classifier.labels[label]
@@ -160,8 +160,8 @@ class Shadow:
             if said != shadowed:
                 self.metrics.shadow_disagreements.labels(said, shadowed or NO_LABEL).inc()
                 if tally.samples + len(differing) < _SAMPLES:
-                    shadow = Opinion(model.name, shadowed, round(other_score, 6) if shadowed else None)
-                    differing.append(self._disagreement(item, Opinion(pair[0], said, round(score, 6)), shadow))
+                    shadow = Opinion(model.name, shadowed, other_score if shadowed else None)
+                    differing.append(self._disagreement(item, Opinion(pair[0], said, score), shadow))
         gaps = np.abs(scores.score - np.array([score for _, score in answers]))
         self.metrics.shadow_difference.observe(gaps[scores.scored])
         self._drift.observe(model, scores.score[scores.scored])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from worker import tracecontext
-from worker.classifier import UNSCORED, Scores
+from worker.classifier import UNSCORED, Scores, published
 from worker.messages import (
     Action,
     DeadLetter,
@@ -94,7 +94,7 @@ class Verdicts:
     def of(self, judged: Judged, *, now: float, contexts: Mapping[int, Headers] | None = None) -> Outcome:
         """Decide on every item of a batch, in order; `contexts` are those of the items that are traced here, by row."""
         outcome = Outcome()
-        scores, labels = judged.scores.score.tolist(), judged.scores.label.tolist()
+        scores, labels = published(judged.scores.score).tolist(), judged.scores.label.tolist()
         answers = dict(zip(judged.rows, zip(labels, scores, strict=True), strict=True))
         when = _Times(judged.batch.taken_at, judged.seconds, rfc3339(judged.ended_at), now)
         for row, item in enumerate(judged.batch.items):
@@ -143,10 +143,10 @@ class Verdicts:
     def decide(
         self, answer: tuple[int, float] | None, *, is_empty: bool
     ) -> tuple[str | None, float | None, Action, Unscored | None]:
-        """Label, score, action and why unscored, from the label's index and score; no answer: it came too late."""
+        """Label, score, action and why unscored, from the label's index and published score; no answer: too late."""
         if answer and answer[0] != UNSCORED:
             label, score = answer
-            return self.labels[label], round(score, 6), self.policy.action(score), None
+            return self.labels[label], score, self.policy.action(score), None
         unempty = Unscored.NON_FINITE_SCORE if answer else Unscored.DEADLINE
         reason = Unscored.EMPTY_TEXT if is_empty else unempty
         return None, None, self.policy.unscored, reason

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from worker.classifier import UNSCORED, Prepared, Scores
+from worker.bundle import Calibration
+from worker.classifier import UNSCORED, Classifier, Prepared, Scores
 from worker.inbox import Batch, Waiting
 from worker.messages import Action, Record, Sms, Unreadable, Unscored
 from worker.policy import Policy
@@ -110,3 +116,22 @@ def test_no_verdict_holds_the_text_or_a_number(verdicts: Verdicts) -> None:
     outcome = verdicts.of(judged([item], [0], [1], [0.99]), now=101.0)
 
     assert b"447946" not in (outcome.verdicts[0].value or b"")
+
+
+@given(st.floats(0.001, 0.999), st.floats(-2e-6, 2e-6))
+def test_a_verdicts_score_and_threshold_give_its_label_and_its_action(score: float, beside: float) -> None:
+    """Also where the score is nearer to the threshold than the digits that are published."""
+    threshold = score + beside
+    logits = np.array([[0.0, math.log(score / (1 - score))]])
+    plain: Any = SimpleNamespace(bundle=SimpleNamespace(calibration=Calibration(slope=1, intercept=0)))
+    scores = Classifier.read(plain, logits, threshold)
+    policy = Policy.make(threshold, flag_from=None, block_from=None, on_unscored="unscored")
+
+    outcome = Verdicts(LABELS, policy, "nano@0").of(
+        Judged(Batch(0, object(), [message(0)], 100.5), [0], scores, started_at=100.5, seconds=0.25), now=101.0
+    )
+
+    shown = json.loads(outcome.verdicts[0].value or b"")
+    is_spam = shown["score"] >= shown["threshold"]
+    assert (shown["label"], shown["action"]) == (("spam", "block") if is_spam else ("ham", "deliver"))
+    assert shown["score"] == pytest.approx(score, abs=1e-6)
