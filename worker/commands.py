@@ -37,6 +37,11 @@ _SWITCH_INTERVAL: Final = 0.0005
 # What is wrong with the model or the settings that go with it: said in a line, without a traceback.
 MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
 
+_NO_CANARIES: Final = (
+    "it has no canaries, so nothing shows whether it judges here as it did where it was made; "
+    "`python -m training export` puts them in"
+)
+
 log = structlog.get_logger()
 
 
@@ -134,9 +139,16 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
     logs.configure("error", settings.log_format)
     is_well = True
     for name, trouble in itertools.chain([("settings", None)], _check_model(settings), findings(settings)):
-        print(f"{'ok  ' if trouble is None else 'FAIL'} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
-        is_well = is_well and trouble is None
+        mark = "ok  " if trouble is None else "warn" if isinstance(trouble, _Caution) else "FAIL"
+        print(f"{mark} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
+        is_well = is_well and mark != "FAIL"
     return 0 if is_well else 1
+
+
+class _Caution(str):
+    """What a start does not stop at, but whoever checks should know."""
+
+    __slots__ = ()
 
 
 def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
@@ -151,7 +163,11 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
         else:
             kind = found.classifier.engine.kind
             drift = "" if found.reference else "; it does not say how its evaluation scored, so drift is not shown"
-            yield f"{role} bundle {folder} ({found.name}, engine {kind}, canaries judged{drift})", None
+            count = len(found.classifier.bundle.canaries)
+            judged = f"{count} canaries judged" if count else "no canaries"
+            yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None
+            if not count:
+                yield f"{role} bundle {folder}", _Caution(_NO_CANARIES)
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
@@ -265,6 +281,8 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         threshold=settings.threshold,
         max_tokens=settings.max_tokens,
     )
+    if not classifier.bundle.canaries:
+        log.warning("unproven", bundle=classifier.bundle.model, role=role, cause=_NO_CANARIES)
     classifier.canaries()
     policy = Policy.make(
         classifier.threshold,

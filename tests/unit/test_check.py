@@ -1,0 +1,63 @@
+"""`hamgate check` says of a bundle what was done with it, and no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from structlog.testing import capture_logs
+
+from tests.unit.test_classifier import WordEngine, bundle
+from worker import assembly, commands
+from worker.__main__ import main
+from worker.bundle import Canary
+from worker.classifier import Classifier
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+CANARIES = (Canary("hello", "ham"), Canary("win prize", "spam"))
+
+
+def checked(
+    canaries: tuple[Canary, ...], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, list[str]]:
+    judge = Classifier(bundle(folder, canaries=canaries), WordEngine(2))
+    monkeypatch.setattr(Classifier, "load", lambda *_, **__: judge)
+    monkeypatch.setattr(assembly, "findings", lambda _: iter([("brokers", None)]))
+    return main(["check"]), capsys.readouterr().out.splitlines()
+
+
+def test_canaries_that_were_judged_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = checked(CANARIES, tmp_path, monkeypatch, capsys)
+
+    assert status == 0
+    assert [line[:4] for line in said] == ["ok  "] * 3
+    assert "2 canaries judged" in said[1]
+
+
+def test_a_bundle_without_canaries_is_warned_of_and_called_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = checked((), tmp_path, monkeypatch, capsys)
+
+    assert status == 0
+    assert [line[:4] for line in said] == ["ok  ", "ok  ", "warn", "ok  "]
+    assert "no canaries" in said[1]
+    assert "it has no canaries, so nothing shows" in said[2]
+    assert not any("canaries judged" in line for line in said)
+
+
+def test_a_worker_that_takes_a_bundle_without_canaries_warns_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classifier, "load", lambda *_, **__: Classifier(bundle(tmp_path), WordEngine(2)))
+
+    with capture_logs() as lines:
+        commands.model(Settings())
+
+    assert [(line["event"], line["log_level"]) for line in lines] == [("unproven", "warning")]
