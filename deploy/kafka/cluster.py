@@ -17,9 +17,6 @@ BROKERS: Final = 3
 # A broker that is silent for so long is taken for dead and its partitions move: Kafka's own default, said because
 # tests wait for it.
 BROKER_SESSION: Final = 9.0
-# Kafka's default is 30 s, and that long every commit waited in half of the runs in which a broker was killed under
-# bursts and came back: a replica that nobody has declared dead leaves the in-sync set by this alone.
-_REPLICA_LAG: Final = 9.0
 
 
 @dataclass
@@ -48,11 +45,7 @@ class Cluster:
                 node_id=number,
                 voters=voters,
                 cluster=name,
-                settings={
-                    "broker.session.timeout.ms": str(round(BROKER_SESSION * 1000)),
-                    "replica.lag.time.max.ms": str(round(_REPLICA_LAG * 1000)),
-                    **self.settings,
-                },
+                settings={"broker.session.timeout.ms": str(round(BROKER_SESSION * 1000)), **self.settings},
                 heap=self.heap,
                 owned=self.owned,
             )
