@@ -98,9 +98,13 @@ def test_standard_input_that_is_closed_is_said_where_it_is_needed_and_else_no_ma
 def test_ctrl_c_ends_any_other_command_in_a_line(
     command: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background may lack
     command(lambda: signal.raise_signal(signal.SIGINT))
 
-    assert main(["check"]) == 130
+    try:
+        assert main(["check"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert capsys.readouterr().err == "interrupted\n"
 
