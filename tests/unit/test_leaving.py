@@ -109,7 +109,7 @@ def test_ctrl_c_ends_any_other_command_in_a_line(
     assert capsys.readouterr().err == "interrupted\n"
 
 
-@pytest.mark.xfail(strict=False, reason="ended with 1 once in two full runs, never alone: not understood")
+@pytest.mark.xfail(strict=False, reason="ends with 1 at times: not understood")
 def test_a_worker_that_waits_for_its_brokers_leaves_at_once_when_told(tmp_path: Path) -> None:
     port = free_port()
     options = ["--brokers", f"127.0.0.1:{free_port()}", "--metrics-port", str(port), "--log-format", "json"]
