@@ -66,7 +66,7 @@ def main() -> int:
                 print(f"mean milliseconds of each stage: {stages['backlog']}", flush=True)
                 latencies = {}
                 for load in _LOADS:
-                    before = place.sums()
+                    before = place.samples()
                     latencies[load] = place.trickle(load * through, options.seconds)
                     stages[f"{load:.0%}"] = place.stages(before)
                     p50, p99 = np.percentile(latencies[load], (50, 99))
@@ -189,21 +189,19 @@ class Place:
         except OSError:
             return False
 
+    def samples(self) -> dict[str, float]:
+        """What the worker's own metrics say by now."""
+        with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
+            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
     def verdicts(self) -> int:
         """Verdicts committed, by the worker's own count."""
-        with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
-            lines = answer.read().decode().splitlines()
-        return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("hamgate_verdicts_total{")))
-
-    def sums(self) -> dict[str, float]:
-        """Every histogram's sum and count so far, by the worker's own metrics."""
-        with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
-            lines = [line.rpartition(" ") for line in answer.read().decode().splitlines()]
-        return {name: float(value) for name, _, value in lines if name.endswith(("_sum", "_count"))}
+        return int(sum(value for name, value in self.samples().items() if name.startswith("hamgate_verdicts_total{")))
 
     def stages(self, before: dict[str, float]) -> dict[str, float]:
         """Mean milliseconds of each stage since then; of messages in a batch, and transactions, their number."""
-        now = self.sums()
+        now = self.samples()
 
         def since(name: str) -> float:
             return now.get(f"hamgate_{name}", 0.0) - before.get(f"hamgate_{name}", 0.0)

@@ -6,9 +6,9 @@
       +--- verdicts, dead letters and offsets, in one transaction <--encode---------- Verdict
 
 While batches up to k are written, k+1 is judged and k+2 is read; what is judged meanwhile goes into one transaction.
-Backpressure is the inbox, and the queue before the writer, being full. When the group takes
-back what it gave (partitions in a rebalance, all in a refused transaction), their epoch ends: what is in the pipe of
-them is let go and read again. A stage that dies ends the process, uncommitted.
+Backpressure is the inbox, and the queue before the writer, being full. When the group takes back what it gave
+(partitions in a rebalance, all in a refused transaction), their epoch ends: what is in the pipe of them is let go and
+read again. A stage that dies ends the process, uncommitted.
 """
 
 from __future__ import annotations

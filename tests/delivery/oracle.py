@@ -44,7 +44,7 @@ class Findings:
         return asdict(self)
 
 
-def judge(  # topics by name
+def judge(
     brokers: str, events: str, verdicts: str, dead_letters: str, *, watch: Watch, total: int, struck: list[float]
 ) -> Findings:
     """Read everything again, by three clients, and hold it against what went in. `struck`: Unix times of the faults."""
