@@ -17,6 +17,9 @@ BROKERS: Final = 3
 # A broker that is silent for so long is taken for dead and its partitions move: Kafka's own default, said because
 # tests wait for it.
 BROKER_SESSION: Final = 9.0
+# How long a coordinator waits for its own append to be replicated. At Kafka's 30 s a transaction that was pending when
+# a broker died keeps its writer's next producer waiting until then, in one such death of three.
+BROKER_REQUEST: Final = 9.0
 
 
 @dataclass
@@ -45,7 +48,11 @@ class Cluster:
                 node_id=number,
                 voters=voters,
                 cluster=name,
-                settings={"broker.session.timeout.ms": str(round(BROKER_SESSION * 1000)), **self.settings},
+                settings={
+                    "broker.session.timeout.ms": str(round(BROKER_SESSION * 1000)),
+                    "request.timeout.ms": str(round(BROKER_REQUEST * 1000)),
+                    **self.settings,
+                },
                 heap=self.heap,
                 owned=self.owned,
             )
