@@ -83,9 +83,12 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
     report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
     sweep = add("sweep", "compare configurations on slices of train; goes on where it was interrupted")
-    sweep.add_argument("sweep", type=Path, help="a TOML file: recipe, and a table grid of lists")
+    sweep.add_argument(
+        "sweep", type=Path, help="a TOML file: recipe, and a table of lists, grid (all combined) or one (at a time)"
+    )
     sweep.add_argument("--splits", type=int, default=5, help="how many splits each (default: 5)")
     sweep.add_argument("--runs", type=Path, default=Path("build/sweep"), help="folder for the runs")
+    sweep.add_argument("--jobs", type=_at_least_one, default=1, help="trials at once on each GPU (default: 1)")
     sweep.add_argument("--trial", type=int, help=argparse.SUPPRESS)
     for command in (train, evaluate):
         command.add_argument(

@@ -130,7 +130,7 @@ def sweep_(options: argparse.Namespace) -> int:
             sweep.run(trials[options.trial], options.runs, progress=told)
         return 0
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [str(gpu) for gpu in range(torch.cuda.device_count())] or [""]
+    jobs = options.jobs * ([str(gpu) for gpu in range(torch.cuda.device_count())] or [""])
     sweep.run_all(options.sweep, trials, folder, jobs, console.print)
     found = list(sweep.outcomes(trials, folder))
     if not found:
@@ -138,7 +138,10 @@ def sweep_(options: argparse.Namespace) -> int:
     ranking(found)
     sweep.plot(found, folder / "sweep.png")
     console.print(f"{folder / 'sweep.png'}")
-    return 0 if len(found) * options.splits == len(trials) else 1
+    if len(found) * options.splits != len(trials):
+        return 1
+    console.print(f"written: {sweep.record(found, name)}")
+    return 0
 
 
 def against(options: argparse.Namespace) -> int:

@@ -1,11 +1,14 @@
 """LoRA configurations compared on slices of train: resumable, several at once, with a table and a plot.
 
-A sweep is a TOML file: a recipe, and lists of values for its fields.
+A sweep is a TOML file: a recipe, and lists of values for its fields: every combination of a grid, or the recipe as it
+is and one change of it at a time (an ablation), or both.
 
     recipe = "nano"
     [grid]
     "lora.r" = [4, 8, 16]
     "fit.learning_rate" = [2e-4, 5e-4]
+    [one]
+    "fit.augment" = [false]
 
 Test rows are never seen: each configuration learns from a part of a split's train rows, has its threshold from the
 calibration slice, and is judged on the rest. What is best here is then judged once, by `evaluate`.
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 _VALIDATED: Final = 0.2
 """The share of the fitting rows that a configuration is judged by."""
 _SEED: Final = 77
+UNCHANGED: Final = "as-it-is"
+"""The name of the recipe without a change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,8 @@ class Trial:
     @property
     def configuration(self) -> str:
         """The values, as a file may be called."""
-        return "_".join(f"{field.rpartition('.')[2]}={_plain(value)}" for field, value in self.values.items())
+        told = "_".join(f"{field.rpartition('.')[2]}={_plain(value)}" for field, value in self.values.items())
+        return told or UNCHANGED
 
 
 class Outcome(NamedTuple):
@@ -70,21 +76,29 @@ class Outcome(NamedTuple):
     parameters: int
     seconds: float
     peak_gib: float | None
+    each: tuple[float, ...]
+    trained_on: tuple[str, ...]
 
 
 def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
     """The recipe's name and every trial of a sweep, configurations in the grid's order. Raises RecipeError."""
     try:
         asked = tomllib.loads(path.read_text())
-        base, grid = recipe.load(Path(asked["recipe"])), asked["grid"]
-        lists = [[(field, value) for value in values] for field, values in grid.items()]
+        base = recipe.load(Path(asked["recipe"]))
+        if not {"grid", "one"} & asked.keys():
+            raise KeyError("grid")  # noqa: EM101, TRY301 said below, as for what else is missing
+        lists, single = (
+            [[(field, value) for value in values] for field, values in asked.get(table, {}).items()]
+            for table in ("grid", "one")
+        )
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"
         raise RecipeError(message) from None
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
-        message = f"{path}: a sweep has `recipe` and a table `grid` of lists ({error})"
+        message = f"{path}: a sweep has `recipe` and a table `grid` or `one` of lists ({error})"
         raise RecipeError(message) from None
-    combined = [dict(pairs) for pairs in itertools.product(*lists)]
+    combined = [dict(pairs) for pairs in itertools.product(*lists)] if lists else [{}]
+    combined += [{field: value} for values in single for field, value in values]
     return base.name, [
         Trial(values, _changed(base, values, path), seed) for values in combined for seed in range(splits)
     ]
@@ -102,6 +116,7 @@ def run(trial: Trial, folder: Path, *, progress: Progress) -> None:
     made = export.export(run_, parts.calibration, "", run_ / "bundle")
     found = _judged(made.folder, parts, validated, trial.seed)
     found |= {"parameters": cost["trainable_parameters"], "seconds": cost["seconds"], "peak_gib": cost["peak_gib"]}
+    found["trained-on"] = cost["device"]
     making = outcome.with_suffix(".tmp")
     making.write_text(json.dumps(found, indent=1) + "\n")
     making.replace(outcome)
@@ -155,10 +170,35 @@ def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
             of[0]["parameters"],
             sum(each["seconds"] for each in of) / len(of),
             max((each["peak_gib"] for each in of if each["peak_gib"] is not None), default=None),
+            tuple(round(each["f1"], 4) for each in of),
+            tuple(sorted({each["trained-on"] for each in of})),
         )
         for name, of in known.items()
     ]
     yield from sorted(found, key=lambda outcome: -outcome.f1.value)
+
+
+def record(found: Sequence[Outcome], name: str) -> Path:
+    """Write them to benchmarks/results, as `sweep/<recipe>/<configuration>/...`; returns the file."""
+    from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
+    from benchmarks.results import record as write  # noqa: PLC0415
+
+    entries = []
+    for each in found:
+        extra = {"splits": len(each.each), "each": list(each.each), "trained-on": ", ".join(each.trained_on),
+                 "judged-by": "slices of train", "trainable-parameters": each.parameters}  # fmt: skip
+        said: list[tuple[str, str, float, str]] = [
+            ("f1-mean", "score", each.f1.value, each.f1.interval),
+            ("attack-recall-worst", "share", each.attacked.value, each.attacked.interval),
+            ("seconds", "s", each.seconds, ""),
+        ]
+        if each.peak_gib is not None:
+            said.append(("peak-gib", "GiB", each.peak_gib, ""))
+        entries += [
+            Entry(f"sweep/{name}/{each.configuration}/{what}", unit, round(value, 4), reach, extra)
+            for what, unit, value, reach in said
+        ]
+    return write(f"sweep-{name}", entries)
 
 
 def plot(found: Sequence[Outcome], path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from training import data, evaluate, sweep
+from benchmarks import results
+from training import data, evaluate, recipe, sweep
 from training.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def trials(folder: Path, splits: int = 2) -> list[sweep.Trial]:
 def outcome(folder: Path, trial: sweep.Trial, f1: float) -> None:
     (folder / trial.name).mkdir()
     found = {"f1": f1, "attacked": 0.9, "parameters": 10**trial.chosen.lora.r, "seconds": 2.0, "peak_gib": None}
+    found["trained-on"] = "a GPU"
     (folder / trial.name / "outcome.json").write_text(json.dumps(found))
 
 
@@ -33,6 +36,42 @@ def test_every_configuration_is_tried_on_every_split_with_the_grids_values(tmp_p
     assert [(each.chosen.lora.r, each.seed) for each in found] == [(4, 0), (4, 1), (16, 0), (16, 1)]
     assert len({each.name for each in found}) == 4
     assert found[0].name == "r=4_learning_rate=0.0002-0"
+
+
+def test_levers_are_pulled_one_at_a_time_beside_the_recipe_as_it_is(tmp_path: Path) -> None:
+    text = 'recipe = "seed"\n[one]\n"lora.r" = [4, 64]\n"fit.augment" = [true]\n'
+    (tmp_path / "one.toml").write_text(text)
+
+    found = sweep.load(tmp_path / "one.toml", 1)[1]
+
+    assert [each.configuration for each in found] == [sweep.UNCHANGED, "r=4", "r=64", "augment=True"]
+    assert [(each.chosen.lora.r, each.chosen.fit.augment) for each in found] == [
+        (16, False), (4, False), (64, False), (16, True),
+    ]  # fmt: skip
+
+
+def test_the_shipped_sweep_of_levers_can_be_read() -> None:
+    name, found = sweep.load(recipe.RECIPES.parent / "sweeps" / "gemma.toml", 5)
+
+    assert name == "gemma"
+    assert len({trial.name for trial in found}) == len(found)
+
+
+def test_a_sweeps_figures_are_written_with_their_splits_and_where_they_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = trials(tmp_path)
+    for trial, f1 in zip(found, (0.8, 0.82, 0.9, 0.92), strict=True):
+        outcome(tmp_path, trial, f1)
+    monkeypatch.setattr(results, "record", functools.partial(results.record, folder=tmp_path))
+
+    rows = json.loads(sweep.record(list(sweep.outcomes(found, tmp_path)), "seed").read_text())
+
+    best = rows[0]
+    assert best["name"] == f"sweep/seed/{found[2].configuration}/f1-mean"
+    assert best["value"] == pytest.approx(0.91)
+    assert best["extra"]["each"] == [0.9, 0.92]
+    assert best["extra"]["trained-on"] == "a GPU"
 
 
 def test_the_best_configuration_stands_first_and_one_without_outcome_is_left_out(tmp_path: Path) -> None:
