@@ -27,10 +27,12 @@ from worker.probes import Probes
 from worker.service import Service
 from worker.shadow import Shadow
 from worker.states import State
+from worker.tokenizer_process import TokenizerProcessError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from worker.compare import Comparison
     from worker.inbox import Waiting
@@ -48,6 +50,8 @@ _DAY: Final = 86_400.0
 _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
 # How long reports may wait for the brokers before they are dropped.
 _REPORT_PATIENCE: Final = 5.0
+# As many are busy with the worker itself, and with the brokers' answers.
+_BUSY_CORES: Final = 2
 
 log = structlog.get_logger()
 
@@ -68,7 +72,7 @@ class Worker:
         metrics = Metrics()
         self._server = _serve(settings, metrics, self._probes)
         try:
-            model = commands.model(settings)
+            model = _model(settings)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
             pipeline = _pipeline(settings, model, metrics)
@@ -237,6 +241,28 @@ def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServe
     return server
 
 
+def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
+    """A model to serve with: proven, and with a process of its own that makes texts ready for it where that pays.
+
+    Raises Refused, or what commands.model raises.
+    """
+    model = commands.model(settings, folder, role)
+    if is_apart(settings.tokenizer_process, model.classifier.engine.kind):
+        try:
+            model.classifier.tokenise_apart()
+        except TokenizerProcessError as error:
+            message = f"HAMGATE_TOKENIZER_PROCESS: {error}; `no` does without it"
+            raise Refused(message) from error
+    return model
+
+
+def is_apart(asked: str, kind: Kind) -> bool:
+    """Whether texts are tokenised by a process of their own: where the interpreter is busy while others judge."""
+    if asked != "auto":
+        return asked == "yes"
+    return kind is not Kind.CPU and len(os.sched_getaffinity(0)) > _BUSY_CORES
+
+
 def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
     try:
         # The sink first: it fences the zombie of this instance before its partitions are asked for.
@@ -294,7 +320,7 @@ def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
         companions.append(pipeline.shadow)
     watch = Changeover(
         places,
-        load=functools.partial(commands.model, settings),
+        load=functools.partial(_model, settings),
         adopt=pipeline.adopt,
         shadow=pipeline.shadow.use if pipeline.shadow else None,
         metrics=pipeline.metrics,
@@ -357,6 +383,7 @@ def _introduce(settings: Settings, metrics: Metrics, model: Model, server: Metri
         version=commands.version(),
         model=model.name,
         engine=str(running.kind),
+        tokenizer_process=model.classifier.tokenizer_pid,
         token_budget=settings.token_budget or running.token_budget,
         threshold=model.verdicts.policy.threshold,
         delivery=settings.delivery,

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Final, Self, cast
 import msgspec
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 # a field's type
-from tokenizers import Tokenizer
 
 from worker import engine as engines
 from worker.bundle import Bundle, BundleError
-from worker.pieces import Pieces
-from worker.text import is_uncovered, normalise
+from worker.tokenizer_process import TokenizerProcess
+from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +28,6 @@ HAM: Final = 0
 """The index of the harmless label, in every bundle."""
 UNSCORED: Final = -1
 """The label index of a message that has no score."""
-
-# No piece of a vocabulary is longer in practice; beyond this many characters for each token that will be kept, a
-# text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
-_CHARACTERS_A_TOKEN: Final = 32
-# Before disguises are undone a text may be this much longer; the middle of more is not looked at.
-_DISGUISE: Final = 2
-
-_NO_TOKENS: Final = np.empty(0, dtype=np.int32)
-_FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
@@ -139,14 +129,7 @@ class Classifier:
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
         self._max_tokens = min(bundle.max_tokens, max_tokens or bundle.max_tokens)
-        self._reach = self._max_tokens * _CHARACTERS_A_TOKEN
-        tokenizer = _tokenizer(bundle)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = (
-            True  # `</s>` in a message is four characters, not the sender's word to the model
-        )
-        self._pieces = Pieces(tokenizer)
+        self._tokenizer: TextTokenizer | TokenizerProcess = self._made(TextTokenizer)
 
     @classmethod
     def load(  # noqa: PLR0913 what an operator may set
@@ -164,24 +147,25 @@ class Classifier:
         engine = engines.load(bundle, kind, threads=threads, token_budget=token_budget)
         return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens)
 
-    def prepare(self, texts: Sequence[str]) -> list[Prepared]:
-        """Normalise and tokenise, in order.
+    def tokenise_apart(self) -> None:
+        """Have texts tokenised by a process of this classifier's own from now on; it ends with the classifier.
 
-        A text of more than the bundle's `max_tokens` keeps its first and its last half of them: what a spammer wants
-        done (a link, a number to call) stands at an end, and padding one end must not hide the other.
+        Raises BundleError, TokenizerProcessError; so may `prepare` then, when the process has ended.
         """
-        near = [_ends(text, _DISGUISE * self._reach) for text in texts]
-        plain = [normalise(text) for text in near]
-        encoded = self._pieces.encode([_ends(text, self._reach) for text in plain])
-        prepared, shared = [], self.engine.shared_tokens
-        for text, seen, clean, ids in zip(texts, near, plain, encoded, strict=True):
-            tokens = ids if clean else _NO_TOKENS
-            is_truncated = len(tokens) > self._max_tokens or len(seen) < len(text)
-            if len(tokens) > self._max_tokens:
-                tokens = cut(tokens, self._max_tokens)
-            flags = _FLAGS[is_uncovered(seen, clean) + 2 * is_truncated]
-            prepared.append(Prepared(tokens, flags, shared if len(tokens) else 0))
-        return prepared
+        self._tokenizer = self._made(TokenizerProcess)
+
+    @property
+    def tokenizer_pid(self) -> int | None:
+        """The process that tokenises for it, if it is not this one."""
+        return self._tokenizer.pid if isinstance(self._tokenizer, TokenizerProcess) else None
+
+    def prepare(self, texts: Sequence[str]) -> list[Prepared]:
+        """Normalise and tokenise, in order."""
+        shared = self.engine.shared_tokens
+        return [
+            Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0)
+            for tokens, flags in self._tokenizer.tokenise(texts)
+        ]
 
     def judge(self, prepared: Sequence[Prepared]) -> Scores:
         """Score messages that were prepared. An empty one costs nothing and has no score."""
@@ -200,6 +184,12 @@ class Classifier:
             if got != canary.label:
                 raise CanaryError(index, canary.label, got)
 
+    def _made(self, tokenizer: type[TextTokenizer | TokenizerProcess]) -> TextTokenizer | TokenizerProcess:
+        try:
+            return tokenizer(self.bundle.tokenizer / "tokenizer.json", self._max_tokens)
+        except UnreadableTokenizerError as error:
+            raise BundleError(self.bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
+
     def _begin(self, prepared: Sequence[Prepared], threshold: float) -> Judging:
         rows = [row for row, message in enumerate(prepared) if not message.is_empty]
         begun = self.engine.begin([prepared[row].tokens for row in rows])
@@ -215,18 +205,6 @@ class Classifier:
         return Scores(np.where(scored, score, np.nan), np.where(scored, label, UNSCORED), scored)
 
 
-def _tokenizer(bundle: Bundle) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(bundle.tokenizer / "tokenizer.json"))
-    except Exception as error:  # the library knows no other kind of error
-        raise BundleError(bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
-
-
-def _ends(text: str, half: int) -> str:
-    """The first and the last `half` characters."""
-    return text if len(text) <= 2 * half else text[:half] + text[-half:]
-
-
 def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:
     """Calibrated probability of not being ham: sigmoid(slope * z + intercept), z the log odds of not ham."""
     others = logits[:, 1:]
@@ -235,9 +213,3 @@ def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArra
     # tanh does not overflow, however sure the model is.
     probability: NDArray[np.float64] = 0.5 * (1.0 + np.tanh(0.5 * (slope * odds + intercept)))
     return probability
-
-
-def cut(tokens: NDArray[np.int32], most: int) -> NDArray[np.int32]:
-    """The first and the last half of what is too long; the first has the odd one. `most` is at least 1."""
-    tail = most // 2
-    return np.concatenate([tokens[: most - tail], tokens[len(tokens) - tail :]])

@@ -11,8 +11,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from worker.bundle import Base, Bundle, Calibration, Canary
-from worker.classifier import HAM, UNSCORED, CanaryError, Classifier, cut, platt
+from worker.classifier import HAM, UNSCORED, CanaryError, Classifier, platt
 from worker.engine import Done, Kind
+from worker.tokenizing import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

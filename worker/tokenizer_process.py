@@ -1,0 +1,204 @@
+"""A process that only makes texts ready for the model, so that the worker's threads need not share its interpreter.
+
+`TokenizerProcess` is what the worker holds; `python -m worker.tokenizer_process` is what it starts. Between them go
+frames over two pipes, one request at a time: 8 bytes of length, then msgpack. The process keeps nothing but words it
+has cut before, and ends when its pipe does: however the worker ends, it does not outlive it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+
+from worker.tokenizing import TextTokenizer, UnreadableTokenizerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+# How text travels: a lone surrogate, which UTF-8 has no place for, too.
+_UTF8: Final = ("utf-8", "surrogatepass")
+_LENGTH_BYTES: Final = 8
+# What is asked of a pipe at once, which is as much as it holds: one wait for an answer, not two.
+_AT_ONCE: Final = 1 << 16
+# How long a process that has closed its pipe may take to end.
+_END: Final = 5.0
+# Where the frames go, in the process.
+_REQUESTS, _REPLIES, _ERRORS = 0, 1, 2
+
+
+class TokenizerProcessError(Exception):
+    """The tokenizer process ended, failed, or could not be started. Says how, and never what it was given."""
+
+
+class Reply(msgspec.Struct, array_like=True, gc=False):
+    """Tokens of all texts end to end (int32), how many each has, a byte each that is its index into FLAGS.
+
+    `failure` names what went wrong instead.
+    """
+
+    tokens: bytes = b""
+    lengths: list[int] = []
+    flags: bytes = b""
+    failure: str = ""
+
+
+_request = msgspec.msgpack.Decoder(list[bytes])
+_reply = msgspec.msgpack.Decoder(Reply)
+
+
+class TokenizerProcess:
+    """A `TextTokenizer` in a process of its own, with the same answers. Threads take turns.
+
+    It ends with `close`, with the last reference to this, or with this process. Raises UnreadableTokenizerError,
+    TokenizerProcessError.
+    """
+
+    def __init__(self, file: Path, max_tokens: int) -> None:
+        command = [sys.executable, "-P", "-m", __name__, str(file.resolve()), str(max_tokens)]
+        try:
+            # A session of its own: a terminal's Ctrl-C is meant for the worker, which finishes what it has.
+            self._process = subprocess.Popen(  # noqa: S603 # our own program
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            message = f"the tokenizer process cannot be started: {error.strerror}"
+            raise TokenizerProcessError(message) from error
+        self._turn = threading.Lock()
+        self.close = weakref.finalize(self, _end, self._process, self._turn)
+        try:
+            failure = self._answer().failure
+        except BaseException:  # told to stop meanwhile, too
+            self.close()
+            raise
+        if failure:
+            self.close()
+            raise UnreadableTokenizerError(failure)
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
+        """As TextTokenizer does. Raises TokenizerProcessError."""
+        request = msgspec.msgpack.encode([text.encode(*_UTF8) for text in texts])
+        with self._turn:
+            reply = self._exchange(request)
+        if reply.failure:
+            message = f"the tokenizer process failed: {reply.failure}"
+            raise TokenizerProcessError(message)
+        tokens = np.frombuffer(reply.tokens, dtype=np.int32)
+        ends = itertools.accumulate(reply.lengths, initial=0)
+        return zip([tokens[start:end] for start, end in itertools.pairwise(ends)], reply.flags, strict=True)
+
+    def _exchange(self, request: bytes) -> Reply:
+        try:
+            _send(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # it was asked for
+            return self._answer()
+        except BrokenPipeError:
+            raise self._ended() from None
+        except BaseException:
+            self._process.kill()  # or the next would be given this one's answer
+            raise
+
+    def _answer(self) -> Reply:
+        try:
+            return _reply.decode(_receive(self._process.stdout.fileno()))  # type: ignore[union-attr] # it was asked for
+        except EOFError:
+            raise self._ended() from None
+
+    def _ended(self) -> TokenizerProcessError:
+        try:
+            status = self._process.wait(_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        by = f" ({signal.Signals(-status).name})" if status < 0 else ""
+        return TokenizerProcessError(f"the tokenizer process ended with {status}{by}")
+
+
+def _end(process: subprocess.Popen[bytes], turn: threading.Lock) -> None:
+    """End it, whatever it is at: it holds nothing that could be lost."""
+    process.kill()
+    process.wait()
+    with (
+        turn
+    ):  # whoever still waits for its answer has none now, and must not find another file under the pipe's number
+        for pipe in (process.stdin, process.stdout):
+            pipe.close()  # type: ignore[union-attr] # both were asked for
+
+
+def _environment() -> dict[str, str]:
+    """Where the worker has its modules from, wherever that is; none of its settings, among which are secrets."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("HAMGATE_")}
+    return kept | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+
+
+def _send(pipe: int, content: bytes) -> None:
+    left = memoryview(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
+    while left:
+        left = left[os.write(pipe, left) :]
+
+
+def _receive(pipe: int) -> bytes:
+    """The next frame. Raises EOFError when there will be no more."""
+    found, wanted = bytearray(), _LENGTH_BYTES
+    while len(found) < wanted:
+        part = os.read(pipe, _AT_ONCE)
+        if not part:
+            raise EOFError
+        found += part
+        if wanted == _LENGTH_BYTES <= len(found):
+            wanted += int.from_bytes(found[:_LENGTH_BYTES], "little")
+    return bytes(found[_LENGTH_BYTES:])
+
+
+def serve(file: Path, max_tokens: int) -> None:
+    """Answer requests until there are no more."""
+    for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
+        signal.signal(each, signal.SIG_IGN)
+    sys.stdout = sys.stderr  # what anything prints is no frame
+    try:
+        tokenizer = TextTokenizer(file, max_tokens)
+    except UnreadableTokenizerError as error:
+        _send(_REPLIES, msgspec.msgpack.encode(Reply(failure=str(error))))
+        return
+    _send(_REPLIES, msgspec.msgpack.encode(Reply()))
+    # What a library says of a text that it fails on may hold the text: from here on nobody hears it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _ERRORS)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            request = _receive(_REQUESTS)
+            _send(_REPLIES, msgspec.msgpack.encode(_answered(tokenizer, request)))
+
+
+def _answered(tokenizer: TextTokenizer, request: bytes) -> Reply:
+    try:
+        texts = [str(text, *_UTF8) for text in _request.decode(request)]
+        made = list(tokenizer.tokenise(texts))
+    except BaseException as error:  # noqa: BLE001 # a panic of the tokenizer's is no Exception; the worker ends by it
+        return Reply(failure=type(error).__name__)
+    rows = [tokens.tobytes() for tokens, _ in made]
+    return Reply(b"".join(rows), [len(tokens) for tokens, _ in made], bytes(flag for _, flag in made))
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), int(sys.argv[2]))
