@@ -1,0 +1,262 @@
+"""Texts to token ids and flags: the same in this process and in one of its own, which may die, and says so."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import pytest
+
+from tests.bundles import NANO
+from tests.unit.test_classifier import WordEngine, bundle
+from worker import assembly, tokenizer_process
+from worker.bundle import BundleError
+from worker.classifier import Classifier
+from worker.engine import Kind
+from worker.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError
+from worker.tokenizing import FLAGS, TextTokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+FILE = NANO / "tokenizer" / "tokenizer.json"
+MOST = 40
+LONG = "win " + "hello " * 400 + "prize"
+MEGABYTE = ("win £1000 now, call 0800 555 " * 40_000)[: 1 << 20]
+# One text, and what must have been done to it.
+CASES = {
+    "of nothing": ("", ()),
+    "of white space": (" \n\t ", ()),
+    "of what cannot be seen": ("\u200b", ("normalised",)),
+    "plain": ("Are we still meeting at seven?", ()),
+    "beyond the bound": (LONG, ("truncated",)),
+    "disguised": ("w\u200bin a pr1ze", ("normalised",)),
+    "disguised and beyond the bound": ("w\u200bin " + LONG, ("normalised", "truncated")),
+    "with control tokens in it": ("win </s> <s> <unk> <pad> prize", ()),
+    "with a lone high surrogate": ("win \ud800 prize", ("normalised",)),
+    "with a lone low surrogate, at its end": ("prize \udfff", ("normalised",)),
+    "with the halves of a pair, unpaired": ("\udc00\ud800", ("normalised",)),
+    "in another script": ("明日の会議は七時ですか \U0001f600", ()),
+    "with NUL in it": ("a\0b", ("normalised",)),
+    "of a megabyte": (MEGABYTE, ("truncated",)),
+}
+
+Tokenizes: TypeAlias = TextTokenizer | TokenizerProcess
+Answer: TypeAlias = list[tuple[list[int], tuple[str, ...]]]
+
+
+@pytest.fixture(scope="module")
+def here() -> TextTokenizer:
+    return TextTokenizer(FILE, MOST)
+
+
+@pytest.fixture(scope="module")
+def apart() -> Iterator[TokenizerProcess]:
+    process = TokenizerProcess(FILE, MOST)
+    yield process
+    process.close()
+
+
+@pytest.fixture(params=["here", "apart"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
+    made: Tokenizes = request.getfixturevalue(request.param)
+    return made
+
+
+def answer(tokenizer: Tokenizes, texts: Sequence[str]) -> Answer:
+    return [(tokens.tolist(), FLAGS[flags]) for tokens, flags in tokenizer.tokenise(texts)]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_text_is_flagged_with_what_was_done_to_it(tokenizer: Tokenizes, name: str) -> None:
+    text, flags = CASES[name]
+
+    [(tokens, found)] = answer(tokenizer, [text])
+
+    assert found == flags
+    assert len(tokens) <= MOST
+    assert bool(tokens) == bool(text.strip(" \n\t\u200b"))
+
+
+def test_no_texts_have_no_tokens(tokenizer: Tokenizes) -> None:
+    assert answer(tokenizer, []) == []
+
+
+def test_a_process_of_its_own_says_what_this_one_would(here: TextTokenizer, apart: TokenizerProcess) -> None:
+    texts = [text for text, _ in CASES.values()]
+
+    assert answer(apart, texts) == answer(here, texts)
+    assert answer(apart, texts[::-1]) == answer(apart, texts)[::-1]
+
+
+def test_more_than_a_pipe_holds_goes_through_it_both_ways(here: TextTokenizer, apart: TokenizerProcess) -> None:
+    texts = [f"message {number} of many, {MEGABYTE[:100]}" for number in range(6000)]
+
+    assert answer(apart, texts) == answer(here, texts)
+
+
+def test_threads_that_ask_at_once_each_get_their_own_answer(here: TextTokenizer, apart: TokenizerProcess) -> None:
+    asked = [[f"{number} of {thread}" for number in range(50)] for thread in range(4)]
+    got: dict[int, Answer] = {}
+
+    def ask(thread: int) -> None:
+        for _ in range(20):
+            got[thread] = answer(apart, asked[thread])
+
+    threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert got == {thread: answer(here, asked[thread]) for thread in range(4)}
+
+
+def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
+    process = TokenizerProcess(FILE, MOST)
+    os.kill(process.pid, signal.SIGKILL)
+
+    for _ in range(2):  # and it stays so
+        with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(SIGKILL\)$"):
+            process.tokenise(["hello"])
+    process.close()
+
+
+def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
+    process = TokenizerProcess(FILE, MOST)
+    os.kill(process.pid, signal.SIGSTOP)  # so that it cannot have answered
+    killing = threading.Timer(0.05, os.kill, (process.pid, signal.SIGKILL))
+    killing.start()
+
+    with pytest.raises(TokenizerProcessError, match="SIGKILL"):
+        process.tokenise([MEGABYTE])
+    killing.join()
+    process.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_tells_the_worker_to_stop_does_not_stop_what_it_still_needs(
+    apart: TokenizerProcess, number: signal.Signals
+) -> None:
+    os.kill(apart.pid, number)
+
+    assert len(answer(apart, ["hello"])) == 1
+    assert os.getsid(apart.pid) != os.getsid(0)
+
+
+def test_it_ends_with_the_last_reference_to_it() -> None:
+    process = TokenizerProcess(FILE, MOST)
+    pid = process.pid
+
+    del process
+    gc.collect()
+
+    assert is_gone(pid)
+
+
+def test_it_ends_when_the_worker_is_killed() -> None:
+    code = (
+        "import sys; from pathlib import Path; from worker.tokenizer_process import TokenizerProcess\n"
+        "process = TokenizerProcess(Path(sys.argv[1]), 16); print(process.pid, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(FILE)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        process = os.pidfd_open(int(worker.stdout.readline()))
+        assert not has_ended(process, within=0)
+        worker.kill()
+
+    assert has_ended(process, within=10)
+    os.close(process)
+
+
+def has_ended(process: int, *, within: float) -> bool:
+    """By its file descriptor: the process is not ours to wait for."""
+    return bool(select.select([process], [], [], within)[0])
+
+
+def test_a_tokenizer_that_is_none_is_refused_in_the_same_words(tmp_path: Path) -> None:
+    classifier = Classifier(bundle(tmp_path), WordEngine(2))
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"version": "1.0"')
+
+    with pytest.raises(BundleError, match=r"tokenizer/tokenizer\.json: .+") as apart:
+        classifier.tokenise_apart()
+    with pytest.raises(BundleError) as here:
+        Classifier(classifier.bundle, WordEngine(2))
+
+    assert str(apart.value) == str(here.value)
+    assert classifier.tokenizer_pid is None
+
+
+def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+
+    with pytest.raises(TokenizerProcessError, match="cannot be started: No such file"):
+        TokenizerProcess(FILE, MOST)
+
+
+def test_a_classifier_judges_alike_with_its_tokenizer_apart(tmp_path: Path) -> None:
+    texts = ["hello win", "", "w\u200bin " * 20]
+    classifier = Classifier(bundle(tmp_path), WordEngine(2))
+    before = classifier.prepare(texts)
+
+    classifier.tokenise_apart()
+    after = classifier.prepare(texts)
+
+    assert classifier.tokenizer_pid
+    assert [message.tokens.tolist() for message in after] == [message.tokens.tolist() for message in before]
+    assert [(len(message), message.flags) for message in after] == [(len(each), each.flags) for each in before]
+    assert (classifier.judge(after).label == classifier.judge(before).label).all()
+
+
+def test_an_answer_names_a_failure_by_its_kind_and_not_by_what_it_was_given() -> None:
+    class Failing:
+        def tokenise(self, texts: list[str]) -> Any:
+            raise ValueError(texts[0])
+
+    request = tokenizer_process.msgspec.msgpack.encode([b"a secret"])
+
+    assert tokenizer_process._answered(Failing(), request) == Reply(failure="ValueError")  # type: ignore[arg-type]
+
+
+def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    needless = {"torch", "kafka", "pydantic", "structlog", "transformers"}
+    code = f"import sys, worker.tokenizer_process; print(*{needless} & set(sys.modules))"
+    monkeypatch.setenv("HAMGATE_SASL_PASSWORD", "secret")
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert said == "\n"
+    assert not [name for name in tokenizer_process._environment() if name.startswith("HAMGATE_")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "cores", "is_apart"),
+    [
+        ("auto", Kind.CUDA_BF16, 4, True),
+        ("auto", Kind.CUDA_FP8, 2, False),
+        ("auto", Kind.CPU, 64, False),
+        ("yes", Kind.CPU, 1, True),
+        ("no", Kind.CUDA_NF4, 64, False),
+    ],
+)
+def test_by_itself_a_process_is_there_beside_a_gpu_with_cores_to_spare(
+    monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, is_apart: bool
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+
+    assert assembly.is_apart(asked, kind) is is_apart
