@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy.kafka.node import die_with_parent, free_port
@@ -23,7 +24,6 @@ from worker.messages import Outgoing, decode_verdict
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from tests.conftest import Place
     from worker.messages import Record, Verdict
@@ -116,6 +116,11 @@ class WorkerProcess:
         mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
 
+    def children(self) -> list[int]:
+        """The processes that it has started and not yet ended."""
+        stats = [(int(stat.parent.name), stat) for stat in Path("/proc").glob("[0-9]*/stat")]
+        return [pid for pid, stat in stats if _parent(stat) == self.pid]
+
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -131,6 +136,12 @@ class WorkerProcess:
     def kill(self) -> None:
         self._process.kill()
         self._process.join()
+
+
+def _parent(stat: Path) -> int | None:
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    return None
 
 
 def until(what: Callable[[], bool], *, within: float = 30) -> None:

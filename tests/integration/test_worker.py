@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import subprocess
 import sys
@@ -77,6 +79,27 @@ def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., Worke
 
     assert worker.ended(60) == 1
     assert "topic sms.vredicts does not exist" in worker.said()
+
+
+def test_a_worker_whose_tokenizer_process_is_killed_ends_uncommitted_and_the_next_one_goes_on(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+) -> None:
+    worker = start(tokenizer_process="yes")
+    with traffic.flowing():
+        until(lambda: len(watch.verdicts) > 100)
+        [tokenizer] = worker.children()
+        os.kill(tokenizer, signal.SIGKILL)
+        assert worker.ended() == 1
+
+    assert '"cause": "TokenizerProcessError: the tokenizer process ended with -9 (SIGKILL)"' in worker.said()
+    assert "win a prize" not in worker.said()
+    worker = start(tokenizer_process="yes")
+    exactly_once(traffic, watch)
+    tokenizer = os.pidfd_open(*worker.children())
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
+    assert select.select([tokenizer], [], [], 10)[0], "it outlives its worker"
+    os.close(tokenizer)
 
 
 def judge_for_ever() -> None:
