@@ -131,7 +131,7 @@ class TokenizerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             status = self._process.wait()
-        by = f" ({signal.Signals(-status).name})" if status < 0 else ""
+        by = f" ({signal.strsignal(-status)})" if status < 0 else ""
         return TokenizerProcessError(f"the tokenizer process ended with {status}{by}")
 
 
@@ -139,9 +139,8 @@ def _end(process: subprocess.Popen[bytes], turn: threading.Lock) -> None:
     """End it, whatever it is at: it holds nothing that could be lost."""
     process.kill()
     process.wait()
-    with (
-        turn
-    ):  # whoever still waits for its answer has none now, and must not find another file under the pipe's number
+    # Whoever still waits for its answer has none now; it must not go on with another file of the pipe's number.
+    with turn:
         for pipe in (process.stdin, process.stdout):
             pipe.close()  # type: ignore[union-attr] # both were asked for
 

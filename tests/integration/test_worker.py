@@ -91,7 +91,7 @@ def test_a_worker_whose_tokenizer_process_is_killed_ends_uncommitted_and_the_nex
         os.kill(tokenizer, signal.SIGKILL)
         assert worker.ended() == 1
 
-    assert '"cause": "TokenizerProcessError: the tokenizer process ended with -9 (SIGKILL)"' in worker.said()
+    assert '"cause": "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"' in worker.said()
     assert "win a prize" not in worker.said()
     worker = start(tokenizer_process="yes")
     exactly_once(traffic, watch)

@@ -132,7 +132,7 @@ def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
     os.kill(process.pid, signal.SIGKILL)
 
     for _ in range(2):  # and it stays so
-        with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(SIGKILL\)$"):
+        with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(Killed\)$"):
             process.tokenise(["hello"])
     process.close()
 
@@ -143,7 +143,7 @@ def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
     killing = threading.Timer(0.05, os.kill, (process.pid, signal.SIGKILL))
     killing.start()
 
-    with pytest.raises(TokenizerProcessError, match="SIGKILL"):
+    with pytest.raises(TokenizerProcessError, match="Killed"):
         process.tokenise([MEGABYTE])
     killing.join()
     process.close()
