@@ -210,6 +210,26 @@ def test_what_is_wrong_is_refused_and_the_old_one_stays(
     watched.assert_refused(cause)
 
 
+def test_the_tokenizer_process_of_a_bundle_that_is_refused_ends_with_it(watched: Watched, tmp_path: Path) -> None:
+    pids: list[int | None] = []
+
+    def load(folder: Path, role: Role) -> Model:
+        model = watched.load(folder, role)
+        model.classifier.tokenise_apart()
+        pids.append(model.classifier.tokenizer_pid)
+        return model
+
+    watched.changeover.load = load
+    watched.point(Role.PRIMARY, bundles.flipped(tmp_path / "worse", canaries=[]))
+
+    watched.assert_refused("which is in force")
+
+    [pid] = pids
+    assert pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
 def test_a_threshold_outside_the_operators_bands_is_refused(tmp_path: Path) -> None:
     watched = Watched(tmp_path, block_from="0.6")
     watched.point(Role.PRIMARY, bundles.remade(tmp_path / "high", threshold=0.9))
