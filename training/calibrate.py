@@ -38,13 +38,24 @@ def fit(odds: NDArray[np.float64], spam: NDArray[np.bool_]) -> Calibration:
     prior = np.array([scale, 0.0])  # where nothing speaks against it: the model's own odds
     solution = prior.copy()
     held = np.diag([_STIFFNESS / scale, 0.0])
+
+    def loss(at: NDArray[np.float64]) -> float:
+        said = inputs @ at
+        stiff: float = 0.5 * _STIFFNESS / scale * (at[0] - prior[0]) ** 2
+        return float((np.logaddexp(0.0, said) - target * said).sum()) + stiff
+
+    now = loss(solution)
     for _ in range(_ROUNDS):
         guess = sigmoid(inputs @ solution)
         slope = inputs.T @ (guess - target) + held @ (solution - prior)
         bend = (inputs * (guess * (1 - guess))[:, None]).T @ inputs + held + np.eye(2) * _SETTLED
         step = np.linalg.solve(bend, slope)
         step *= min(1.0, scale / max(float(np.abs(step).max()), _SETTLED))  # no farther than the data reach
-        solution -= step
+        # Where a model is sure and wrong, the curve is flat and a whole step leads farther off: half of it, then
+        # (Lin, Lin and Weng 2007).
+        while (then := loss(solution - step)) > now and float(np.abs(step).max()) >= _SETTLED * scale:
+            step /= 2
+        solution, now = solution - step, then
         if float(np.abs(step).max()) < _SETTLED * scale:
             break
     if solution[0] <= 0:

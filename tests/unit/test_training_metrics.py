@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +10,9 @@ from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
 
 from training import calibrate, metrics
 from training.calibrate import CalibrationError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=4, max_size=60).filter(
     lambda rows: 0 < sum(is_spam for is_spam, _ in rows) < len(rows)
@@ -61,6 +66,28 @@ def test_calibration_finds_the_slope_and_intercept_that_labels_were_drawn_with()
     fitted = calibrate.fit(odds, spam)
 
     assert (fitted.slope, fitted.intercept) == pytest.approx((0.5, -1.0), abs=0.05)
+
+
+def test_calibration_of_a_model_that_is_sure_and_now_and_then_wrong_finds_the_best_there_is() -> None:
+    dice = np.random.default_rng(0)
+    for _ in range(50):
+        spam = dice.random(446) < 0.13
+        reach = dice.uniform(10, 25)
+        odds = np.where(spam, dice.normal(reach, 2, 446), dice.normal(-reach, 2, 446))
+        odds[dice.choice(446, 4, replace=False)] *= -1  # a whole step of Newton's leads far off here
+
+        found = calibrate.fit(odds, spam)
+
+        here = _loss(odds, spam, found.slope, found.intercept)
+        near = [(found.slope * share, found.intercept + off) for share in (0.98, 1.02) for off in (-0.05, 0, 0.05)]
+        assert all(here <= _loss(odds, spam, *other) for other in near)
+
+
+def _loss(odds: NDArray[np.float64], spam: NDArray[np.bool_], slope: float, intercept: float) -> float:
+    """Platt's: the cross-entropy to targets off 0 and 1."""
+    target = np.where(spam, (spam.sum() + 1) / (spam.sum() + 2), 1 / ((~spam).sum() + 2))
+    said = slope * odds + intercept
+    return float((np.logaddexp(0, said) - target * said).sum())
 
 
 def test_calibration_of_a_slice_told_apart_without_error_stays_finite() -> None:
