@@ -105,7 +105,8 @@ DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
 }
 _SINGLE: Final = tuple(each for name, each in DISGUISES.items() if name != "mixed")
 LEARNT: Final = ("leet", "leet", "misspelt", "spaced", "dotted", "good-words")
-"""What `augment` draws from: what the normaliser cannot wholly undo. The others are met only when judged."""
+"""What `augment` draws from: what the normaliser cannot wholly undo. The others are met only when judged, but for
+`cased`, which a recipe asks for where its base's tokenizer minds the case."""
 CUT: Final = "\x01"
 """Where a word is cut before it is tokenised; no text that was normalised has it."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from training import batches
 from training.data import LABELS
-from training.disguises import augment, cut
+from training.disguises import augment, cased, cut
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -60,4 +60,6 @@ class Epochs:
         # Serving normalises, so training does too, whatever the recipe.
         if not self._fit.augment:
             return normalise(row.text)
-        return cut(augment(row.text, dice, self._ham, is_ham=row.label == LABELS[0]), dice, self._fit.cuts)
+        share = self._fit.recased
+        text = cased(row.text, dice) if share and dice.random() < share else row.text
+        return cut(augment(text, dice, self._ham, is_ham=row.label == LABELS[0]), dice, self._fit.cuts)

@@ -83,7 +83,8 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     `average` is the decay of the weights' running mean, which is what is kept, 0 for the last weights; `neftune` is its
     alpha (2310.05914); `label_smoothing` and `focal`, its gamma (1708.02002), bend the loss; `balance` weighs each
     class by the inverse of its share; `cuts` is the share of gaps between letters at which a word is cut before it is
-    tokenised, for a base made here, whose tokenizer knows the cut (BPE-dropout, 1910.13267, drawn from the seed).
+    tokenised, for a base made here, whose tokenizer knows the cut (BPE-dropout, 1910.13267, drawn from the seed);
+    `recased` is the share of messages whose letters get a case by chance, for a base whose tokenizer minds it.
     """
 
     epochs: Count
@@ -100,6 +101,7 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     focal: Amount = 0.0
     balance: bool = False
     cuts: Share = 0.0
+    recased: Share = 0.0
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -11,7 +12,10 @@ import torch
 
 from tests.unit.test_training_run import TOY, adapter, quiet, rows
 from training import data, export, runs, train
+from training.data import Row
+from training.epochs import Epochs
 from training.model import ModelError
+from training.recipe import Fit
 from training.reference import Reference
 from worker.classifier import Classifier
 
@@ -128,3 +132,28 @@ def test_tensorboard_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: 
 
     with pytest.raises(train.BoardError, match="pip install tensorboard"):
         train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=quiet, board=tmp_path / "board")
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.9, 60, 100)])
+def test_cases_thrown_by_chance_come_to_the_share_of_messages_that_was_asked_for(
+    share: float, least: int, most: int
+) -> None:
+    class Listening:
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+            self.heard += texts
+            return {"input_ids": [[1] for _ in texts]}
+
+    def is_odd(text: str) -> bool:
+        return any(a.islower() and b.isupper() for word in text.split() for a, b in itertools.pairwise(word))
+
+    fit = Fit(epochs=1, learning_rate=1e-3, batch=8, augment=True, recased=share)
+    learnt = [Row("congratulations, a guaranteed prize is waiting for you", "spam"), Row("dinner later", "ham")] * 50
+    tokenizer: Any = Listening()
+
+    steps = Epochs(fit, learnt, ("ham", "spam"), tokenizer, 0)[0]
+
+    assert sum(map(len, steps)) == len(learnt)
+    assert least <= sum(map(is_odd, tokenizer.heard)) <= most
