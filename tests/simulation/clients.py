@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,20 @@ class State:
     position: State | None = None
 
 
+@dataclass(eq=False)
+class SimCoordinator:
+    """What worker.broker.member asks of the client's, or replaces in it."""
+
+    consumer: SimConsumer
+    group_instance_id: str | None
+    state: Any = MemberState.UNJOINED
+    _heartbeat_enabled: bool = True
+    _do_join_and_sync_async: Any = None
+
+    async def _on_join_complete_async(self, *_: Any) -> None:
+        self.consumer.take_up()
+
+
 class SimConsumer:
     """`kafka.KafkaConsumer`, as far as worker.broker.source asks."""
 
@@ -48,21 +63,13 @@ class SimConsumer:
         self._session, self._instance = configs["session_timeout_ms"] / 1000, configs["group_instance_id"]
         self._reads_stable = configs["isolation_level"] == "read_committed"
         self._most = configs["max_poll_records"]
-        self._member, self._generation, self._state = "", -1, MemberState.UNJOINED
-        self._must_join, self._has_asked, self._is_fenced = True, False, False
+        self._coordinator = SimCoordinator(self, self._instance)
+        self._member, self._generation = "", -1
+        self._must_join, self._has_asked = True, False
         self._held: dict[TopicPartition, State] = {}
         self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
         self._fetcher = SimpleNamespace(fetch_records=lambda most, **_: (self._fetched(), most))
         process.consumer = self
-
-    @property
-    def _coordinator(self) -> Any:
-        return SimpleNamespace(
-            state=self._state,
-            group_instance_id=self._instance,
-            _heartbeat_enabled=not self._is_fenced,
-            _do_join_and_sync_async=None,
-        )
 
     @property
     def _subscription(self) -> Any:
@@ -71,29 +78,39 @@ class SimConsumer:
             state.position = None if state.offset is None else state
         return SimpleNamespace(assignment=self._held)
 
+    @property
+    def _is_fenced(self) -> bool:
+        return not self._coordinator._heartbeat_enabled
+
     def heartbeat(self) -> None:
         """What the client's own thread does, at any time."""
         group = self._brokers.group
-        if self._state == MemberState.UNJOINED or self._is_fenced:
+        if self._coordinator.state == MemberState.UNJOINED or self._is_fenced:
             return
         if self._instance is not None and group.statics.get(self._instance) != self._member:
-            self._is_fenced = True  # it only falls silent
+            self._coordinator._heartbeat_enabled = False  # it only falls silent
         elif self._member not in group.members:
-            self._member, self._generation, self._state = "", -1, MemberState.UNJOINED
+            self._member, self._generation, self._coordinator.state = "", -1, MemberState.UNJOINED
             self._must_join, self._has_asked = True, False
         else:
             group.members[self._member] = self._hub.now
             is_stale = group.joined is not None or group.generation != self._generation
-            self._must_join |= self._state == MemberState.STABLE and is_stale
+            self._must_join |= self._coordinator.state == MemberState.STABLE and is_stale
 
     def poll(self, timeout_ms: int) -> Mapping[TopicPartition, Sequence[Any]]:
         self._hub.pause("poll")
-        if self._must_join and not self._is_fenced and not self._joined(timeout_ms / 1000):
-            return {}
-        self._find_positions()
-        if timeout_ms and not self._has_news():
-            self._hub.pause("wait for records", self._has_news, timeout_ms / 1000)
-        return {} if self._must_join else self._fetched()
+        until = self._hub.now + timeout_ms / 1000
+        while True:
+            left = max(0.0, until - self._hub.now)
+            if self._must_join and (self._is_fenced or not self._joined(left)):
+                return {}
+            self._find_positions()
+            left = max(0.0, until - self._hub.now)
+            if left and not self._has_news():
+                self._hub.pause("wait for records", self._has_news, left)
+            fetched = {} if self._must_join else self._fetched()
+            if fetched or self._hub.now >= until:
+                return fetched
 
     def _fetched(self) -> dict[TopicPartition, list[Any]]:
         fetched = {}
@@ -117,11 +134,11 @@ class SimConsumer:
         """Go through a rebalance as far as the others let us."""
         group = self._brokers.group
         if not self._has_asked:
-            if self._state == MemberState.UNJOINED:
+            if self._coordinator.state == MemberState.UNJOINED:
                 self._held = {}  # lost, not given back
             owned = frozenset(partition.partition for partition in self._held)
             self._member = group.join(self._member, self._instance, self._session, self._hub.now, owned)
-            self._has_asked, self._state = True, MemberState.REBALANCING
+            self._has_asked, self._coordinator.state = True, MemberState.REBALANCING
 
         def is_answered() -> bool:
             return group.joined is None or self._member not in group.members or self._member not in group.joined
@@ -133,13 +150,19 @@ class SimConsumer:
         self._has_asked = False
         if self._member not in group.members or group.joined is not None:
             return False  # put out, or the next rebalance has begun: ask anew at the next poll
-        self._generation, self._state, self._must_join = group.generation, MemberState.STABLE, False
+        self._generation, self._coordinator.state, self._must_join = group.generation, MemberState.STABLE, False
         group.members[self._member] = self._hub.now
+        with suppress(StopIteration):
+            self._coordinator._on_join_complete_async(self._generation, self._member, None, None).send(None)
+        return True
+
+    def take_up(self) -> None:
+        """Hold what the generation just joined has given."""
+        group = self._brokers.group
         mine = [TopicPartition(INPUT, number) for number in sorted(group.assigned[self._member])]
         if group.is_cooperative and set(self._held) - set(mine):
             self._must_join = True  # so that they may be given to others
         self._held = {partition: self._held.get(partition) or State() for partition in mine}
-        return True
 
     def _find_positions(self) -> None:
         for partition, state in self._held.items():
@@ -166,7 +189,7 @@ class SimConsumer:
         return self._brokers.group.committed.get(key)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
-        return ConsumerGroupMetadata(_GROUP, self._generation, self._member, self._instance, self._state)
+        return ConsumerGroupMetadata(_GROUP, self._generation, self._member, self._instance, self._coordinator.state)
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._held)

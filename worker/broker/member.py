@@ -62,6 +62,24 @@ def keep_joining(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
     coordinator._do_join_and_sync_async = join_once  # noqa: SLF001
 
 
+def generations_taken_up(consumer: Any) -> list[Any]:  # noqa: ANN401 the client is untyped
+    """Return a list that the group's metadata is added to whenever the client takes an assignment up.
+
+    Afterwards it cannot be asked: within the poll that takes up a generation in which partitions were given away, the
+    client sets out for the next, or reaches it. That one may have been taken up, or missed, would look the same.
+    """
+    coordinator, taken_up = consumer._coordinator, []  # noqa: SLF001
+    complete = coordinator._on_join_complete_async  # noqa: SLF001
+
+    async def complete_and_note(*generation: Any) -> None:  # noqa: ANN401
+        metadata = consumer.group_metadata()
+        await complete(*generation)
+        taken_up.append(metadata)
+
+    coordinator._on_join_complete_async = complete_and_note  # noqa: SLF001
+    return taken_up
+
+
 def is_joining(consumer: Any) -> bool:  # noqa: ANN401 the client is untyped
     """Whether it is between two generations, still holding what it had in the last."""
     coordinator = consumer._coordinator  # noqa: SLF001

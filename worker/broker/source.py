@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition, errors
-from kafka.coordinator.base import MemberState
 
 from worker.broker.link import BrokerError, explain, explained, milliseconds
-from worker.broker.member import Member, is_fenced, is_joining, keep_joining
+from worker.broker.member import Member, generations_taken_up, is_fenced, is_joining, keep_joining
 from worker.messages import Record
 from worker.stream import FencedError
 
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 class KafkaSource:
     """One member of the group. Every call from one thread; no listener: kafka would call it on its heartbeat thread.
 
-    The group is watched by its generation instead. Each assignment has one, the client changes it only inside `poll`,
+    The group is watched by its generation instead. Each assignment has one, the client takes it up only inside `poll`,
     and the claim follows it only once the new assignment stands, so that no record can be stamped with a newer one.
     """
 
@@ -79,7 +79,7 @@ class KafkaSource:
             )
         self._await_partitions(topic)
         keep_joining(self._consumer)
-        self._claim = self._consumer.group_metadata()
+        self._claim, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
 
     def poll(self, wait: float) -> Sequence[Record]:
         """Return the next records, in offset order for each partition; none after `wait` seconds, or on a rebalance.
@@ -179,13 +179,13 @@ class KafkaSource:
 
     def _follow_group(self) -> bool:
         """Whether the member has been given a new assignment since the last poll; its claim then goes with it."""
-        now = self._consumer.group_metadata()
-        # Between a join and its assignment there is a generation already, but no right to it yet.
-        if now.state != MemberState.STABLE or _generation(now) == _generation(self._claim):
+        if not self._taken_up:
             return False
-        # A generation that was never taken up leaves no trace in the client: another may have held it all meanwhile.
-        has_missed_one = now.generation_id != self._claim.generation_id + 1
-        self._claim, self._has_moved = now, True
+        generations = [each.generation_id for each in (self._claim, *self._taken_up)]
+        # Of a generation that was never taken up nobody has told us: another may have held it all meanwhile.
+        has_missed_one = any(after - before not in {0, 1} for before, after in itertools.pairwise(generations))
+        self._claim, self._has_moved = self._taken_up[-1], True
+        self._taken_up.clear()
         # The client keeps a partition's state for as long as it is held, and makes a new one when it comes (again).
         held = dict(self._consumer._subscription.assignment)  # noqa: SLF001
         kept = (p for p, state in held.items() if self._held.get(p) is state and not has_missed_one)
@@ -269,10 +269,6 @@ class KafkaSource:
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it is worth a line: to wait for a transaction to settle is no error, though the client calls it one."""
     return "UnstableOffsetCommitError" not in record.getMessage()
-
-
-def _generation(claim: Any) -> tuple[int, str]:  # noqa: ANN401 the client is untyped
-    return claim.generation_id, claim.member_id
 
 
 def record_of(raw: Any) -> Record:  # noqa: ANN401 the client is untyped
