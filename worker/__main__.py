@@ -9,15 +9,11 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-import structlog
-
 from worker import leaving, logs
 from worker import settings as knobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-log = structlog.get_logger()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,16 +43,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         return leaving.USAGE
     if command == "print-settings":
         return _print_settings(settings, flags)
-    try:
-        with leaving.told_to_stop() if command == "run" else contextlib.nullcontext():
-            # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
-            from worker import commands  # noqa: PLC0415
-
-            return commands.COMMANDS[command](settings, argparse.Namespace(**options))
-    except leaving.ToldToStopError as told:
+    phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if command == "run":
         logs.configure(settings.log_level, settings.log_format)
-        log.info("stopped", cause="signal", signal=told.signal, phase="loading")
-        return leaving.DONE
+        phase = leaving.while_loading()
+    with phase:
+        # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
+        from worker import commands  # noqa: PLC0415
+
+        return commands.COMMANDS[command](settings, argparse.Namespace(**options))
 
 
 def _print_settings(settings: knobs.Settings, flags: dict[str, str]) -> int:

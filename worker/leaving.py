@@ -6,7 +6,8 @@ import contextlib
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+import threading
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -25,32 +26,38 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 log = structlog.get_logger()
 
 
-class ToldToStopError(KeyboardInterrupt):
-    """The first SIGTERM or SIGINT came while nothing was in flight: passes through all that would handle an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.signal = signal.Signals(number).name
-
-
 @contextlib.contextmanager
-def told_to_stop() -> Iterator[None]:
-    """Within this block SIGTERM and SIGINT raise ToldToStopError; after it they do what they did before.
+def while_loading() -> Iterator[None]:
+    """Within this block, until `stop_on_signals`, SIGTERM and SIGINT end the process, with 0: nothing is in flight.
 
-    What needs a moment to unwind is left at the second one. As the first process of a container it would else not
-    hear SIGTERM at all until the worker had loaded.
+    At once, and by a thread of its own. What a signal's handler raises is raised wherever the main thread is: a
+    finaliser swallows it, and a Kafka client that is cut short while it starts fails to close and raises that instead.
+    The first process of a container would, without a handler, not hear SIGTERM at all.
     """
-
-    def stop(number: int, _: object) -> NoReturn:
-        _leave_at_the_next()
-        raise ToldToStopError(number)
-
-    before = {each: signal.signal(each, stop) for each in _ENDING}
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    threading.Thread(target=_leave_when_told, args=(reading,), name="leaving", daemon=True).start()
+    before = {each: signal.signal(each, lambda *_: _leave_at_the_next()) for each in _ENDING}
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield
     finally:
+        _let_the_pipe_go()
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _leave_when_told(reading: int) -> None:
+    with open(reading, "rb", buffering=0) as told:
+        while number := told.read(1):
+            if number[0] in _ENDING:
+                log.info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
+                os._exit(DONE)
+
+
+def _let_the_pipe_go() -> None:
+    if (writing := signal.set_wakeup_fd(-1)) >= 0:
+        os.close(writing)
 
 
 def stop_on_signals(service: Service) -> None:
@@ -63,6 +70,7 @@ def stop_on_signals(service: Service) -> None:
 
     for each in _ENDING:
         signal.signal(each, stop)
+    _let_the_pipe_go()
 
 
 def _leave_at_the_next() -> None:

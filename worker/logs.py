@@ -26,7 +26,7 @@ def configure(level: str, style: str) -> None:
     structlog.configure(
         processors=[*shared, *tracebacks, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line at once: two threads must not share one
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

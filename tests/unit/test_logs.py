@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +47,21 @@ def test_a_traceback_says_where_and_never_what_the_variables_held(
     said = capsys.readouterr().err
     assert said.count("in judge") == 2
     assert "+447700900123" not in said
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_line_is_one_write_so_that_two_threads_never_share_one(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", written.append)
+    monkeypatch.setattr(sys, "stderr", stream)
+    logs.configure("info", style)
+
+    structlog.get_logger().info("ours")
+    logging.getLogger("library").warning("theirs")
+
+    assert [line.count("\n") for line in written] == [1, 1]
+    assert all(line.endswith("\n") for line in written)
 
 
 @pytest.mark.parametrize("name", ["kafka.protocol.parser", "kafka.net.connection", "kafka.producer.kafka"])

@@ -40,8 +40,8 @@ class Run:
         return not self.thread.is_alive()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+def until(condition: Callable[[], bool], *, within: float = 5) -> None:
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "did not come true"
         time.sleep(0.005)

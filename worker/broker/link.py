@@ -59,7 +59,8 @@ class KafkaLink:
                 return kind(*topics, kafka_client=remember, **self.options(**more))
             except BaseException as error:
                 for network in opened:
-                    network.close()
+                    with contextlib.suppress(Exception):  # one that was cut short, as by Ctrl-C, may not be able to
+                        network.close()
                 opened.clear()
                 # One broker of several that is gone must not keep a worker from starting; the next try asks another.
                 is_lost = isinstance(error, errors.KafkaConnectionError) and not is_refusal(error)
