@@ -278,6 +278,7 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
                 static_name=settings.instance_id if settings.membership == "static" else None,
                 out_of_range=settings.offset_out_of_range,
             ),
+            undated=metrics.messages_undated.inc,
         )
     except broker.BrokerError as error:
         raise Refused(str(error)) from error

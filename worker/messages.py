@@ -20,7 +20,8 @@ Positions: TypeAlias = dict[TopicPartition, int]
 # Beyond these a timestamp is a unit error (seconds sent as milliseconds, or the reverse), not a message's time.
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()
-
+# How far clocks may differ: what Kafka 4 lets a timestamp lie ahead, unless it is told otherwise.
+_AHEAD: Final = 3600.0
 
 MAX_ID: Final = 512
 """Characters of a message's id, which goes into its verdict whole. A topic's name alone may have 249."""
@@ -29,7 +30,10 @@ VERDICT_BYTES: Final = 8192
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One record as the broker holds it; `timestamp` in Unix seconds; a `value` of None is a tombstone."""
+    """One record as the broker holds it; `timestamp` in Unix seconds; a `value` of None is a tombstone.
+
+    `stamped` is there for a record that was `dated` when it was polled: what the broker has in its timestamp's place.
+    """
 
     topic: str
     partition: int
@@ -38,11 +42,27 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    stamped: float | None = None
 
     @property
     def name(self) -> str:
         """`topic:partition:offset`, unique for ever; the message's id when its sender gave none."""
         return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @property
+    def broker_ms(self) -> int:
+        """The timestamp as the broker has it, in epoch milliseconds, whether or not it can be one."""
+        return round((self.timestamp if self.stamped is None else self.stamped) * _MS)
+
+
+def dated(record: Record, now: float) -> Record:
+    """The record, if its timestamp can be a time; else as of now. Producers write timestamps as they like, or none: -1.
+
+    Taken at its word, one such record would be decades late, or early: to every histogram, deadline and objective.
+    """
+    if EARLIEST <= record.timestamp <= now + _AHEAD:
+        return record
+    return msgspec.structs.replace(record, timestamp=now, stamped=record.timestamp)
 
 
 class Sms(msgspec.Struct, frozen=True, gc=False):

@@ -37,7 +37,6 @@ _ROOM: Final = 8
 _SAMPLES: Final = 200
 _SUMMARY_EVERY: Final = 10.0
 _TICK: Final = 0.2
-_MS: Final = 1000
 
 log = structlog.get_logger()
 
@@ -170,7 +169,7 @@ class Shadow:
 
     def _disagreement(self, item: Waiting, primary: Opinion, shadow: Opinion) -> Disagreement:
         record = item.record
-        source = Source(record.topic, record.partition, record.offset, round(record.timestamp * _MS))
+        source = Source(record.topic, record.partition, record.offset, record.broker_ms)
         name = item.sms.id if item.sms else record.name
         return Disagreement(name, source, rfc3339(self.clock()), primary, shadow)
 

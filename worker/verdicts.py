@@ -130,7 +130,7 @@ class Verdicts:
             reason=reason,
             flags=item.prepared.flags if item.prepared else (),
             model=self.model,
-            source=Source(record.topic, record.partition, record.offset, round(record.timestamp * _MS)),
+            source=Source(record.topic, record.partition, record.offset, record.broker_ms),
             scored_at=when.scored_at,
             latency_ms=Latency(
                 broker=_milliseconds(item.polled_at - record.timestamp),

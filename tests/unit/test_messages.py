@@ -24,6 +24,7 @@ from worker.messages import (
     Unscored,
     Verdict,
     bury,
+    dated,
     decode,
     decode_verdict,
     encode_verdict,
@@ -272,3 +273,18 @@ def test_an_event_may_have_as_many_headers_as_are_set() -> None:
     assert decode(many, max_bytes=LIMIT, max_headers=3).text == "x"
     with pytest.raises(UnreadableError, match="too-many-headers"):
         decode(many, max_bytes=LIMIT, max_headers=2)
+
+
+@pytest.mark.parametrize("stamp", [-0.001, 0.0, 1_700_000.0, NOW + 3601, 1e14])
+def test_a_timestamp_that_cannot_be_a_time_is_replaced_and_kept_aside(stamp: float) -> None:
+    record = dated(Record("in", 0, 7, stamp, None, b"{}"), NOW)
+
+    assert (record.timestamp, record.stamped, record.broker_ms) == (NOW, stamp, round(stamp * 1000))
+
+
+@pytest.mark.parametrize("stamp", [NOW - 86_400 * 365, NOW - 1, NOW, NOW + 60])
+def test_an_old_record_is_old_and_clocks_may_differ(stamp: float) -> None:
+    record = Record("in", 0, 7, stamp, None, b"{}")
+
+    assert dated(record, NOW) is record
+    assert record.broker_ms == round(stamp * 1000)

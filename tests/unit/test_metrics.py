@@ -29,6 +29,7 @@ FROZEN = {
     # delivery
     "hamgate_messages_consumed": ("counter", ()),
     "hamgate_messages_let_go": ("counter", ()),
+    "hamgate_messages_undated": ("counter", ()),
     "hamgate_tombstones": ("counter", ()),
     "hamgate_verdicts": ("counter", ("label", "action")),
     "hamgate_dead_letters": ("counter", ("reason",)),

@@ -12,11 +12,11 @@ from kafka import KafkaConsumer, TopicPartition, errors
 
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member, generations_taken_up, is_fenced, is_joining, keep_joining
-from worker.messages import Record
+from worker.messages import Record, dated
 from worker.stream import FencedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from worker import messages
     from worker.broker.link import KafkaLink
@@ -42,7 +42,7 @@ class KafkaSource:
     and the claim follows it only once the new assignment stands, so that no record can be stamped with a newer one.
     """
 
-    def __init__(  # noqa: PLR0913 seven plain values, each a setting
+    def __init__(  # noqa: PLR0913 plain values, each a setting, and whom to tell
         self,
         link: KafkaLink,
         topic: str,
@@ -52,8 +52,10 @@ class KafkaSource:
         max_poll_interval: float,
         max_poll_records: int = MAX_POLL_RECORDS,
         member: Member | None = None,
+        undated: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Connect. The group is joined by the first polls."""
+        """Connect. The group is joined by the first polls. `undated` is told how many records had to be `dated`."""
+        self._undated = undated
         self._link, self._member, self._max_records = link, member or Member(), max_poll_records
         self._has_moved = False
         self._held: dict[TopicPartition, Any] = {}
@@ -90,7 +92,11 @@ class KafkaSource:
         if self._follow_group():
             self._give_back(fetched)
             return []
-        return [record_of(raw) for raws in self._within_bytes(fetched) for raw in raws]
+        now = time.time()
+        records = [dated(record_of(raw), now) for raws in self._within_bytes(fetched) for raw in raws]
+        if undated := sum(record.stamped is not None for record in records):
+            self._undated(undated)
+        return records
 
     def rebalanced(self) -> bool:
         """Whether partitions came or went since this was last asked."""

@@ -73,6 +73,9 @@ class Metrics:
         self.messages_let_go = self._counter(
             "messages_let_go_total", "Records polled and let go when the group took them back; they are read again."
         )
+        self.messages_undated = self._counter(
+            "messages_undated_total", "Records polled whose timestamp cannot be a time; their latency is from the poll."
+        )
         self.tombstones = self._counter("tombstones_total", "Records without a value, skipped.")
         self.verdicts = self._counter("verdicts_total", "Verdicts committed.", "label", "action")
         self.dead_letters = self._counter(
