@@ -185,3 +185,16 @@ def test_light_modules_load_none_of_the_heavy_ones(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout == "set()\n"
+
+
+def test_what_judges_loads_none_of_what_trains(tmp_path: Path) -> None:
+    """Seconds of a start, and their warnings: a worker is this and the Kafka client."""
+    program = (
+        "import sys, worker.assembly; from worker.__main__ import main; main(['predict', 'hello']);"
+        "print({'transformers', 'peft', 'bitsandbytes', 'accelerate', 'datasets'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert done.stderr == ""
