@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,8 +28,8 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 
 from benchmarks import results, texts
-from deploy.kafka import java, topics
-from deploy.kafka.node import Node, free_port
+from deploy.kafka import topics
+from deploy.kafka.node import free_port, temporary
 from worker.broker import KafkaLink, Publisher, Reader
 from worker.classifier import Classifier
 from worker.messages import Outgoing, decode_verdict
@@ -98,12 +97,8 @@ def broker(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
     if options.brokers:
         yield options.brokers, None
         return
-    folder = java.CACHE / f"bench-{uuid.uuid4().hex[:8]}"
-    try:
-        with Node(folder, heap="1024m", is_for_long=(os.cpu_count() or 1) >= _MANY_CORES) as node:
-            yield node.bootstrap, node.pid
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary("bench", heap="1024m", is_for_long=(os.cpu_count() or 1) >= _MANY_CORES) as node:
+        yield node.bootstrap, node.pid
 
 
 @contextlib.contextmanager

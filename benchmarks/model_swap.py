@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,8 +30,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks import results, texts
-from deploy.kafka import java, topics
-from deploy.kafka.node import Node, free_port
+from deploy.kafka import topics
+from deploy.kafka.node import free_port, temporary
 from tests import bundles
 from worker import releases
 from worker.broker import KafkaLink, Publisher, Reader
@@ -161,12 +160,8 @@ def main() -> int:
     parser.add_argument("--quiet-seconds", type=float, default=30.0, help="the same load without a swap, before")
     parser.add_argument("--threads", type=int, default=1, help="of the model")
     options = parser.parse_args()
-    folder = java.CACHE / f"swap-{uuid.uuid4().hex[:8]}"
-    try:
-        with tempfile.TemporaryDirectory() as made, Node(folder) as node:
-            return _run(options, Path(made), node.bootstrap)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as made, temporary("swap") as node:
+        return _run(options, Path(made), node.bootstrap)
 
 
 def _run(options: argparse.Namespace, made: Path, bootstrap: str) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from benchmarks import results
-from deploy.kafka import java, topics
-from deploy.kafka.node import Node, free_port
+from deploy.kafka import topics
+from deploy.kafka.node import free_port, temporary
 from tests import bundles
 from tests.closed_sets import hostile, strays
 from worker.broker import KafkaLink, Publisher
@@ -66,12 +65,8 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--threads", type=int, default=1, help="of the model")
     options = parser.parse_args()
-    folder = java.CACHE / f"scrape-{uuid.uuid4().hex[:8]}"
-    try:
-        with tempfile.TemporaryDirectory() as made, Node(folder) as node:
-            return _run(options, Path(made), node.bootstrap)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as made, temporary("scrape") as node:
+        return _run(options, Path(made), node.bootstrap)
 
 
 def _run(options: argparse.Namespace, made: Path, bootstrap: str) -> int:

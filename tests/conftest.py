@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from deploy.kafka import java
-from deploy.kafka.node import Node
+from deploy.kafka.node import temporary
 
 # Kernels are interpreted where there is no GPU. Triton looks once, when it is first imported, by whichever test.
 if shutil.which("nvidia-smi") is None:
@@ -21,6 +20,7 @@ if shutil.which("nvidia-smi") is None:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from deploy.kafka.node import Node
     from worker.broker import KafkaLink
 
 
@@ -59,12 +59,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[Node]:
-    folder = java.CACHE / f"tests-{uuid.uuid4().hex[:8]}"
-    try:
-        with Node(folder) as node:
-            yield node
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary("tests") as node:
+        yield node
 
 
 @pytest.fixture

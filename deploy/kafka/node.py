@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +16,12 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from deploy.kafka import java
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 LOOPBACK: Final = "127.0.0.1"
 _LOGGING: Final = Path(__file__).with_name("log4j2.properties")
@@ -280,6 +282,17 @@ def stop_running(folder: Path, wait: float = 20) -> bool:
         time.sleep(0.1)
     (folder / "state.json").unlink(missing_ok=True)
     return True
+
+
+@contextlib.contextmanager
+def temporary(name: str, **options: Any) -> Iterator[Node]:  # noqa: ANN401 Node's own
+    """Start a node in a folder of its own that begins with `name`; at the end both are gone, however it comes."""
+    folder = java.CACHE / f"{name}-{uuid.uuid4().hex[:8]}"
+    try:
+        with Node(folder, **options) as node:
+            yield node
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def die_with_parent() -> Callable[[], None] | None:

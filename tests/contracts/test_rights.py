@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +16,15 @@ from kafka.admin import (
     ResourceType,
 )
 
-from deploy.kafka import java
-from deploy.kafka.node import Node
+from deploy.kafka.node import temporary
 from tests.conftest import make_place
 from tests.contracts.worlds import InKafka, events, positions, settled, take
 from worker.broker import BrokerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from deploy.kafka.node import Node
 
 pytestmark = pytest.mark.broker
 AUTHORIZER = {
@@ -40,12 +39,8 @@ AUTHORIZER = {
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Node]:
     """A broker that asks for rights, and grants all that nobody has denied."""
-    folder = java.CACHE / f"tests-{uuid.uuid4().hex[:8]}"
-    try:
-        with Node(folder, settings=AUTHORIZER, heap="256m") as node:
-            yield node
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary("tests", settings=AUTHORIZER, heap="256m") as node:
+        yield node
 
 
 @pytest.fixture
