@@ -18,6 +18,7 @@ from pydantic import Field, FilePath, PositiveFloat, SecretStr, StringConstraint
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker import pem
 from worker.messages import MAX_DEPTH, MAX_HEADERS
 
 PREFIX: Final = "HAMGATE_"
@@ -158,6 +159,8 @@ class Settings(BaseSettings):
             _refuse("tls_certificate", "tls_certificate and tls_key go together")
         if self.security_protocol not in ("SSL", "SASL_SSL") and (self.tls_ca or self.tls_certificate):
             _refuse("tls_ca", "TLS settings need security_protocol SSL or SASL_SSL")
+        if fault := pem.fault(self.tls_ca, self.tls_certificate, self.tls_key):
+            _refuse(*fault)
         return self
 
 
