@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import uuid
@@ -46,9 +47,12 @@ def _logs_as_they_were(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         structlog, "configure", lambda **given: configure(**(given | {"cache_logger_on_first_use": False}))
     )
+    levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("kafka"))}
     yield
     if structlog.is_configured():
         structlog.reset_defaults()
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -134,11 +134,9 @@ def _for_people(answer: dict[str, Any]) -> str:
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
     """Say of everything that a start needs whether it is well, and how to mend what is not."""
-    from worker.assembly import findings  # noqa: PLC0415 predict needs no broker
-
-    logs.configure("error", settings.log_format)
+    logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
-    for name, trouble in itertools.chain([("settings", None)], _check_model(settings), findings(settings)):
+    for name, trouble in itertools.chain([("settings", None)], _check_model(settings), _check_brokers(settings)):
         mark = "ok  " if trouble is None else "warn" if isinstance(trouble, _Caution) else "FAIL"
         print(f"{mark} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
         is_well = is_well and mark != "FAIL"
@@ -168,6 +166,14 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
             yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None
             if not count:
                 yield f"{role} bundle {folder}", _Caution(_NO_CANARIES)
+
+
+def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    from worker.assembly import findings  # noqa: PLC0415 predict needs no broker
+
+    if sys.stderr.isatty():
+        print(f"asking {settings.brokers} ...", file=sys.stderr)  # noqa: T201 which can take some seconds
+    yield from findings(settings)
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:

@@ -37,7 +37,9 @@ def configure(level: str, style: str) -> None:
         )
     )
     # The libraries' own news is for debugging: at info, what they call a warning is what an operator needs.
-    logging.basicConfig(level=level.upper() if level == "debug" else "WARNING", handlers=[handler], force=True)
+    theirs = "WARNING" if level == "info" else level.upper()
+    handler.setLevel(theirs)  # not the root's level alone, which a library's logger with a level of its own passes by
+    logging.basicConfig(level=theirs, handlers=[handler], force=True)
     # At debug the client writes its settings, password and all, and every byte that it sends, messages and all.
     logging.getLogger("kafka").setLevel("INFO" if level == "debug" else "WARNING")
 

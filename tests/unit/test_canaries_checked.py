@@ -1,7 +1,8 @@
-"""`hamgate check` says of a bundle what was done with it, and no more."""
+"""`hamgate check` says of a bundle what was done with it, of the brokers what is wrong, and no more."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from structlog.testing import capture_logs
@@ -14,6 +15,7 @@ from worker.classifier import Classifier
 from worker.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pytest
@@ -50,6 +52,24 @@ def test_a_bundle_without_canaries_is_warned_of_and_called_nothing_else(
     assert "no canaries" in said[1]
     assert "it has no canaries, so nothing shows" in said[2]
     assert not any("canaries judged" in line for line in said)
+
+
+def test_the_clients_own_words_do_not_stand_beside_the_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(_: Settings) -> Iterator[tuple[str, str]]:
+        logging.getLogger("kafka.net.manager").error("Connection failed")
+        yield "brokers", "no connection"
+
+    monkeypatch.setattr(Classifier, "load", lambda *_, **__: Classifier(bundle(tmp_path), WordEngine(2)))
+    monkeypatch.setattr(assembly, "findings", ask)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    status = main(["check"])
+
+    said = capsys.readouterr()
+    assert (status, said.err) == (1, "")
+    assert said.out.endswith("FAIL brokers: no connection\n")
 
 
 def test_a_worker_that_takes_a_bundle_without_canaries_warns_too(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -19,14 +20,11 @@ TEXT = "dinner at eight, call +447700900123"
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
+def _handlers_as_they_were() -> Iterator[None]:
     root = logging.getLogger()
-    level, handlers = root.level, list(root.handlers)
+    handlers = list(root.handlers)
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("kafka").setLevel(logging.NOTSET)
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
@@ -74,3 +72,15 @@ def test_the_client_never_logs_what_it_sends(name: str, capsys: pytest.CaptureFi
     said = capsys.readouterr().err
     assert TEXT not in said
     assert "connected" in said
+
+
+@pytest.mark.parametrize(("level", "heard"), [("info", ["warning", "error"]), ("error", ["error"]), ("critical", [])])
+def test_libraries_are_heard_from_the_level_on_that_is_set(
+    level: str, heard: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure(level, "json")
+
+    for each in ("info", "warning", "error"):
+        getattr(logging.getLogger("kafka.net.manager"), each)("no connection")
+
+    assert [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()] == heard
