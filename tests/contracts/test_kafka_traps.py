@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 def committed(world: InKafka) -> dict[tuple[str, int], int | None]:
-    consumer = KafkaConsumer(group_id=world.place.group, enable_auto_commit=False, **world.place.link.options())
+    # Only so does it wait for a transaction whose markers are still being written.
+    stable = world.place.link.options(isolation_level="read_committed", enable_auto_commit=False)
+    consumer = KafkaConsumer(group_id=world.place.group, **stable)
     try:
         partitions = [TopicPartition(world.input, number) for number in range(world.partitions)]
         return {(world.input, each.partition): consumer.committed(each, timeout_ms=10_000) for each in partitions}
