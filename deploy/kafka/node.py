@@ -285,14 +285,20 @@ def stop_running(folder: Path, wait: float = 20) -> bool:
 
 
 @contextlib.contextmanager
-def temporary(name: str, **options: Any) -> Iterator[Node]:  # noqa: ANN401 Node's own
-    """Start a node in a folder of its own that begins with `name`; at the end both are gone, however it comes."""
+def scratch(name: str) -> Iterator[Path]:
+    """Name a folder for brokers, which begins with `name` and is yet to be made; at the end it is gone."""
     folder = java.CACHE / f"{name}-{uuid.uuid4().hex[:8]}"
     try:
-        with Node(folder, **options) as node:
-            yield node
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def temporary(name: str, **options: Any) -> Iterator[Node]:  # noqa: ANN401 Node's own
+    """Start a node in a folder of its own that begins with `name`; at the end both are gone, however it comes."""
+    with scratch(name) as folder, Node(folder, **options) as node:
+        yield node
 
 
 def die_with_parent() -> Callable[[], None] | None:

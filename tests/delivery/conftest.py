@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from typing import TYPE_CHECKING
 
 import pytest
 
-from deploy.kafka import java
 from deploy.kafka.cluster import Cluster
+from deploy.kafka.node import scratch
 from tests.integration.tiny import build
 
 if TYPE_CHECKING:
@@ -19,12 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    folder = java.CACHE / f"tests-{uuid.uuid4().hex[:8]}"
-    try:
-        with Cluster(folder, proxied=True) as cluster:
-            yield cluster
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch("tests") as folder, Cluster(folder, proxied=True) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kafka.admin import ResourceType
 
-from deploy.kafka import java, topics
+from deploy.kafka import topics
+from deploy.kafka.node import scratch
 from tests.security.secured import PASSWORD, WRONG_PASSWORD, Secured
 from worker.broker import BrokerError, ExactlyOnceSink, KafkaLink, KafkaSource, Publisher, Reader, check
 from worker.messages import Outgoing
@@ -26,16 +25,13 @@ TOPICS = ("events", "verdicts", "dead-letters")
 
 @pytest.fixture(scope="module")
 def secured() -> Iterator[Secured]:
-    folder = java.CACHE / f"tests-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(parents=True)
-    try:
+    with scratch("tests") as folder:
+        folder.mkdir(parents=True)
         made = Secured(folder)
         with made.node:
             made.add_user()
             topics.create(made.node.bootstrap, TOPICS, 2)
             yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
