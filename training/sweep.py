@@ -85,11 +85,10 @@ def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
     try:
         asked = tomllib.loads(path.read_text())
         base = recipe.load(Path(asked["recipe"]))
-        if not {"grid", "one"} & asked.keys():
-            raise KeyError("grid")  # noqa: EM101, TRY301 said below, as for what else is missing
-        lists, single = (
-            [[(field, value) for value in values] for field, values in asked.get(table, {}).items()]
-            for table in ("grid", "one")
+        grid = asked.get("grid", {}) if "one" in asked else asked["grid"]
+        lists, changes = (
+            [[(field, value) for value in values] for field, values in table.items()]
+            for table in (grid, asked.get("one", {}))
         )
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror})"
@@ -97,8 +96,8 @@ def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
         message = f"{path}: a sweep has `recipe` and a table `grid` or `one` of lists ({error})"
         raise RecipeError(message) from None
-    combined = [dict(pairs) for pairs in itertools.product(*lists)] if lists else [{}]
-    combined += [{field: value} for values in single for field, value in values]
+    combined = [dict(pairs) for pairs in itertools.product(*lists)]  # of no lists: one, without a change
+    combined += [{field: value} for values in changes for field, value in values]
     return base.name, [
         Trial(values, _changed(base, values, path), seed) for values in combined for seed in range(splits)
     ]
