@@ -43,6 +43,7 @@ def start(place: Place, bundle: Path, tmp_path: Path) -> Iterator[Callable[..., 
     finally:
         for worker in started:
             worker.kill()
+            print(f"{worker.log.name}:\n{worker.said()[-4000:]}")  # noqa: T201 pytest shows it where the test has failed
 
 
 @pytest.fixture
