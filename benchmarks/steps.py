@@ -10,7 +10,7 @@ import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from worker.broker import producer
+from worker.broker import batches
 from worker.broker.source import record_of
 from worker.bundle import Bundle
 from worker.classifier import Classifier, Scores
@@ -112,5 +112,5 @@ def _judged(batch: Batch) -> Judged:
 
 
 def _built(records: Sequence[Any]) -> None:
-    for _, batch in producer.build(records, _PARTITIONS, round(_NOW * 1000), _LZ4, keyless=0):
+    for _, batch in batches.build(records, _PARTITIONS, round(_NOW * 1000), keyless=0):
         batch.close()  # compresses

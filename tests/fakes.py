@@ -168,6 +168,9 @@ class FakeSink:
         self.is_closed = False
         broker.writers[name] = self
 
+    def prepare(self, claim: Claim) -> None:
+        assert isinstance(claim, FakeClaim)
+
     def write(
         self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:

@@ -313,6 +313,7 @@ class Pipeline:
 
     def _commit(self, together: list[Judged]) -> None:
         taken_up_at, began = self.clock(), time.monotonic()
+        self.sink.prepare(together[0].batch.claim)
         traces = [self.tracing.begin(judged) if self.tracing else None for judged in together]
         outcomes = [
             self.lineup.primary.verdicts.of(judged, now=taken_up_at, contexts=traced.headers if traced else None)

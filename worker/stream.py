@@ -73,6 +73,9 @@ class Sink(Protocol):
     is_rebuilding: bool
     """Whether it is making itself ready again after a transaction that did not commit; may be asked by any thread."""
 
+    def prepare(self, claim: Claim) -> None:
+        """Begin what a write under this claim will need, which is the next call; waits for nothing, raises nothing."""
+
     def write(
         self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaTimeoutError
+from kafka.future import Future
 from kafka.structs import ConsumerGroupMetadata
 
 from tests.contracts.worlds import InKafka, events, positions, settled, take, until, values
 from worker.broker import AtLeastOnceSink, BrokerError, ExactlyOnceSink, KafkaSource
-from worker.broker.producer import Producer
+from worker.broker.network import Network, TooLateError
+from worker.broker.transactions import Transactions
 from worker.messages import Outgoing
 from worker.stream import RolledBackError
 
@@ -185,21 +186,20 @@ def test_what_an_open_transaction_is_about_to_commit_is_waited_for_not_read_past
     source = in_kafka.source()
     settled(in_kafka, source)
     taken = take(source, 2)
-    producer = Producer(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 10)
+    other = Transactions(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 10)
     deadline = time.monotonic() + 10
-    producer.begin()
-    producer.await_(producer.send_offsets(positions(taken), source.claim()), until=deadline)
+    other.send({}, positions(taken), source.claim(), until=deadline)
 
     rewound = threading.Thread(target=source.rewind)
     rewound.start()
     rewound.join(1)
     assert rewound.is_alive()
-    producer.await_(producer.commit(), until=deadline)
+    other.commit(until=deadline)
     rewound.join(5)
 
     assert not rewound.is_alive()
     assert source.poll(0.5) == []
-    producer.close()
+    other.close()
 
 
 def test_a_transaction_that_never_ends_is_named_as_what_holds_the_offsets(in_kafka: InKafka) -> None:
@@ -208,17 +208,16 @@ def test_a_transaction_that_never_ends_is_named_as_what_holds_the_offsets(in_kaf
     source = KafkaSource(impatient, in_kafka.input, in_kafka.place.group, session_timeout=6, max_poll_interval=30)
     settled(in_kafka, source)
     taken = take(source, 1)
-    producer = Producer(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 60)
-    producer.begin()
-    producer.await_(producer.send_offsets(positions(taken), source.claim()), until=time.monotonic() + 10)
+    other = Transactions(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 60)
+    other.send({}, positions(taken), source.claim(), until=time.monotonic() + 10)
 
     with pytest.raises(BrokerError, match="find-hanging"):
         source.rewind()
 
-    producer.await_(producer.abort(), until=time.monotonic() + 10)
+    other.abort(until=time.monotonic() + 10)
     source.rewind()
     assert values(take(source, 1)) == [b"1"]
-    producer.close()
+    other.close()
     source.close()
 
 
@@ -292,11 +291,10 @@ def test_at_least_once_publishes_then_commits_and_refuses_a_stale_claim(in_kafka
     sink.close()
 
 
-def test_waiting_for_an_answer_ends_at_its_deadline() -> None:
-    class Never:
-        def wait(self, timeout_ms: float) -> bool:
-            assert 0 <= timeout_ms <= 50
-            return False
+def test_waiting_for_an_answer_ends_at_its_deadline(in_kafka: InKafka) -> None:
+    network = Network(in_kafka.place.as_client("waits"))
 
-    with pytest.raises(KafkaTimeoutError):
-        Producer.await_(Never(), until=time.monotonic() + 0.05)
+    with pytest.raises(TooLateError):
+        network.run(Future, until=time.monotonic() + 0.05)
+
+    network.close()

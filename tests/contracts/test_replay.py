@@ -12,7 +12,7 @@ from kafka import errors
 
 from tests.contracts.worlds import InKafka, settled
 from worker.broker import BrokerError, Publisher, Replayed, Selection, replay
-from worker.broker.producer import Producer
+from worker.broker.transactions import Transactions
 from worker.messages import DeadLetter, Outgoing, Record, Unreadable, bury
 
 NOON = 1_800_000_000.0
@@ -113,16 +113,15 @@ def test_a_replay_that_was_cut_short_is_ended_by_another(
     in_kafka: InKafka, letters: list[Outgoing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.modules[replay.__module__], "_LETTERS", 3)
-    publish, calls = Producer.publish, itertools.count(1)
+    send, calls = Transactions.send, itertools.count(1)
 
-    def cut_at_the_third(*arguments: Any, **named: Any) -> list[Any]:
-        batches = publish(*arguments, **named)
+    def cut_at_the_third(*arguments: Any, **named: Any) -> None:
+        send(*arguments, **named)
         if next(calls) == 3:
             raise errors.KafkaConnectionError
-        return batches
 
     with monkeypatch.context() as patch:
-        patch.setattr(Producer, "publish", cut_at_the_third)
+        patch.setattr(Transactions, "send", cut_at_the_third)
         with pytest.raises(BrokerError, match="6 were sent back before that"):
             replayed(in_kafka, Selection())
     assert len(in_kafka.read(in_kafka.input)) == 6

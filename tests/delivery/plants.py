@@ -34,7 +34,6 @@ def commits_the_last_offset_read() -> None:
 
 def claims_at_commit_time() -> None:
     """Stamps a batch with the generation of its commit, not of its poll: the fence lets old records pass."""
-    from worker.broker.producer import Producer  # noqa: PLC0415
     from worker.broker.source import KafkaSource  # noqa: PLC0415
 
     class Late:
@@ -44,29 +43,32 @@ def claims_at_commit_time() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._consumer.group_metadata(), name)
 
-    send = Producer.send_offsets
     KafkaSource.claim = lambda source: Late(source._consumer)  # type: ignore[method-assign]
-    Producer.send_offsets = lambda producer, positions, claim: send(  # type: ignore[method-assign]
-        producer, positions, claim._consumer.group_metadata()
-    )
 
 
-def keeps_the_producer_of_an_aborted_transaction() -> None:
-    """Its offsets go out with the next transaction, for partitions that are another's by then."""
+def keeps_the_offsets_of_an_aborted_transaction() -> None:
+    """They go out with the next transaction, for partitions that are another's by then."""
     from kafka import errors  # noqa: PLC0415
 
     from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415
     from worker.stream import RolledBackError  # noqa: PLC0415
 
-    recover = ExactlyOnceSink._recover
+    recover, write, unsent = ExactlyOnceSink._recover, ExactlyOnceSink.write, {}
+
+    def keep(sink: Any, verdicts: Any, dead_letters: Any, positions: Any, claim: Any) -> None:
+        unsent.update(positions)
+        write(sink, verdicts, dead_letters, dict(unsent), claim)
+        unsent.clear()
 
     def abort(sink: Any, cause: BaseException, *, elapsed: float) -> None:
-        if not isinstance(cause, errors.CommitFailedError):
+        if not isinstance(cause, errors.IllegalGenerationError | errors.UnknownMemberIdError):
+            unsent.clear()
             recover(sink, cause, elapsed=elapsed)
-        sink._producer.await_(sink._producer.abort(), until=time.monotonic() + 10)
+        sink._transactions.abort(until=time.monotonic() + 10)
         raise RolledBackError from cause
 
     ExactlyOnceSink._recover = abort  # type: ignore[assignment, method-assign]
+    ExactlyOnceSink.write = keep  # type: ignore[method-assign]
 
 
 def commits_what_is_in_flight_of_a_revoked_partition() -> None:

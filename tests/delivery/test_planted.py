@@ -34,8 +34,8 @@ def killed_while_it_publishes(stage: Stage, *plant: Callable[[], None]) -> None:
     stage.start("one", changes=(*plant, wires))
     stage.feed.start()
     stage.flowing()
-    wires.arm("kill publish entered")
-    stage.until(lambda: not stage.workers["one"].is_running(), 20, "killed at publish")
+    wires.arm("kill ProduceRequest sent")
+    stage.until(lambda: not stage.workers["one"].is_running(), 20, "killed as it publishes")
     stage.start("one", changes=(), ready=False)
     stage.flowing()
 
@@ -54,7 +54,7 @@ def held_in_a_transaction_while_another_joins(stage: Stage, *plant: Callable[[],
     stage.start("one", changes=(*plant, wires))
     stage.feed.start()
     stage.flowing()
-    wires.arm("hold begin entered")
+    wires.arm("hold send entered")
     stage.until(wires.has_sprung, 20, "held")
     stage.start("two", changes=())
     stage.wait(8)
@@ -66,7 +66,7 @@ def refused_while_another_is_slow_and_dies(stage: Stage, *plant: Callable[[], No
     stage.start("one", changes=(*plant, wires))
     stage.feed.start()
     stage.flowing()
-    wires.arm("hold begin entered")
+    wires.arm("hold send entered")
     stage.until(wires.has_sprung, 20, "held")
     stage.start("two", changes=(_NEVER,))  # it takes partitions, and commits nothing of them
     stage.wait(10)
@@ -88,7 +88,7 @@ SCENES = {
     "metadata taken at commit time": (held_in_a_transaction_while_another_joins, plants.claims_at_commit_time),
     "stale offsets after an abort": (
         refused_while_another_is_slow_and_dies,
-        plants.keeps_the_producer_of_an_aborted_transaction,
+        plants.keeps_the_offsets_of_an_aborted_transaction,
     ),
     "in-flight batch of a revoked partition committed": (
         judging_while_another_joins,

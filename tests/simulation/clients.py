@@ -1,14 +1,13 @@
-"""The clients' side: kafka-python's consumer and our producer, speaking to the simulated brokers.
+"""The clients' side: kafka-python's consumer and its connections, speaking to the simulated brokers.
 
 They behave as the real ones were found to (docs of the traps, tests/contracts/test_kafka_traps.py): a group is joined
 and its assignment taken up only inside `poll`; heartbeats come from elsewhere and may take the generation away between
-two polls; offsets of a transaction that failed stay in the producer and go out with its next one.
+two polls. Our transactions run unchanged on the connections.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections import deque
+import functools
 from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -17,16 +16,19 @@ from typing import TYPE_CHECKING, Any
 from kafka import TopicPartition, errors
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.base import MemberState
+from kafka.future import Future
 from kafka.structs import ConsumerGroupMetadata
 
-from tests.simulation.cluster import INPUT, OFFSETS
-from worker.broker.producer import TooLateError
+from tests.simulation.answers import GROUP_NODE, LABELS, answer
+from tests.simulation.cluster import INPUT
+from worker.broker.network import TooLateError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from tests.simulation.coroutines import Hub
     from tests.simulation.process import Process
-    from worker.messages import Outgoing, Positions, Record
+    from worker.messages import Record
 
 _GROUP = "hamgate"
 
@@ -224,154 +226,104 @@ def _raw(record: Record) -> ConsumerRecord:
     return ConsumerRecord(*place, at, 0, record.key, record.value, record.headers, *sizes)
 
 
+class SimFuture(Future):  # type: ignore[misc] # the client is untyped
+    """What is awaited; `label` says for what."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+
 @dataclass(eq=False)
 class Request:
-    """One on its way to the brokers: it may arrive late, after its sender's death, or never."""
+    """One on its way to the brokers: it may arrive late, after its sender's death, or never.
+
+    Those of one connection arrive in their order; those of two, in any.
+    """
 
     apply: Callable[[], Any]
-    sender: Process
-    is_answered: bool = False
-    is_cut: bool = False
-    answer: Any = None
-    error: errors.KafkaError | None = None
+    connection: tuple[object, int]
+    answer: SimFuture
 
-    def arrive(self) -> None:
+    def arrive(self, *, is_heard: bool = True) -> None:
         """Take effect at the brokers; whether anybody hears the answer is another matter."""
+        answer = self.apply()
+        if is_heard:
+            self.answer.success(answer)
+
+    def cut(self) -> None:
+        """Its sender is told that the connection is broken, and not what became of it."""
+        self.answer.failure(errors.KafkaConnectionError("cut"))
+
+
+class Pause:
+    """Time that passes; a transaction's settling ends the wait for it, as a schedule may have no patience."""
+
+    label = "settling"
+    exception = None
+
+    def __init__(self, hub: Hub, seconds: float, is_settled: Callable[[], bool]) -> None:
+        self._hub, self._until, self._is_settled = hub, hub.now + seconds, is_settled
+
+    @property
+    def is_done(self) -> bool:
+        return self._hub.now >= self._until or self._is_settled()
+
+    @property
+    def until(self) -> float:
+        return self._until
+
+    def __await__(self) -> Any:
+        yield self
+
+
+class SimNetwork:
+    """`worker.broker.network.Network`: one connection to each of the simulated brokers.
+
+    The first coordinates transactions, the second the group; each partition's leader is another.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._cluster, self._hub = process, process.cluster, process.hub
+
+    def send(self, request: Any, node: int | None) -> SimFuture:
+        self._hub.pause("send")
+        future = SimFuture(LABELS[type(request)])
+        apply = functools.partial(answer, self._cluster, request)
+        self._process.wire.append(Request(apply, (self, node or 0), future))
+        return future
+
+    def run(self, work: Callable[[], Awaitable[Any]], *, until: float) -> Any:
+        coroutine = _awaiting(work)
         try:
-            self.answer = self.apply()
-        except errors.KafkaError as error:
-            self.error = error
-        self.is_answered = True
+            while True:
+                awaited = coroutine.send(None)
+                wake_at = min(until, getattr(awaited, "until", until))
+                while not self._hub.pause(awaited.label, lambda it=awaited: it.is_done, wake_at - self._hub.now):
+                    if self._hub.now >= until:
+                        coroutine.close()
+                        raise TooLateError
+        except StopIteration as end:
+            return end.value
+
+    def catch_up(self) -> None: ...
+
+    def sleep(self, seconds: float) -> Pause:
+        return Pause(self._hub, seconds, lambda: not self._cluster.unmarked())
+
+    async def partitions(self, _: str) -> list[int]:
+        return list(range(self._cluster.partitions))
+
+    def leader(self, partition: TopicPartition) -> int:
+        return GROUP_NODE + 1 + int(partition.partition)
+
+    def knows(self, _: int) -> bool:
+        return True
+
+    async def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
-@dataclass(eq=False)
-class Result:
-    """What becomes of a call: the client's own results and batches behave so."""
-
-    is_done: bool = False
-    error: BaseException | None = None
-
-
-class SimProducer:
-    """`worker.broker.producer.Producer`, its sender a task of its own."""
-
-    def __init__(self, process: Process, name: str, timeout: float) -> None:
-        self._process, self._cluster, self._hub, self._name = process, process.cluster, process.hub, name
-        self._queue: deque[tuple[Result, Callable[[], None]]] = deque()
-        self._is_closed = False
-        self.trouble: errors.KafkaError | None = None
-        # Trap 1: what a transaction was to commit is kept until a broker has taken it, abort or no abort.
-        self._offsets: Positions = {}
-        self._sequences: dict[tuple[str, int], int] = {}
-        self._added: set[tuple[str, int]] = set()
-        self._epoch = self._ask("init", lambda: self._cluster.init_producer(name, timeout))
-        process.hub.spawn(process, "sender", self._send_all)
-
-    def begin(self) -> None:
-        self._require_well()
-
-    def publish(self, topic: str, records: Iterable[Outgoing], **_: Any) -> list[Result]:
-        self._require_well()
-        batches: dict[int, list[Outgoing]] = {}
-        for record in records:
-            batches.setdefault(zlib.crc32(record.key or b"") % self._cluster.partitions, []).append(record)
-        return [self._enqueue(self._produce, (topic, number), batch) for number, batch in batches.items()]
-
-    def _produce(self, partition: tuple[str, int], batch: list[Outgoing]) -> None:
-        if partition not in self._added:
-            self._ask("add", lambda: self._cluster.add(self._name, self._epoch, partition))
-            self._added.add(partition)
-        sequence = self._sequences.get(partition, 0)
-        self._ask("produce", lambda: self._cluster.produce(self._name, self._epoch, partition, batch, sequence))
-        self._sequences[partition] = sequence + 1
-
-    def settle(self, batches: Sequence[Result], *, until: float) -> None:
-        for batch in batches:
-            self.await_(batch, until=until)
-
-    def send_offsets(self, positions: Positions, claim: Any) -> Result:
-        self._require_well()
-        self._offsets |= positions
-        return self._enqueue(self._send_offsets, claim)
-
-    def _send_offsets(self, claim: Any) -> None:
-        positions = dict(self._offsets)
-        if OFFSETS not in self._added:
-            self._ask("add", lambda: self._cluster.add(self._name, self._epoch, OFFSETS))
-            self._added.add(OFFSETS)
-        self._ask("offsets", lambda: self._cluster.commit_offsets(self._name, self._epoch, positions, claim))
-        self._offsets.clear()
-
-    def commit(self) -> Result:
-        self._require_well()
-        return self._enqueue(self._end, "commit")
-
-    def abort(self) -> Result:
-        if self.trouble is not None and not isinstance(
-            self.trouble, errors.InvalidProducerEpochError | errors.ProducerFencedError
-        ):
-            self.trouble = None
-        self._require_well()
-        return self._enqueue(self._end, "abort")
-
-    def _end(self, how: str) -> None:
-        if self._added:
-            self._ask("end", lambda: self._cluster.end(self._name, self._epoch, commit=how == "commit"))
-        self._added.clear()
-
-    def await_(self, result: Result, *, until: float) -> None:
-        if not self._hub.pause("await", lambda: result.is_done, max(0.0, until - self._hub.now)):
-            raise TooLateError
-        if result.error:
-            raise result.error
-
-    def close(self) -> None:
-        self._is_closed = True
-
-    def _require_well(self) -> None:
-        if self.trouble:
-            # Trap 5: the cause is told in the text only.
-            message = f"producer is in an error state: {self.trouble!r}"
-            raise errors.KafkaError(message)
-
-    def _enqueue(self, work: Callable[..., None], *arguments: Any) -> Result:
-        result = Result()
-        self._queue.append((result, lambda: work(*arguments)))
-        return result
-
-    def _send_all(self) -> None:
-        while not self._is_closed:
-            self._hub.pause("send", lambda: self._is_closed or bool(self._queue))
-            if self._is_closed:
-                return
-            result, work = self._queue.popleft()
-            try:
-                if self.trouble:
-                    raise self.trouble
-                work()
-            except errors.KafkaError as error:
-                self.trouble = result.error = error
-            except _ClosedError:
-                return
-            result.is_done = True
-
-    def _ask(self, label: str, apply: Callable[[], Any]) -> Any:
-        """Send a request until it is answered: again when the connection is cut, or an earlier one still settles."""
-        while True:
-            request = Request(apply, self._process)
-            self._process.wire.append(request)
-            self._hub.pause(label, lambda sent=request: sent.is_answered or sent.is_cut or self._is_closed)
-            if self._is_closed:
-                raise _ClosedError
-            if request.is_cut:
-                continue
-            if isinstance(request.error, errors.ConcurrentTransactionsError):
-                self._hub.pause("settling", timeout=0.001, until=lambda: not self._cluster.unmarked())
-                continue
-            if request.error:
-                raise request.error
-            return request.answer
-
-
-class _ClosedError(Exception):
-    """Nobody waits for it any more."""
+async def _awaiting(work: Callable[[], Awaitable[Any]]) -> Any:
+    return await work()

@@ -213,14 +213,16 @@ class Cluster:
     def produce(
         self, name: str, epoch: int, partition: TopicPartition, records: Sequence[Outgoing], sequence: int
     ) -> None:
-        """Append a batch, once however often it is sent."""
+        """Append a batch, once however often it is sent; its records are counted from the writer's first there."""
         writer = self._writer(name, epoch)
         if sequence < writer.sequences.get(partition, 0):
             return
+        if sequence > writer.sequences.get(partition, 0):
+            raise errors.OutOfOrderSequenceNumberError
         transaction = writer.transaction
         if writer.state != _ONGOING or transaction is None or partition not in transaction.partitions:
             raise errors.InvalidTxnStateError
-        writer.sequences[partition] = sequence + 1
+        writer.sequences[partition] = sequence + len(records)
         log = self.outputs.setdefault(partition, [])
         log += [(transaction, record) for record in records]
         transaction.records += [(partition, record) for record in records]

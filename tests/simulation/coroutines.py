@@ -189,7 +189,7 @@ def installed(hub: Hub) -> Iterator[None]:
     threads = SimpleNamespace(Condition=lambda: CoCondition(hub), Event=lambda: CoEvent(hub))
     of_hub = {"hub": hub}
     with contextlib.ExitStack() as patches:
-        for module in ("pipeline", "service", "broker.sink", "broker.source"):
+        for module in ("pipeline", "service", "broker.sink", "broker.source", "broker.transactions"):
             patches.enter_context(mock.patch(f"worker.{module}.time", clock))
         for module in ("inbox", "service"):
             patches.enter_context(mock.patch(f"worker.{module}.threading", threads))

@@ -61,13 +61,16 @@ class Protocol(RuleBasedStateMachine):
         self.simulation.feed(which % self.simulation.cluster.partitions, kind)
 
     @precondition(lambda self: self.simulation.wires())
-    @rule(which=INDEX, is_cut=st.booleans(), arrives=st.booleans())
-    def deliver(self, which: int, *, is_cut: bool, arrives: bool) -> None:
+    @rule(which=INDEX, connection=INDEX, is_cut=st.booleans(), arrives=st.booleans())
+    def deliver(self, which: int, connection: int, *, is_cut: bool, arrives: bool) -> None:
         """A request arrives, or its connection breaks before or after."""
         wires = self.simulation.wires()
         process = wires[which % len(wires)]
         with self._watched():
-            self.simulation.cut(process, arrives=arrives) if is_cut else self.simulation.deliver(process)
+            if is_cut:
+                self.simulation.cut(process, arrives=arrives, which=connection)
+            else:
+                self.simulation.deliver(process, connection)
 
     @precondition(lambda self: self.simulation.cluster.unmarked())
     @rule(which=INDEX)

@@ -11,6 +11,7 @@ from tests.simulation.clients import SimConsumer
 from tests.simulation.cluster import INPUT
 from tests.simulation.process import Parts
 from worker.broker import ExactlyOnceSink, KafkaSource
+from worker.broker.transactions import Transactions
 from worker.inbox import Batch, Inbox
 from worker.stream import RolledBackError
 
@@ -49,14 +50,36 @@ class ClaimsLate(KafkaSource):
         return _LateClaim(self._consumer)
 
 
-class KeepsProducer(ExactlyOnceSink):
-    """Aborts, and goes on with the producer that still holds the aborted offsets."""
+class KeepsOffsets(ExactlyOnceSink):
+    """Aborts, and goes on with what the aborted transaction was to commit, as the client's own producer does."""
+
+    _unsent: Positions | None = None
+
+    def write(
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+    ) -> None:
+        self._unsent = {**(self._unsent or {}), **positions}
+        super().write(verdicts, dead_letters, self._unsent, claim)
+        self._unsent = None
 
     def _recover(self, cause: BaseException, *, elapsed: float) -> Any:
         if not isinstance(cause, errors.IllegalGenerationError | errors.UnknownMemberIdError):
+            self._unsent = None
             super()._recover(cause, elapsed=elapsed)
-        self._producer.await_(self._producer.abort(), until=float("inf"))
+        self._transactions.abort(until=float("inf"))
         raise RolledBackError from cause
+
+
+class EndsEarly(ExactlyOnceSink):
+    """Commits without waiting for the leaders' word that they have the records."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+
+        async def send_only(transactions: Transactions, batches: Any) -> None:
+            transactions._ask_to_produce(batches)
+
+        self._transactions._produce = types.MethodType(send_only, self._transactions)  # type: ignore[method-assign]
 
 
 class ReadsUnstable(SimConsumer):
@@ -110,7 +133,8 @@ PLANTS: Final = {
     "offset of the last one read": Parts(pipeline=_shift_positions(-1)),
     "offset one too far": Parts(pipeline=_shift_positions(+1)),
     "metadata taken at commit time": Parts(source=ClaimsLate),
-    "stale offsets after an abort": Parts(sink=KeepsProducer),
+    "stale offsets after an abort": Parts(sink=KeepsOffsets),
+    "commit before the records are acknowledged": Parts(sink=EndsEarly),
     "in-flight batch of a revoked partition committed": Parts(pipeline=_keep_what_waits),
     "no rewind after a rollback": Parts(pipeline=_forget_to_rewind),
     "offsets read past an open transaction": Parts(consumer=ReadsUnstable),

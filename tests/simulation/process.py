@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes import FakeClassifier
-from tests.simulation.clients import SimConsumer, SimProducer
+from tests.simulation.clients import SimConsumer, SimNetwork
 from tests.simulation.cluster import DEAD_LETTERS, INPUT, VERDICTS
 from worker.batching import MicroBatcher
 from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member
@@ -129,9 +129,9 @@ class Process:
         self.service = Service(pipeline, grace=GRACE, stall=MAX_POLL_INTERVAL)
         self.service.run()
 
-    def producer(self, _: KafkaLink, name: str, timeout: float) -> SimProducer:
-        """What the sink makes: patched into its module."""
-        return SimProducer(self, name, timeout)
+    def network(self) -> SimNetwork:
+        """What its transactions ask over: patched into their module."""
+        return SimNetwork(self)
 
 
 QUIET = SimpleNamespace(info=lambda *_, **__: None, warning=lambda *_, **__: None, debug=lambda *_, **__: None)

@@ -15,6 +15,7 @@ from worker.messages import decode_verdict
 from worker.stream import FencedError
 
 if TYPE_CHECKING:
+    from tests.simulation.clients import Request
     from tests.simulation.cluster import Transaction
     from tests.simulation.coroutines import Task
     from worker.messages import Outgoing, Record
@@ -27,7 +28,7 @@ MARKER: Final = "marker"
 # Where a process may be stopped, frozen or killed: before each word to the brokers, each lock and each wait.
 LABELS: Final = (
     "poll", "join", "committed", "lock", "take", "put", "get", "room",
-    "init", "add", "offsets", "produce", "end", "settling", "await", "send", MARKER,
+    "find", "init", "add", "offsets", "produce", "end", "settling", "send", MARKER,
 )  # fmt: skip
 # Of a round in which everybody takes a step.
 _ROUND: Final = 0.02
@@ -113,8 +114,8 @@ class Simulation:
 
     def __enter__(self) -> Self:
         self._patches.enter_context(installed(self.hub))
-        producer = lambda link, name, timeout: self.hub.process().producer(link, name, timeout)  # noqa: E731
-        self._patches.enter_context(mock.patch("worker.broker.sink.Producer", producer))
+        network = lambda _: self.hub.process().network()  # noqa: E731
+        self._patches.enter_context(mock.patch("worker.broker.transactions.Network", network))
         for module in ("pipeline", "service", "broker.sink", "broker.source"):
             self._patches.enter_context(mock.patch(f"worker.{module}.log", QUIET))
         return self
@@ -156,17 +157,21 @@ class Simulation:
             message = f"{task.process.name} ended by a bug"
             raise ViolationError(message) from failure
 
-    def deliver(self, process: Process) -> None:
-        """The first request on a process's wire arrives, also when its sender is no more."""
-        process.wire.pop(0).arrive()
+    def deliver(self, process: Process, which: int = 0) -> None:
+        """The first request of one of a process's connections arrives, also when its sender is no more."""
+        request = _first(process, which)
+        process.wire.remove(request)
+        request.arrive()
 
-    def cut(self, process: Process, *, arrives: bool) -> None:
-        """The connection breaks: the first request has arrived, or has not; its sender does not know which."""
-        request = process.wire.pop(0)
+    def cut(self, process: Process, *, arrives: bool, which: int = 0) -> None:
+        """A connection breaks: its first request has arrived, or has not, and none behind it; nobody is told which."""
+        connection = _first(process, which).connection
+        lost = [request for request in process.wire if request.connection == connection]
         if arrives:
-            request.arrive()
-            request.is_answered = False
-        request.is_cut = True
+            lost[0].arrive(is_heard=False)
+        for request in lost:
+            process.wire.remove(request)
+            request.cut()
 
     def heartbeat(self, process: Process) -> None:
         """The client's own thread speaks to the group."""
@@ -253,6 +258,12 @@ class Simulation:
         self.oracle.compare()
 
 
+def _first(process: Process, which: int) -> Request:
+    """The request that goes first on one of the connections that have any."""
+    first = {request.connection: request for request in reversed(process.wire)}
+    return list(first.values())[which % len(first)]
+
+
 def wander(seed: int, parts: Parts | None = None, choices: int = 120) -> Simulation:
     """Random choices, all kinds of harm among them; then healing. Raises ViolationError."""
     chance = random.Random(seed)
@@ -275,7 +286,7 @@ def _run(simulation: Simulation, chance: random.Random) -> None:
 
 def _deliver(simulation: Simulation, chance: random.Random) -> None:
     if wires := simulation.wires():
-        simulation.deliver(chance.choice(wires))
+        simulation.deliver(chance.choice(wires), chance.randrange(4))
 
 
 def _mark(simulation: Simulation, chance: random.Random) -> None:
@@ -298,7 +309,7 @@ def _heartbeat(simulation: Simulation, chance: random.Random) -> None:
 
 def _cut(simulation: Simulation, chance: random.Random) -> None:
     if wires := simulation.wires():
-        simulation.cut(chance.choice(wires), arrives=chance.random() < 0.5)
+        simulation.cut(chance.choice(wires), arrives=chance.random() < 0.5, which=chance.randrange(4))
 
 
 def _freeze(simulation: Simulation, chance: random.Random) -> None:

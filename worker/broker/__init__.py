@@ -4,13 +4,15 @@
     source     the input topic as a member of the group, and the claim that fences what it read
     member     how it is a member: static or not, eager or cooperative; and what the client's joining needs mended
     sink       verdicts, dead letters and offsets, in one transaction; or at least once
-    producer   records to batches to the brokers, each step under a deadline
+    transactions  a transaction's five requests, by the thread that waits for them; network: the connections it asks
+    producer   batches to the brokers without a transaction; batches: what both send
     reader     whole topics, read_committed, outside any group; and plain publishing
     replay     dead letters back to the input, each once; sentback: the note of which
     check      what is wrong with the link, the topics or the rights, each with its mend
 
-kafka-python is pinned below 3.1: `producer` builds batches itself and waits on the client's own results, because the
-client's `send` costs five times as much a record and its transaction calls may wait for ever.
+kafka-python is pinned below 3.1: its connections, requests and encoder are used as they are. Transactions are our own,
+because the client asks one thing after the other, from a thread of its own, and its calls may wait for ever; batches
+are built whole, because its `send` costs five times as much a record.
 """
 
 from __future__ import annotations

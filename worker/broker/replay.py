@@ -13,9 +13,9 @@ from kafka import errors
 from kafka.structs import ConsumerGroupMetadata
 
 from worker.broker.link import BrokerError, explained, named
-from worker.broker.producer import Producer
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
+from worker.broker.transactions import Transactions
 from worker.messages import REASON, Unreadable, exhume
 
 if TYPE_CHECKING:
@@ -116,23 +116,23 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
     """
     with explained(link):
         # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
-        producer = None if dry_run else Producer(link, name, _TRANSACTION_TIMEOUT)
+        transactions = None if dry_run else Transactions(link, name, _TRANSACTION_TIMEOUT)
         try:
             with Reader(link, dead_letter_topic, group_id=name) as reader:
                 for topic, partition in ((dead_letter_topic, selection.partition), (input_topic, None)):
                     if partition not in (None, *(known := reader.partitions(topic))):
                         message = f"topic {topic} has no partition {partition}; it has {known}"
                         raise BrokerError(message)
-                return _Replay(reader, producer, selection, input_topic, name, again).run(say)
+                return _Replay(reader, transactions, selection, input_topic, name, again).run(say)
         finally:
-            if producer:
-                producer.close()  # what is not committed by now, the broker aborts
+            if transactions:
+                transactions.close()  # what is not committed by now, the broker aborts
 
 
 @dataclass(slots=True)
 class _Replay:
     reader: Reader
-    producer: Producer | None
+    transactions: Transactions | None
     selection: Selection
     input_topic: str
     name: str
@@ -179,25 +179,21 @@ class _Replay:
 
     def _send(self) -> None:
         """What waits, and the notes that it was sent, in one transaction."""
-        if self.producer and self._waiting:
+        if self.transactions and self._waiting:
             try:
-                self._commit(self.producer)
+                self._commit(self.transactions)
             except (errors.KafkaError, NoteError) as error:
-                is_ours = isinstance(error, NoteError)
-                cause = error if is_ours else named(self.producer.trouble or error)
+                cause = error if isinstance(error, NoteError) else named(error)
                 message = f"{cause}; {self.done.sent.total():,} were sent back before that, and will not be sent again"
                 raise BrokerError(message) from error
         self.done.sent.update(letter.reason for letter in self._waiting)
         self._waiting, self._bytes = [], 0
 
-    def _commit(self, producer: Producer) -> None:
+    def _commit(self, transactions: Transactions) -> None:
         until = time.monotonic() + _TRANSACTION_TIMEOUT
         places = {(letter.record.topic, letter.record.partition) for letter in self._waiting}
         ends = {place: self._sent_back[place].end for place in places}
         notes = {place: self._sent_back[place].note() for place in places}
-        producer.begin()
-        offsets = producer.send_offsets(ends, ConsumerGroupMetadata(self.name), notes)
-        batches = producer.publish(self.input_topic, [letter.original for letter in self._waiting], until=until)
-        producer.await_(offsets, until=until)
-        producer.settle(batches, until=until)
-        producer.await_(producer.commit(), until=until)
+        letters = [letter.original for letter in self._waiting]
+        transactions.send({self.input_topic: letters}, ends, ConsumerGroupMetadata(self.name), notes, until=until)
+        transactions.commit(until=until)

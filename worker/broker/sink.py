@@ -13,6 +13,7 @@ from kafka.protocol.metadata import CoordinatorType
 
 from worker.broker.link import BrokerError, explain, explained, named
 from worker.broker.producer import Producer
+from worker.broker.transactions import Transactions
 from worker.stream import FencedError, RolledBackError
 
 if TYPE_CHECKING:
@@ -59,8 +60,15 @@ class ExactlyOnceSink:
         self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
         self._topics = (verdict_topic, dead_letter_topic)
         self._rolled_back, self._failing_since = 0, 0.0
+        self._began: float | None = None
         with explained(link):
-            self._producer = Producer(link, transactional_id, transaction_timeout)
+            self._transactions = Transactions(link, transactional_id, transaction_timeout)
+
+    def prepare(self, claim: Any) -> None:  # noqa: ANN401 the client is untyped
+        """Have the coordinator asked for a transaction while its records are still being made."""
+        if _is_member(claim):
+            self._began = time.monotonic()
+            self._transactions.prepare(claim.group_id)
 
     def write(
         self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
@@ -71,33 +79,24 @@ class ExactlyOnceSink:
         transaction may stand although it is called rolled back; the rewind then finds it committed, and all is well.
         """
         _require_membership(claim)
-        began = time.monotonic()
+        began, self._began = self._began or time.monotonic(), None
         until = began + self._timeout  # beyond it the broker aborts by itself
+        messages = dict(zip(self._topics, (verdicts, dead_letters), strict=True))
         try:
-            self._producer.begin()
-            # The client asks for these while we build batches; and a stale claim is refused before anything is sent.
-            offsets = self._producer.send_offsets(positions, claim)
-            batches = [
-                batch
-                for topic, records in zip(self._topics, (verdicts, dead_letters), strict=True)
-                if records
-                for batch in self._producer.publish(topic, records, until=until)
-            ]
-            self._producer.await_(offsets, until=until)
-            self._producer.settle(batches, until=until)
-            self._producer.await_(self._producer.commit(), until=until)
+            self._transactions.send(messages, positions, claim, until=until)
+            self._transactions.commit(until=until)
         except errors.KafkaError as error:
-            self._recover(self._producer.trouble or error, elapsed=time.monotonic() - began)
+            self._recover(error, elapsed=time.monotonic() - began)
         self._rolled_back = 0
 
     def close(self) -> None:
         """Let go of the broker; an open transaction is aborted, by it."""
-        self._producer.close()
+        self._transactions.close()
 
     def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
-        """Make a new producer of the same name: the old one may send the aborted offsets once more."""
+        """Begin anew under the same name, which aborts what was left open and puts an end to whatever is on its way."""
         self.is_rebuilding = True
-        self._producer.close()
+        self._transactions.close()
         # A transaction that outlived its timeout was aborted, and its producer fenced, by the broker: that is no rival.
         if isinstance(cause, _NAME_TAKEN) or (isinstance(cause, _FENCED) and elapsed < self._timeout):
             message = f"another instance has taken over {self._name}"
@@ -113,7 +112,7 @@ class ExactlyOnceSink:
             time.sleep(min(_PAUSE * 2**self._rolled_back, _LONGEST_PAUSE))
         self._rolled_back += 1
         with explained(self._link):
-            self._producer = Producer(self._link, self._name, self._timeout)
+            self._transactions = Transactions(self._link, self._name, self._timeout)
         self.is_rebuilding = False
         raise RolledBackError(named(cause)) from cause
 
@@ -129,6 +128,9 @@ class AtLeastOnceSink:
         with explained(link):
             self._producer = Producer(link)
             self._offsets = _Offsets(link)
+
+    def prepare(self, claim: Claim) -> None:
+        """Nothing: there is nothing to begin."""
 
     def write(
         self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
@@ -209,8 +211,12 @@ def _commit_request(positions: Positions, claim: Any) -> Any:  # noqa: ANN401 th
     )
 
 
+def _is_member(claim: Any) -> bool:  # noqa: ANN401 the client is untyped
+    """Whether a claim fences anything: the broker takes a transaction's offsets from no member, unchecked."""
+    return claim.generation_id >= 0 and bool(claim.member_id)
+
+
 def _require_membership(claim: Any) -> None:  # noqa: ANN401 the client is untyped
-    """Refuse a claim that fences nothing: the broker takes a transaction's offsets from no member, unchecked."""
-    if claim.generation_id < 0 or not claim.member_id:
+    if not _is_member(claim):
         message = "polled by no member of the group"
         raise RolledBackError(message)

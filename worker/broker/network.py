@@ -1,0 +1,120 @@
+"""Requests to the brokers by the thread that needs the answers: no other thread, and no hand-over, between the two.
+
+The client's own producer gives each of its requests to a thread of its own and waits for that. Where threads want one
+interpreter, every such hand-over may take as long as the request.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from kafka import errors
+from kafka.future import Future
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from kafka import TopicPartition
+
+    from worker.broker.link import KafkaLink
+
+Answer = TypeVar("Answer")
+# Before the brokers are asked again for what they did not know.
+_UNKNOWN_PAUSE: Final = 0.05
+
+
+class TooLateError(errors.KafkaTimeoutError):  # type: ignore[misc] # the client is untyped
+    """The brokers have not answered by the deadline: what became of it is not known."""
+
+
+def _bootstrapped(*, kafka_client: Callable[..., Any], bootstrap_timeout_ms: int, **options: Any) -> Any:  # noqa: ANN401
+    client = kafka_client(**options)
+    client._manager.cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001
+    client._manager.bootstrap(bootstrap_timeout_ms)  # noqa: SLF001
+    return client
+
+
+class Network:
+    """The client's connections, one to each broker, driven by whoever asks. One thread at a time."""
+
+    def __init__(self, link: KafkaLink) -> None:
+        """Connect. Raises the client's errors."""
+        self._client = link.connect(_bootstrapped)
+        self._manager, self._net = self._client._manager, self._client._net  # noqa: SLF001
+
+    def send(self, request: Any, node: int | None) -> Future:  # noqa: ANN401 the client is untyped
+        """Begin to send to a broker, or to any. Requests to one broker are answered in their order.
+
+        The answer, or a KafkaError, comes while something is awaited in `run`.
+        """
+        try:
+            answer: Future = self._manager.send(request, node_id=node)
+        except errors.KafkaError as error:
+            return Future().failure(error)
+        return answer
+
+    def run(self, work: Callable[[], Awaitable[Answer]], *, until: float) -> Answer:
+        """Do what awaits answers. Raises what it raises; TooLateError past `until`, and then must be closed."""
+        result = Future()
+
+        async def resolve() -> None:
+            try:
+                result.success(await work())
+            except BaseException as error:  # noqa: BLE001 raised again below
+                result.failure(error)
+
+        self._net.call_soon(resolve)
+        self._net.poll(timeout_ms=max(0.0, until - time.monotonic()) * 1000, future=result)
+        if not result.is_done:
+            raise TooLateError
+        if result.exception:
+            raise result.exception
+        answer: Answer = result.value
+        return answer
+
+    def catch_up(self) -> None:
+        """Take in what has come by now, a broker's hanging up above all, and hand out what is to be sent."""
+        for _ in range(2):  # what the first turn has woken is done by the second
+            self._net.poll(timeout_ms=0)
+
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Let time pass."""
+        pause: Awaitable[None] = self._net.sleep(seconds)
+        return pause
+
+    async def partitions(self, topic: str) -> list[int]:
+        """Return the topic's partitions, as soon as a broker knows any. Raises TopicAuthorizationFailedError."""
+        cluster, asked = self._manager.cluster, False
+        while (known := cluster.partitions_for_topic(topic)) is None:
+            if asked:
+                await self.sleep(_UNKNOWN_PAUSE)
+            cluster.add_topic(topic)
+            await self.refresh()
+            if topic in cluster.unauthorized_topics:
+                raise errors.TopicAuthorizationFailedError({topic})
+            asked = True
+        return sorted(known)
+
+    def leader(self, partition: TopicPartition) -> int:
+        """Return the broker that is said to lead it. Raises LeaderNotAvailableError."""
+        node = self._manager.cluster.leader_for_partition(partition)
+        if node is None or node < 0:
+            raise errors.LeaderNotAvailableError(partition)
+        leader: int = node
+        return leader
+
+    def knows(self, node: int) -> bool:
+        """Whether a broker's address is known."""
+        return self._manager.cluster.broker_metadata(node) is not None
+
+    async def refresh(self) -> None:
+        """Ask who leads what; that nobody answers is left to show where it hurts."""
+        try:
+            await self._manager.cluster.refresh_metadata()
+        except errors.RetriableError:
+            await self.sleep(_UNKNOWN_PAUSE)
+
+    def close(self) -> None:
+        """Let go at once, whatever is on its way."""
+        self._client.close()
