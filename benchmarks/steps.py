@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 BATCH: Final = 2048
 _ROUNDS: Final = 3
 _PARTITIONS: Final = 6
-_LZ4: Final = 3
 _NOW: Final = 1_764_000_000.0
 
 

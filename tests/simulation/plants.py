@@ -11,13 +11,13 @@ from tests.simulation.clients import SimConsumer
 from tests.simulation.cluster import INPUT
 from tests.simulation.process import Parts
 from worker.broker import ExactlyOnceSink, KafkaSource
-from worker.broker.transactions import Transactions
 from worker.inbox import Batch, Inbox
 from worker.stream import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.broker.transactions import Transactions
     from worker.messages import Outgoing, Positions
     from worker.pipeline import Pipeline
     from worker.stream import Claim
