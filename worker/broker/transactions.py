@@ -44,7 +44,7 @@ Answer = TypeVar("Answer")
 
 # The newest that need no transaction.version 2 of the brokers (KIP-890), and that a broker since 2.5 knows.
 _NEWEST: Final = 3
-_NEWEST_PRODUCE: Final = 9
+_OLDEST_PRODUCE, _NEWEST_PRODUCE = 3, 9
 _ALL_REPLICAS: Final = -1
 # What passes: it is asked again, of whoever is in charge by then, until the deadline.
 _PASSING: Final = (errors.RetriableError, errors.UnknownBrokerIdError)
@@ -316,7 +316,7 @@ class Transactions:
                         )
                         for name, indexes in _by_topic(partitions).items()
                     ],
-                    min_version=_NEWEST,
+                    min_version=_OLDEST_PRODUCE,
                     max_version=_NEWEST_PRODUCE,
                 ),
                 node,

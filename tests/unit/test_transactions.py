@@ -1,0 +1,271 @@
+"""A transaction's requests: which go out together, what is asked again, and what is raised."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from kafka import TopicPartition, errors
+from kafka.future import Future
+from kafka.record.memory_records import MemoryRecords
+
+from tests.simulation.answers import LABELS, answer
+from tests.simulation.cluster import VERDICTS, Cluster
+from worker.broker import KafkaLink, transactions
+from worker.broker.network import TooLateError
+from worker.broker.transactions import Transactions
+from worker.messages import Outgoing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_MOST_ROUNDS = 50
+ONE, TWO = Outgoing(b"a", b"first"), Outgoing(b"b", b"second")
+POSITIONS = {("sms.events", 0): 7}
+KEYS = {0: b"key-2", 1: b"key-0"}  # by the partition of two that they fall into
+
+
+class Wire:
+    """Answers all that was sent by then as soon as somebody waits: a round trip. `changed` may answer otherwise."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.rounds = cluster, 0
+        self.sent: list[Any] = []
+        self.changed: Callable[[Any], Any] = lambda _: None
+        self._waiting: list[tuple[Any, Future]] = []
+
+    def send(self, request: Any, _: int | None) -> Future:
+        self.sent.append(request)
+        future = Future()
+        self._waiting.append((request, future))
+        return future
+
+    def run(self, work: Callable[[], Awaitable[Any]], *, until: float) -> Any:
+        assert until > 0
+        coroutine = self._do(work)
+        try:
+            while self.rounds < _MOST_ROUNDS:
+                coroutine.send(None)
+                self.catch_up()
+            coroutine.close()
+        except StopIteration as end:
+            return end.value
+        raise TooLateError
+
+    async def _do(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        return await work()
+
+    def catch_up(self) -> None:
+        self.rounds += bool(self._waiting)
+        for request, future in self._waiting:
+            reply = self.changed(request) or answer(self.cluster, request)
+            future.failure(reply) if isinstance(reply, Exception) else future.success(reply)
+        self._waiting.clear()
+        for writer, partition in self.cluster.unmarked():
+            self.cluster.mark(writer, partition)
+
+    async def sleep(self, _: float) -> None:
+        self.rounds += 1
+
+    async def partitions(self, _: str) -> list[int]:
+        return [0, 1]
+
+    def leader(self, partition: TopicPartition) -> int:
+        return int(partition.partition)
+
+    def knows(self, _: int) -> bool:
+        return True
+
+    async def refresh(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def labels(self) -> list[str]:
+        return [LABELS[type(request)] for request in self.sent]
+
+    def batches(self) -> list[tuple[int, bytes]]:
+        return [
+            (each.index, bytes(each.records))
+            for request in self.sent
+            if LABELS[type(request)] == "produce"
+            for topic in request.topic_data
+            for each in topic.partition_data
+        ]
+
+
+@pytest.fixture
+def wire() -> Wire:
+    wire = Wire(Cluster(lambda: 0.0, 2, is_cooperative=False))
+    wire.cluster.group.members["m"] = 0.0
+    return wire
+
+
+@pytest.fixture
+def writer(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Transactions:
+    monkeypatch.setattr(transactions, "Network", lambda _: wire)
+    writer = Transactions(KafkaLink("none:1"), "hamgate.one", 10.0)
+    wire.sent.clear()
+    wire.rounds = 0
+    return writer
+
+
+CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=0, member_id="m", group_instance_id=None)
+
+
+def write(writer: Transactions, *records: Outgoing) -> None:
+    writer.send({VERDICTS: records}, POSITIONS, CLAIM, until=10.0)
+    writer.commit(until=10.0)
+
+
+def committed(wire: Wire) -> list[bytes]:
+    wire.catch_up()
+    return [record.value or b"" for record in wire.cluster.committed(VERDICTS)]
+
+
+def test_what_need_not_wait_for_an_answer_goes_out_with_what_came_before(wire: Wire, writer: Transactions) -> None:
+    write(writer, ONE)  # the first has its group's coordinator to find
+    wire.sent.clear()
+    wire.rounds = 0
+
+    write(writer, TWO)
+
+    assert wire.labels() == ["add", "add", "offsets", "produce", "end"]
+    assert wire.rounds == 3
+    assert committed(wire) == [b"first", b"second"]
+    assert wire.cluster.group.committed == POSITIONS
+
+
+def test_a_prepared_transaction_waits_for_two_answers_only(wire: Wire, writer: Transactions) -> None:
+    write(writer, ONE)
+    wire.sent.clear()
+
+    writer.prepare("hamgate")
+    wire.catch_up()
+    wire.rounds = 0
+    write(writer, ONE)
+
+    assert wire.labels() == ["add", "add", "offsets", "produce", "end"]
+    assert wire.rounds == 2
+
+
+def test_a_partition_that_was_not_foreseen_is_added_before_it_is_written_to(wire: Wire, writer: Transactions) -> None:
+    write(writer, Outgoing(KEYS[0], b"first"))
+    wire.sent.clear()
+
+    writer.prepare("hamgate")
+    write(writer, Outgoing(KEYS[1], b"second"))
+
+    assert wire.labels() == ["add", "add", "add", "offsets", "produce", "end"]
+    assert sorted(committed(wire)) == [b"first", b"second"]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [errors.KafkaConnectionError(), errors.NodeNotReadyError(), errors.UnknownBrokerIdError()],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("label", ["add", "offsets", "produce", "end"])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_request_whose_answer_is_lost_is_sent_again_and_counts_once(
+    wire: Wire, writer: Transactions, label: str, lost: Exception, *, is_done: bool
+) -> None:
+    failing = [lost]
+
+    def lose(request: Any) -> Any:
+        if LABELS[type(request)] != label or not failing:
+            return None
+        if is_done:
+            answer(wire.cluster, request)
+        return failing.pop()
+
+    wire.changed = lose
+
+    write(writer, ONE, TWO)
+
+    assert sorted(committed(wire)) == [b"first", b"second"]
+    assert wire.cluster.group.committed == POSITIONS
+
+
+def refusing(partition: int, error: Any) -> Callable[[Any], Any]:
+    """One leader refuses; once."""
+    left = [error]
+
+    def refuse(request: Any) -> Any:
+        if LABELS[type(request)] != "produce" or request.topic_data[0].partition_data[0].index != partition or not left:
+            return None
+        each = SimpleNamespace(index=partition, error_code=left.pop().errno, error_message=None)
+        return SimpleNamespace(responses=[SimpleNamespace(name=VERDICTS, partition_responses=[each])])
+
+    return refuse
+
+
+def test_only_what_was_refused_is_sent_again_byte_for_byte(wire: Wire, writer: Transactions) -> None:
+    wire.changed = refusing(1, errors.NotLeaderForPartitionError)
+
+    write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
+
+    first, refused, again = wire.batches()
+    assert (first[0], refused) == (0, again)
+    assert sorted(committed(wire)) == [b"first", b"second"]
+
+
+def test_a_batch_that_the_leader_has_already_is_acknowledged(wire: Wire, writer: Transactions) -> None:
+    wire.changed = refusing(0, errors.DuplicateSequenceNumberError)
+
+    write(writer, Outgoing(KEYS[0], b"first"))
+
+    assert len(wire.batches()) == 1
+
+
+def test_what_passes_is_raised_itself_when_it_has_not_passed_by_the_deadline(wire: Wire, writer: Transactions) -> None:
+    wire.changed = lambda request: (
+        SimpleNamespace(error_code=errors.CoordinatorLoadInProgressError.errno)
+        if LABELS[type(request)] == "end"
+        else None
+    )
+
+    with pytest.raises(errors.CoordinatorLoadInProgressError):
+        write(writer, ONE)
+
+
+def test_what_does_not_pass_is_raised_though_another_leader_is_only_late(wire: Wire, writer: Transactions) -> None:
+    late, never = refusing(0, errors.NotEnoughReplicasError), refusing(1, errors.MessageSizeTooLargeError)
+    wire.changed = lambda request: late(request) or never(request)
+
+    with pytest.raises(errors.MessageSizeTooLargeError, match=VERDICTS):
+        write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
+
+
+def test_a_claim_that_is_stale_is_refused_and_nothing_is_seen(wire: Wire, writer: Transactions) -> None:
+    wire.cluster.group.generation = 3
+
+    with pytest.raises(errors.IllegalGenerationError):
+        write(writer, ONE)
+
+    writer.abort(until=10.0)
+    assert committed(wire) == []
+
+
+def test_what_does_not_fit_one_batch_is_sent_one_batch_of_a_partition_at_a_time(
+    wire: Wire, writer: Transactions
+) -> None:
+    values = [b"%d" % number + bytes(200_000) for number in range(5)]
+
+    write(writer, *(Outgoing(KEYS[0], value) for value in values))
+
+    assert len(wire.batches()) == 3
+    assert wire.labels().count("produce") == 3
+    assert committed(wire) == values
+
+
+def test_sequences_begin_anew_behind_the_largest_there_is(wire: Wire, writer: Transactions) -> None:
+    place = TopicPartition(VERDICTS, 0)
+    writer._sequences[place] = (1 << 31) - 1
+    wire.cluster.writers["hamgate.one"].sequences[VERDICTS, 0] = (1 << 31) - 1
+
+    write(writer, Outgoing(KEYS[0], b"first"))
+
+    [(_, batch)] = wire.batches()
+    assert next(iter(MemoryRecords(batch))).base_sequence == (1 << 31) - 1
+    assert writer._sequences[place] == 0
