@@ -15,6 +15,7 @@ from kafka.protocol.producer import (
     InitProducerIdRequest,
     ProduceRequest,
     TxnOffsetCommitRequest,
+    TxnOffsetCommitResponse,
 )
 from kafka.record.memory_records import MemoryRecords
 
@@ -95,8 +96,13 @@ def _commit_offsets(cluster: Cluster, request: Any) -> Any:
     }
     name, epoch = request.transactional_id, request.producer_epoch
     code = _code(lambda: cluster.commit_offsets(name, epoch, positions, request))
-    return SimpleNamespace(
-        topics=[SimpleNamespace(name=name, partitions=[SimpleNamespace(error_code=code)]) for name, _ in positions]
+    topic_of = TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic
+    partition_of = topic_of.TxnOffsetCommitResponsePartition
+    return TxnOffsetCommitResponse(
+        topics=[
+            topic_of(name=topic, partitions=[partition_of(partition_index=index, error_code=code)])
+            for topic, index in positions
+        ]
     )
 
 

@@ -4,7 +4,7 @@
     source     the input topic as a member of the group, and the claim that fences what it read
     member     how it is a member: static or not, eager or cooperative; and what the client's joining needs mended
     sink       verdicts, dead letters and offsets, in one transaction; or at least once
-    transactions  a transaction's five requests, by the thread that waits for them; network: the connections it asks
+    transactions  a transaction, by the thread that waits for it; requests: its five; network: the connections it asks
     producer   batches to the brokers without a transaction; batches: what both send
     reader     whole topics, read_committed, outside any group; and plain publishing
     replay     dead letters back to the input, each once; sentback: the note of which

@@ -11,23 +11,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kafka import TopicPartition, errors
-from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
-from kafka.protocol.producer import (
-    AddOffsetsToTxnRequest,
-    AddPartitionsToTxnRequest,
-    AddPartitionsToTxnResponse,
-    EndTxnRequest,
-    InitProducerIdRequest,
-    ProduceRequest,
-    TxnOffsetCommitRequest,
-)
+from kafka.protocol.metadata import CoordinatorType
 
+from worker.broker import requests
 from worker.broker.batches import build
-from worker.broker.link import REQUEST_TIMEOUT, milliseconds
+from worker.broker.link import milliseconds
 from worker.broker.network import Network, TooLateError
+from worker.broker.requests import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -42,12 +36,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-# The newest that need no transaction.version 2 of the brokers (KIP-890), and that a broker since 2.5 knows.
-_NEWEST: Final = 3
-_OLDEST_PRODUCE, _NEWEST_PRODUCE = 3, 9
-_ALL_REPLICAS: Final = -1
-# What passes: it is asked again, of whoever is in charge by then, until the deadline.
-_PASSING: Final = (errors.RetriableError, errors.UnknownBrokerIdError)
+# Whoever was in charge may be so no more.
 _MOVED: Final = (
     errors.NotCoordinatorError,
     errors.CoordinatorNotAvailableError,
@@ -56,7 +45,6 @@ _MOVED: Final = (
     errors.NodeNotReadyError,
     errors.UnknownBrokerIdError,
 )
-_NOT_TRIED: Final = errors.OperationNotAttemptedError
 _PAUSE: Final = 0.02
 # While the markers of the transaction before are being written: that takes a millisecond or two.
 _SETTLING_PAUSE: Final = 0.001
@@ -78,7 +66,7 @@ class Transactions:
 
         Raises the client's errors.
         """
-        self._name, self._timeout = transactional_id, timeout
+        self._identity, self._timeout = Identity(transactional_id), timeout
         self._coordinators: dict[CoordinatorType, int] = {}
         self._sequences: dict[TopicPartition, int] = {}
         self._written: deque[frozenset[TopicPartition]] = deque(maxlen=_REMEMBERED)
@@ -87,7 +75,6 @@ class Transactions:
         self._opening: list[Future] | None = None
         self._trouble: BaseException | None = None
         self._turn = 0
-        self._producer = {"producer_id": -1, "producer_epoch": -1}
         self._network = Network(link)
         try:
             self._run(self._init, until=time.monotonic() + link.patience)
@@ -147,7 +134,7 @@ class Transactions:
         while True:
             try:
                 return await ask()
-            except _PASSING as error:
+            except requests.PASSING as error:
                 await self._let_pass(error)
 
     async def _let_pass(self, error: BaseException) -> None:
@@ -164,55 +151,34 @@ class Transactions:
     async def _coordinator(self, kind: CoordinatorType, key: str) -> int:
         node = self._coordinators.get(kind)
         if node is None:
-            request = FindCoordinatorRequest(key=key, key_type=kind.value, coordinator_keys=[key])
-            answer = await self._network.send(request, None)
-            found = answer.coordinators[0] if answer.coordinators else answer  # KIP-699
-            _require(found.error_code)
-            if not self._network.knows(found.node_id):
+            node = requests.found(await self._network.send(requests.find(kind, key), None))
+            if not self._network.knows(node):
                 await self._network.refresh()
-            node = self._coordinators[kind] = found.node_id
+            self._coordinators[kind] = node
         return node
 
-    async def _transaction_coordinator(self) -> int:
-        return await self._coordinator(CoordinatorType.TRANSACTION, self._name)
+    async def _ask_coordinator(self, request: Any) -> Any:  # noqa: ANN401 the client is untyped
+        node = await self._coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
+        answer = await self._network.send(request, node)
+        requests.require_all(answer)
+        return answer
 
-    # --- the five requests --------------------------------------------------------------------------------------
+    # --- a transaction's steps ----------------------------------------------------------------------------------
 
     async def _init(self) -> None:
-        async def ask() -> Any:  # noqa: ANN401
-            request = InitProducerIdRequest(
-                transactional_id=self._name,
-                transaction_timeout_ms=milliseconds(self._timeout),
-                **self._producer,
-                max_version=_NEWEST,
-            )
-            answer = await self._network.send(request, await self._transaction_coordinator())
-            _require(answer.error_code)
-            return answer
-
-        answer = await self._insist(ask)
-        self._producer = {"producer_id": answer.producer_id, "producer_epoch": answer.producer_epoch}
+        request = requests.init(self._identity, self._timeout)
+        answer = await self._insist(lambda: self._ask_coordinator(request))
+        self._identity = replace(self._identity, producer_id=answer.producer_id, epoch=answer.producer_epoch)
 
     def _ask_to_add(self, node: int, partitions: Iterable[TopicPartition], group_id: str) -> list[Future]:
         """Send what makes partitions and the group's offsets part of the transaction, where they are not yet."""
         asked = []
         new = frozenset(partitions) - self._added
         if group_id != self._group:
-            request = AddOffsetsToTxnRequest(
-                transactional_id=self._name, group_id=group_id, **self._producer, max_version=_NEWEST
-            )
-            asked.append(self._network.send(request, node))
+            asked.append(self._network.send(requests.add_offsets(self._identity, group_id), node))
             self._group = group_id
         if new:
-            topic = AddPartitionsToTxnRequest.AddPartitionsToTxnTopic
-            request = AddPartitionsToTxnRequest(
-                v3_and_below_transactional_id=self._name,
-                v3_and_below_producer_id=self._producer["producer_id"],
-                v3_and_below_producer_epoch=self._producer["producer_epoch"],
-                v3_and_below_topics=[topic(name=name, partitions=indexes) for name, indexes in _by_topic(new).items()],
-                max_version=_NEWEST,
-            )
-            asked.append(self._network.send(request, node))
+            asked.append(self._network.send(requests.add_partitions(self._identity, new), node))
             self._added |= new
         return asked
 
@@ -225,7 +191,7 @@ class Transactions:
             prepared, asked = asked, []
             try:
                 await _all(prepared)
-                node = await self._transaction_coordinator()
+                node = await self._coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
                 await _all(self._ask_to_add(node, partitions, group_id))
             except errors.KafkaError:
                 self._added, self._group = set(), None
@@ -243,7 +209,7 @@ class Transactions:
         batches = await self._build(messages)
         await self._open(batches, claim.group_id)
         self._written.append(frozenset(batches))
-        offsets = self._offsets(positions, claim, notes) if positions else None
+        offsets = requests.commit_offsets(self._identity, positions, claim, notes) if positions else None
         node = self._coordinators.get(CoordinatorType.GROUP)
         asked = self._network.send(offsets, node) if offsets and node is not None else None
         while batches:  # of a partition one at a time: a later one must never stand before an earlier
@@ -267,9 +233,8 @@ class Transactions:
 
     def _seal(self, partition: TopicPartition, batch: MemoryRecordsBuilder) -> bytearray:
         """Number a batch, so that the brokers count it once however often it is sent."""
-        sequence = self._sequences.get(partition, 0)
-        producer_id, epoch = self._producer.values()
-        batch.set_producer_state(producer_id, epoch, sequence, is_transactional=True)
+        sequence, who = self._sequences.get(partition, 0), self._identity
+        batch.set_producer_state(who.producer_id, who.epoch, sequence, is_transactional=True)
         self._sequences[partition] = (sequence + batch.next_offset()) % _SEQUENCES
         batch.close()
         sealed: bytearray = batch.buffer()
@@ -291,65 +256,15 @@ class Transactions:
                             del left[TopicPartition(topic.name, each.index)]
                         else:
                             refusals.append(refusal(f"{topic.name}: {each.error_message or refusal.message}"))
-            _raise_worst(refusals)
+            requests.raise_worst(refusals)
 
         await self._insist(ask)
 
     def _ask_to_produce(self, batches: Mapping[TopicPartition, bytearray]) -> list[Future]:
-        by_node: dict[int, list[TopicPartition]] = {}
-        for partition in batches:
-            by_node.setdefault(self._network.leader(partition), []).append(partition)
-        data = ProduceRequest.TopicProduceData
-        return [
-            self._network.send(
-                ProduceRequest(
-                    transactional_id=self._name,
-                    acks=_ALL_REPLICAS,
-                    timeout_ms=milliseconds(REQUEST_TIMEOUT),
-                    topic_data=[
-                        data(
-                            name=name,
-                            partition_data=[
-                                data.PartitionProduceData(index=index, records=batches[TopicPartition(name, index)])
-                                for index in indexes
-                            ],
-                        )
-                        for name, indexes in _by_topic(partitions).items()
-                    ],
-                    min_version=_OLDEST_PRODUCE,
-                    max_version=_NEWEST_PRODUCE,
-                ),
-                node,
-            )
-            for node, partitions in by_node.items()
-        ]
-
-    def _offsets(self, positions: Positions, claim: Any, notes: Mapping[tuple[str, int], str]) -> Any:  # noqa: ANN401
-        topic = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
-        return TxnOffsetCommitRequest(
-            transactional_id=self._name,
-            group_id=claim.group_id,
-            generation_id=claim.generation_id,
-            member_id=claim.member_id,
-            group_instance_id=claim.group_instance_id,
-            topics=[
-                topic(
-                    name=name,
-                    partitions=[
-                        topic.TxnOffsetCommitRequestPartition(
-                            partition_index=index,
-                            committed_offset=positions[name, index],
-                            committed_leader_epoch=-1,
-                            committed_metadata=notes.get((name, index), ""),
-                        )
-                        for index in indexes
-                    ],
-                )
-                for name, indexes in _by_topic(positions).items()
-            ],
-            **self._producer,
-            max_version=_NEWEST,
-        )
+        by_node: dict[int, dict[TopicPartition, bytearray]] = {}
+        for partition, batch in batches.items():
+            by_node.setdefault(self._network.leader(partition), {})[partition] = batch
+        return [self._network.send(requests.produce(self._identity, each), node) for node, each in by_node.items()]
 
     async def _commit_offsets(self, request: Any, asked: Future | None) -> None:  # noqa: ANN401
         async def ask() -> None:
@@ -357,57 +272,22 @@ class Transactions:
             if asked is None:
                 asked = self._network.send(request, await self._coordinator(CoordinatorType.GROUP, request.group_id))
             now, asked = asked, None
-            answer = await now
-            _require_all((topic.name, each.error_code) for topic in answer.topics for each in topic.partitions)
+            requests.require_all(await now)
 
         await self._insist(ask)
 
     async def _end(self, *, is_commit: bool) -> None:
-        async def ask() -> None:
-            request = EndTxnRequest(
-                transactional_id=self._name, committed=is_commit, **self._producer, max_version=_NEWEST
-            )
-            answer = await self._network.send(request, await self._transaction_coordinator())
-            _require(answer.error_code)
-
-        await self._insist(ask)
+        request = requests.end(self._identity, is_commit=is_commit)
+        await self._insist(lambda: self._ask_coordinator(request))
         self._added, self._group, self._opening = set(), None, None
 
 
-def _by_topic(partitions: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    by_topic: dict[str, list[int]] = {}
-    for topic, index in partitions:
-        by_topic.setdefault(topic, []).append(index)
-    return by_topic
-
-
 async def _all(asked: Iterable[Future]) -> None:
-    """Await all answers to additions, then raise the worst there is among them."""
+    """Await all answers, then raise the worst error among them."""
     refusals: list[BaseException] = []
     for each in asked:
         try:
-            answer = await each
-            if isinstance(answer, AddPartitionsToTxnResponse):
-                results = answer.results_by_topic_v3_and_below
-                _require_all((t.name, p.partition_error_code) for t in results for p in t.results_by_partition)
-            else:
-                _require(answer.error_code)
+            requests.require_all(await each)
         except errors.KafkaError as error:
             refusals.append(error)
-    _raise_worst(refusals)
-
-
-def _require(code: int, *what: object) -> None:
-    if code:
-        raise errors.for_code(code)(*what)
-
-
-def _require_all(codes: Iterable[tuple[str, int]]) -> None:
-    """Raise the worst of the refusals of these topics, with its topic."""
-    _raise_worst([errors.for_code(code)(topic) for topic, code in codes if code])
-
-
-def _raise_worst(refusals: Sequence[BaseException]) -> None:
-    """What does not pass comes before what does, and a reason before `not attempted`."""
-    if refusals:
-        raise min(refusals, key=lambda each: (isinstance(each, _PASSING), isinstance(each, _NOT_TRIED)))
+    requests.raise_worst(refusals)
