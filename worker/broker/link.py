@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
 
+from worker.broker.thrift import be_thrifty
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -51,6 +53,7 @@ class KafkaLink:
         def remember(**configs: Any) -> Any:  # noqa: ANN401
             opened.append(KafkaNetClient(**configs))
             _heed_refusals(opened[-1]._manager)  # noqa: SLF001
+            be_thrifty(opened[-1]._manager)  # noqa: SLF001
             return opened[-1]
 
         deadline = time.monotonic() + self.patience

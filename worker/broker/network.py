@@ -1,20 +1,18 @@
 """Requests to the brokers by the thread that needs the answers: no other thread, and no hand-over, between the two.
 
-Where threads want one interpreter, whoever lets go of it may wait half a millisecond to have it back, and every word to
-the system lets go of it. So the client's connections are used as they are, but for how often they ask the system: once
-to send what there is to send, once to wait, once to receive.
+The client's own producer gives each of its requests to a thread of its own and waits for that. Where threads want one
+interpreter, every such hand-over may take as long as the request.
 """
 
 from __future__ import annotations
 
-import selectors
 import time
-import types
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kafka import errors
 from kafka.future import Future
-from kafka.net.transport import KafkaTCPTransport
+
+from worker.broker.thrift import UnhurriedSelector
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from worker.broker.link import KafkaLink
 
 Answer = TypeVar("Answer")
-_RECEIVE_BYTES: Final = 64 << 10
 # Before the brokers are asked again for what they did not know.
 _UNKNOWN_PAUSE: Final = 0.05
 
@@ -33,66 +30,9 @@ class TooLateError(errors.KafkaTimeoutError):  # type: ignore[misc] # the client
     """The brokers have not answered by the deadline: what became of it is not known."""
 
 
-class _Unhurried(selectors.PollSelector):
-    """Asks the system what has come only when there is nothing else to do, or when told to look.
-
-    Nor does it tell the system each time what is waited for, as epoll must be.
-    """
-
-    looks = False
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return super().select(timeout) if self.looks or timeout != 0 else []
-
-
-async def _send_at_once(transport: KafkaTCPTransport) -> None:
-    """In place of its own, which waits for room first and sends piece by piece."""
-    try:
-        while transport._write_buffer:  # noqa: SLF001
-            whole = b"".join(transport._write_buffer)  # noqa: SLF001
-            transport._write_buffer.clear()  # noqa: SLF001
-            transport._write_buffer.append(whole)  # noqa: SLF001
-            _, error = transport._sock_send()  # noqa: SLF001
-            if error:
-                transport.abort(error=error)
-                return
-            transport.last_write = time.monotonic()
-            if transport._write_buffer:  # noqa: SLF001
-                await transport._net.wait_write(transport._sock)  # noqa: SLF001
-    finally:
-        transport._writing = False  # noqa: SLF001
-    if transport._closed:  # noqa: SLF001
-        transport._close()  # noqa: SLF001
-
-
-def _receive_once(transport: KafkaTCPTransport) -> tuple[bytes, BaseException | None]:
-    """In place of its own, which asks until there is nothing more."""
-    try:
-        received = transport._sock.recv(_RECEIVE_BYTES)  # noqa: SLF001
-    except (BlockingIOError, InterruptedError):
-        return b"", None
-    except OSError as error:
-        return b"", errors.KafkaConnectionError(error)
-    return received, None if received else errors.KafkaConnectionError("socket disconnected")
-
-
-def _be_thrifty(manager: Any) -> None:  # noqa: ANN401 the client is untyped
-    build = manager._build_transport  # noqa: SLF001
-
-    async def build_transport(*node: Any, **more: Any) -> Any:  # noqa: ANN401
-        transport = await build(*node, **more)
-        if type(transport) is KafkaTCPTransport:  # TLS has bytes of its own to keep apart
-            transport._write_to_sock = types.MethodType(_send_at_once, transport)  # noqa: SLF001
-            transport._sock_recv = types.MethodType(_receive_once, transport)  # noqa: SLF001
-        return transport
-
-    manager._build_transport = build_transport  # noqa: SLF001
-
-
 def _bootstrapped(*, kafka_client: Callable[..., Any], bootstrap_timeout_ms: int, **options: Any) -> Any:  # noqa: ANN401
     client = kafka_client(**options)
     client._manager.cluster.config["allow_auto_create_topics"] = False  # noqa: SLF001
-    _be_thrifty(client._manager)  # noqa: SLF001
     client._manager.bootstrap(bootstrap_timeout_ms)  # noqa: SLF001
     return client
 
@@ -102,7 +42,7 @@ class Network:
 
     def __init__(self, link: KafkaLink) -> None:
         """Connect. Raises the client's errors."""
-        self._client = link.connect(_bootstrapped, selector=_Unhurried)
+        self._client = link.connect(_bootstrapped, selector=UnhurriedSelector)
         self._manager, self._net = self._client._manager, self._client._net  # noqa: SLF001
 
     def send(self, request: Any, node: int | None) -> Future:  # noqa: ANN401 the client is untyped

@@ -10,6 +10,7 @@ from kafka import KafkaConsumer, TopicPartition
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
 from worker.broker.source import record_of
+from worker.broker.thrift import UnhurriedSelector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +32,7 @@ class Reader:
             self._consumer = link.connect(
                 KafkaConsumer,
                 group_id=group_id,
+                selector=UnhurriedSelector,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,

@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member, generations_taken_up, is_fenced, is_joining, keep_joining
+from worker.broker.thrift import UnhurriedSelector
 from worker.messages import Record, dated
 from worker.stream import FencedError
 
@@ -67,6 +68,7 @@ class KafkaSource:
                 KafkaConsumer,
                 topic,
                 group_id=group_id,
+                selector=UnhurriedSelector,
                 # Without it the client does not ask for stable offsets: it would read what an open transaction commits.
                 isolation_level="read_committed",
                 enable_auto_commit=False,
