@@ -18,7 +18,7 @@ import numpy as np
 from worker.classifier import NO_SCORES, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.classifier import Classifier, Judging, Prepared
     from worker.drift import Reference
@@ -61,16 +61,22 @@ class Lineup:
     number: int = 0
     since: float = field(default_factory=time.monotonic)
 
-    def prepare(self, messages: Sequence[tuple[Record, Sms]]) -> list[tuple[Prepared, Model]]:
-        """Tokenise each message with the model that will judge it, in order."""
+    def begin_preparing(self, messages: Sequence[tuple[Record, Sms]]) -> Callable[[], list[tuple[Prepared, Model]]]:
+        """Begin to tokenise each message with the model that will judge it; called, what is returned waits for it."""
         if self.canary is None:
-            texts = [sms.text for _, sms in messages]
-            return [(prepared, self.primary) for prepared in self.primary.classifier.prepare(texts)]
+            made = self.primary.classifier.begin_preparing([sms.text for _, sms in messages])
+            return lambda: [(prepared, self.primary) for prepared in made()]
         models = [self.canary if in_share(record, self.share) else self.primary for record, _ in messages]
-        made: dict[int, Prepared] = {}
-        for model, rows in of_each(models):
-            made |= zip(rows, model.classifier.prepare([messages[row][1].text for row in rows]), strict=True)
-        return [(made[row], model) for row, model in enumerate(models)]
+        parts = [
+            (rows, model.classifier.begin_preparing([messages[row][1].text for row in rows]))
+            for model, rows in of_each(models)
+        ]
+
+        def prepared() -> list[tuple[Prepared, Model]]:
+            found = {row: made for rows, wait in parts for row, made in zip(rows, wait(), strict=True)}
+            return [(found[row], model) for row, model in enumerate(models)]
+
+        return prepared
 
 
 @dataclass(frozen=True, slots=True)

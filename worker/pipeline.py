@@ -69,6 +69,16 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class _Opened:
+    """A slice of a poll that is decoded; its messages are being tokenised. `seconds` is what that has taken here."""
+
+    items: list[Waiting]
+    prepared: Callable[[], list[tuple[Prepared, Model]]]
+    polled_at: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Begun:
     """A batch on its way through the model; `rows` are the items that are judged."""
 
@@ -153,8 +163,7 @@ class Pipeline:
         if self._follow_assignment():
             return
         claim = self.source.claim()
-        for first in range(0, max(1, len(records)), _SLICE):
-            items = self._prepare(records[first : first + _SLICE])
+        for items in self._prepared(records):
             if not self.inbox.offer(items, epoch=epoch, claim=claim):
                 self.metrics.messages_let_go.inc(len(items))
                 break
@@ -180,17 +189,32 @@ class Pipeline:
         self.metrics.messages_let_go.inc(self.inbox.move(kept, self.source.claim()))
         return True
 
-    def _prepare(self, records: Sequence[Record]) -> list[Waiting]:
-        if not records:
-            return []
+    def _prepared(self, records: Sequence[Record]) -> Iterator[list[Waiting]]:
+        """Slice by slice, in order; of no records one slice of none.
+
+        Each is decoded, and on its way to the tokenizer, before the one before it is waited for.
+        """
+        ahead: _Opened | None = None
+        for first in range(0, len(records), _SLICE):
+            opened, ahead = ahead, self._open_all(records[first : first + _SLICE])
+            if opened:
+                yield self._ready_all(opened)
+        yield self._ready_all(ahead) if ahead else []
+
+    def _open_all(self, records: Sequence[Record]) -> _Opened:
         started, polled_at, lineup = time.monotonic(), self.clock(), self.lineup
         items = [self._open(record, polled_at, lineup.number) for record in records]
-        made = iter(lineup.prepare([(item.record, item.sms) for item in items if item.sms]))
-        items = [item if item.sms is None else self._ready(item, *next(made)) for item in items]
-        self.metrics.messages_consumed.inc(len(records))
-        self.metrics.broker_age.observe([max(0.0, polled_at - record.timestamp) for record in records])
-        self._newest |= {(record.topic, record.partition): record.timestamp for record in records}
-        seconds = time.monotonic() - started
+        prepared = lineup.begin_preparing([(item.record, item.sms) for item in items if item.sms])
+        return _Opened(items, prepared, polled_at, time.monotonic() - started)
+
+    def _ready_all(self, opened: _Opened) -> list[Waiting]:
+        started, polled_at = time.monotonic(), opened.polled_at
+        made = iter(opened.prepared())
+        items = [item if item.sms is None else self._ready(item, *next(made)) for item in opened.items]
+        self.metrics.messages_consumed.inc(len(items))
+        self.metrics.broker_age.observe([max(0.0, polled_at - item.timestamp) for item in items])
+        self._newest |= {item.partition: item.timestamp for item in items}
+        seconds = opened.seconds + time.monotonic() - started
         self.metrics.tokenize.observe(seconds)
         self.metrics.stage_busy.labels("read").inc(seconds)
         return items

@@ -115,6 +115,8 @@ class Simulation:
         self._patches.enter_context(installed(self.hub))
         producer = lambda link, name, timeout: self.hub.process().producer(link, name, timeout)  # noqa: E731
         self._patches.enter_context(mock.patch("worker.broker.sink.Producer", producer))
+        # So that what a poll brings is handed over in several parts, and others may go first between them.
+        self._patches.enter_context(mock.patch("worker.pipeline._SLICE", 2))
         for module in ("pipeline", "service", "broker.sink", "broker.source"):
             self._patches.enter_context(mock.patch(f"worker.{module}.log", QUIET))
         return self
