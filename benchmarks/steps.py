@@ -78,7 +78,7 @@ def costs(lines: Sequence[str], bundle: Path) -> dict[str, float]:
     verdicts = Verdicts(("ham", "spam"), policy, "nano@0123456789ab")
     model = Model(classifier, verdicts)
     rows = zip(records, messages, prepared, strict=True)
-    items = [Waiting(record, _NOW, sms, ready, model=model) for record, sms, ready in rows]
+    items = [Waiting(record, _NOW, sms, ready, None, model, 0, len(ready)) for record, sms, ready in rows]
     batches = [Batch(0, None, items[at : at + BATCH], _NOW + 0.1) for at in range(0, count, BATCH)]  # type: ignore[arg-type]
     judged = [_judged(batch) for batch in batches]
     outcomes = step("verdicts, encoded", lambda: [verdicts.of(each, now=_NOW + 0.2) for each in judged])

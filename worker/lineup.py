@@ -114,6 +114,8 @@ def begin(messages: Sequence[tuple[Prepared, Model]]) -> Judgement:
 
 def of_each(models: Sequence[Model | None]) -> list[tuple[Model, list[int]]]:
     """Each model, in the order they first come, and the indexes at which it stands."""
+    if models and models[0] is not None and models.count(models[0]) == len(models):
+        return [(models[0], list(range(len(models))))]  # as it mostly is
     found: dict[int, tuple[Model, list[int]]] = {}
     for row, model in enumerate(models):
         if model is not None:

@@ -26,7 +26,7 @@ import structlog
 from worker.drift import Drift
 from worker.inbox import Batch, Inbox, Waiting
 from worker.lineup import Lineup, Model, begin, of_each
-from worker.messages import MAX_DEPTH, MAX_HEADERS, UnreadableError, decode
+from worker.messages import MAX_DEPTH, MAX_HEADERS, Sms, UnreadableError, decode
 from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
 from worker.verdicts import Judged, Outcome
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from worker.batching import MicroBatcher
     from worker.classifier import Classifier, Prepared
     from worker.lineup import Judgement
-    from worker.messages import Record, TopicPartition
+    from worker.messages import Record, TopicPartition, Unreadable
     from worker.metrics import Metrics
     from worker.shadow import Shadow
     from worker.stream import Sink, Source
@@ -70,11 +70,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A slice of a poll that is decoded; its messages are being tokenised. `seconds` is what that has taken here."""
+    """A slice of a poll that is decoded; its messages are being tokenised. `seconds` is what that has taken here.
 
-    items: list[Waiting]
+    `found` has what each record is: a message, the reason that it is none, or nothing for a tombstone.
+    """
+
+    records: Sequence[Record]
+    found: list[Sms | Unreadable | None]
     prepared: Callable[[], list[tuple[Prepared, Model]]]
     polled_at: float
+    lot: int
     seconds: float
 
 
@@ -203,40 +208,42 @@ class Pipeline:
 
     def _open_all(self, records: Sequence[Record]) -> _Opened:
         started, polled_at, lineup = time.monotonic(), self.clock(), self.lineup
-        items = [self._open(record, polled_at, lineup.number) for record in records]
-        prepared = lineup.begin_preparing([(item.record, item.sms) for item in items if item.sms])
-        return _Opened(items, prepared, polled_at, time.monotonic() - started)
+        found = [self._open(record) for record in records]
+        prepared = lineup.begin_preparing(
+            [(record, sms) for record, sms in zip(records, found, strict=True) if isinstance(sms, Sms)]
+        )
+        return _Opened(records, found, prepared, polled_at, lineup.number, time.monotonic() - started)
 
     def _ready_all(self, opened: _Opened) -> list[Waiting]:
-        started, polled_at = time.monotonic(), opened.polled_at
-        made = iter(opened.prepared())
-        items = [item if item.sms is None else self._ready(item, *next(made)) for item in opened.items]
-        self.metrics.messages_consumed.inc(len(items))
-        self.metrics.broker_age.observe([max(0.0, polled_at - item.timestamp) for item in items])
-        self._newest |= {item.partition: item.timestamp for item in items}
+        started, polled_at, lot, records = time.monotonic(), opened.polled_at, opened.lot, opened.records
+        made, items = iter(opened.prepared()), []
+        for record, sms in zip(records, opened.found, strict=True):
+            if isinstance(sms, Sms):
+                prepared, model = next(made)
+                items.append(Waiting(record, polled_at, sms, prepared, None, model, lot, len(prepared)))
+            else:
+                items.append(Waiting(record, polled_at, unreadable=sms, lot=lot))
+        self.metrics.messages_consumed.inc(len(records))
+        self.metrics.broker_age.observe([max(0.0, polled_at - record.timestamp) for record in records])
+        self._newest |= {(record.topic, record.partition): record.timestamp for record in records}
         seconds = opened.seconds + time.monotonic() - started
         self.metrics.tokenize.observe(seconds)
         self.metrics.stage_busy.labels("read").inc(seconds)
         return items
 
-    @staticmethod
-    def _ready(item: Waiting, prepared: Prepared, model: Model) -> Waiting:
-        return Waiting(item.record, item.polled_at, item.sms, prepared, model=model, lot=item.lot)
-
-    def _open(self, record: Record, polled_at: float, lot: int) -> Waiting:
+    def _open(self, record: Record) -> Sms | Unreadable | None:
         if record.value is None:
-            return Waiting(record, polled_at, lot=lot)
+            return None
         bounds = self.limits
         try:
-            sms = decode(
+            return decode(
                 record,
                 max_bytes=bounds.max_event_bytes,
                 max_depth=bounds.max_depth,
                 max_headers=bounds.max_headers,
             )
-            return Waiting(record, polled_at, sms, lot=lot)
         except UnreadableError as error:
-            return Waiting(record, polled_at, unreadable=error.reason, lot=lot)
+            return error.reason
 
     def _show_lag(self) -> None:
         now = time.monotonic()
