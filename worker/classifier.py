@@ -196,7 +196,7 @@ class Classifier:
             raise BundleError(self.bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
 
     def _begin(self, prepared: Sequence[Prepared], threshold: float) -> Judging:
-        rows = [row for row, message in enumerate(prepared) if not message.is_empty]
+        rows = [row for row, message in enumerate(prepared) if len(message.tokens)]
         begun = self.engine.begin([prepared[row].tokens for row in rows])
         return Judging(self, len(prepared), rows, begun, threshold)
 

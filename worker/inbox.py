@@ -69,7 +69,7 @@ class Batch:
     def positions(self) -> Positions:
         """What to commit with it."""
         # Kafka wants the next offset to read, not the last one read.
-        return {item.partition: item.record.offset + 1 for item in self.items}
+        return {(r.topic, r.partition): r.offset + 1 for r in [item.record for item in self.items]}
 
     @property
     def lot(self) -> int:
@@ -79,7 +79,7 @@ class Batch:
     @property
     def oldest(self) -> float:
         """The earliest timestamp in it."""
-        return min(item.record.timestamp for item in self.items)
+        return min([item.record.timestamp for item in self.items])
 
     @property
     def tokens(self) -> int:

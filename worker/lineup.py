@@ -31,6 +31,8 @@ _HASHES: Final = 1 << 32
 class Role(enum.StrEnum):
     """What a bundle is for: to judge, to judge a share of the keys, or to judge beside without being heard."""
 
+    __hash__ = str.__hash__  # an Enum's own is Python; this one is counted with every verdict
+
     PRIMARY = "primary"
     CANARY = "canary"
     SHADOW = "shadow"

@@ -395,37 +395,43 @@ class Pipeline:
 
     def _account(self, judged: Judged, outcome: Outcome, now: float, commit_seconds: float) -> None:
         batch, metrics = judged.batch, self.metrics
-        items = batch.items
-        self.inbox.learn(batch.tokens, max(0.0, now - batch.taken_at))
+        items, tokens, taken_at = batch.items, batch.tokens, batch.taken_at
+        others = [item for item in items if item.sms is None]  # dead letters and tombstones
+        tombstones = sum([item.unreadable is None for item in others])
+        self.inbox.learn(tokens, max(0.0, now - taken_at))
         metrics.inference.observe(judged.seconds)
         metrics.batch_messages.observe(len(items))
-        metrics.batch_tokens.observe(batch.tokens)
+        metrics.batch_tokens.observe(tokens)
         metrics.batch_fill.observe(self.inbox.fill(batch))
-        metrics.tokens.inc(sum(items[row].tokens for row in judged.rows))
-        metrics.queue_wait.observe([batch.taken_at - item.polled_at for item in items])
-        answered = [row for row, item in enumerate(items) if item.record.value is not None]
+        metrics.tokens.inc(sum([items[row].tokens for row in judged.rows]))
+        metrics.queue_wait.observe([taken_at - item.polled_at for item in items])
+        answered = (
+            [row for row, item in enumerate(items) if item.record.value is not None]
+            if tombstones
+            else range(len(items))
+        )
         metrics.end_to_end_latency.observe(
-            [max(0.0, now - items[row].timestamp) for row in answered],
+            np.maximum(0.0, now - np.array([items[row].record.timestamp for row in answered])),
             {at: outcome.traces[row] for at, row in enumerate(answered) if row in outcome.traces}
             if outcome.traces
             else None,
         )
         self._account_model(judged)
-        metrics.tombstones.inc(sum(item.record.value is None for item in items))
+        metrics.tombstones.inc(tombstones)
         for (label, action), count in outcome.decisions.items():
             metrics.verdicts.labels(label or NO_LABEL, action).inc(count)
         for (role, label), count in outcome.judged.items():
             metrics.judged.labels(role, label).inc(count)
         for reason, count in outcome.unscored.items():
             metrics.unscored.labels(reason).inc(count)
-        for why, count in Counter(item.unreadable for item in items if item.unreadable).items():
+        for why, count in Counter(item.unreadable for item in others if item.unreadable).items():
             metrics.dead_letters.labels(why).inc(count)
         log.debug(
             "batch",
             messages=len(items),
-            tokens=batch.tokens,
+            tokens=tokens,
             dead_letters=len(outcome.dead_letters),
             inference_ms=round(judged.seconds * 1000, 1),
             commit_ms=round(commit_seconds * 1000, 1),
-            oldest_ms=round((now - min(item.timestamp for item in items)) * 1000, 1),
+            oldest_ms=round((now - batch.oldest) * 1000, 1),
         )
