@@ -15,7 +15,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from kafka import TopicPartition, errors
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.base import MemberState
 from kafka.structs import ConsumerGroupMetadata
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tests.simulation.process import Process
-    from worker.messages import Outgoing, Positions, Record
+    from worker.messages import Outgoing, Positions
 
 _GROUP = "hamgate"
 
@@ -119,7 +118,7 @@ class SimConsumer:
                 found = self._brokers.events[partition.partition][state.offset : state.offset + self._most]
                 state.offset += len(found)
                 if found:
-                    fetched[partition] = [_raw(record) for record in found]
+                    fetched[partition] = found
         return fetched
 
     def _has_news(self) -> bool:
@@ -215,13 +214,6 @@ class SimConsumer:
     def close(self, **_: Any) -> None:
         if self._instance is None:
             self._brokers.group.leave(self._member)
-
-
-def _raw(record: Record) -> ConsumerRecord:
-    """A record as the client hands it out."""
-    at, sizes = round(record.timestamp * 1000), (None, -1, -1, -1)
-    place = (record.topic, record.partition, -1, record.offset)
-    return ConsumerRecord(*place, at, 0, record.key, record.value, record.headers, *sizes)
 
 
 @dataclass(eq=False)
