@@ -7,11 +7,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from worker.broker import batches
-from worker.broker.source import record_of
+from worker.broker.unpacking import unpacked
 from worker.bundle import Bundle
 from worker.classifier import Classifier, Scores
 from worker.engine import Done, Kind
@@ -25,6 +24,8 @@ from worker.verdicts import Judged, Verdicts
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from worker.messages import Record
 
 BATCH: Final = 2048
 _ROUNDS: Final = 3
@@ -60,14 +61,7 @@ def costs(lines: Sequence[str], bundle: Path) -> dict[str, float]:
         return made
 
     fetched = [_fetched(events[at : at + BATCH]) for at in range(0, count, BATCH)]
-    step("the client unpacks records", lambda: [record for raw in fetched for record in _unpacked(raw)])
-    raws = [
-        ConsumerRecord(
-            "sms.events", n % 6, 0, n // 6, int(_NOW * 1000), 0, key, value, [], None, len(key), len(value), -1
-        )
-        for n, (key, value) in enumerate(events)
-    ]
-    records = step("our records of them", lambda: [record_of(raw) for raw in raws])
+    records = step("unpack records", lambda: [record for raw in fetched for record in _unpacked(raw)])
     messages = step("decode", lambda: [decode(record, max_bytes=65_536) for record in records])
     plain = step("normalise", lambda: [normalise(sms.text) for sms in messages])
     classifier = Classifier(Bundle.load(bundle), NoEngine())  # type: ignore[arg-type]
@@ -77,7 +71,7 @@ def costs(lines: Sequence[str], bundle: Path) -> dict[str, float]:
     verdicts = Verdicts(("ham", "spam"), policy, "nano@0123456789ab")
     model = Model(classifier, verdicts)
     rows = zip(records, messages, prepared, strict=True)
-    items = [Waiting(record, _NOW, sms, ready, model=model) for record, sms, ready in rows]
+    items = [Waiting(record, _NOW, sms, ready, None, model, 0, len(ready)) for record, sms, ready in rows]
     batches = [Batch(0, None, items[at : at + BATCH], _NOW + 0.1) for at in range(0, count, BATCH)]  # type: ignore[arg-type]
     judged = [_judged(batch) for batch in batches]
     outcomes = step("verdicts, encoded", lambda: [verdicts.of(each, now=_NOW + 0.2) for each in judged])
@@ -97,10 +91,10 @@ def _fetched(events: Sequence[tuple[bytes, bytes]]) -> bytes:
     return bytes(builder.buffer())
 
 
-def _unpacked(raw: bytes) -> list[Any]:
+def _unpacked(raw: bytes) -> list[Record]:
     batches, records = MemoryRecords(raw), []
     while (batch := batches.next_batch()) is not None:
-        records += list(batch)
+        records += unpacked(batch, "sms.events", 0)
     return records
 
 

@@ -16,7 +16,7 @@ from worker.messages import Record
 from worker.stream import FencedError, RolledBackError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.messages import Headers, Outgoing, Positions, TopicPartition
     from worker.stream import Claim
@@ -214,6 +214,9 @@ class FakeClassifier:
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         return [Prepared([self._words[word] for word in text.split()]) for text in texts]
+
+    def begin_preparing(self, texts: Sequence[str]) -> Callable[[], list[Prepared]]:
+        return lambda: self.prepare(texts)
 
     def begin(self, prepared: Sequence[Prepared]) -> FakeJudging:
         return FakeJudging(self.judge(prepared))

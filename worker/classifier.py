@@ -19,7 +19,7 @@ from worker.tokenizer_process import TokenizerProcess
 from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from worker.engine import Begun, Engine, Kind
@@ -161,11 +161,16 @@ class Classifier:
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         """Normalise and tokenise, in order."""
-        shared = self.engine.shared_tokens
-        return [
-            Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0)
-            for tokens, flags in self._tokenizer.tokenise(texts)
-        ]
+        return self.begin_preparing(texts)()
+
+    def begin_preparing(self, texts: Sequence[str]) -> Callable[[], list[Prepared]]:
+        """Begin to `prepare`; what is returned, called, waits for it. More may be begun meanwhile."""
+        tokenised, shared = self._tokenizer.begin(texts), self.engine.shared_tokens
+
+        def prepared() -> list[Prepared]:
+            return [Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0) for tokens, flags in tokenised()]
+
+        return prepared
 
     def judge(self, prepared: Sequence[Prepared]) -> Scores:
         """Score messages that were prepared. An empty one costs nothing and has no score."""
@@ -191,7 +196,7 @@ class Classifier:
             raise BundleError(self.bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
 
     def _begin(self, prepared: Sequence[Prepared], threshold: float) -> Judging:
-        rows = [row for row, message in enumerate(prepared) if not message.is_empty]
+        rows = [row for row, message in enumerate(prepared) if len(message.tokens)]
         begun = self.engine.begin([prepared[row].tokens for row in rows])
         return Judging(self, len(prepared), rows, begun, threshold)
 

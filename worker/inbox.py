@@ -32,7 +32,8 @@ _ROOM = 2
 class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A record on its way: a message made ready, or the reason it is unreadable, or, with neither, a tombstone.
 
-    `model` is what tokenised it and will judge it; `lot` the number of the lineup that was in force when it was polled.
+    `model` is what tokenised it and will judge it; `lot` the number of the lineup that was in force when it was polled;
+    `tokens` what it costs in a batch, which is asked for at every step.
     """
 
     record: Record
@@ -42,16 +43,12 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     unreadable: Unreadable | None = None
     model: Model | None = None
     lot: int = 0
+    tokens: int = 0
 
     @property
     def partition(self) -> TopicPartition:
         """Where it is from."""
         return self.record.topic, self.record.partition
-
-    @property
-    def tokens(self) -> int:
-        """What it costs in a batch."""
-        return len(self.prepared) if self.prepared else 0
 
     @property
     def timestamp(self) -> float:
@@ -72,7 +69,7 @@ class Batch:
     def positions(self) -> Positions:
         """What to commit with it."""
         # Kafka wants the next offset to read, not the last one read.
-        return {item.partition: item.record.offset + 1 for item in self.items}
+        return {(r.topic, r.partition): r.offset + 1 for r in [item.record for item in self.items]}
 
     @property
     def lot(self) -> int:
@@ -82,12 +79,12 @@ class Batch:
     @property
     def oldest(self) -> float:
         """The earliest timestamp in it."""
-        return min(item.record.timestamp for item in self.items)
+        return min([item.record.timestamp for item in self.items])
 
     @property
     def tokens(self) -> int:
         """What it costs the engine."""
-        return sum(item.tokens for item in self.items)
+        return sum([item.tokens for item in self.items])
 
     def only(self, held: Held, claim: Claim) -> Batch:
         """What of it is from these partitions, under this claim."""

@@ -18,7 +18,7 @@ import numpy as np
 from worker.classifier import NO_SCORES, Scores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.classifier import Classifier, Judging, Prepared
     from worker.drift import Reference
@@ -30,6 +30,8 @@ _HASHES: Final = 1 << 32
 
 class Role(enum.StrEnum):
     """What a bundle is for: to judge, to judge a share of the keys, or to judge beside without being heard."""
+
+    __hash__ = str.__hash__  # an Enum's own is Python; this one is counted with every verdict
 
     PRIMARY = "primary"
     CANARY = "canary"
@@ -61,16 +63,22 @@ class Lineup:
     number: int = 0
     since: float = field(default_factory=time.monotonic)
 
-    def prepare(self, messages: Sequence[tuple[Record, Sms]]) -> list[tuple[Prepared, Model]]:
-        """Tokenise each message with the model that will judge it, in order."""
+    def begin_preparing(self, messages: Sequence[tuple[Record, Sms]]) -> Callable[[], list[tuple[Prepared, Model]]]:
+        """Begin to tokenise each message with the model that will judge it; called, what is returned waits for it."""
         if self.canary is None:
-            texts = [sms.text for _, sms in messages]
-            return [(prepared, self.primary) for prepared in self.primary.classifier.prepare(texts)]
+            made = self.primary.classifier.begin_preparing([sms.text for _, sms in messages])
+            return lambda: [(prepared, self.primary) for prepared in made()]
         models = [self.canary if in_share(record, self.share) else self.primary for record, _ in messages]
-        made: dict[int, Prepared] = {}
-        for model, rows in of_each(models):
-            made |= zip(rows, model.classifier.prepare([messages[row][1].text for row in rows]), strict=True)
-        return [(made[row], model) for row, model in enumerate(models)]
+        parts = [
+            (rows, model.classifier.begin_preparing([messages[row][1].text for row in rows]))
+            for model, rows in of_each(models)
+        ]
+
+        def prepared() -> list[tuple[Prepared, Model]]:
+            found = {row: made for rows, wait in parts for row, made in zip(rows, wait(), strict=True)}
+            return [(found[row], model) for row, model in enumerate(models)]
+
+        return prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,8 @@ def begin(messages: Sequence[tuple[Prepared, Model]]) -> Judgement:
 
 def of_each(models: Sequence[Model | None]) -> list[tuple[Model, list[int]]]:
     """Each model, in the order they first come, and the indexes at which it stands."""
+    if models and models[0] is not None and models.count(models[0]) == len(models):
+        return [(models[0], list(range(len(models))))]  # as it mostly is
     found: dict[int, tuple[Model, list[int]]] = {}
     for row, model in enumerate(models):
         if model is not None:

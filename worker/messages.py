@@ -106,6 +106,8 @@ class DeadLetter(msgspec.Struct, frozen=True, gc=False):
 class Action(enum.StrEnum):
     """What the carrier is told to do with a message."""
 
+    __hash__ = str.__hash__  # an Enum's own is Python; this one is counted with every verdict
+
     DELIVER = "deliver"
     FLAG = "flag"
     BLOCK = "block"

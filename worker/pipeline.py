@@ -26,7 +26,7 @@ import structlog
 from worker.drift import Drift
 from worker.inbox import Batch, Inbox, Waiting
 from worker.lineup import Lineup, Model, begin, of_each
-from worker.messages import MAX_DEPTH, MAX_HEADERS, UnreadableError, decode
+from worker.messages import MAX_DEPTH, MAX_HEADERS, Sms, UnreadableError, decode
 from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
 from worker.verdicts import Judged, Outcome
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from worker.batching import MicroBatcher
     from worker.classifier import Classifier, Prepared
     from worker.lineup import Judgement
-    from worker.messages import Record, TopicPartition
+    from worker.messages import Record, TopicPartition, Unreadable
     from worker.metrics import Metrics
     from worker.shadow import Shadow
     from worker.stream import Sink, Source
@@ -66,6 +66,21 @@ class Limits:
     deadline: float | None
     max_depth: int = MAX_DEPTH
     max_headers: int = MAX_HEADERS
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A slice of a poll that is decoded; its messages are being tokenised. `seconds` is what that has taken here.
+
+    `found` has what each record is: a message, the reason that it is none, or nothing for a tombstone.
+    """
+
+    records: Sequence[Record]
+    found: list[Sms | Unreadable | None]
+    prepared: Callable[[], list[tuple[Prepared, Model]]]
+    polled_at: float
+    lot: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +168,7 @@ class Pipeline:
         if self._follow_assignment():
             return
         claim = self.source.claim()
-        for first in range(0, max(1, len(records)), _SLICE):
-            items = self._prepare(records[first : first + _SLICE])
+        for items in self._prepared(records):
             if not self.inbox.offer(items, epoch=epoch, claim=claim):
                 self.metrics.messages_let_go.inc(len(items))
                 break
@@ -180,39 +194,56 @@ class Pipeline:
         self.metrics.messages_let_go.inc(self.inbox.move(kept, self.source.claim()))
         return True
 
-    def _prepare(self, records: Sequence[Record]) -> list[Waiting]:
-        if not records:
-            return []
+    def _prepared(self, records: Sequence[Record]) -> Iterator[list[Waiting]]:
+        """Slice by slice, in order; of no records one slice of none.
+
+        Each is decoded, and on its way to the tokenizer, before the one before it is waited for.
+        """
+        ahead: _Opened | None = None
+        for first in range(0, len(records), _SLICE):
+            opened, ahead = ahead, self._open_all(records[first : first + _SLICE])
+            if opened:
+                yield self._ready_all(opened)
+        yield self._ready_all(ahead) if ahead else []
+
+    def _open_all(self, records: Sequence[Record]) -> _Opened:
         started, polled_at, lineup = time.monotonic(), self.clock(), self.lineup
-        items = [self._open(record, polled_at, lineup.number) for record in records]
-        made = iter(lineup.prepare([(item.record, item.sms) for item in items if item.sms]))
-        items = [item if item.sms is None else self._ready(item, *next(made)) for item in items]
+        found = [self._open(record) for record in records]
+        prepared = lineup.begin_preparing(
+            [(record, sms) for record, sms in zip(records, found, strict=True) if isinstance(sms, Sms)]
+        )
+        return _Opened(records, found, prepared, polled_at, lineup.number, time.monotonic() - started)
+
+    def _ready_all(self, opened: _Opened) -> list[Waiting]:
+        started, polled_at, lot, records = time.monotonic(), opened.polled_at, opened.lot, opened.records
+        made, items = iter(opened.prepared()), []
+        for record, sms in zip(records, opened.found, strict=True):
+            if isinstance(sms, Sms):
+                prepared, model = next(made)
+                items.append(Waiting(record, polled_at, sms, prepared, None, model, lot, len(prepared)))
+            else:
+                items.append(Waiting(record, polled_at, unreadable=sms, lot=lot))
         self.metrics.messages_consumed.inc(len(records))
         self.metrics.broker_age.observe([max(0.0, polled_at - record.timestamp) for record in records])
         self._newest |= {(record.topic, record.partition): record.timestamp for record in records}
-        seconds = time.monotonic() - started
+        seconds = opened.seconds + time.monotonic() - started
         self.metrics.tokenize.observe(seconds)
         self.metrics.stage_busy.labels("read").inc(seconds)
         return items
 
-    @staticmethod
-    def _ready(item: Waiting, prepared: Prepared, model: Model) -> Waiting:
-        return Waiting(item.record, item.polled_at, item.sms, prepared, model=model, lot=item.lot)
-
-    def _open(self, record: Record, polled_at: float, lot: int) -> Waiting:
+    def _open(self, record: Record) -> Sms | Unreadable | None:
         if record.value is None:
-            return Waiting(record, polled_at, lot=lot)
+            return None
         bounds = self.limits
         try:
-            sms = decode(
+            return decode(
                 record,
                 max_bytes=bounds.max_event_bytes,
                 max_depth=bounds.max_depth,
                 max_headers=bounds.max_headers,
             )
-            return Waiting(record, polled_at, sms, lot=lot)
         except UnreadableError as error:
-            return Waiting(record, polled_at, unreadable=error.reason, lot=lot)
+            return error.reason
 
     def _show_lag(self) -> None:
         now = time.monotonic()
@@ -365,37 +396,43 @@ class Pipeline:
 
     def _account(self, judged: Judged, outcome: Outcome, now: float, commit_seconds: float) -> None:
         batch, metrics = judged.batch, self.metrics
-        items = batch.items
-        self.inbox.learn(batch.tokens, max(0.0, now - batch.taken_at))
+        items, tokens, taken_at = batch.items, batch.tokens, batch.taken_at
+        others = [item for item in items if item.sms is None]  # dead letters and tombstones
+        tombstones = sum([item.unreadable is None for item in others])
+        self.inbox.learn(tokens, max(0.0, now - taken_at))
         metrics.inference.observe(judged.seconds)
         metrics.batch_messages.observe(len(items))
-        metrics.batch_tokens.observe(batch.tokens)
+        metrics.batch_tokens.observe(tokens)
         metrics.batch_fill.observe(self.inbox.fill(batch))
-        metrics.tokens.inc(sum(items[row].tokens for row in judged.rows))
-        metrics.queue_wait.observe([batch.taken_at - item.polled_at for item in items])
-        answered = [row for row, item in enumerate(items) if item.record.value is not None]
+        metrics.tokens.inc(sum([items[row].tokens for row in judged.rows]))
+        metrics.queue_wait.observe([taken_at - item.polled_at for item in items])
+        answered = (
+            [row for row, item in enumerate(items) if item.record.value is not None]
+            if tombstones
+            else range(len(items))
+        )
         metrics.end_to_end_latency.observe(
-            [max(0.0, now - items[row].timestamp) for row in answered],
+            np.maximum(0.0, now - np.array([items[row].record.timestamp for row in answered])),
             {at: outcome.traces[row] for at, row in enumerate(answered) if row in outcome.traces}
             if outcome.traces
             else None,
         )
         self._account_model(judged)
-        metrics.tombstones.inc(sum(item.record.value is None for item in items))
+        metrics.tombstones.inc(tombstones)
         for (label, action), count in outcome.decisions.items():
             metrics.verdicts.labels(label or NO_LABEL, action).inc(count)
         for (role, label), count in outcome.judged.items():
             metrics.judged.labels(role, label).inc(count)
         for reason, count in outcome.unscored.items():
             metrics.unscored.labels(reason).inc(count)
-        for why, count in Counter(item.unreadable for item in items if item.unreadable).items():
+        for why, count in Counter(item.unreadable for item in others if item.unreadable).items():
             metrics.dead_letters.labels(why).inc(count)
         log.debug(
             "batch",
             messages=len(items),
-            tokens=batch.tokens,
+            tokens=tokens,
             dead_letters=len(outcome.dead_letters),
             inference_ms=round(judged.seconds * 1000, 1),
             commit_ms=round(commit_seconds * 1000, 1),
-            oldest_ms=round((now - min(item.timestamp for item in items)) * 1000, 1),
+            oldest_ms=round((now - batch.oldest) * 1000, 1),
         )

@@ -1,8 +1,9 @@
 """A process that only makes texts ready for the model, so that the worker's threads need not share its interpreter.
 
 `TokenizerProcess` is what the worker holds; `python -m worker.tokenizer_process` is what it starts. Between them go
-frames over two pipes, one request at a time: 8 bytes of length, then msgpack. The process keeps nothing but words it
-has cut before, and ends when its pipe does: however the worker ends, it does not outlive it.
+frames over two pipes, 8 bytes of length, then msgpack: requests, as many as are on their way at once, and answers in
+the same order. The process keeps nothing but words it has cut before, and ends when its pipe does: however the worker
+ends, it does not outlive it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 import weakref
+from collections import deque
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,14 +29,14 @@ import numpy as np
 from worker.tokenizing import TextTokenizer, UnreadableTokenizerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
 # How text travels: a lone surrogate, which UTF-8 has no place for, too.
 _UTF8: Final = ("utf-8", "surrogatepass")
 _LENGTH_BYTES: Final = 8
-# What is asked of a pipe at once, which is as much as it holds: one wait for an answer, not two.
+# What is asked of a pipe at once, which is as much as it holds: one wait for an answer, or for two that are there.
 _AT_ONCE: Final = 1 << 16
 # How long a process that has closed its pipe may take to end.
 _END: Final = 5.0
@@ -59,6 +64,13 @@ _request = msgspec.msgpack.Decoder(list[bytes])
 _reply = msgspec.msgpack.Decoder(Reply)
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A request on its way, then its answer. It does not know the process: what nobody waits for keeps none alive."""
+
+    reply: Reply | None = None
+
+
 class TokenizerProcess:
     """A `TextTokenizer` in a process of its own, with the same answers. Threads take turns.
 
@@ -83,8 +95,12 @@ class TokenizerProcess:
             raise TokenizerProcessError(message) from error
         self._turn = threading.Lock()
         self.close = weakref.finalize(self, _end, self._process, self._turn)
+        self._unanswered: deque[_Asked] = deque()
+        self._replies = _Frames(self._process.stdout)  # type: ignore[arg-type] # bare, as asked for
+        os.set_blocking(self._process.stdin.fileno(), False)  # type: ignore[union-attr] # it was asked for
         try:
-            failure = self._answer().failure
+            with self._in_turn():
+                failure = self._next().failure
         except BaseException:  # told to stop meanwhile, too
             self.close()
             raise
@@ -99,31 +115,53 @@ class TokenizerProcess:
 
     def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
         """As TextTokenizer does. Raises TokenizerProcessError."""
-        request = msgspec.msgpack.encode([text.encode(*_UTF8) for text in texts])
-        with self._turn:
-            reply = self._exchange(request)
-        if reply.failure:
-            message = f"the tokenizer process failed: {reply.failure}"
+        return self.begin(texts)()
+
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+        """As TextTokenizer does, and meanwhile it is done. Raises TokenizerProcessError, as does what is returned.
+
+        Another may be begun before this one's answer is asked for, and an answer need not be asked for.
+        """
+        request, asked = msgspec.msgpack.encode([text.encode(*_UTF8) for text in texts]), _Asked()
+        with self._in_turn():
+            self._send(request)
+            self._unanswered.append(asked)
+        return lambda: _tokens(self._answer(asked))
+
+    def _answer(self, asked: _Asked) -> Reply:
+        with self._in_turn():
+            while asked.reply is None:
+                self._unanswered[0].reply = self._next()
+                self._unanswered.popleft()
+        if asked.reply.failure:
+            message = f"the tokenizer process failed: {asked.reply.failure}"
             raise TokenizerProcessError(message)
-        tokens = np.frombuffer(reply.tokens, dtype=np.int32)
-        ends = itertools.accumulate(reply.lengths, initial=0)
-        return zip([tokens[start:end] for start, end in itertools.pairwise(ends)], reply.flags, strict=True)
+        return asked.reply
 
-    def _exchange(self, request: bytes) -> Reply:
-        try:
-            _send(self._process.stdin.fileno(), request)  # type: ignore[union-attr] # it was asked for
-            return self._answer()
-        except BrokenPipeError:
-            raise self._ended() from None
-        except BaseException:
-            self._process.kill()  # or the next would be given this one's answer
-            raise
+    def _send(self, request: bytes) -> None:
+        """Write a request; while there is no room for it, take answers: the process may wait for that to go on."""
+        pipe = self._process.stdin.fileno()  # type: ignore[union-attr] # it was asked for
+        left = _frame(request)
+        while left:
+            try:
+                left = left[os.write(pipe, left) :]
+            except BlockingIOError:
+                self._replies.read_until_writable(pipe)
 
-    def _answer(self) -> Reply:
-        try:
-            return _reply.decode(_receive(self._process.stdout.fileno()))  # type: ignore[union-attr] # it was asked for
-        except EOFError:
-            raise self._ended() from None
+    def _next(self) -> Reply:
+        return _reply.decode(self._replies.next())
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """One thread at a time. What is not done to its end ends the process: else a frame would be read amiss."""
+        with self._turn:
+            try:
+                yield
+            except (BrokenPipeError, EOFError):
+                raise self._ended() from None
+            except BaseException:
+                self._process.kill()
+                raise
 
     def _ended(self) -> TokenizerProcessError:
         try:
@@ -151,23 +189,50 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
 
 
-def _send(pipe: int, content: bytes) -> None:
-    left = memoryview(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
-    while left:
-        left = left[os.write(pipe, left) :]
+def _tokens(reply: Reply) -> Iterable[tuple[NDArray[np.int32], int]]:
+    tokens = np.frombuffer(reply.tokens, dtype=np.int32)
+    ends = itertools.accumulate(reply.lengths, initial=0)
+    return zip([tokens[start:end] for start, end in itertools.pairwise(ends)], reply.flags, strict=True)
 
 
-def _receive(pipe: int) -> bytes:
-    """The next frame. Raises EOFError when there will be no more."""
-    found, wanted = bytearray(), _LENGTH_BYTES
-    while len(found) < wanted:
-        part = os.read(pipe, _AT_ONCE)
+def _frame(content: bytes) -> memoryview:
+    return memoryview(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
+
+
+class _Frames:
+    """The frames that come through a pipe, of which one read may bring several, or a part. Raises EOFError."""
+
+    def __init__(self, pipe: FileIO) -> None:
+        self._pipe = pipe
+        self._found = bytearray()
+
+    def next(self) -> bytearray:
+        """Wait for the next frame."""
+        while len(self._found) < (end := self._end()):
+            self._read()
+        frame = self._found[_LENGTH_BYTES:end]
+        del self._found[:end]
+        return frame
+
+    def read_until_writable(self, other: int) -> None:
+        """Wait for room in another pipe; keep what comes through this one meanwhile."""
+        either = select.poll()
+        either.register(other, select.POLLOUT)
+        either.register(self._pipe, select.POLLIN)
+        while other not in (ready := dict(either.poll())):
+            if ready:
+                self._read()
+
+    def _end(self) -> int:
+        """Where the next frame ends, as far as is known."""
+        length = self._found[:_LENGTH_BYTES]
+        return _LENGTH_BYTES + (int.from_bytes(length, "little") if len(length) == _LENGTH_BYTES else 0)
+
+    def _read(self) -> None:
+        part = self._pipe.read(_AT_ONCE)
         if not part:
             raise EOFError
-        found += part
-        if wanted == _LENGTH_BYTES <= len(found):
-            wanted += int.from_bytes(found[:_LENGTH_BYTES], "little")
-    return bytes(found[_LENGTH_BYTES:])
+        self._found += part
 
 
 def serve(file: Path, max_tokens: int) -> None:
@@ -178,18 +243,24 @@ def serve(file: Path, max_tokens: int) -> None:
     try:
         tokenizer = TextTokenizer(file, max_tokens)
     except UnreadableTokenizerError as error:
-        _send(_REPLIES, msgspec.msgpack.encode(Reply(failure=str(error))))
+        _reply_with(Reply(failure=str(error)))
         return
-    _send(_REPLIES, msgspec.msgpack.encode(Reply()))
+    _reply_with(Reply())
     # What a library says of a text that it fails on may hold the text: from here on nobody hears it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), _ERRORS)
+    requests = _Frames(FileIO(_REQUESTS, closefd=False))
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            request = _receive(_REQUESTS)
-            _send(_REPLIES, msgspec.msgpack.encode(_answered(tokenizer, request)))
+            _reply_with(_answered(tokenizer, requests.next()))
 
 
-def _answered(tokenizer: TextTokenizer, request: bytes) -> Reply:
+def _reply_with(reply: Reply) -> None:
+    left = _frame(msgspec.msgpack.encode(reply))
+    while left:
+        left = left[os.write(_REPLIES, left) :]
+
+
+def _answered(tokenizer: TextTokenizer, request: bytes | bytearray) -> Reply:
     try:
         texts = [str(text, *_UTF8) for text in _request.decode(request)]
         made = list(tokenizer.tokenise(texts))

@@ -6,6 +6,7 @@ What runs a model is not needed for it, and is not imported: it is as well done 
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from worker.pieces import Pieces
 from worker.text import is_uncovered, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
@@ -62,6 +63,10 @@ class TextTokenizer:
         plain = [normalise(text) for text in near]
         encoded = self._pieces.encode([_ends(text, self._reach) for text in plain])
         return map(self._finished, texts, near, plain, encoded)
+
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+        """Begin to `tokenise`; what is returned, called, has the answer. Here nobody is at it before that."""
+        return functools.partial(self.tokenise, texts)
 
     def _finished(self, text: str, seen: str, plain: str, ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
         tokens = ids if plain else _NO_TOKENS

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from worker.messages import Headers
     from worker.policy import Policy
 
-_MS: Final = 1000.0
+_HUNDREDTHS: Final = 100_000
+"""Of a millisecond, in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
+    """A batch's, but `inference`, which is in a verdict's milliseconds."""
+
     taken_at: float
     inference: float
     scored_at: str
@@ -96,7 +99,7 @@ class Verdicts:
         outcome = Outcome()
         scores, labels = published(judged.scores.score).tolist(), judged.scores.label.tolist()
         answers = dict(zip(judged.rows, zip(labels, scores, strict=True), strict=True))
-        when = _Times(judged.batch.taken_at, judged.seconds, rfc3339(judged.ended_at), now)
+        when = _Times(judged.batch.taken_at, _milliseconds(judged.seconds), rfc3339(judged.ended_at), now)
         for row, item in enumerate(judged.batch.items):
             context, trace = tracecontext.carried(item.record.headers) if item.record.headers else ((), None)
             if trace:
@@ -135,7 +138,7 @@ class Verdicts:
             latency_ms=Latency(
                 broker=_milliseconds(item.polled_at - record.timestamp),
                 queue=_milliseconds(when.taken_at - item.polled_at),
-                inference=_milliseconds(when.inference),
+                inference=when.inference,
                 total=_milliseconds(when.now - record.timestamp),
             ),
         )
@@ -154,4 +157,5 @@ class Verdicts:
 
 def _milliseconds(seconds: float) -> float:
     """To the hundredth; never below zero, for clocks that differ."""
-    return max(0.0, round(seconds * _MS, 2))
+    # By a whole number: to round to digits is to print the number and read it.
+    return round(seconds * _HUNDREDTHS) / 100 if seconds > 0 else 0.0

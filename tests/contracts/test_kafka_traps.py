@@ -60,6 +60,26 @@ class Slow(list[Outgoing]):
         return super().__iter__()
 
 
+class NoText(str):
+    """A header's name as C clients may write it: any bytes."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:  # type: ignore[override]
+        return b"\xff\xfe"
+
+
+def test_a_header_whose_name_is_no_text_stops_nobody(in_kafka: InKafka) -> None:
+    source = in_kafka.source()
+    settled(in_kafka, source)
+    in_kafka.feed(Outgoing(b"k", b"0", ((NoText("x"), b"y"),)), *events(1))
+
+    odd, ordinary = take(source, 2)
+
+    assert (odd.headers, odd.value) == ((("\ufffd\ufffd", b"y"),), b"0")
+    assert ordinary.value == b"1"
+
+
 def sink_of(world: InKafka, transaction_timeout: float, link: KafkaLink | None = None) -> ExactlyOnceSink:
     return ExactlyOnceSink(
         link or world.place.as_client("writer"),

@@ -91,7 +91,7 @@ class Path:
     def _read(self, record: Record) -> Waiting:
         began = time.thread_time()
         try:
-            [item] = self._pipeline._prepare([record])
+            [[item]] = self._pipeline._prepared([record])
         except Exception as error:
             message = f"case {record.offset} crashed: {type(error).__name__}"
             raise FindingError(message) from error

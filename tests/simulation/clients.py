@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from kafka import TopicPartition, errors
-from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.base import MemberState
 from kafka.future import Future
 from kafka.structs import ConsumerGroupMetadata
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from tests.simulation.coroutines import Hub
     from tests.simulation.process import Process
-    from worker.messages import Record
 
 _GROUP = "hamgate"
 
@@ -121,7 +119,7 @@ class SimConsumer:
                 found = self._brokers.events[partition.partition][state.offset : state.offset + self._most]
                 state.offset += len(found)
                 if found:
-                    fetched[partition] = [_raw(record) for record in found]
+                    fetched[partition] = found
         return fetched
 
     def _has_news(self) -> bool:
@@ -217,13 +215,6 @@ class SimConsumer:
     def close(self, **_: Any) -> None:
         if self._instance is None:
             self._brokers.group.leave(self._member)
-
-
-def _raw(record: Record) -> ConsumerRecord:
-    """A record as the client hands it out."""
-    at, sizes = round(record.timestamp * 1000), (None, -1, -1, -1)
-    place = (record.topic, record.partition, -1, record.offset)
-    return ConsumerRecord(*place, at, 0, record.key, record.value, record.headers, *sizes)
 
 
 class SimFuture(Future):  # type: ignore[misc] # the client is untyped

@@ -266,6 +266,96 @@ def test_the_first_of_a_large_poll_can_be_judged_before_the_last_is_made_ready()
     assert [count for count in offered if count] == [256, 256, 88]
 
 
+class Slicing(FakeClassifier):
+    """Tells what was begun and what was awaited, by first texts; `meanwhile` is called with each that is begun."""
+
+    def __init__(self, meanwhile: Callable[[str], object] = lambda _: None) -> None:
+        super().__init__()
+        self.told: list[str] = []
+        self._meanwhile = meanwhile
+
+    def begin_preparing(self, texts: Sequence[str]) -> Callable[[], list[Prepared]]:
+        self.told.append(f"begin {texts[0]}")
+        self._meanwhile(texts[0])
+
+        def prepared() -> list[Prepared]:
+            self.told.append(f"await {texts[0]}")
+            if "broken" in texts:
+                raise ConnectionError
+            return self.prepare(texts)
+
+        return prepared
+
+
+def sliced(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, classifier: Slicing) -> Pipeline:
+    """A pipeline that makes two messages ready at a time."""
+    monkeypatch.setattr("worker.pipeline._SLICE", 2)
+    return make(broker, classifier=classifier)
+
+
+def test_a_slice_of_a_poll_is_on_its_way_before_the_one_before_it_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, classifier = FakeBroker(), Slicing()
+    broker.feed(*[event(str(n), id=str(n)) for n in range(5)], at=NOW)
+
+    step(sliced(monkeypatch, broker, classifier))
+
+    assert classifier.told == ["begin 0", "begin 2", "await 0", "begin 4", "await 2", "await 4"]
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3", "4"]
+
+
+def test_slices_of_a_poll_whose_epoch_ends_meanwhile_are_let_go_and_come_again_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = ["2"]  # once
+    broker = FakeBroker()
+    broker.feed(*[event(str(n), id=str(n)) for n in range(6)], at=NOW)
+    classifier = Slicing(lambda text: text in ends and (ends.remove(text), pipeline.inbox.restart()))
+    pipeline = sliced(monkeypatch, broker, classifier)
+
+    pipeline.read()
+    pipeline.read()
+
+    assert classifier.told == ["begin 0", "begin 2", "await 0"]
+    assert pipeline.inbox.waiting()[0] == 0
+    assert value(pipeline, "hamgate_messages_consumed_total") == value(pipeline, "hamgate_messages_let_go_total") == 2
+    step(pipeline)
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3", "4", "5"]
+    assert broker.committed == {(INPUT, 0): 6}
+
+
+def test_slices_on_their_way_over_a_change_of_the_model_are_each_of_the_model_they_were_begun_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker, newer = FakeBroker(), Slicing()
+    broker.feed(*[event(str(n), id=str(n)) for n in range(4)], at=NOW)
+    classifier = Slicing(lambda _: pipeline.adopt(replace(pipeline.lineup, primary=second, number=1)))
+    pipeline = sliced(monkeypatch, broker, classifier)
+    second = replace(pipeline.lineup.primary, classifier=newer)  # type: ignore[arg-type]
+
+    read(pipeline)
+    for _ in range(2):
+        pipeline.judge()
+        pipeline.write()
+
+    assert (classifier.told, newer.told) == (["begin 0", "await 0"], ["begin 2", "await 2"])
+    assert (classifier.batches, newer.batches) == ([2], [2])
+    assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3"]
+
+
+def test_a_slice_that_cannot_be_made_ready_ends_the_reading_and_nothing_behind_it_gets_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker, classifier = FakeBroker(), Slicing()
+    broker.feed(*[event(text) for text in ("a", "b", "broken", "c", "d", "e")], at=NOW)
+    pipeline = sliced(monkeypatch, broker, classifier)
+
+    with pytest.raises(ConnectionError):
+        read(pipeline)
+
+    assert classifier.told[-2:] == ["begin d", "await broken"]
+    assert pipeline.inbox.waiting()[0] == 2
+
+
 def test_what_waits_of_a_lost_partition_is_let_go() -> None:
     broker = FakeBroker(partitions=2)
     for partition in (0, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ class FakeConsumer:
 
     def __init__(self, step: int) -> None:
         self.at, self.step = 0, step
+        self._fetcher = SimpleNamespace()
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {PARTITION.partition} if topic == PARTITION.topic else set()

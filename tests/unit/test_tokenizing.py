@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
@@ -23,7 +24,7 @@ from worker.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessEr
 from worker.tokenizing import FLAGS, TextTokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 FILE = NANO / "tokenizer" / "tokenizer.json"
@@ -71,7 +72,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
 
 
 def answer(tokenizer: Tokenizes, texts: Sequence[str]) -> Answer:
-    return [(tokens.tolist(), FLAGS[flags]) for tokens, flags in tokenizer.tokenise(texts)]
+    return told(tokenizer.tokenise(texts))
 
 
 def is_gone(pid: int) -> bool:
@@ -125,6 +126,89 @@ def test_threads_that_ask_at_once_each_get_their_own_answer(here: TextTokenizer,
         thread.join()
 
     assert got == {thread: answer(here, asked[thread]) for thread in range(4)}
+
+
+def test_what_is_asked_before_the_last_answer_is_taken_is_answered_too(
+    here: TextTokenizer, apart: TokenizerProcess
+) -> None:
+    asked = [["hello"], [], ["win a prize", "of"], ["more"]]
+
+    first, second, third, fourth = [apart.begin(texts) for texts in asked]
+
+    taken = {2: third(), 0: first(), 3: fourth(), 1: second()}  # in whatever order
+    assert {turn: told(found) for turn, found in taken.items()} == {
+        turn: answer(here, texts) for turn, texts in enumerate(asked)
+    }
+
+
+def test_more_than_a_pipe_holds_may_be_asked_while_more_than_a_pipe_holds_is_answered(
+    here: TextTokenizer, apart: TokenizerProcess
+) -> None:
+    # Each answer, too, is larger than what a pipe holds: the process waits in one write, and we in the other.
+    asked = [[f"{number} of many: {MEGABYTE[:200]}" for number in range(turn, turn + 2000)] for turn in range(3)]
+
+    with killed_if_it_hangs(apart):
+        answers = [told(wait()) for wait in [apart.begin(texts) for texts in asked]]
+
+    assert answers == [answer(here, texts) for texts in asked]
+
+
+def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> None:
+    process = TokenizerProcess(FILE, MOST)
+    pid = process.pid
+
+    process.begin(["let go"])
+
+    assert answer(process, ["win a prize"]) == answer(here, ["win a prize"])
+    process.begin(["let go as well"])
+    gc.disable()  # it ends by count, not at some later collection
+    del process
+    gc.enable()
+    assert is_gone(pid)
+
+
+def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None:
+    wait = TokenizerProcess(FILE, MOST).begin(["hello"])
+
+    assert len(told(wait())) == 1
+
+
+@pytest.mark.parametrize("has_answered", [True, False])
+def test_a_process_that_dies_with_two_requests_on_their_way_fails_what_it_has_not_answered(
+    *, has_answered: bool
+) -> None:
+    process = TokenizerProcess(FILE, MOST)
+    if not has_answered:
+        os.kill(process.pid, signal.SIGSTOP)
+    first = process.begin(["hello"])
+    if has_answered:
+        wait_for_bytes(process)
+        os.kill(process.pid, signal.SIGSTOP)
+    second = process.begin(["again"])
+    os.kill(process.pid, signal.SIGKILL)
+
+    for wait in (second, second) if has_answered else (first, second):
+        with pytest.raises(TokenizerProcessError, match="Killed"):
+            wait()
+    assert not has_answered or len(told(first())) == 1
+    process.close()
+
+
+def told(found: Iterable[tuple[Any, int]]) -> Answer:
+    return [(tokens.tolist(), FLAGS[flags]) for tokens, flags in found]
+
+
+def wait_for_bytes(process: TokenizerProcess) -> None:
+    """Until it has answered."""
+    assert select.select([process._process.stdout], [], [], 10)[0]
+
+
+@contextlib.contextmanager
+def killed_if_it_hangs(process: TokenizerProcess) -> Iterator[None]:
+    killing = threading.Timer(20, os.kill, (process.pid, signal.SIGKILL))
+    killing.start()
+    yield
+    killing.cancel()
 
 
 def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:

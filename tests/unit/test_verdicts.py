@@ -28,7 +28,8 @@ def record(offset: int, value: bytes | None = b"{}") -> Record:
 
 
 def message(offset: int, *, tokens: int = 4) -> Waiting:
-    return Waiting(record(offset), 100.0, Sms(f"m-{offset}", "x", 99.0), Prepared([1] * tokens, ("normalised",)))
+    prepared = Prepared([1] * tokens, ("normalised",))
+    return Waiting(record(offset), 100.0, Sms(f"m-{offset}", "x", 99.0), prepared, tokens=len(prepared))
 
 
 def judged(items: list[Waiting], rows: list[int], labels: list[int], scores: list[float]) -> Judged:
@@ -110,7 +111,7 @@ def test_the_unreadable_become_dead_letters_and_tombstones_nothing(verdicts: Ver
 def test_no_verdict_holds_the_text_or_a_number(verdicts: Verdicts) -> None:
     private = "call +447946000000 now"
     item = Waiting(
-        record(0, json.dumps({"text": private}).encode()), 100.0, Sms("in:2:0", private, 99.0), Prepared([1])
+        record(0, json.dumps({"text": private}).encode()), 100.0, Sms("in:2:0", private, 99.0), Prepared([1]), tokens=1
     )
 
     outcome = verdicts.of(judged([item], [0], [1], [0.99]), now=101.0)

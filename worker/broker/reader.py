@@ -9,8 +9,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
-from worker.broker.source import record_of
 from worker.broker.thrift import UnhurriedSelector
+from worker.broker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -40,6 +40,7 @@ class Reader:
                 max_poll_records=_MAX_RECORDS,
                 metrics_enabled=False,
             )
+        unpack(self._consumer)
         try:
             self._partitions = [TopicPartition(topic, each) for topic in topics for each in self.partitions(topic)]
         except BrokerError:
@@ -71,8 +72,8 @@ class Reader:
 
     def poll(self, wait: float) -> list[Record]:
         """Return the next records, in offset order for each partition; none after `wait` seconds."""
-        fetched = self._consumer.poll(milliseconds(wait))
-        return [record_of(raw) for raws in fetched.values() for raw in raws]
+        fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(milliseconds(wait))
+        return [record for records in fetched.values() for record in records]
 
     def to_end(self, within: float = 60.0) -> Iterator[Record]:
         """Yield what is committed as of now and not yet read, however long that takes.

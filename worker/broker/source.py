@@ -13,7 +13,8 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member, generations_taken_up, is_fenced, is_joining, keep_joining
 from worker.broker.thrift import UnhurriedSelector
-from worker.messages import Record, dated
+from worker.broker.unpacking import unpack
+from worker.messages import dated
 from worker.stream import FencedError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from worker import messages
     from worker.broker.link import KafkaLink
+    from worker.messages import Record
     from worker.stream import Claim
 
 MAX_POLL_RECORDS: Final = 4096
@@ -81,6 +83,7 @@ class KafkaSource:
                 retry_backoff_ms=milliseconds(_RETRY),
                 metrics_enabled=False,
             )
+        unpack(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
         self._claim, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
@@ -95,7 +98,7 @@ class KafkaSource:
             self._give_back(fetched)
             return []
         now = time.time()
-        records = [dated(record_of(raw), now) for raws in self._within_bytes(fetched) for raw in raws]
+        records = [dated(record, now) for each in self._within_bytes(fetched) for record in each]
         if undated := sum(record.stamped is not None for record in records):
             self._undated(undated)
         return records
@@ -200,9 +203,9 @@ class KafkaSource:
         self._held, self._kept = held, frozenset((partition.topic, partition.partition) for partition in kept)
         return True
 
-    def _fetch(self, wait: float) -> dict[TopicPartition, list[Any]]:
+    def _fetch(self, wait: float) -> dict[TopicPartition, list[Record]]:
         try:
-            fetched: dict[TopicPartition, list[Any]] = self._consumer.poll(milliseconds(wait))
+            fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(milliseconds(wait))
             if not fetched and self._member.rebalance == "cooperative" and is_joining(self._consumer):
                 # The client reads nothing until the slowest member, or a dead one's session, lets the join end.
                 fetched, _ = self._consumer._fetcher.fetch_records(  # noqa: SLF001
@@ -256,30 +259,24 @@ class KafkaSource:
     def _fenced(self) -> FencedError:
         return FencedError(f"another worker has joined the group as {self._member.static_name}")
 
-    def _within_bytes(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    def _within_bytes(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Iterator[Sequence[Record]]:
         """What a poll may bring to be read at once; where there is more, that is left for the next poll."""
         room = _MAX_POLL_BYTES
-        for partition, raws in fetched.items():
-            for index, raw in enumerate(raws):
+        for partition, records in fetched.items():
+            for index, record in enumerate(records):
                 if room <= 0:
-                    self._consumer.seek(partition, raw.offset)
-                    yield raws[:index]
+                    self._consumer.seek(partition, record.offset)
+                    yield records[:index]
                     break
-                room -= len(raw.value or b"")
+                room -= len(record.value or b"")
             else:
-                yield raws
+                yield records
 
-    def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
-        for partition, raws in fetched.items():
-            self._consumer.seek(partition, raws[0].offset)
+    def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        for partition, records in fetched.items():
+            self._consumer.seek(partition, records[0].offset)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it is worth a line: to wait for a transaction to settle is no error, though the client calls it one."""
     return "UnstableOffsetCommitError" not in record.getMessage()
-
-
-def record_of(raw: Any) -> Record:  # noqa: ANN401 the client is untyped
-    """Our record from the client's; a header without a value keeps its None."""
-    topic, partition, _, offset, timestamp, _, key, value, headers, *_ = raw
-    return Record(topic, partition, offset, timestamp / 1000, key, value, tuple(headers) if headers else ())

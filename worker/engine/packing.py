@@ -74,7 +74,7 @@ def pack(tokens: Sequence[Tokens], sizes: Sequence[int], *, shared: int = 0) -> 
         total = totals[last] - totals[first]
         size = next(size for size in sizes if size >= total and places(size) >= last - first)
         rows = left[first:last]
-        yield _lay([tokens[row][shared:] for row in rows], rows, lengths[first:last], size)
+        yield _lay([tokens[row][shared:] for row in rows.tolist()], rows, lengths[first:last], size)
         first = last
 
 

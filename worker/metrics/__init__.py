@@ -102,7 +102,7 @@ class Metrics:
         self.broker_age = self._histogram("broker_age_seconds", "A record's age when it was polled.", SECONDS)
         self.queue_wait = self._histogram("queue_wait_seconds", "From the poll to its batch's leaving.", SECONDS)
         self.tokenize = self._histogram(
-            "tokenize_seconds", "Decoding, normalising and tokenising one poll; within queue_wait.", SECONDS
+            "tokenize_seconds", "Decoding, normalising and tokenising one slice of a poll; within queue_wait.", SECONDS
         )
         self.inference = self._histogram("inference_seconds", "The model's time for one batch.", SECONDS)
         self.handover = self._histogram("handover_seconds", "A judged batch's wait for the writer.", SECONDS)

@@ -1,0 +1,142 @@
+"""Fetched bytes to our own records in one pass: the client makes two objects of thirteen fields for each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from kafka import errors
+from kafka.consumer.fetcher import Fetcher, IsolationLevel
+
+from worker.messages import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.messages import Headers
+
+_FORMAT: Final = 2  # of batches, since Kafka 0.11
+_MS: Final = 1000
+# Of a number's bytes: this bit says that there is another, these are its part of it; ten have room for 64 bits.
+_MORE, _SEVEN, _LARGEST_SHIFT = 0x80, 0x7F, 63
+# What a record of format 0 has for its time, as those have that their sender did not date.
+_UNDATED: Final = -1
+
+
+def unpack(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Have a consumer's polls bring our records."""
+    consumer._fetcher.PartitionRecords = _Unpacking  # noqa: SLF001
+
+
+class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client is untyped
+    """What a fetch brought of one partition. What of it is hidden, and what comes next, is as the client has it."""
+
+    def _unpack_records(self, partition: Any, fetched: Any, *_: Any) -> Iterator[Record]:  # noqa: ANN401
+        topic, number = partition
+        while (batch := fetched.next_batch()) is not None:
+            if self.check_crcs and not batch.validate_crc():
+                raise _corrupt(batch.base_offset, "its checksum is another")
+            if batch.magic == _FORMAT:
+                self.leader_epoch, after = batch.leader_epoch, batch.next_offset
+                records = [] if self._is_hidden(batch) else unpacked(batch, topic, number)
+            else:
+                records, after = _unpacked_of_old(batch, topic, number), None
+            for record in records:
+                self.records_read += 1
+                self.next_fetch_offset = record.offset + 1
+                yield record
+            self.bytes_read += batch.size_in_bytes
+            if after is not None:
+                self.next_fetch_offset = after  # its last records may have been compacted away
+        self.drain()
+
+    def _is_hidden(self, batch: Any) -> bool:  # noqa: ANN401 the client is untyped
+        """Whether it is a transaction's marker, or of one that was aborted. Asked once of each, in order."""
+        if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
+            self._consume_aborted_transactions_up_to(batch.last_offset)
+            if self._contains_abort_marker(batch):
+                self.aborted_producer_ids.discard(batch.producer_id)
+            elif self._is_batch_aborted(batch):
+                return True
+        return bool(batch.is_control_batch)
+
+
+def unpacked(batch: Any, topic: str, partition: int) -> list[Record]:  # noqa: ANN401 the client is untyped
+    """Every record of a batch of the client's. Raises CorruptRecordError."""
+    batch._maybe_uncompress()  # noqa: SLF001
+    buffer, at, first = bytes(batch._buffer), batch._pos, batch.first_timestamp  # noqa: SLF001
+    appended = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
+    offset, records = batch.base_offset, []
+    try:
+        for _ in range(batch.records_count):
+            length, at = _varint(buffer, at)
+            end = at + length
+            since, at = _varint(buffer, at + 1)  # after its attributes, of which there are none yet
+            beyond, at = _varint(buffer, at)
+            key, at = _bytes(buffer, at)
+            value, at = _bytes(buffer, at)
+            headers: Headers = ()
+            if buffer[at]:
+                headers, at = _headers(buffer, at)
+            else:
+                at += 1
+            if at != end:
+                raise _corrupt(offset, "a record is not as long as it says")
+            timestamp = (first + since if appended is None else appended) / _MS
+            records.append(Record(topic, partition, offset + beyond, timestamp, key, value, headers))
+    except (IndexError, ValueError) as error:
+        raise _corrupt(offset, "a record is cut short") from error
+    if at != len(buffer):
+        raise _corrupt(offset, "there is more after its last record")
+    return records
+
+
+def _unpacked_of_old(batch: Any, topic: str, partition: int) -> list[Record]:  # noqa: ANN401 the client is untyped
+    records = []
+    for raw in batch:
+        if not raw.validate_crc():
+            raise _corrupt(raw.offset, "its checksum is another")
+        at = _UNDATED if raw.timestamp is None else raw.timestamp
+        records.append(Record(topic, partition, raw.offset, at / _MS, raw.key, raw.value))
+    return records
+
+
+def _bytes(buffer: bytes, at: int) -> tuple[bytes | None, int]:
+    size, at = _varint(buffer, at)
+    return (None, at) if size < 0 else (buffer[at : at + size], at + size)
+
+
+def _headers(buffer: bytes, at: int) -> tuple[Headers, int]:
+    count, at = _varint(buffer, at)
+    if count < 0:
+        raise ValueError
+    headers = []
+    for _ in range(count):
+        name, at = _bytes(buffer, at)
+        value, at = _bytes(buffer, at)
+        if name is None:
+            raise ValueError
+        # Brokers take any bytes for a name: as Java's clients do, what is no UTF-8 is read as what can be read of it.
+        headers.append((name.decode(errors="replace"), value))
+    return tuple(headers), at
+
+
+def _varint(buffer: bytes, at: int) -> tuple[int, int]:
+    """Read a number, and the place behind it: 7 bits a byte, the lowest first; of all bits the lowest is the sign."""
+    number = buffer[at]
+    at += 1
+    if number >= _MORE:
+        part, shift = number, 0
+        number &= _SEVEN
+        while part >= _MORE:
+            part = buffer[at]
+            at += 1
+            shift += 7
+            number |= (part & _SEVEN) << shift
+            if shift > _LARGEST_SHIFT:
+                message = "a number of more than 64 bits"
+                raise ValueError(message)
+    return number >> 1 ^ -(number & 1), at
+
+
+def _corrupt(offset: int, why: str) -> errors.CorruptRecordError:
+    return errors.CorruptRecordError(f"at offset {offset}: {why}")
