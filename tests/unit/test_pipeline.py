@@ -212,6 +212,8 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
     written = []
 
     class Recorder(FakeSink):
+        def prepare(self, _: Any) -> None: ...
+
         def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, claim: Any) -> None:
             written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], claim))
 
