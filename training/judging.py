@@ -186,8 +186,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
         with progress(f"split {seed}, ") as told:
             train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
         datacard.write(rows.prepared, exam.parts, seed, run)
-        if not (run / "bundle").exists():
-            export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
+        export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
         model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device()})
         model.save(run / "answers.npz")
     report = _beside(model, exam, runs)

@@ -25,8 +25,8 @@ def trials(folder: Path, splits: int = 2) -> list[sweep.Trial]:
 
 def outcome(folder: Path, trial: sweep.Trial, f1: float) -> None:
     (folder / trial.name).mkdir()
-    found = {"f1": f1, "attacked": 0.9, "parameters": 10**trial.chosen.lora.r, "seconds": 2.0, "peak_gib": None}
-    found["trained-on"] = "a GPU"
+    found = {"f1": f1, "attacked": 0.9, "blamed": 0.01, "parameters": 10**trial.chosen.lora.r, "seconds": 2.0}
+    found |= {"peak_gib": None, "trained-on": "a GPU"}
     (folder / trial.name / "outcome.json").write_text(json.dumps(found))
 
 
@@ -72,6 +72,8 @@ def test_a_sweeps_figures_are_written_with_their_splits_and_where_they_were_made
     assert best["value"] == pytest.approx(0.91)
     assert best["extra"]["each"] == [0.9, 0.92]
     assert best["extra"]["trained-on"] == "a GPU"
+    blamed = next(row for row in rows if row["name"].endswith("attack-ham-fpr-worst"))
+    assert blamed["value"] == pytest.approx(0.01)
 
 
 def test_the_best_configuration_stands_first_and_one_without_outcome_is_left_out(tmp_path: Path) -> None:
@@ -99,6 +101,15 @@ def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
     sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
 
     assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no word of why"]
+
+
+def test_an_outcome_of_a_version_that_measured_less_is_measured_again(tmp_path: Path) -> None:
+    found = trials(tmp_path)
+    outcome(tmp_path, found[0], 0.8)
+    path = tmp_path / found[0].name / "outcome.json"
+    path.write_text(json.dumps({"f1": 0.8, "attacked": 0.9, "parameters": 1, "seconds": 2.0, "peak_gib": None}))
+
+    assert list(sweep.outcomes(found, tmp_path)) == []
 
 
 def test_what_a_configuration_is_judged_by_is_train_and_no_near_twin_of_what_it_learns() -> None:
