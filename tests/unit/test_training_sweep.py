@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import results
-from training import data, evaluate, recipe, sweep
+from training import data, evaluate, recipe, runs, sweep
 from training.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -101,6 +101,43 @@ def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
     sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
 
     assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no word of why"]
+
+
+@pytest.mark.parametrize(
+    ("lever", "is_taken"),
+    [
+        pytest.param('"lora.rslora" = [true]', True, id="of-the-adapter"),
+        pytest.param('"fit.cuts" = [0.1]', False, id="of-the-base"),
+    ],
+)
+def test_a_trial_takes_a_base_that_another_has_made_alike(lever: str, *, is_taken: bool, tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(f'recipe = "nano"\n[one]\n{lever}\n')
+    first, other = sweep.load(tmp_path / "one.toml", 1)[1]
+    learnt = [data.Row(f"message {number}", "ham") for number in range(3)]
+    runs.begin(tmp_path / first.name, runs.Run(first.chosen, first.seed, data.digest(learnt)))
+    for part in ("base", "tokenizer"):
+        (tmp_path / first.name / part).mkdir()
+        (tmp_path / first.name / part / "file").write_text(part)
+
+    sweep._take_base(other, learnt, tmp_path)
+
+    taken = tmp_path / other.name / "base" / "file"
+    assert taken.exists() == is_taken
+    assert not is_taken or runs.read(tmp_path / other.name).recipe == other.chosen
+
+    sweep._take_base(first, learnt, tmp_path)  # has its own
+    assert (tmp_path / first.name / "base" / "file").read_text() == "base"
+
+
+def test_a_base_of_other_rows_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('recipe = "nano"\n[one]\n"lora.rslora" = [true]\n')
+    first, other = sweep.load(tmp_path / "one.toml", 1)[1]
+    runs.begin(tmp_path / first.name, runs.Run(first.chosen, first.seed, "other rows"))
+    (tmp_path / first.name / "base").mkdir()
+
+    sweep._take_base(other, [data.Row("hello", "ham")], tmp_path)
+
+    assert not (tmp_path / other.name).exists()
 
 
 def test_an_outcome_of_a_version_that_measured_less_is_measured_again(tmp_path: Path) -> None:
