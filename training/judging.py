@@ -14,6 +14,7 @@ from training import (
     compare,
     data,
     datacard,
+    epochs,
     errors,
     evaluate,
     export,
@@ -187,7 +188,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
             train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
         datacard.write(rows.prepared, exam.parts, seed, run)
         export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
-        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device()})
+        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device(), "shown": epochs.shown(chosen)})
         model.save(run / "answers.npz")
     report = _beside(model, exam, runs)
     clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.unit.test_training_run import TOY, adapter, quiet, rows
-from training import batches, data, export, runs, train
+from training import batches, data, export, recipe, runs, train
 from training.data import Row
-from training.epochs import Epochs
+from training.epochs import Epochs, shown
 from training.model import ModelError
-from training.recipe import Fit
+from training.recipe import RECIPES, Fit
 from training.reference import Reference
 from worker.classifier import Classifier
 
@@ -171,6 +171,14 @@ def test_a_disguise_comes_to_the_share_of_messages_that_was_asked_for(
 
     assert sum(map(len, steps)) == len(learnt)
     assert least <= sum(map(is_seen, tokenizer.heard)) <= most
+
+
+def test_what_a_model_has_met_in_training_is_what_its_recipe_draws_from() -> None:
+    plain, nano = recipe.load(RECIPES / "seed.toml"), recipe.load(RECIPES / "nano.toml")
+
+    assert shown(plain) == []
+    assert shown(nano) == ["spaced", "dotted", "leet", "good-words", "misspelt", "punctuated"]
+    assert "cased" in shown(recipe.load(RECIPES / "gemma.toml"))
 
 
 def test_a_base_learns_the_disguises_that_the_recipe_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
