@@ -18,7 +18,7 @@ passes     a step's messages to gradients, in passes that fit the memory, replay
 packing    messages end to end, without padding, and attention over them
 log        what a run cost
 checkpoint what it takes to go on as if a run had never stopped
-calibrate  log odds to probabilities, and a threshold
+calibrate  log odds to probabilities, and a threshold that disguised ham has a say in
 export     an adapter, its tokenizer and its base to a bundle that the worker loads
 shipping   a run to a bundle in force, unless it is worse than what stands there
 reference  a bundle judged by transformers, where no engine serves it

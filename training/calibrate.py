@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from training import metrics
 from worker.bundle import Calibration
 from worker.classifier import HAM, platt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 _ROUNDS: Final = 100
@@ -17,6 +21,13 @@ _SETTLED: Final = 1e-9
 _STIFFNESS: Final = 1e-3
 """Holds the slope of a slice that is told apart without error, whose best slope would have no end."""
 _LOWEST, _HIGHEST = 0.05, 0.95
+_FLAGGED: Final = 0.0075
+"""The share of ham, plain or under any one disguise, that may be flagged for the sake of disguised spam: a hundredth is
+what is aimed for, and a threshold chosen at a limit on some rows goes over it on others."""
+_LOST: Final = 0.01
+"""How much of the expected F1 may be lost for it."""
+_GRAIN: Final = 10_000
+"""Thresholds are given in this many parts."""
 
 
 class CalibrationError(ValueError):
@@ -64,16 +75,28 @@ def fit(odds: NDArray[np.float64], spam: NDArray[np.bool_]) -> Calibration:
     return Calibration(slope=float(solution[0] / scale), intercept=float(solution[1]))
 
 
-def threshold(probabilities: NDArray[np.float64]) -> float:
-    """The threshold with the best F1 that calibrated probabilities expect of themselves.
+def threshold(probabilities: NDArray[np.float64], ham: Sequence[NDArray[np.float64]] = ()) -> float:
+    """From a slice's calibrated probabilities: the best F1 that they expect of themselves, or lower where that is free.
 
-    No labels: the F1 of some fifty spam jumps from one message to the next, its expectation does not.
+    No labels: the F1 of some fifty spam jumps from one message to the next, its expectation does not. `ham` are the
+    probabilities of the slice's ham, as it is and under each disguise. Spam in disguise scores lower than plain, so the
+    threshold goes down as far as it can without flagging too much of any of these, or losing much of the expected F1.
     """
     descending = np.sort(probabilities)[::-1]
     expected = 2 * np.cumsum(descending) / (np.arange(1, len(descending) + 1) + descending.sum())
-    last = int(expected.argmax())
+    best = _below(descending, int(expected.argmax()))
+    if not ham:
+        return best
+    nearly = _below(descending, int(np.flatnonzero(expected >= expected.max() - _LOST)[-1]))
+    bars = [metrics.bar(np.zeros(len(each), dtype=np.bool_), each, _FLAGGED) for each in ham]
+    above = (math.floor(max(_LOWEST, *bars) * _GRAIN) + 1) / _GRAIN
+    return min(best, max(nearly, above))
+
+
+def _below(descending: NDArray[np.float64], last: int) -> float:
+    """Half-way between the last that is flagged and the next."""
     following = descending[last + 1] if last + 1 < len(descending) else 0.0
-    return round(float(np.clip((descending[last] + following) / 2, _LOWEST, _HIGHEST)), 4)
+    return round(float(np.clip((descending[last] + following) / 2, _LOWEST, _HIGHEST)) * _GRAIN) / _GRAIN
 
 
 def odds_of(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,13 +6,13 @@ throw, and never changes a text's meaning for a person who reads it.
 
 from __future__ import annotations
 
+import random
 import re
 from typing import TYPE_CHECKING, Final
 
 from worker.text import normalise
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Sequence
 
 _LEET: Final = {"a": "4@", "b": "8", "e": "3", "g": "9", "i": "1!", "l": "1", "o": "0", "s": "5$", "t": "7"}
@@ -106,9 +106,15 @@ DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
 _SINGLE: Final = tuple(each for name, each in DISGUISES.items() if name != "mixed")
 LEARNT: Final = ("leet", "leet", "misspelt", "spaced", "dotted", "good-words")
 """What `augment` draws from: what the normaliser cannot wholly undo. The others are met only when judged, but for
-`cased`, which a recipe asks for where its base's tokenizer minds the case."""
+`cased` and `punctuated`, which a recipe asks for where its base minds them."""
 CUT: Final = "\x01"
 """Where a word is cut before it is tokenised; no text that was normalised has it."""
+
+
+def disguise(name: str, texts: Sequence[str], seed: str) -> list[str]:
+    """Every text under one disguise; the same texts and seed give the same again."""
+    dice = random.Random(f"{seed}-{name}")
+    return [DISGUISES[name](text, dice) for text in texts]
 
 
 def augment(text: str, dice: random.Random, others: Sequence[str], *, is_ham: bool) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from training import batches
 from training.data import LABELS
-from training.disguises import augment, cased, cut
+from training.disguises import DISGUISES, LEARNT, augment, cased, cut, punctuated
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from training.batches import Example
     from training.data import Row
-    from training.recipe import Fit
+    from training.recipe import Fit, Recipe
 
 
 class Epochs:
@@ -58,8 +58,22 @@ class Epochs:
 
     def _text(self, row: Row, dice: random.Random) -> str:
         # Serving normalises, so training does too, whatever the recipe.
-        if not self._fit.augment:
-            return normalise(row.text)
-        share = self._fit.recased
-        text = cased(row.text, dice) if share and dice.random() < share else row.text
-        return cut(augment(text, dice, self._ham, is_ham=row.label == LABELS[0]), dice, self._fit.cuts)
+        return disguised(row, self._fit, dice, self._ham) if self._fit.augment else normalise(row.text)
+
+
+def shown(recipe: Recipe) -> list[str]:
+    """The disguises that a model of this recipe, or a base made for it, meets when it learns."""
+    fit = recipe.fit
+    if not fit.augment and recipe.pretraining is None:
+        return []
+    asked = {*LEARNT} | {name for name, share in (("cased", fit.recased), ("punctuated", fit.punctuated)) if share}
+    return [name for name in DISGUISES if name in asked]
+
+
+def disguised(row: Row, fit: Fit, dice: random.Random, ham: Sequence[str]) -> str:
+    """A row's text, disguised as the recipe says and normalised; `ham` are normalised texts to borrow words from."""
+    text = row.text
+    for change, share in ((cased, fit.recased), (punctuated, fit.punctuated)):
+        if share and dice.random() < share:
+            text = change(text, dice)
+    return cut(augment(text, dice, ham, is_ham=row.label == LABELS[0]), dice, fit.cuts)

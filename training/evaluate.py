@@ -7,14 +7,13 @@ are kept as a file, so that splits can be judged on different machines and put t
 from __future__ import annotations
 
 import functools
-import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from training import baselines, data, judged, reference
-from training.disguises import DISGUISES
+from training.disguises import DISGUISES, disguise
 from training.judged import ATTACK, CLEAN, OUTSIDE, Judged, Judgement
 from worker.bundle import Bundle
 
@@ -117,5 +116,5 @@ def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> Judgement:
 
 
 def _disguised(rows: Sequence[Row], name: str, seed: int) -> list[Row]:
-    dice = random.Random(f"{seed}-{name}")
-    return [data.Row(DISGUISES[name](row.text, dice), row.label) for row in rows]
+    texts = disguise(name, [row.text for row in rows], str(seed))
+    return [data.Row(text, row.label) for text, row in zip(texts, rows, strict=True)]

@@ -16,12 +16,13 @@ from safetensors import SafetensorError, safe_open
 
 from training import calibrate, hub, model, reference, runs
 from training.data import LABELS
+from training.disguises import DISGUISES, disguise
 from worker import bundle, drift
 from worker.bundle import Base, Bundle, Calibration, Canary
 from worker.text import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -160,9 +161,12 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
         rows = [row for row in rows if normalise(row.text)]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
-            calibration = calibrate.fit(odds, np.array([row.label != origin.labels[0] for row in rows]))
-            scores = calibrate.sigmoid(calibration.slope * odds + calibration.intercept)
-            threshold = calibrate.threshold(scores)
+            is_spam = np.array([row.label != origin.labels[0] for row in rows])
+            calibration = calibrate.fit(odds, is_spam)
+            scores = _scores(odds, calibration)
+            ham = [row.text for row in rows if row.label == origin.labels[0]]
+            hidden = [_scores(log_odds(classifier, texts), calibration) for texts in _disguised(ham)]
+            threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
             quality = {drift.QUALITY: drift.Reference.of(scores).as_quality()}
         fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold, quality=quality)
         judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
@@ -171,6 +175,16 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
         return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+
+
+def _scores(odds: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    return calibrate.sigmoid(calibration.slope * odds + calibration.intercept)
+
+
+def _disguised(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts under each disguise, thrown otherwise than any that a model is judged by."""
+    for name in DISGUISES:
+        yield [text for text in disguise(name, texts, "threshold") if normalise(text)]
 
 
 def _check_out(out: Path, *sources: Path) -> None:

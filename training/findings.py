@@ -123,8 +123,10 @@ def _attacks(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
     blames = max(found, key=lambda name: found[name][1].value)
     yield Finding(f"{prefix}attack-recall-worst", found[hides][0], {"attack": hides})
     yield Finding(f"{prefix}attack-ham-fpr-worst", found[blames][1], {"attack": blames})
+    shown = judgements[0].about.get("shown")
     for name, (recall, flagged) in found.items():
-        yield Finding(f"{prefix}attack/{name}/recall", recall, {})
+        met = {} if shown is None else {"met-in-training": name in shown}
+        yield Finding(f"{prefix}attack/{name}/recall", recall, met)
         yield Finding(f"{prefix}attack/{name}/ham-fpr", flagged, {})
 
 

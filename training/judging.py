@@ -14,6 +14,7 @@ from training import (
     compare,
     data,
     datacard,
+    epochs,
     errors,
     evaluate,
     export,
@@ -186,9 +187,8 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
         with progress(f"split {seed}, ") as told:
             train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
         datacard.write(rows.prepared, exam.parts, seed, run)
-        if not (run / "bundle").exists():
-            export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
-        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device()})
+        export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
+        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device(), "shown": epochs.shown(chosen)})
         model.save(run / "answers.npz")
     report = _beside(model, exam, runs)
     clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}

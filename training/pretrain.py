@@ -17,7 +17,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from training import batches, checkpoint
 from training.data import LABELS
-from training.disguises import CUT, augment, cut
+from training.disguises import CUT
+from training.epochs import disguised
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ def make_base(  # noqa: PLR0913 what a base is made of
     fresh = _fresh(wanted, tokenizer, labels)
     classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept)
     _save(classifier, folder / "base")
+
+
+def made_by(recipe: Recipe) -> tuple[object, ...]:
+    """What a recipe says of its base: recipes alike in this make the same one of the same rows and seed."""
+    fit = recipe.fit
+    return (recipe.pretraining, fit.max_tokens, fit.cuts, fit.recased, fit.punctuated)
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
@@ -142,7 +149,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     for epoch in range(step // per_epoch, wanted.epochs):
         torch.manual_seed(hash((seed, epoch)))
         dice = random.Random(f"{seed}-{epoch}")
-        texts = [cut(augment(row.text, dice, ham, is_ham=row.label == LABELS[0]), dice, fit.cuts) for row in rows]
+        texts = [disguised(row, fit, dice, ham) for row in rows]
         examples = batches.encode(tokenizer, texts, [row.label for row in rows], labels, fit.max_tokens)
         for batch in batches.by_length(examples, wanted.batch, dice, pad=tokenizer.pad_token_id):
             rate = wanted.learning_rate * batches.warm_then_fall(step, steps, wanted.warmup_steps)

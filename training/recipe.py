@@ -84,7 +84,8 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     alpha (2310.05914); `label_smoothing` and `focal`, its gamma (1708.02002), bend the loss; `balance` weighs each
     class by the inverse of its share; `cuts` is the share of gaps between letters at which a word is cut before it is
     tokenised, for a base made here, whose tokenizer knows the cut (BPE-dropout, 1910.13267, drawn from the seed);
-    `recased` is the share of messages whose letters get a case by chance, for a base whose tokenizer minds it.
+    `recased` is the share of messages whose letters get a case by chance, for a base whose tokenizer minds it;
+    `punctuated` that of messages with marks strewn after their words.
     """
 
     epochs: Count
@@ -102,6 +103,7 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     balance: bool = False
     cuts: Share = 0.0
     recased: Share = 0.0
+    punctuated: Share = 0.0
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

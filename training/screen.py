@@ -117,12 +117,12 @@ def tell(found: Sequence[Finding], name: str, over: str) -> None:
 def ranking(found: Sequence[Outcome]) -> None:
     """Configurations of a sweep, the best first."""
     table = Table(title=r"on slices of train \[95 % interval over splits]")
-    for column in ("configuration", "F1", "worst disguise, caught", "trainable", "seconds", "GiB"):
+    for column in ("configuration", "F1", "worst disguise, caught", "ham flagged", "trainable", "seconds", "GiB"):
         table.add_column(column)
     for each in found:
         memory = "" if each.peak_gib is None else f"{each.peak_gib:.2f}"
-        table.add_row(each.configuration, _plain(each.f1), _plain(each.attacked), f"{each.parameters:,}",
-                      f"{each.seconds:.0f}", memory)  # fmt: skip
+        table.add_row(each.configuration, _plain(each.f1), _plain(each.attacked), _plain(each.blamed),
+                      f"{each.parameters:,}", f"{each.seconds:.0f}", memory)  # fmt: skip
     console.print(table)
 
 

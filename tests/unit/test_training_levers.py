@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,15 +12,16 @@ import pytest
 import torch
 
 from tests.unit.test_training_run import TOY, adapter, quiet, rows
-from training import data, export, runs, train
+from training import batches, data, export, recipe, runs, train
 from training.data import Row
-from training.epochs import Epochs
+from training.epochs import Epochs, shown
 from training.model import ModelError
-from training.recipe import Fit
+from training.recipe import RECIPES, Fit
 from training.reference import Reference
 from worker.classifier import Classifier
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from training.recipe import Recipe
@@ -134,9 +136,24 @@ def test_tensorboard_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: 
         train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=quiet, board=tmp_path / "board")
 
 
+def has_odd_case(text: str) -> bool:
+    return any(a.islower() and b.isupper() for word in text.split() for a, b in itertools.pairwise(word))
+
+
+def has_strewn_marks(text: str) -> bool:
+    return re.search(r"[^\s,][!?.;:*~-]+(\s|$)", text) is not None
+
+
+@pytest.mark.parametrize(
+    ("lever", "is_seen"),
+    [
+        pytest.param("recased", has_odd_case, id="recased"),
+        pytest.param("punctuated", has_strewn_marks, id="punctuated"),
+    ],
+)
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.9, 60, 100)])
-def test_cases_thrown_by_chance_come_to_the_share_of_messages_that_was_asked_for(
-    share: float, least: int, most: int
+def test_a_disguise_comes_to_the_share_of_messages_that_was_asked_for(
+    lever: str, is_seen: Callable[[str], bool], share: float, least: int, most: int
 ) -> None:
     class Listening:
         def __init__(self) -> None:
@@ -146,14 +163,35 @@ def test_cases_thrown_by_chance_come_to_the_share_of_messages_that_was_asked_for
             self.heard += texts
             return {"input_ids": [[1] for _ in texts]}
 
-    def is_odd(text: str) -> bool:
-        return any(a.islower() and b.isupper() for word in text.split() for a, b in itertools.pairwise(word))
-
-    fit = Fit(epochs=1, learning_rate=1e-3, batch=8, augment=True, recased=share)
+    fit = msgspec.structs.replace(Fit(epochs=1, learning_rate=1e-3, batch=8, augment=True), **{lever: share})
     learnt = [Row("congratulations, a guaranteed prize is waiting for you", "spam"), Row("dinner later", "ham")] * 50
     tokenizer: Any = Listening()
 
     steps = Epochs(fit, learnt, ("ham", "spam"), tokenizer, 0)[0]
 
     assert sum(map(len, steps)) == len(learnt)
-    assert least <= sum(map(is_odd, tokenizer.heard)) <= most
+    assert least <= sum(map(is_seen, tokenizer.heard)) <= most
+
+
+def test_what_a_model_has_met_in_training_is_what_its_recipe_draws_from() -> None:
+    plain, nano = recipe.load(RECIPES / "seed.toml"), recipe.load(RECIPES / "nano.toml")
+
+    assert shown(plain) == []
+    assert shown(nano) == ["spaced", "dotted", "leet", "good-words", "misspelt", "punctuated"]
+    assert "cased" in shown(recipe.load(RECIPES / "gemma.toml"))
+
+
+def test_a_base_learns_the_disguises_that_the_recipe_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    def encode(_: object, texts: list[str], *__: object) -> None:
+        heard.extend(texts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batches, "encode", encode)
+    chosen = msgspec.structs.replace(TOY, fit=msgspec.structs.replace(TOY.fit, punctuated=0.9))
+
+    with pytest.raises(KeyboardInterrupt):
+        train.fit(chosen, rows(120, 1), tmp_path, seed=3, progress=quiet)
+
+    assert sum(map(has_strewn_marks, heard)) > 60

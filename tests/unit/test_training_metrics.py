@@ -115,6 +115,31 @@ def test_the_threshold_lies_between_what_is_sure_and_what_is_not() -> None:
     assert 0.05 <= calibrate.threshold(np.zeros(5)) <= 0.95
 
 
+def test_the_threshold_goes_down_while_hardly_any_ham_is_flagged_plain_or_disguised() -> None:
+    slice_ = np.array([0.01] * 350 + [0.99] * 50)
+    plain, disguised = np.full(350, 0.01), np.array([0.01] * 340 + [0.2] * 2 + [0.15] * 8)
+
+    assert 0.05 < calibrate.threshold(slice_, [plain]) < 0.06  # as low as any may be
+    found = calibrate.threshold(slice_, [plain, disguised])
+
+    assert 0.15 < found < 0.16  # two of 350 are flagged, three would be more than 0.75 %
+    assert found < calibrate.threshold(slice_)
+
+
+def test_the_threshold_is_never_above_what_plain_messages_alone_would_give() -> None:
+    slice_ = np.array([0.01] * 350 + [0.99] * 50)
+
+    assert calibrate.threshold(slice_, [np.full(350, 0.9)]) == calibrate.threshold(slice_)
+
+
+def test_the_threshold_does_not_go_down_where_plain_messages_would_lose_by_it() -> None:
+    unsure = np.concatenate([np.full(300, 0.001), np.linspace(0.2, 0.3, 20), np.full(50, 0.99)])
+
+    found = calibrate.threshold(unsure, [np.full(300, 0.001)])
+
+    assert found > 0.2  # twenty more to flag, of which fifteen are ham
+
+
 def test_log_odds_are_of_everything_that_is_not_ham() -> None:
     logits = np.array([[0.0, np.log(1.0), np.log(3.0)], [2.0, -1000.0, 1.0]])
 

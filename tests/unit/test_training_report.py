@@ -39,6 +39,23 @@ def test_every_figure_of_the_page_and_of_the_card_is_in_the_results(tmp_path: Pa
     assert len(list((tmp_path / "pages").glob("*.png"))) == 2
 
 
+@pytest.mark.parametrize("met", [("leet", "punctuated"), ()])
+def test_the_page_says_which_disguises_that_very_recipe_has_learnt(met: tuple[str, ...], tmp_path: Path) -> None:
+    rows = json.loads(NANO.read_text())
+    for row in rows:
+        if "/nano/attack/" in row["name"]:
+            row["extra"].pop("met-in-training", None)
+            if met:
+                row["extra"]["met-in-training"] = row["name"].split("/")[3] in met
+    (tmp_path / NANO.name).write_text(json.dumps(rows))
+
+    assert main(["report", str(tmp_path / NANO.name), "--out", str(tmp_path / "pages")]) == 0
+
+    page = (tmp_path / "pages" / "judge-nano.md").read_text()
+    assert ("(leet, punctuated), the rest never" in page) == bool(met)
+    assert ("Training shows" in page) == bool(met)
+
+
 def test_what_is_no_results_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[]")
 

@@ -15,7 +15,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from training import data, evaluate, export, hub, pretrain, recipe, runs, train
+from training import calibrate, data, disguises, evaluate, export, hub, pretrain, recipe, runs, train
 from training.data import Row
 from training.export import ExportError
 from training.model import ModelError
@@ -26,6 +26,8 @@ from worker.classifier import Classifier
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 TOY = msgspec.convert(
     {
@@ -83,6 +85,33 @@ def test_a_run_becomes_a_bundle_that_the_worker_loads_and_that_knows_its_rows(ru
     assert bundle.recipe["quantisation"] == "nf4"
     assert {canary.label for canary in bundle.canaries} <= {"ham", "spam"}
     assert same(load_file(bundle.adapter / "adapter_model.safetensors"), adapter(run))
+
+
+def test_a_bundles_threshold_is_chosen_on_ham_in_every_disguise_thrown_otherwise_than_in_any_exam(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[list[NDArray[np.float64]]] = []
+    thrown: list[str] = []
+
+    def threshold(_: NDArray[np.float64], ham: list[NDArray[np.float64]]) -> float:
+        chosen.append(ham)
+        return 0.125
+
+    def disguised(name: str, texts: Sequence[str], seed: str) -> list[str]:
+        thrown.append(seed)
+        return disguises.disguise(name, texts, seed)
+
+    monkeypatch.setattr(calibrate, "threshold", threshold)
+    monkeypatch.setattr(export, "disguise", disguised)
+
+    bundle = export.export(run, rows(60, 2), "digest", tmp_path / "toy")
+
+    plain, *hidden = chosen[0]
+    assert bundle.threshold == 0.125
+    assert len(hidden) == len(disguises.DISGUISES)
+    assert {len(each) for each in chosen[0]} == {sum(row.label == "ham" for row in rows(60, 2))}
+    assert any(not np.array_equal(each, plain) for each in hidden)
+    assert not any(seed.isdigit() for seed in thrown)
 
 
 def test_figures_can_be_added_to_a_bundle_without_changing_its_model(run: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import results
-from training import data, evaluate, recipe, sweep
+from training import data, evaluate, recipe, runs, sweep
 from training.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def trials(folder: Path, splits: int = 2) -> list[sweep.Trial]:
 
 def outcome(folder: Path, trial: sweep.Trial, f1: float) -> None:
     (folder / trial.name).mkdir()
-    found = {"f1": f1, "attacked": 0.9, "parameters": 10**trial.chosen.lora.r, "seconds": 2.0, "peak_gib": None}
-    found["trained-on"] = "a GPU"
+    found = {"f1": f1, "attacked": 0.9, "blamed": 0.01, "parameters": 10**trial.chosen.lora.r, "seconds": 2.0}
+    found |= {"peak_gib": None, "trained-on": "a GPU"}
     (folder / trial.name / "outcome.json").write_text(json.dumps(found))
 
 
@@ -72,6 +72,8 @@ def test_a_sweeps_figures_are_written_with_their_splits_and_where_they_were_made
     assert best["value"] == pytest.approx(0.91)
     assert best["extra"]["each"] == [0.9, 0.92]
     assert best["extra"]["trained-on"] == "a GPU"
+    blamed = next(row for row in rows if row["name"].endswith("attack-ham-fpr-worst"))
+    assert blamed["value"] == pytest.approx(0.01)
 
 
 def test_the_best_configuration_stands_first_and_one_without_outcome_is_left_out(tmp_path: Path) -> None:
@@ -99,6 +101,52 @@ def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
     sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
 
     assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no word of why"]
+
+
+@pytest.mark.parametrize(
+    ("lever", "is_taken"),
+    [
+        pytest.param('"lora.rslora" = [true]', True, id="of-the-adapter"),
+        pytest.param('"fit.cuts" = [0.1]', False, id="of-the-base"),
+    ],
+)
+def test_a_trial_takes_a_base_that_another_has_made_alike(lever: str, *, is_taken: bool, tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(f'recipe = "nano"\n[one]\n{lever}\n')
+    first, other = sweep.load(tmp_path / "one.toml", 1)[1]
+    learnt = [data.Row(f"message {number}", "ham") for number in range(3)]
+    runs.begin(tmp_path / first.name, runs.Run(first.chosen, first.seed, data.digest(learnt)))
+    for part in ("base", "tokenizer"):
+        (tmp_path / first.name / part).mkdir()
+        (tmp_path / first.name / part / "file").write_text(part)
+
+    sweep._take_base(other, learnt, tmp_path)
+
+    taken = tmp_path / other.name / "base" / "file"
+    assert taken.exists() == is_taken
+    assert not is_taken or runs.read(tmp_path / other.name).recipe == other.chosen
+
+    sweep._take_base(first, learnt, tmp_path)  # has its own
+    assert (tmp_path / first.name / "base" / "file").read_text() == "base"
+
+
+def test_a_base_of_other_rows_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('recipe = "nano"\n[one]\n"lora.rslora" = [true]\n')
+    first, other = sweep.load(tmp_path / "one.toml", 1)[1]
+    runs.begin(tmp_path / first.name, runs.Run(first.chosen, first.seed, "other rows"))
+    (tmp_path / first.name / "base").mkdir()
+
+    sweep._take_base(other, [data.Row("hello", "ham")], tmp_path)
+
+    assert not (tmp_path / other.name).exists()
+
+
+def test_an_outcome_of_a_version_that_measured_less_is_measured_again(tmp_path: Path) -> None:
+    found = trials(tmp_path)
+    outcome(tmp_path, found[0], 0.8)
+    path = tmp_path / found[0].name / "outcome.json"
+    path.write_text(json.dumps({"f1": 0.8, "attacked": 0.9, "parameters": 1, "seconds": 2.0, "peak_gib": None}))
+
+    assert list(sweep.outcomes(found, tmp_path)) == []
 
 
 def test_what_a_configuration_is_judged_by_is_train_and_no_near_twin_of_what_it_learns() -> None:
