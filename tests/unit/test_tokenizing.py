@@ -341,6 +341,6 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
 def test_by_itself_a_process_is_there_beside_a_gpu_with_cores_to_spare(
     monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, is_apart: bool
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("worker.cores.available", lambda: cores)
 
     assert assembly.is_apart(asked, kind) is is_apart
