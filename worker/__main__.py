@@ -45,7 +45,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _print_settings(settings, flags)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if command == "run":
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
         phase = leaving.while_loading()
     with phase:
         # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
