@@ -22,5 +22,6 @@ Read in this order:
     simulate/    made-up traffic for any broker
     tracing      spans, if they are asked for; tracecontext: what is carried in any case
     bench        how fast this machine judges, and what to set for it
+    cores        how many processors there are for it
     settings     every knob, checked at the door; pem: the files of a TLS link
 """

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_ASKING_BROKERS = ("check", "replay", "simulate", "compare")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Returns the exit status; docs/operations.md lists them."""
     try:
@@ -45,8 +48,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         return _print_settings(settings, flags)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if command == "run":
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
         phase = leaving.while_loading()
+    elif command in _ASKING_BROKERS:
+        phase = leaving.at_ctrl_c()
     with phase:
         # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
         from worker import commands  # noqa: PLC0415

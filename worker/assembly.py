@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from worker import broker, commands, engine
+from worker import broker, commands, cores, engine
 from worker.batching import MicroBatcher
 from worker.changeover import Changeover, Place
 from worker.compare import compare
@@ -260,7 +260,7 @@ def is_apart(asked: str, kind: Kind) -> bool:
     """Whether texts are tokenised by a process of their own: where the interpreter is busy while others judge."""
     if asked != "auto":
         return asked == "yes"
-    return kind is not Kind.CPU and len(os.sched_getaffinity(0)) > _BUSY_CORES
+    return kind is not Kind.CPU and cores.available() > _BUSY_CORES
 
 
 def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:

@@ -111,6 +111,16 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The folder of the base's weights; None when they are on a hub, under `base.id`."""
         return self.folder / self.base.path if self.base.path else None
 
+    def read(self, name: str) -> bytes:
+        """One of its files, whole. Raises BundleError when it is no longer what was verified (a draft lists none)."""
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise BundleError(self.folder, f"{name!r}: {error.strerror}") from error
+        if self.files and hashlib.sha256(content).hexdigest() != self.files.get(name):
+            raise BundleError(self.folder, f"{name!r}: changed since it was verified")
+        return content
+
     @classmethod
     def load(cls, path: Path | str) -> Bundle:
         """Read and verify a bundle. Raises BundleError, naming exactly what does not fit."""

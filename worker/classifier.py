@@ -6,6 +6,7 @@ loaded by `Classifier.load`, through the engine, and never by importing this.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -16,14 +17,17 @@ from numpy.typing import NDArray  # noqa: TC002 # a field's type
 from worker import engine as engines
 from worker.bundle import Bundle, BundleError
 from worker.tokenizer_process import TokenizerProcess
-from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError
+from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from tokenizers import Tokenizer
 
     from worker.engine import Begun, Engine, Kind
 
+_TOKENIZER: Final = "tokenizer/tokenizer.json"
 HAM: Final = 0
 """The index of the harmless label, in every bundle."""
 UNSCORED: Final = -1
@@ -119,8 +123,15 @@ class Classifier:
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, threshold: float | None = None, max_tokens: int | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        *,
+        threshold: float | None = None,
+        max_tokens: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
+        """`tokenizer` is the bundle's, where it was parsed before. Raises BundleError."""
         if engine.labels != len(bundle.labels):
             message = f"the bundle names {len(bundle.labels)} labels, its model has {engine.labels} logits"
             raise ValueError(message)
@@ -129,7 +140,9 @@ class Classifier:
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
         self._max_tokens = min(bundle.max_tokens, max_tokens or bundle.max_tokens)
-        self._tokenizer: TextTokenizer | TokenizerProcess = self._made(TextTokenizer)
+        with _unreadable(bundle):
+            parsed = parse(bundle.read(_TOKENIZER)) if tokenizer is None else tokenizer
+        self._tokenizer: TextTokenizer | TokenizerProcess = TextTokenizer(parsed, self._max_tokens)
 
     @classmethod
     def load(  # noqa: PLR0913 what an operator may set
@@ -144,15 +157,18 @@ class Classifier:
     ) -> Self:
         """Load and verify a bundle, and make its engine. Raises BundleError, UnsupportedModelError."""
         bundle = Bundle.load(path)
-        engine = engines.load(bundle, kind, threads=threads, token_budget=token_budget)
-        return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens)
+        with _unreadable(bundle):
+            tokenizer = parse(bundle.read(_TOKENIZER))
+        engine = engines.load(bundle, tokenizer, kind, threads=threads, token_budget=token_budget)
+        return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens, tokenizer=tokenizer)
 
     def tokenise_apart(self) -> None:
         """Have texts tokenised by a process of this classifier's own from now on; it ends with the classifier.
 
         Raises BundleError, TokenizerProcessError; so may `prepare` then, when the process has ended.
         """
-        self._tokenizer = self._made(TokenizerProcess)
+        with _unreadable(self.bundle):
+            self._tokenizer = TokenizerProcess(self.bundle.read(_TOKENIZER), self._max_tokens)
 
     @property
     def tokenizer_pid(self) -> int | None:
@@ -189,12 +205,6 @@ class Classifier:
             if got != canary.label:
                 raise CanaryError(index, canary.label, got)
 
-    def _made(self, tokenizer: type[TextTokenizer | TokenizerProcess]) -> TextTokenizer | TokenizerProcess:
-        try:
-            return tokenizer(self.bundle.tokenizer / "tokenizer.json", self._max_tokens)
-        except UnreadableTokenizerError as error:
-            raise BundleError(self.bundle.folder, f"tokenizer/tokenizer.json: {error}") from error
-
     def _begin(self, prepared: Sequence[Prepared], threshold: float) -> Judging:
         rows = [row for row, message in enumerate(prepared) if len(message.tokens)]
         begun = self.engine.begin([prepared[row].tokens for row in rows])
@@ -208,6 +218,15 @@ class Classifier:
         score = platt(logits, calibration.slope, calibration.intercept)
         label = np.where(published(score) < threshold, HAM, 1 + logits[:, 1:].argmax(axis=1))
         return Scores(np.where(scored, score, np.nan), np.where(scored, label, UNSCORED), scored)
+
+
+@contextlib.contextmanager
+def _unreadable(bundle: Bundle) -> Iterator[None]:
+    """Blame the bundle for a tokenizer that is none."""
+    try:
+        yield
+    except UnreadableTokenizerError as error:
+        raise BundleError(bundle.folder, f"{_TOKENIZER}: {error}") from error
 
 
 def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:

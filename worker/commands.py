@@ -49,7 +49,6 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     """Run the worker until it is stopped (0; 3 when what was in flight could not be committed) or broken (1)."""
     from worker.assembly import Refused, Worker  # noqa: PLC0415 predict needs no broker
 
-    logs.configure(settings.log_level, settings.log_format)
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         worker = Worker(settings)

@@ -47,6 +47,31 @@ def while_loading() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+@contextlib.contextmanager
+def at_ctrl_c() -> Iterator[None]:
+    """Within this block Ctrl-C ends the process, with 130 and a word: for commands that hold Kafka clients.
+
+    At once: an exception could be swallowed by whatever the client is at, a finaliser or its own clearing up. Nothing
+    is lost by it: what such a command has not committed the brokers abort, as they do when it is unwound.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else whoever started us wants it ignored, as a shell does behind `&`
+        signal.signal(signal.SIGINT, _interrupted)
+    try:
+        yield
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(number: int, _: object) -> None:
+    with contextlib.suppress(Exception):  # nobody reads, or the signal came while this very stream was written
+        sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed it
+    os._exit(BY_SIGNAL + number)
+
+
 def _leave_when_told(reading: int) -> None:
     with open(reading, "rb", buffering=0) as told:
         while number := told.read(1):

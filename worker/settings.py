@@ -18,7 +18,7 @@ from pydantic import Field, FilePath, PositiveFloat, SecretStr, StringConstraint
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker import pem
+from worker import cores, pem
 from worker.messages import MAX_DEPTH, MAX_HEADERS
 
 PREFIX: Final = "HAMGATE_"
@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     shadow: Path | None = Field(None, description="folder of a bundle that judges beside, unheard")
     shadow_share: float = Field(1, ge=0, le=1, description="share of the keys that it judges")
     engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how it is run")
-    threads: int = Field(os.cpu_count() or 1, ge=1, le=1024, description="CPU threads of the model")
+    threads: int = Field(cores.available(), ge=1, le=1024, description="CPU threads of the model")
     token_budget: int | None = Field(None, ge=64, le=1_048_576, description="tokens a batch; none: the engine's own")
     gpu_share: float = Field(
         1,

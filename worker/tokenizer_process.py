@@ -1,9 +1,9 @@
 """A process that only makes texts ready for the model, so that the worker's threads need not share its interpreter.
 
 `TokenizerProcess` is what the worker holds; `python -m worker.tokenizer_process` is what it starts. Between them go
-frames over two pipes, 8 bytes of length, then msgpack: requests, as many as are on their way at once, and answers in
-the same order. The process keeps nothing but words it has cut before, and ends when its pipe does: however the worker
-ends, it does not outlive it.
+frames over two pipes, 8 bytes of length, then what is said: first the tokenizer, then, in msgpack, requests, as many
+as are on their way at once, and answers in the same order. The process keeps nothing but words it has cut before, and
+ends when its pipe does: however the worker ends, it does not outlive it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from collections import deque
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 import numpy as np
 
-from worker.tokenizing import TextTokenizer, UnreadableTokenizerError
+from worker.tokenizing import TextTokenizer, UnreadableTokenizerError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -78,8 +78,8 @@ class TokenizerProcess:
     TokenizerProcessError.
     """
 
-    def __init__(self, file: Path, max_tokens: int) -> None:
-        command = [sys.executable, "-P", "-m", __name__, str(file.resolve()), str(max_tokens)]
+    def __init__(self, description: bytes, max_tokens: int) -> None:
+        command = [sys.executable, "-P", "-m", __name__, str(max_tokens)]
         try:
             # A session of its own: a terminal's Ctrl-C is meant for the worker, which finishes what it has.
             self._process = subprocess.Popen(  # noqa: S603 # our own program
@@ -100,6 +100,7 @@ class TokenizerProcess:
         os.set_blocking(self._process.stdin.fileno(), False)  # type: ignore[union-attr] # it was asked for
         try:
             with self._in_turn():
+                self._send(description)
                 failure = self._next().failure
         except BaseException:  # told to stop meanwhile, too
             self.close()
@@ -235,23 +236,26 @@ class _Frames:
         self._found += part
 
 
-def serve(file: Path, max_tokens: int) -> None:
+def serve(max_tokens: int) -> None:
     """Answer requests until there are no more."""
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        _serve(_Frames(FileIO(_REQUESTS, closefd=False)), max_tokens)
+
+
+def _serve(requests: _Frames, max_tokens: int) -> NoReturn:
     for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
         signal.signal(each, signal.SIG_IGN)
     sys.stdout = sys.stderr  # what anything prints is no frame
     try:
-        tokenizer = TextTokenizer(file, max_tokens)
+        tokenizer = TextTokenizer(parse(bytes(requests.next())), max_tokens)
     except UnreadableTokenizerError as error:
         _reply_with(Reply(failure=str(error)))
-        return
+        raise EOFError from error  # nobody will ask
     _reply_with(Reply())
     # What a library says of a text that it fails on may hold the text: from here on nobody hears it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), _ERRORS)
-    requests = _Frames(FileIO(_REQUESTS, closefd=False))
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            _reply_with(_answered(tokenizer, requests.next()))
+    while True:
+        _reply_with(_answered(tokenizer, requests.next()))
 
 
 def _reply_with(reply: Reply) -> None:
@@ -271,4 +275,4 @@ def _answered(tokenizer: TextTokenizer, request: bytes | bytearray) -> Reply:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(int(sys.argv[1]))

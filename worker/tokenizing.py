@@ -18,7 +18,6 @@ from worker.text import is_uncovered, normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
 FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
 """What may have been done to a text. `tokenise` answers with indexes into this."""
@@ -36,14 +35,18 @@ class UnreadableTokenizerError(Exception):
     """A tokenizer.json that is none; says what the library says."""
 
 
-class TextTokenizer:
-    """A tokenizer.json, and the most tokens that a text keeps."""
+def parse(description: bytes) -> Tokenizer:
+    """What a tokenizer.json holds, as the library has it. Takes a while. Raises UnreadableTokenizerError."""
+    try:
+        return Tokenizer.from_buffer(description)
+    except Exception as error:  # the library knows no other kind of error
+        raise UnreadableTokenizerError(str(error)) from error
 
-    def __init__(self, file: Path, max_tokens: int) -> None:
-        try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library knows no other kind of error
-            raise UnreadableTokenizerError(str(error)) from error
+
+class TextTokenizer:
+    """A tokenizer, which is then this one's, and the most tokens that a text keeps."""
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = (

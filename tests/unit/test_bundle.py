@@ -115,6 +115,18 @@ def test_a_changed_file_is_refused_by_name(folder: Path) -> None:
         load(folder)
 
 
+def test_what_is_read_of_it_is_what_was_verified(folder: Path) -> None:
+    bundle = load(folder)
+    assert bundle.read("tokenizer/tokenizer.json") == b"{}"
+
+    (folder / "tokenizer" / "tokenizer.json").write_text("[]")
+    with pytest.raises(BundleError, match=r"'tokenizer/tokenizer\.json': changed since it was verified"):
+        bundle.read("tokenizer/tokenizer.json")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"'tokenizer/tokenizer\.json': No such file"):
+        bundle.read("tokenizer/tokenizer.json")
+
+
 def test_a_file_that_nobody_listed_is_refused(folder: Path) -> None:
     (folder / "tokenizer" / "added_tokens.json").write_text("{}")
 

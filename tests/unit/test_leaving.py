@@ -21,7 +21,7 @@ from worker import commands, leaving
 from worker.__main__ import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ENDING = [signal.SIGTERM, signal.SIGINT]
@@ -29,11 +29,11 @@ ENDING = [signal.SIGTERM, signal.SIGINT]
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[], object]], None]:
-    """Have `hamgate run` and `hamgate check` do something else."""
+    """Have `hamgate run`, `check` and `predict` do something else."""
     monkeypatch.chdir(tmp_path)
 
     def does(what: Callable[[], object]) -> None:
-        for name in ("run", "check"):
+        for name in ("run", "check", "predict"):
             monkeypatch.setitem(commands.COMMANDS, name, lambda *_: 0 if what() is None else 1)
 
     return does
@@ -134,18 +134,57 @@ def test_standard_input_that_is_closed_is_said_where_it_is_needed_and_else_no_ma
     assert done.returncode == leaving.USAGE
 
 
-def test_ctrl_c_ends_any_other_command_in_a_line(
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C as a terminal's foreground has it, which a process in the background may lack."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_ctrl_c_ends_a_command_that_has_no_clients_in_a_line(
     command: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background may lack
+    command(lambda: signal.raise_signal(signal.SIGINT))
+
+    assert main(["predict"]) == 130
+
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.usefixtures("heard")
+def test_ctrl_c_ends_a_command_that_has_clients_at_once_wherever_it_is(
+    command: Callable[..., Any], left: queue.Queue[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Client:
+        """As the real one, in a place where no exception gets out."""
+
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def connect() -> None:
+        sys.stdout.write("ok   settings")
+        Client()
+
+    command(connect)
+    main(["check"])
+
+    assert list(left.queue) == [130]
+    assert capsys.readouterr() == ("ok   settings", "interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_ctrl_c_is_ignored_it_stays_so(command: Callable[..., Any], left: queue.Queue[int]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     command(lambda: signal.raise_signal(signal.SIGINT))
 
     try:
-        assert main(["check"]) == 130
+        assert main(["check"]) == 0
     finally:
         signal.signal(signal.SIGINT, before)
 
-    assert capsys.readouterr().err == "interrupted\n"
+    assert left.empty()
 
 
 def test_a_worker_that_waits_for_its_brokers_leaves_at_once_when_told(tmp_path: Path) -> None:

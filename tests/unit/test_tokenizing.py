@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,17 +18,18 @@ import pytest
 from tests.bundles import NANO
 from tests.unit.test_classifier import WordEngine, bundle
 from worker import assembly, tokenizer_process
-from worker.bundle import BundleError
+from worker.bundle import Bundle, BundleError
 from worker.classifier import Classifier
 from worker.engine import Kind
 from worker.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError
-from worker.tokenizing import FLAGS, TextTokenizer
+from worker.tokenizing import FLAGS, TextTokenizer, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 FILE = NANO / "tokenizer" / "tokenizer.json"
+DESCRIPTION = FILE.read_bytes()
 MOST = 40
 LONG = "win " + "hello " * 400 + "prize"
 MEGABYTE = ("win £1000 now, call 0800 555 " * 40_000)[: 1 << 20]
@@ -55,12 +57,12 @@ Answer: TypeAlias = list[tuple[list[int], tuple[str, ...]]]
 
 @pytest.fixture(scope="module")
 def here() -> TextTokenizer:
-    return TextTokenizer(FILE, MOST)
+    return TextTokenizer(parse(DESCRIPTION), MOST)
 
 
 @pytest.fixture(scope="module")
 def apart() -> Iterator[TokenizerProcess]:
-    process = TokenizerProcess(FILE, MOST)
+    process = TokenizerProcess(DESCRIPTION, MOST)
     yield process
     process.close()
 
@@ -154,7 +156,7 @@ def test_more_than_a_pipe_holds_may_be_asked_while_more_than_a_pipe_holds_is_ans
 
 
 def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> None:
-    process = TokenizerProcess(FILE, MOST)
+    process = TokenizerProcess(DESCRIPTION, MOST)
     pid = process.pid
 
     process.begin(["let go"])
@@ -168,7 +170,7 @@ def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> Non
 
 
 def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None:
-    wait = TokenizerProcess(FILE, MOST).begin(["hello"])
+    wait = TokenizerProcess(DESCRIPTION, MOST).begin(["hello"])
 
     assert len(told(wait())) == 1
 
@@ -177,7 +179,7 @@ def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None
 def test_a_process_that_dies_with_two_requests_on_their_way_fails_what_it_has_not_answered(
     *, has_answered: bool
 ) -> None:
-    process = TokenizerProcess(FILE, MOST)
+    process = TokenizerProcess(DESCRIPTION, MOST)
     if not has_answered:
         os.kill(process.pid, signal.SIGSTOP)
     first = process.begin(["hello"])
@@ -212,7 +214,7 @@ def killed_if_it_hangs(process: TokenizerProcess) -> Iterator[None]:
 
 
 def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
-    process = TokenizerProcess(FILE, MOST)
+    process = TokenizerProcess(DESCRIPTION, MOST)
     os.kill(process.pid, signal.SIGKILL)
 
     for _ in range(2):  # and it stays so
@@ -222,7 +224,7 @@ def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
 
 
 def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
-    process = TokenizerProcess(FILE, MOST)
+    process = TokenizerProcess(DESCRIPTION, MOST)
     os.kill(process.pid, signal.SIGSTOP)  # so that it cannot have answered
     killing = threading.Timer(0.05, os.kill, (process.pid, signal.SIGKILL))
     killing.start()
@@ -244,7 +246,7 @@ def test_what_tells_the_worker_to_stop_does_not_stop_what_it_still_needs(
 
 
 def test_it_ends_with_the_last_reference_to_it() -> None:
-    process = TokenizerProcess(FILE, MOST)
+    process = TokenizerProcess(DESCRIPTION, MOST)
     pid = process.pid
 
     del process
@@ -256,7 +258,8 @@ def test_it_ends_with_the_last_reference_to_it() -> None:
 def test_it_ends_when_the_worker_is_killed() -> None:
     code = (
         "import sys; from pathlib import Path; from worker.tokenizer_process import TokenizerProcess\n"
-        "process = TokenizerProcess(Path(sys.argv[1]), 16); print(process.pid, flush=True); sys.stdin.read()"
+        "process = TokenizerProcess(Path(sys.argv[1]).read_bytes(), 16)\n"
+        "print(process.pid, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(FILE)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
@@ -287,11 +290,21 @@ def test_a_tokenizer_that_is_none_is_refused_in_the_same_words(tmp_path: Path) -
     assert classifier.tokenizer_pid is None
 
 
+def test_a_tokenizer_that_was_changed_after_it_was_verified_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(NANO, tmp_path / "nano")
+    classifier = Classifier(Bundle.load(tmp_path / "nano"), WordEngine(2))
+    with (tmp_path / "nano" / "tokenizer" / "tokenizer.json").open("a") as file:
+        file.write(" ")
+
+    with pytest.raises(BundleError, match="changed since it was verified"):
+        classifier.tokenise_apart()
+
+
 def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
 
     with pytest.raises(TokenizerProcessError, match="cannot be started: No such file"):
-        TokenizerProcess(FILE, MOST)
+        TokenizerProcess(DESCRIPTION, MOST)
 
 
 def test_a_classifier_judges_alike_with_its_tokenizer_apart(tmp_path: Path) -> None:
@@ -341,6 +354,6 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
 def test_by_itself_a_process_is_there_beside_a_gpu_with_cores_to_spare(
     monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, is_apart: bool
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr("worker.cores.available", lambda: cores)
 
     assert assembly.is_apart(asked, kind) is is_apart

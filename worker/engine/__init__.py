@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
     from worker.bundle import Bundle
     from worker.engine.device import GpuState
@@ -105,8 +106,15 @@ class Engine(Protocol):
         """Begin to judge messages as `logits` does; another batch may be begun before this one is done."""
 
 
-def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, token_budget: int | None = None) -> Engine:
-    """Make the engine that runs this bundle. Takes seconds; the engine is warm when it returns.
+def load(
+    bundle: Bundle,
+    tokenizer: Tokenizer,
+    kind: Kind | str = Kind.AUTO,
+    *,
+    threads: int = 0,
+    token_budget: int | None = None,
+) -> Engine:
+    """Make the engine that runs this bundle, whose tokenizer this is. Takes seconds; it is warm when it returns.
 
     `threads` is torch's own number of CPU threads, 0 leaving it as it is; no `token_budget` leaves that to the engine.
     Raises UnsupportedModelError, naming what it is, for a model that this engine does not run as trained, and for a
@@ -114,7 +122,7 @@ def load(bundle: Bundle, kind: Kind | str = Kind.AUTO, *, threads: int = 0, toke
     """
     from worker.engine import loading  # noqa: PLC0415 # torch, and seconds, only for those who run a model
 
-    return loading.load(bundle, Kind(kind), threads=threads, token_budget=token_budget)
+    return loading.load(bundle, tokenizer, Kind(kind), threads=threads, token_budget=token_budget)
 
 
 def release() -> None:

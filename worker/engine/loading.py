@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from tokenizers import Tokenizer
 
 from worker.engine import Engine, Kind, UnsupportedModelError, weights
 from worker.engine.cpu import CpuEngine
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from worker.bundle import Bundle
 
 _OLDEST: Final = {Kind.CUDA_BF16: (8, 0), Kind.CUDA_NF4: (8, 0), Kind.CUDA_FP8: (8, 9)}
 """The first compute capability that has each kind's arithmetic."""
 
 
-def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) -> Engine:
+def load(bundle: Bundle, tokenizer: Tokenizer, kind: Kind, *, threads: int, token_budget: int | None) -> Engine:
     """See `worker.engine.load`."""
     kind = resolve(kind)
     quantised, double = seen_through_nf4(bundle.recipe)
@@ -27,7 +28,6 @@ def load(bundle: Bundle, kind: Kind, *, threads: int, token_budget: int | None) 
     if len(bundle.labels) != read.shape.labels:
         message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
         raise UnsupportedModelError(message)
-    tokenizer = reading(bundle.tokenizer)
     if (largest := max(tokenizer.get_vocab(with_added_tokens=True).values())) >= read.shape.vocabulary:
         message = f"the tokenizer gives ids up to {largest}, its base has embeddings for {read.shape.vocabulary}"
         raise UnsupportedModelError(message)
@@ -69,15 +69,6 @@ def first_token(tokenizer: Tokenizer) -> int | None:
     """The id that the tokenizer puts before every text, if it does so."""
     before = tokenizer.encode("").ids
     return before[0] if len(before) == 1 and tokenizer.encode("a").ids[:1] == before else None
-
-
-def reading(tokenizer: Path) -> Tokenizer:
-    """Load a tokenizer. Raises UnsupportedModelError."""
-    try:
-        return Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
-    except Exception as error:  # the library knows no other kind of error
-        message = f"tokenizer/tokenizer.json: {error}"
-        raise UnsupportedModelError(message) from error
 
 
 def resolve(kind: Kind) -> Kind:
