@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     for command in (prepare, train, export, evaluate, compare):
         _data_options(command)
     export.set_defaults(seed=None)
-    brought = add("import", "make a bundle of a LoRA adapter for sequence classification that PEFT saved")
+    brought = add("import", "make a bundle of an adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     brought.add_argument("out", type=Path, help="folder for the bundle")
     brought.add_argument("--base", required=True, help="its base: a local folder, which goes in too, or a hub id")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training import (
+    adapters,
     calibrate,
     data,
     datacard,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from worker.classifier import Classifier
 
 EXPECTED: Final = (
-    BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
-    export.ExportError, report.ReportError, runs.RunError, shipping.WorseError, train.BoardError,
+    BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, adapters.AdapterError,
+    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseError,
+    train.BoardError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""
 

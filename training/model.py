@@ -62,7 +62,7 @@ def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id:
 
 def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> Any:  # noqa: ANN401
     """Load the base as a classifier, quantised as the recipe says, attending to packed messages. Raises ModelError."""
-    config = _configured(base, recipe.base.revision, labels, pad_token_id)
+    config = configured(base, recipe.base.revision, labels, pad_token_id)
     if recipe.quantisation == "nf4" and not torch.cuda.is_available():
         _check_rows(config, base)
     load: Any = AutoModelForSequenceClassification.from_pretrained
@@ -171,7 +171,8 @@ def trainable(model: PeftModel) -> tuple[int, int]:
     return few, all_
 
 
-def _configured(base: str | Path, revision: str | None, labels: Sequence[str], pad_token_id: int) -> Any:  # noqa: ANN401
+def configured(base: str | Path, revision: str | None, labels: Sequence[str], pad_token_id: int | None) -> Any:  # noqa: ANN401
+    """Read a base's configuration, for a classifier of these labels. Raises ModelError."""
     config = AutoConfig.from_pretrained(
         str(base),
         revision=revision,
