@@ -11,6 +11,7 @@ import peft
 import torch
 from peft import LoraConfig, PeftConfig, PeftModelForSequenceClassification, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification
@@ -116,7 +117,7 @@ def merge(  # noqa: PLR0913 # plain values, each of its own
         try:
             tuned, missing = _tuned(bare, given)
             before = _logits(tuned, tokens)
-            merged = tuned.merge_and_unload(safe_merge=True)
+            merged = _unwrapped(tuned.merge_and_unload(safe_merge=True))
         except Exception as error:  # PEFT has no error of its own
             said = (str(error).splitlines() or [""])[0]
             message = f"{adapter}: PEFT cannot merge a {config['peft_type']} adapter like this into its base: {said}"
@@ -199,6 +200,14 @@ def _tuned(bare: Any, adapter: Path) -> tuple[Any, list[str]]:  # noqa: ANN401
         message = f"it holds {found.unexpected_keys[0]}, which has no place"
         raise AdapterError(message)
     return tuned.eval(), [name for name in found.missing_keys if ".default" in name]
+
+
+def _unwrapped(merged: Any) -> Any:  # noqa: ANN401
+    """The model with its trained head in its place, where merging (of norms, say) has left it beside the first one."""
+    wrapped = [(name, each) for name, each in merged.named_modules() if isinstance(each, ModulesToSaveWrapper)]
+    for name, each in wrapped:
+        merged.set_submodule(name, each.modules_to_save["default"])
+    return merged
 
 
 def _logits(tuned: Any, tokens: Sequence[Sequence[int]]) -> Tensor:  # noqa: ANN401
