@@ -14,7 +14,6 @@ from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import AutoModelForSequenceClassification
 
 from training import model
 from worker.engine import nf4, weights
@@ -184,9 +183,8 @@ def _check_start(adapter: Path, config: Mapping[str, Any], *, quantised: bool) -
 
 
 def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None) -> Any:  # noqa: ANN401 a classifier
-    load: Any = AutoModelForSequenceClassification.from_pretrained
     config = model.configured(base, None, labels, pad_token_id=None)
-    bare = load(str(base), config=config, dtype=torch.float32, use_safetensors=True, trust_remote_code=False).eval()
+    bare = model.loaded(base, config=config, dtype=torch.float32).eval()
     if embedding is not None and embedding[0] != config.vocab_size:
         bare.resize_token_embeddings(embedding[0], mean_resizing=False)  # it was trained with tokens of its own
     return bare

@@ -140,8 +140,9 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
 def predict(options: argparse.Namespace) -> int:
     """Label and probability of each text."""
     classifier = reference.classifier(options.bundle)
-    scores = classifier.judge(classifier.prepare(options.texts))
-    for text, score, label in zip(options.texts, scores.score, scores.label, strict=True):
+    texts = [text.encode(errors="replace").decode() for text in options.texts]  # a terminal may send no UTF-8
+    scores = classifier.judge(classifier.prepare(texts))
+    for text, score, label in zip(texts, scores.score, scores.label, strict=True):
         console.print(f"{classifier.labels[label] if label >= 0 else 'unscored'}  {score:.3f}  {text}", markup=False)
     return 0
 

@@ -15,7 +15,7 @@ import numpy as np
 from training import adapters, calibrate, hub, model, reference, runs
 from training.data import LABELS
 from worker import bundle, drift
-from worker.bundle import Base, Bundle, Calibration, Canary
+from worker.bundle import Base, Bundle, Calibration, Canary, naming_problems
 from worker.engine.loading import located, seen_through_nf4
 from worker.text import normalise
 
@@ -101,12 +101,20 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
     then go in even if a hub has them. Without `calibration` rows the scores stay the model's own, at 0.5.
     Raises AdapterError, ExportError, ModelError, CalibrationError, BundleError.
     """
+    _check_named(origin)
     _check_out(out, adapter, Path(origin.base.id))
     local = Path(origin.base.id)
     base = Base(local.resolve().name, None, "base")
     if not local.is_dir():
         base = Base(origin.base.id, hub.commit(origin.base.id, origin.base.revision))
         local = located(base)
+    elif origin.base.revision is not None:
+        message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
+        raise ExportError(message)
+    model.configured(local, None, origin.labels, pad_token_id=None)
+    if not any(local.glob("*.safetensors")):
+        message = f"{local}: no safetensors file in it; a base is config.json and weights"
+        raise ExportError(message)
     adapters.check(adapter, local, len(origin.labels))
     with tempfile.TemporaryDirectory() as making:
         made = Path(making)
@@ -183,6 +191,13 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
         return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+
+
+def _check_named(origin: Origin) -> None:
+    """Raise ExportError where no bundle can be called so, or have such labels: before anything is made."""
+    for problem in naming_problems(origin.name, origin.labels):
+        message = f"{problem} (it is {origin.name!r}, {','.join(origin.labels)!r})"
+        raise ExportError(message)
 
 
 def _check_out(out: Path, *sources: Path) -> None:
