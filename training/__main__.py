@@ -49,6 +49,12 @@ def _at_least_one(text: str) -> int:
     return number
 
 
+def _seed(text: str) -> int:
+    if not 0 <= (number := int(text)) < 2**32:
+        raise ValueError
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the other
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -57,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
         return commands.add_parser(name, help=says, description=says)
 
     prepare = add("prepare", "read and split a collection; say what was dropped and why")
-    prepare.add_argument("--out", type=Path, help="folder for train.tsv, calibration.tsv and test.tsv")
+    prepare.add_argument("--out", type=Path, help="folder for fit.tsv, calibration.tsv and test.tsv")
     train = add("train", "fit a recipe on the train rows of one split; goes on where it was interrupted")
     train.add_argument("run", type=Path, help="folder for the run")
     train.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="write losses and rates for TensorBoard")
@@ -72,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     evaluate.add_argument("--splits", type=_at_least_one, default=5, help="how many splits (default: 5)")
     evaluate.add_argument("--runs", type=Path, default=Path("build/evaluate"), help="folder for the runs")
     evaluate.add_argument(
-        "--only", type=int, metavar="SPLIT", help="train and judge this one split, and keep its answers"
+        "--only", type=_seed, metavar="SPLIT", help="train and judge this one split, and keep its answers"
     )
     compare = add("compare", "say which of two bundles is better on the same test rows, by paired tests")
     compare.add_argument("bundle", type=Path, help="folder of the one")
@@ -86,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     sweep.add_argument(
         "sweep", type=Path, help="a TOML file: recipe, and a table of lists, grid (all combined) or one (at a time)"
     )
-    sweep.add_argument("--splits", type=int, default=5, help="how many splits each (default: 5)")
+    sweep.add_argument("--splits", type=_at_least_one, default=5, help="how many splits each (default: 5)")
     sweep.add_argument("--runs", type=Path, default=Path("build/sweep"), help="folder for the runs")
     sweep.add_argument("--jobs", type=_at_least_one, default=1, help="trials at once on each GPU (default: 1)")
     sweep.add_argument("--trial", type=int, help=argparse.SUPPRESS)
@@ -102,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     for command in (prepare, train, export, evaluate, compare):
         _data_options(command)
     export.set_defaults(seed=None)
-    brought = add("import", "make a bundle of a LoRA adapter for sequence classification that PEFT saved")
+    brought = add("import", "make a bundle of an adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     brought.add_argument("out", type=Path, help="folder for the bundle")
     brought.add_argument("--base", required=True, help="its base: a local folder, which goes in too, or a hub id")
@@ -133,7 +139,7 @@ def _data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--refine", metavar="PLACE", help="take finer labels of spam from here, and nothing else")
     command.add_argument("--outside", metavar="PLACE",
                          help="texts from elsewhere to judge by (with the shipped set: Mendeley's)")  # fmt: skip
-    command.add_argument("--seed", type=int, default=0, help="which split (default: 0; export: the run's own)")
+    command.add_argument("--seed", type=_seed, default=0, help="which split (default: 0; export: the run's own)")
 
 
 if __name__ == "__main__":

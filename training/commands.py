@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training import (
+    adapters,
     calibrate,
     data,
     datacard,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
     from worker.classifier import Classifier
 
 EXPECTED: Final = (
-    BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, calibrate.CalibrationError,
-    export.ExportError, report.ReportError, runs.RunError, shipping.WorseError, train.BoardError,
+    BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, adapters.AdapterError,
+    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseError,
+    train.BoardError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""
 
@@ -138,8 +140,9 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
 def predict(options: argparse.Namespace) -> int:
     """Label and probability of each text."""
     classifier = reference.classifier(options.bundle)
-    scores = classifier.judge(classifier.prepare(options.texts))
-    for text, score, label in zip(options.texts, scores.score, scores.label, strict=True):
+    texts = [text.encode(errors="replace").decode() for text in options.texts]  # a terminal may send no UTF-8
+    scores = classifier.judge(classifier.prepare(texts))
+    for text, score, label in zip(texts, scores.score, scores.label, strict=True):
         console.print(f"{classifier.labels[label] if label >= 0 else 'unscored'}  {score:.3f}  {text}", markup=False)
     return 0
 

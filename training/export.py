@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from training import calibrate, hub, model, reference, runs
+from training import adapters, calibrate, hub, model, reference, runs
 from training.data import LABELS
 from training.disguises import DISGUISES, disguise
 from worker import bundle, drift
-from worker.bundle import Base, Bundle, Calibration, Canary
+from worker.bundle import Base, Bundle, Calibration, Canary, naming_problems
+from worker.engine.loading import located, seen_through_nf4
 from worker.text import normalise
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ CANARIES: Final = (
 )
 """What an English SMS model must know. A bundle keeps what its model answers; `missed` says where that differs."""
 
-_WEIGHTS: Final = "adapter_model.safetensors"
-_CONFIG: Final = "adapter_config.json"
 _HALF: Final = 0.5
 _PLAIN: Final = Calibration(slope=1.0, intercept=0.0)
 
@@ -101,24 +98,47 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
 
     `origin.base` is a local folder, whose weights go in too, or a hub id, which is pinned to the commit it has now.
 
-    The adapter's tensors are kept byte for byte. Without `calibration` rows the scores stay the model's own, at 0.5.
-    Raises ExportError, ModelError, CalibrationError, BundleError.
+    LoRA as the engines run it is kept byte for byte; an adapter of another kind is merged into its base, whose weights
+    then go in even if a hub has them. Without `calibration` rows the scores stay the model's own, at 0.5.
+    Raises AdapterError, ExportError, ModelError, CalibrationError, BundleError.
     """
+    _check_named(origin)
     _check_out(out, adapter, Path(origin.base.id))
-    _check_adapter(adapter, len(origin.labels))
-    if not Path(origin.base.id).is_dir():
-        pinned = Base(origin.base.id, hub.commit(origin.base.id, origin.base.revision))
-        origin = dataclasses.replace(origin, base=pinned)
-    with tempfile.TemporaryDirectory() as made:
-        tokenizer = Path(made) / "tokenizer"
-        holder = adapter if (adapter / "tokenizer.json").is_file() else origin.base.id
-        model.load_tokenizer(holder, origin.base.revision if holder is not adapter else None).save_pretrained(tokenizer)
-        parts = {"adapter": _alone(adapter, Path(made) / "adapter"), "tokenizer": tokenizer}
-        if (local := Path(origin.base.id)).is_dir():
-            parts["base"] = local
-            base = Base(local.resolve().name, None, "base")
-            origin = Origin(origin.name, origin.recipe, origin.data_digest, base, origin.labels, origin.max_tokens)
-        return _write(origin, parts, calibration, out)
+    local = Path(origin.base.id)
+    base = Base(local.resolve().name, None, "base")
+    if not local.is_dir():
+        base = Base(origin.base.id, hub.commit(origin.base.id, origin.base.revision))
+        local = located(base)
+    elif origin.base.revision is not None:
+        message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
+        raise ExportError(message)
+    model.configured(local, None, origin.labels, pad_token_id=None)
+    if not any(local.glob("*.safetensors")):
+        message = f"{local}: no safetensors file in it; a base is config.json and weights"
+        raise ExportError(message)
+    adapters.check(adapter, local, len(origin.labels))
+    with tempfile.TemporaryDirectory() as making:
+        made = Path(making)
+        has_own = (adapter / "tokenizer.json").is_file()
+        tokenizer = model.load_tokenizer(*((adapter, None) if has_own else (origin.base.id, base.revision)))
+        tokenizer.save_pretrained(made / "tokenizer")
+        parts = {"tokenizer": made / "tokenizer"}
+        recipe = dict(origin.recipe)
+        if adapters.is_served(adapter):
+            parts["adapter"] = adapters.alone(adapter, made / "adapter")
+            if base.path:
+                parts["base"] = local
+        else:
+            quantised, double = seen_through_nf4(recipe)
+            tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
+            parts |= adapters.merge(
+                adapter, local, origin.labels, tokens, made / "merged", quantised=quantised, double=double
+            )
+            recipe |= {"quantisation": "none", "double_quantisation": False}
+            recipe["merged"] = {"kind": adapters.kind(adapter), "sha256": adapters.digest(adapter),
+                                "quantisation": "nf4" * quantised or "none", "double_quantisation": double}  # fmt: skip
+            base = msgspec.structs.replace(base, path="base")
+        return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out)
 
 
 def missed(made: Bundle) -> list[str]:
@@ -187,6 +207,13 @@ def _disguised(texts: Sequence[str]) -> Iterator[list[str]]:
         yield [text for text in disguise(name, texts, "threshold") if normalise(text)]
 
 
+def _check_named(origin: Origin) -> None:
+    """Raise ExportError where no bundle can be called so, or have such labels: before anything is made."""
+    for problem in naming_problems(origin.name, origin.labels):
+        message = f"{problem} (it is {origin.name!r}, {','.join(origin.labels)!r})"
+        raise ExportError(message)
+
+
 def _check_out(out: Path, *sources: Path) -> None:
     """Raise ExportError or BundleError where a bundle would replace what it is made of, or what is no bundle."""
     for source in sources:
@@ -194,43 +221,3 @@ def _check_out(out: Path, *sources: Path) -> None:
             message = f"{out}: would take the place of {source}, which it is made of; name another folder"
             raise ExportError(message)
     bundle.check_replaceable(out)
-
-
-def _check_adapter(adapter: Path, labels: int) -> None:
-    """Raise ExportError unless it is LoRA for sequence classification, in safetensors, with a head for these labels."""
-    for name in (_CONFIG, _WEIGHTS):
-        if not (adapter / name).is_file():
-            pickled = (
-                " (adapter_model.bin is a pickle, which is never loaded)" * (adapter / "adapter_model.bin").exists()
-            )
-            message = f"{adapter}: no {name}{pickled}"
-            raise ExportError(message)
-    try:
-        config = json.loads((adapter / _CONFIG).read_bytes())
-        with safe_open(adapter / _WEIGHTS, framework="numpy"):
-            pass
-    except (ValueError, SafetensorError) as error:
-        kind = "JSON" if isinstance(error, ValueError) else "whole safetensors"
-        message = f"{adapter / (_CONFIG if kind == 'JSON' else _WEIGHTS)}: not {kind} ({error}); save or fetch it again"
-        raise ExportError(message) from None
-    for field, wanted in (("peft_type", "LORA"), ("task_type", "SEQ_CLS")):
-        if config.get(field) != wanted:
-            message = f"{adapter / _CONFIG}: {field} is {config.get(field)!r}, wanted {wanted!r}"
-            raise ExportError(message)
-    with safe_open(adapter / _WEIGHTS, framework="numpy") as tensors:
-        heads = [name for name in tensors.keys() if name.endswith("score.weight")]  # noqa: SIM118 -- not a mapping
-        if not heads:
-            message = f"{adapter / _WEIGHTS}: no score head; save it with modules_to_save, as task_type SEQ_CLS does"
-            raise ExportError(message)
-        found = tensors.get_slice(heads[0]).get_shape()[0]
-    if found != labels:
-        message = f"{adapter / _WEIGHTS}: the head has {found} labels, {labels} are named"
-        raise ExportError(message)
-
-
-def _alone(adapter: Path, into: Path) -> Path:
-    """The adapter's two files without what else lies beside them."""
-    into.mkdir()
-    for name in (_CONFIG, _WEIGHTS):
-        (into / name).write_bytes((adapter / name).read_bytes())
-    return into

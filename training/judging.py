@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,7 +30,7 @@ from training import (
 from training.evaluate import Exam, Report
 from training.judged import CLEAN
 from training.screen import console, progress, ranking, steps, tell
-from worker.bundle import Bundle
+from worker.bundle import Bundle, naming_problems
 
 if TYPE_CHECKING:
     import argparse
@@ -49,13 +50,22 @@ class Asked(NamedTuple):
     outside: tuple[Row, ...]
 
     def exam(self, seed: int) -> Exam:
-        """One split of them."""
-        return Exam(seed, evaluate.cut(self.prepared.rows, seed), self.labels, self.outside)
+        """One split of them. Raises DataError where there is nothing to ask."""
+        parts = evaluate.cut(self.prepared.rows, seed)
+        for name, rows in (("train", parts.fit), ("test", parts.test)):
+            spam = _spam(rows)
+            if not 0 < spam < len(rows):
+                message = f"split {seed}: {spam} spam among {len(rows)} {name} rows; both kinds are needed in each"
+                raise data.DataError(message)
+        return Exam(seed, parts, self.labels, self.outside)
 
 
 def asked(options: argparse.Namespace) -> Asked:
     """Read what the options name. With no --data: the shipped sets, the second one only to refine and to judge by."""
     labels = tuple(label.strip() for label in options.labels.split(","))
+    for problem in naming_problems("ours", labels):
+        message = f"--labels {options.labels!r}: {problem}"
+        raise data.DataError(message)
     is_shipped = not options.data
     refine = options.refine or (data.MENDELEY if is_shipped and len(labels) > len(data.LABELS) else None)
     renamed = sources.mapping(options.map)
@@ -71,6 +81,9 @@ def asked(options: argparse.Namespace) -> Asked:
 
 def prepare(options: argparse.Namespace) -> int:
     """Say what was read, dropped and kept; write the parts and their data card if asked to."""
+    if options.out and options.out.exists() and not options.out.is_dir():
+        message = f"{options.out}: a file, where three are to be written into a folder; name another"
+        raise data.DataError(message)
     rows = asked(options)
     lines = list(data.report(rows.prepared))
     parts = evaluate.cut(rows.prepared.rows, options.seed)
@@ -81,8 +94,9 @@ def prepare(options: argparse.Namespace) -> int:
     for line in lines:
         console.print(line, markup=False)
     if options.out:
-        for name, part in parts._asdict().items():
-            _write_rows(options.out / f"{name}.tsv", part)
+        written = [(_write_rows(options.out, name, part), name) for name, part in parts._asdict().items()]
+        for made, name in written:
+            made.replace(options.out / f"{name}.tsv")
         datacard.write(rows.prepared, parts, options.seed, options.out)
     return 0
 
@@ -232,7 +246,10 @@ def _spam(rows: Sequence[Row]) -> int:
     return sum(row.label != data.LABELS[0] for row in rows)
 
 
-def _write_rows(path: Path, rows: Sequence[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write_rows(folder: Path, name: str, rows: Sequence[Row]) -> Path:
+    """Write them under a name that is not theirs yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{name}.{os.getpid()}"
     # A line is a row: a text's own line ends, which no row of the collection has, would break that.
     path.write_text("".join(f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in rows), encoding="utf-8")
+    return path

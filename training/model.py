@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, replace_lora_weights_loftq
+from safetensors import SafetensorError
 from torch.nn.functional import rms_norm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
@@ -42,8 +43,12 @@ def compute_type() -> torch.dtype:
 
 
 def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load the base's tokenizer, padding as its end-of-sequence token when it has none."""
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(base), revision=revision, trust_remote_code=False)
+    """Load the base's tokenizer, padding as its end-of-sequence token when it has none. Raises ModelError."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(base), revision=revision, trust_remote_code=False)
+    except Exception as error:  # what the libraries raise for a missing or damaged file is of every kind
+        message = f"{base}: no tokenizer can be read there ({_first_line(error)}); tokenizer.json belongs in it"
+        raise ModelError(message) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer  # type: ignore[no-any-return]
@@ -62,19 +67,16 @@ def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id:
 
 def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> Any:  # noqa: ANN401
     """Load the base as a classifier, quantised as the recipe says, attending to packed messages. Raises ModelError."""
-    config = _configured(base, recipe.base.revision, labels, pad_token_id)
+    config = configured(base, recipe.base.revision, labels, pad_token_id)
     if recipe.quantisation == "nf4" and not torch.cuda.is_available():
         _check_rows(config, base)
-    load: Any = AutoModelForSequenceClassification.from_pretrained
-    model = load(
-        str(base),
+    model = loaded(
+        base,
         config=config,
         revision=recipe.base.revision,
         quantization_config=_quantisation(recipe),
         dtype=compute_type(),
         device_map={"": torch.cuda.current_device()} if torch.cuda.is_available() else "cpu",
-        use_safetensors=True,
-        trust_remote_code=False,
         attn_implementation=packing.ATTENTION,
     )
     if torch.cuda.is_available():
@@ -82,6 +84,20 @@ def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: 
         _unpack_scales(model)
         torch.cuda.empty_cache()
     return freeze(model)
+
+
+def loaded(base: str | Path, **how: Any) -> Any:  # noqa: ANN401 transformers' own arguments, and its classifier
+    """Read a base's weights from safetensors. Raises ModelError."""
+    load: Any = AutoModelForSequenceClassification.from_pretrained
+    try:
+        return load(str(base), use_safetensors=True, trust_remote_code=False, **how)
+    except (OSError, ValueError, SafetensorError) as error:
+        message = f"{base}: its weights cannot be read ({_first_line(error)}); fetch or save it again"
+        raise ModelError(message) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
 
 
 def freeze(model: Any) -> Any:  # noqa: ANN401 any of transformers' classifiers
@@ -171,16 +187,21 @@ def trainable(model: PeftModel) -> tuple[int, int]:
     return few, all_
 
 
-def _configured(base: str | Path, revision: str | None, labels: Sequence[str], pad_token_id: int) -> Any:  # noqa: ANN401
-    config = AutoConfig.from_pretrained(
-        str(base),
-        revision=revision,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        pad_token_id=pad_token_id,
-        trust_remote_code=False,
-    )
+def configured(base: str | Path, revision: str | None, labels: Sequence[str], pad_token_id: int | None) -> Any:  # noqa: ANN401
+    """Read a base's configuration, for a classifier of these labels. Raises ModelError."""
+    try:
+        config = AutoConfig.from_pretrained(
+            str(base),
+            revision=revision,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+            pad_token_id=pad_token_id,
+            trust_remote_code=False,
+        )
+    except Exception as error:  # no JSON, no object, no model: the library raises something else for each
+        message = f"{base}: its config.json cannot be read ({_first_line(error)})"
+        raise ModelError(message) from error
     if config.model_type not in FAMILIES:
         message = f"{base}: a {config.model_type} model; hamgate trains {', '.join(FAMILIES)}, and serves {SERVED}"
         raise ModelError(message)

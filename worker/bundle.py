@@ -24,7 +24,7 @@ import msgspec
 from worker.text import NORMALISER_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -265,11 +265,8 @@ def _problems(bundle: Bundle) -> list[str]:
     labels, calibration = bundle.labels, bundle.calibration
     required = (*_REQUIRED, *(_REQUIRED_OF_BASE if bundle.base.path else ()))
     checks = [
-        (not _NAME.fullmatch(bundle.name), "name must be letters, digits, dots, dashes, at most 64"),
         (bundle.normaliser != NORMALISER_VERSION,
          f"normaliser is {bundle.normaliser}, this hamgate's is {NORMALISER_VERSION}: export the bundle again"),
-        (len(labels) < 2 or labels[0] != HARMLESS, f"labels must be {HARMLESS!r} and at least one more"),  # noqa: PLR2004
-        (len(set(labels)) != len(labels) or not all(labels), "labels must be different and not empty"),
         (not 0 < bundle.threshold < 1, "threshold must lie between 0 and 1"),
         (not math.isfinite(calibration.intercept) or not 0 < calibration.slope < math.inf,
          "calibration must be finite, its slope above 0"),
@@ -280,6 +277,16 @@ def _problems(bundle: Bundle) -> list[str]:
         (bool(bundle.base.path) and not any(re.fullmatch(r"base/[^/]+\.safetensors", name) for name in bundle.files),
          "files lists no weights of the base"),
     ]  # fmt: skip
+    return [*naming_problems(bundle.name, labels), *(problem for is_wrong, problem in checks if is_wrong)]
+
+
+def naming_problems(name: str, labels: Sequence[str]) -> list[str]:
+    """What a bundle's name and labels may not be."""
+    checks = [
+        (not _NAME.fullmatch(name), "name must be letters, digits, dots, dashes, at most 64"),
+        (len(labels) < 2 or labels[0] != HARMLESS, f"labels must be {HARMLESS!r} and at least one more"),  # noqa: PLR2004
+        (len(set(labels)) != len(labels) or not all(labels), "labels must be different and not empty"),
+    ]
     return [problem for is_wrong, problem in checks if is_wrong]
 
 

@@ -59,8 +59,11 @@ def logits(model: nn.Module) -> np.ndarray:
         {"use_dora": True},
         {"layers_to_transform": [1]},
         {"modules_to_save": ["score"]},
+        {"rank_pattern": {"q_proj": 2, "q_proj|up_proj": 6}, "alpha_pattern": {"layers.1.*": 3}},
+        {"rank_pattern": {r"0\.mlp.*": 2}, "use_rslora": True},
+        {"bias": "all"},
     ],
-    ids=["as published", "all linear", "rslora", "dora", "one layer", "score named"],
+    ids=["as published", "all linear", "rslora", "dora", "one layer", "score named", "ranks", "rslora's ranks", "bias"],
 )
 def test_an_adapter_saved_by_peft_gives_the_logits_that_peft_gives(tmp_path: Path, changes: dict[str, object]) -> None:
     tuned = adapted(base(tmp_path / "base"), **changes)
@@ -118,11 +121,11 @@ def test_a_block_of_zeros_survives_nf4() -> None:
     [
         ("peft_type", "IA3"),
         ("task_type", "CAUSAL_LM"),
-        ("bias", "all"),
-        ("rank_pattern", {"q_proj": 8}),
-        ("alpha_pattern", {"q_proj": 8}),
+        ("rank_pattern", ["q_proj"]),
+        ("alpha_pattern", {"(q_proj": 8}),
         ("init_lora_weights", "pissa_niter_4"),
-        ("fan_in_fan_out", True),
+        ("lora_bias", True),
+        ("alora_invocation_tokens", [1]),
     ],
 )
 def test_an_adapter_that_would_be_merged_otherwise_than_trained_is_refused_by_name(

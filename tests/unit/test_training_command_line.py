@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import re
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +16,9 @@ from training import commands, data, evaluate, judging, recipe, runs
 from training.__main__ import main
 from training.evaluate import Exam
 from worker.bundle import Bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WORDS = ("alpha", "bravo", "delta", "hotel", "india", "kilo", "lima", "metro", "oscar", "papa", "romeo", "tango")
 
@@ -124,10 +130,84 @@ def test_what_the_system_refuses_is_said_in_a_line(
 ) -> None:
     (tmp_path / "file").touch()
 
-    said = refused(capsys, "prepare", "--data", collection, "--out", tmp_path / "file", status=1)
+    said = refused(capsys, "prepare", "--data", collection, "--out", tmp_path / "file" / "under", status=1)
 
     assert str(tmp_path / "file") in said
-    assert "File exists" in said
+    assert "Not a directory" in said
+
+
+def test_rows_are_written_into_a_folder_all_three_or_none(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    prepare = ("prepare", "--data", collection, "--out")
+
+    assert "a file, where three are to be written" in refused(capsys, *prepare, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "precious"
+    assert main([str(each) for each in (*prepare, tmp_path / "rows")]) == 0
+    written = {path.name for path in (tmp_path / "rows").iterdir()}
+    assert written == {"fit.tsv", "calibration.tsv", "test.tsv", "data.json"}
+
+
+def test_labels_and_splits_that_nothing_can_be_judged_by_are_refused_by_name(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "few.tsv").write_text("ham\thello there\n")
+
+    assert "--labels 'spam,ham': labels must be 'ham'" in refused(
+        capsys, "prepare", "--data", collection, "--labels", "spam,ham"
+    )
+    assert "0 spam among 0 train rows" in refused(
+        capsys, "evaluate", "--bundle", NANO, "--data", tmp_path / "few.tsv", "--runs", tmp_path / "runs"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_text_that_is_no_utf_8_is_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "free prize \udcff now"]) == 0
+    assert "free prize ? now" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of nano's, beside its base and its tokenizer in one folder."""
+    folder = tmp_path_factory.mktemp("adapter")
+    shutil.copytree(NANO / "adapter", folder / "adapter")
+    shutil.copytree(NANO / "base", folder / "base")
+    shutil.copytree(NANO / "tokenizer", folder / "base", dirs_exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "named"),
+    [
+        (lambda base: (base / "config.json").write_text("{"), [], r"its config\.json cannot be read .*valid JSON"),
+        (lambda base: (base / "config.json").write_text("[]"), [], r"its config\.json cannot be read"),
+        (lambda base: (base / "config.json").unlink(), [], r"its config\.json cannot be read"),
+        (lambda base: (base / "tokenizer.json").unlink(), [], r"no tokenizer can be read there"),
+        (lambda base: (base / "tokenizer.json").write_text("{"), [], r"no tokenizer can be read there"),
+        (lambda base: (base / "model.safetensors").unlink(), [], r"no safetensors file in it"),
+        (lambda base: (base / "model.safetensors").write_bytes(b"no"), [], r"model\.safetensors: not whole"),
+        (lambda _: None, ["--name", "a b/c"], r"name must be letters.*\(it is 'a b/c'"),
+        (lambda _: None, ["--labels", "spam,ham"], r"labels must be 'ham' and at least one more"),
+        (lambda _: None, ["--labels", "ham,"], r"labels must be different and not empty"),
+        (lambda _: None, ["--revision", "main"], r"a folder, which has no revision 'main'"),
+    ],
+    ids=range(11),
+)
+def test_an_import_of_what_does_not_fit_names_it_and_leaves_nothing(
+    adapter: Path, spoil: Callable[[Path], object], options: list[str], named: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(adapter / "base", tmp_path / "base")
+    spoil(tmp_path / "base")
+
+    said = refused(
+        capsys, "import", adapter / "adapter", tmp_path / "out" / "bundle", "--base", tmp_path / "base", *options
+    )
+
+    assert re.search(named, said)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
 def test_a_library_does_not_speak_of_kernels_before_each_command(capsys: pytest.CaptureFixture[str]) -> None:

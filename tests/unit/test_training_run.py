@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from training import calibrate, data, disguises, evaluate, export, hub, pretrain, recipe, runs, train
+from training.adapters import AdapterError
 from training.data import Row
 from training.export import ExportError
 from training.model import ModelError
@@ -327,7 +328,8 @@ def test_an_import_does_not_take_the_place_of_its_adapter_or_base(saved_by_peft:
             id="cut-short",
         ),
         pytest.param(lambda folder: change(folder, task_type="CAUSAL_LM"), "task_type is 'CAUSAL_LM'", id="task"),
-        pytest.param(lambda folder: change(folder, peft_type="IA3"), "peft_type is 'IA3'", id="kind"),
+        pytest.param(lambda folder: change(folder, peft_type="NEWER"), "peft_type is 'NEWER'", id="kind"),
+        pytest.param(lambda folder: (folder / "adapter_config.json").write_text("[]"), "not a JSON object", id="list"),
     ],
 )
 def test_an_adapter_that_cannot_be_served_is_refused_by_name(
@@ -337,14 +339,14 @@ def test_an_adapter_that_cannot_be_served_is_refused_by_name(
     spoil(saved)  # type: ignore[operator]
     origin = export.Origin("brought", {}, "", Base(str(base)), ("ham", "spam", "smishing"))
 
-    with pytest.raises(ExportError, match=named):
+    with pytest.raises(AdapterError, match=named):
         export.import_adapter(saved, origin, tmp_path / "brought")
 
 
 def test_a_head_of_other_labels_is_refused(saved_by_peft: tuple[Path, Path], tmp_path: Path) -> None:
     base, saved = saved_by_peft
 
-    with pytest.raises(ExportError, match="the head has 3 labels, 2 are named"):
+    with pytest.raises(AdapterError, match="the head has 3 labels, 2 are named"):
         export.import_adapter(saved, export.Origin("brought", {}, "", Base(str(base))), tmp_path / "brought")
 
 

@@ -13,7 +13,7 @@ from worker.engine.cpu import CpuEngine
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from worker.bundle import Bundle
+    from worker.bundle import Base, Bundle
 
 _OLDEST: Final = {Kind.CUDA_BF16: (8, 0), Kind.CUDA_NF4: (8, 0), Kind.CUDA_FP8: (8, 9)}
 """The first compute capability that has each kind's arithmetic."""
@@ -88,15 +88,18 @@ def resolve(kind: Kind) -> Kind:
 
 def base_folder(bundle: Bundle) -> Path:
     """Where the base's weights are: in the bundle, in a local folder, or fetched once from the hub."""
-    if bundle.base_folder is not None:
-        return bundle.base_folder
-    if (local := Path(bundle.base.id)).is_dir():
+    return bundle.base_folder or located(bundle.base)
+
+
+def located(base: Base) -> Path:
+    """Where the weights of a base outside a bundle are: in a local folder, or fetched once from the hub."""
+    if (local := Path(base.id)).is_dir():
         return local
     try:
-        return from_hub(bundle.base.id, bundle.base.revision, ["config.json", "*.safetensors"])
+        return from_hub(base.id, base.revision, ["config.json", "*.safetensors"])
     except (OSError, ValueError) as error:
         message = (
-            f"base {bundle.base.id} is not here and cannot be fetched ({type(error).__name__}): needed are the hub, or "
+            f"base {base.id} is not here and cannot be fetched ({type(error).__name__}): needed are the hub, or "
             "HF_HOME with what was fetched, or a bundle with its base inside"
         )
         raise UnsupportedModelError(message) from error

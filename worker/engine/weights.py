@@ -8,6 +8,7 @@ of the adapter must find its place.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from worker.engine import UnsupportedModelError, files, nf4
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 
@@ -101,7 +103,7 @@ def read(
     _check_base(config)
     tensors = _tensors(base)
     if quantised and not apart:
-        for name in [name for name in tensors if name.removesuffix(".weight").endswith(_LINEAR)]:
+        for name in filter(is_linear, list(tensors)):
             tensors[name] = nf4.round_trip(tensors[name], double=double)
     updates: dict[str, Update] = {}
     if adapter is not None:
@@ -141,8 +143,6 @@ def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | 
     """Merge the adapter into the tensors, or put its updates into `apart`, by the same names."""
     config = files.config(folder / "adapter_config.json")
     _check_adapter(config)
-    rank, alpha = files.size(config, "r"), files.number(config, "lora_alpha")
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
     read = files.tensors(folder / "adapter_model.safetensors")
     adapter = {name.removeprefix(_ROOT): tensor for name, tensor in read.items()}
     for target in sorted(name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")):
@@ -150,6 +150,9 @@ def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | 
         if not target.endswith(_LINEAR) or name not in tensors:
             message = f"the adapter adapts {target}, which this engine does not"
             raise UnsupportedModelError(message)
+        rank = files.size(_by_name(config, "r", target), "r")
+        alpha = files.number(_by_name(config, "lora_alpha", target), "lora_alpha")
+        scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
         low, high = adapter.pop(f"{target}.lora_A.weight"), adapter.pop(f"{target}.lora_B.weight", None)
         rows, columns = tensors[name].shape
         if high is None or (low.shape, high.shape) != ((rank, columns), (rows, rank)):
@@ -174,27 +177,66 @@ def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | 
         raise UnsupportedModelError(message)
 
 
-# Ways to start an adapter that change the base as well: merging into the base as it was would give another model.
+def _by_name(config: Mapping[str, Any], setting: str, target: str) -> Mapping[str, Any]:
+    """The config with what its `<setting>_pattern` says of a matrix: the first expression that fits its name's end."""
+    pattern = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}[setting]
+    expressions = config.get(pattern) or {}
+    try:
+        fitting = [value for key, value in expressions.items() if re.match(rf"(.*\.)?({key})$", target)]
+    except (AttributeError, re.error) as error:
+        message = f"{pattern} = {expressions!r} in adapter_config.json ({error})"
+        raise UnsupportedModelError(message) from None
+    return {**config, setting: fitting[0]} if fitting else config
+
+
+def takes(config: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether `read` merges an adapter of this config and these tensors: LoRA on linear layers, and a head."""
+
+    def has_place(name: str) -> bool:
+        target = next((name.removesuffix(end) for end in _LORA if name.endswith(end)), "")
+        return name == _SCORE or target.endswith(_LINEAR)
+
+    return _unserved(config) is None and all(has_place(name.removeprefix(_ROOT)) for name in names)
+
+
+def is_linear(name: str) -> bool:
+    """Whether it names what NF4 quantises."""
+    return name.removesuffix(".weight").endswith(_LINEAR)
+
+
+def moves_base(start: object) -> bool:
+    """Whether LoRA that is started so (init_lora_weights) changes the base as well.
+
+    Merging it into the base as it was would give another model.
+    """
+    return isinstance(start, str) and start.lower().startswith(_MOVES_BASE)
+
+
+_LORA: Final = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 _MOVES_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# Settings that make another arithmetic of LoRA's tensors, or of others. `bias` and `fan_in_fan_out` do not: a Llama's
+# linear layers have no bias to train and lie as they should, so PEFT sets the one aside and finds none for the other.
+_OTHERWISE: Final = (
+    "lora_bias", "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config",
+    "monteclora_config", "kasa_config", "target_parameters", "trainable_token_indices", "megatron_config",
+)  # fmt: skip
 
 
-def _check_adapter(config: dict[str, Any]) -> None:
-    start = config.get("init_lora_weights")
+def _check_adapter(config: Mapping[str, Any]) -> None:
+    if (name := _unserved(config)) is not None:
+        message = f"{name} = {config.get(name)!r} in adapter_config.json"
+        raise UnsupportedModelError(message)
+
+
+def _unserved(config: Mapping[str, Any]) -> str | None:
+    """The first setting that this engine has no arithmetic for."""
     refused = {
         "peft_type": config.get("peft_type") != "LORA",
         "task_type": config.get("task_type") not in {"SEQ_CLS", None},
-        "bias": config.get("bias", "none") != "none",
-        "lora_bias": config.get("lora_bias", False),
-        "fan_in_fan_out": config.get("fan_in_fan_out", False),
-        "rank_pattern": config.get("rank_pattern"),
-        "alpha_pattern": config.get("alpha_pattern"),
-        "init_lora_weights": isinstance(start, str) and start.lower().startswith(_MOVES_BASE),
-        "layer_replication": config.get("layer_replication"),
+        "init_lora_weights": moves_base(config.get("init_lora_weights")),
+        **{name: bool(config.get(name)) for name in _OTHERWISE},
     }
-    for name, is_refused in refused.items():
-        if is_refused:
-            message = f"{name} = {config.get(name)!r} in adapter_config.json"
-            raise UnsupportedModelError(message)
+    return next((name for name, is_refused in refused.items() if is_refused), None)
 
 
 def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], updates: dict[str, Update]) -> Weights:
