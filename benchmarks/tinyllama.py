@@ -37,6 +37,13 @@ SHAPE: Final = Shape(
     positions=2048,
     epsilon=1e-5,
 )
+CONFIG: Final = {
+    "vocab_size": SHAPE.vocabulary, "hidden_size": SHAPE.width, "intermediate_size": SHAPE.inner,
+    "num_hidden_layers": SHAPE.layers, "num_attention_heads": SHAPE.heads, "num_key_value_heads": SHAPE.key_heads,
+    "head_dim": SHAPE.head, "max_position_embeddings": SHAPE.positions, "rms_norm_eps": SHAPE.epsilon,
+    "hidden_act": "silu", "rope_theta": 10_000.0,
+}  # fmt: skip
+"""The same as transformers wants it said: config.json's, and LlamaConfig's arguments."""
 FIRST: Final = 1
 """The token that its tokeniser puts before every text."""
 TOKENS: Final = Path(__file__).parent / "tokens" / "uci.npz"
@@ -118,13 +125,7 @@ def _save_base(made: Weights, folder: Path) -> None:
         }  # fmt: skip
         tensors |= {f"model.layers.{index}.{name}.weight": part for name, part in parts.items()}
     save_file({name: tensor.cpu().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
-    config = {
-        "model_type": "llama", "vocab_size": SHAPE.vocabulary, "hidden_size": SHAPE.width,
-        "num_hidden_layers": SHAPE.layers, "num_attention_heads": SHAPE.heads, "head_dim": SHAPE.head,
-        "num_key_value_heads": SHAPE.key_heads, "intermediate_size": SHAPE.inner, "rms_norm_eps": SHAPE.epsilon,
-        "max_position_embeddings": SHAPE.positions, "hidden_act": "silu", "rope_theta": 10_000.0,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "llama"}))
 
 
 def make_tokens(tokenizer: str) -> None:

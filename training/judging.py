@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from training import (
     evaluate,
     export,
     findings,
+    hardware,
     judged,
     recipe,
     report,
@@ -202,7 +202,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
         datacard.write(rows.prepared, exam.parts, seed, run)
         if not (run / "bundle").exists():
             export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
-        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device()})
+        model = evaluate.evaluate(run / "bundle", exam, about | {"device": hardware.device()})
         model.save(run / "answers.npz")
     report = _beside(model, exam, runs)
     clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}
@@ -220,11 +220,6 @@ def _identity(chosen: Recipe, exam: Exam) -> str:
     del plain["base"]
     learnt = data.digest((*exam.parts.fit, *exam.parts.calibration))
     return hashlib.sha256(json.dumps([plain, learnt], sort_keys=True).encode()).hexdigest()
-
-
-def _device() -> str:
-    """The GPU's name, or the processor's."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
 
 
 def _beside(model: Judgement, exam: Exam, runs: Path) -> Report:
