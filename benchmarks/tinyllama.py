@@ -90,7 +90,7 @@ def bundle(folder: Path, tokenizer: Path) -> Path:
     for part in parts.values():
         part.mkdir(parents=True)
     made = random_weights("cuda" if torch.cuda.is_available() else "cpu")
-    _save_base(made, parts["base"])
+    save_base(made, parts["base"])
     targets = {"q_proj": SHAPE.heads * SHAPE.head, "v_proj": SHAPE.key_heads * SHAPE.head}
     adapter = {"base_model.model.score.weight": made.score.float().cpu()}
     for layer, (name, rows) in itertools.product(range(SHAPE.layers), targets.items()):
@@ -112,7 +112,8 @@ def bundle(folder: Path, tokenizer: Path) -> Path:
     return folder
 
 
-def _save_base(made: Weights, folder: Path) -> None:
+def save_base(made: Weights, folder: Path) -> None:
+    """Write it as a hub has it: config.json and bfloat16 weights, without a head."""
     queries, keys = SHAPE.heads * SHAPE.head, SHAPE.key_heads * SHAPE.head
     tensors = {"model.embed_tokens.weight": made.embedding, "model.norm.weight": made.norm.clone()}
     for index, layer in enumerate(made.layers):
