@@ -28,13 +28,13 @@ def main() -> None:
     """Measure each step apart, each once: they take seconds, and what is compared differs by more than its noise."""
     took: dict[str, float] = {}
 
-    def timed(step: str, do: Callable[[], Any]) -> Any:  # noqa: ANN401 whatever the step gives
+    def timed(step: str, do: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401 whatever the step gives
         before = time.perf_counter()
-        done = do()
+        done = do(*given)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         took[step] = time.perf_counter() - before
-        print(f"{step:<24} {took[step]:6.1f} s", flush=True)  # noqa: T201 -- to a person
+        print(f"{step:<24} {took[step]:6.1f} s", flush=True)
         return done
 
     device, operations = torch.device("cpu"), twins
@@ -49,25 +49,25 @@ def main() -> None:
         save_file({"score.weight": random.score.float().cpu()}, folder / "head.safetensors")
         del random
         stored = (folder / "model.safetensors").stat().st_size
-        tensors = timed("read", lambda: files.tensors(folder / "model.safetensors"))
-        timed("nf4-round-trip", lambda: through_nf4(tensors))
+        tensors = timed("read", files.tensors, folder / "model.safetensors")
+        timed("nf4-round-trip", through_nf4, tensors)
         del tensors
         read = weights.read(folder)
-        plain = timed("bf16-engine", lambda: forward.Plain(read, device, operations))
+        plain = timed("bf16-engine", forward.Plain, read, device, operations)
         del plain
-        engine = timed("fp8-engine", lambda: forward.Fp8(read, device, operations))
+        engine = timed("fp8-engine", forward.Fp8, read, device, operations)
         del read
         small = kept(engine)
         save_file(small, folder / "fp8.safetensors")
         after = (folder / "fp8.safetensors").stat().st_size
-        timed("read-fp8", lambda: [each.to(device) for each in load_file(folder / "fp8.safetensors").values()])
+        timed("read-fp8", again, folder / "fp8.safetensors", device)
     took["fp8-quantising"] = took["fp8-engine"] - took["bf16-engine"]
     extra = {"shape": "TinyLlama-1.1B, random weights", "engine-on": device.type}
     entries = [Entry(f"loading/{step}/seconds", "s", round(value, 2), extra=extra) for step, value in took.items()]
     sizes = {"bf16": stored, "fp8": after}
     entries += [Entry(f"loading/{kind}/gib", "GiB", round(size / GIB, 3), extra=extra) for kind, size in sizes.items()]
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    print(json.dumps(sizes), record("loading", entries, device=name))  # noqa: T201
+    print(json.dumps(sizes), record("loading", entries, device=name))
 
 
 def through_nf4(tensors: dict[str, torch.Tensor]) -> None:
@@ -76,8 +76,14 @@ def through_nf4(tensors: dict[str, torch.Tensor]) -> None:
         nf4.round_trip(tensors[name], double=True)
 
 
+def again(file: Path, device: torch.device) -> None:
+    """What a start would do instead."""
+    for tensor in load_file(file).values():
+        tensor.to(device)
+
+
 def kept(engine: forward.Fp8) -> dict[str, torch.Tensor]:
-    """All that the fp8 engine holds, as a bundle would have to: its own layout, norms multiplied in, gates in stripes."""
+    """All that the fp8 engine holds, as a bundle would have to: norms multiplied in, gates in stripes."""
     tensors = {}
     for index, layer in enumerate(engine._small):  # noqa: SLF001 # what is measured is what it holds
         for name in ("qkv", "out", "gate_up", "down"):
