@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from benchmarks.tinyllama import SHAPE
+from benchmarks.tinyllama import CONFIG, SHAPE
 from worker.engine import loading, nf4
 
 if TYPE_CHECKING:
@@ -23,17 +23,7 @@ if TYPE_CHECKING:
 
 def tinyllama() -> nn.Module:
     """TinyLlama's true shape with random weights, in bfloat16 on the GPU."""
-    config = LlamaConfig(
-        vocab_size=SHAPE.vocabulary,
-        hidden_size=SHAPE.width,
-        intermediate_size=SHAPE.inner,
-        num_hidden_layers=SHAPE.layers,
-        num_attention_heads=SHAPE.heads,
-        num_key_value_heads=SHAPE.key_heads,
-        max_position_embeddings=SHAPE.positions,
-        num_labels=SHAPE.labels,
-        pad_token_id=0,
-    )
+    config = LlamaConfig(**CONFIG, num_labels=SHAPE.labels, pad_token_id=0)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
         model = LlamaForSequenceClassification(config).eval()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from training.hardware import processor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ class Entry:
 def record(what: str, entries: Sequence[Entry], *, device: str | None = None, folder: Path = RESULTS) -> Path:
     """Write `<what>-<device>.json`, each entry stamped with device, commit, command and date; returns its path.
 
-    `device` is the accelerator's name; none: this machine's processor.
+    `device` is the accelerator's name, or another machine's that the figures came from; none: this machine's processor.
     """
     device = device or processor()
     stamp = {"device": device, "commit": commit(), "command": command(), "date": _now()}
@@ -63,18 +64,6 @@ def slug(device: str) -> str:
     """A device's name as part of a file's: lower-case letters, digits and dashes."""
     plain = "".join(letter if letter.isalnum() else "-" for letter in device.lower())
     return "-".join(part for part in plain.split("-") if part)
-
-
-def processor() -> str:
-    """The processor's name and how many cores this process may use, as `AMD EPYC, 2 cores`."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
 
 
 def commit() -> str:

@@ -37,6 +37,13 @@ SHAPE: Final = Shape(
     positions=2048,
     epsilon=1e-5,
 )
+CONFIG: Final = {
+    "vocab_size": SHAPE.vocabulary, "hidden_size": SHAPE.width, "intermediate_size": SHAPE.inner,
+    "num_hidden_layers": SHAPE.layers, "num_attention_heads": SHAPE.heads, "num_key_value_heads": SHAPE.key_heads,
+    "head_dim": SHAPE.head, "max_position_embeddings": SHAPE.positions, "rms_norm_eps": SHAPE.epsilon,
+    "hidden_act": "silu", "rope_theta": 10_000.0,
+}  # fmt: skip
+"""The same as transformers wants it said: config.json's, and LlamaConfig's arguments."""
 FIRST: Final = 1
 """The token that its tokeniser puts before every text."""
 TOKENS: Final = Path(__file__).parent / "tokens" / "uci.npz"
@@ -83,7 +90,7 @@ def bundle(folder: Path, tokenizer: Path) -> Path:
     for part in parts.values():
         part.mkdir(parents=True)
     made = random_weights("cuda" if torch.cuda.is_available() else "cpu")
-    _save_base(made, parts["base"])
+    save_base(made, parts["base"])
     targets = {"q_proj": SHAPE.heads * SHAPE.head, "v_proj": SHAPE.key_heads * SHAPE.head}
     adapter = {"base_model.model.score.weight": made.score.float().cpu()}
     for layer, (name, rows) in itertools.product(range(SHAPE.layers), targets.items()):
@@ -105,7 +112,8 @@ def bundle(folder: Path, tokenizer: Path) -> Path:
     return folder
 
 
-def _save_base(made: Weights, folder: Path) -> None:
+def save_base(made: Weights, folder: Path) -> None:
+    """Write it as a hub has it: config.json and bfloat16 weights, without a head."""
     queries, keys = SHAPE.heads * SHAPE.head, SHAPE.key_heads * SHAPE.head
     tensors = {"model.embed_tokens.weight": made.embedding, "model.norm.weight": made.norm.clone()}
     for index, layer in enumerate(made.layers):
@@ -118,13 +126,7 @@ def _save_base(made: Weights, folder: Path) -> None:
         }  # fmt: skip
         tensors |= {f"model.layers.{index}.{name}.weight": part for name, part in parts.items()}
     save_file({name: tensor.cpu().clone() for name, tensor in tensors.items()}, folder / "model.safetensors")
-    config = {
-        "model_type": "llama", "vocab_size": SHAPE.vocabulary, "hidden_size": SHAPE.width,
-        "num_hidden_layers": SHAPE.layers, "num_attention_heads": SHAPE.heads, "head_dim": SHAPE.head,
-        "num_key_value_heads": SHAPE.key_heads, "intermediate_size": SHAPE.inner, "rms_norm_eps": SHAPE.epsilon,
-        "max_position_embeddings": SHAPE.positions, "hidden_act": "silu", "rope_theta": 10_000.0,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"model_type": "llama"}))
 
 
 def make_tokens(tokenizer: str) -> None:

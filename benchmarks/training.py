@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.results import Entry, record
-from benchmarks.tinyllama import SHAPE
+from benchmarks.tinyllama import CONFIG
 from training import batches, data, model, packing, recipe, sources, train
 from training.epochs import Epochs
 from training.passes import Learner
@@ -47,15 +47,7 @@ GIB: Final = 2**30
 def make_base(folder: Path, tokenizer: Path) -> Path:
     """TinyLlama's shape with random weights, laid out as the hub has it: config, bf16 safetensors, tokenizer."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=SHAPE.vocabulary,
-        hidden_size=SHAPE.width,
-        intermediate_size=SHAPE.inner,
-        num_hidden_layers=SHAPE.layers,
-        num_attention_heads=SHAPE.heads,
-        num_key_value_heads=SHAPE.key_heads,
-        max_position_embeddings=SHAPE.positions,
-    )
+    config = LlamaConfig(**CONFIG)
     with torch.device("cuda"):
         made = LlamaForCausalLM(config)
     made.to(torch.bfloat16).save_pretrained(folder)

@@ -17,9 +17,11 @@ epochs     what each step of each epoch learns from
 passes     a step's messages to gradients, in passes that fit the memory, replayed as CUDA graphs
 packing    messages end to end, without padding, and attention over them
 log        what a run cost
+hardware   what it was made on, by name
 checkpoint what it takes to go on as if a run had never stopped
 calibrate  log odds to probabilities, and a threshold that disguised ham has a say in
 export     an adapter, its tokenizer and its base to a bundle that the worker loads
+adapters   one that was made elsewhere: what is wrong with it, and merging what no engine runs
 shipping   a run to a bundle in force, unless it is worse than what stands there
 reference  a bundle judged by transformers, where no engine serves it
 judging    the commands that read data and judge

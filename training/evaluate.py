@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from training import baselines, data, judged, reference
+from training import baselines, data, hardware, judged, reference
 from training.disguises import DISGUISES, disguise
 from training.judged import ATTACK, CLEAN, OUTSIDE, Judged, Judgement
 from worker.bundle import Bundle
@@ -88,7 +88,7 @@ def baseline(name: str, exam: Exam, kept: Path | None = None) -> Judgement:
     about = {"judge": name, "rows": exam.digest, "seed": exam.seed, "train": data.digest(learnt)}
     found = judged.load(kept, about) if kept else None
     if found is None:
-        found = answers(baselines.BASELINES[name](learnt, exam.labels), exam, about)
+        found = answers(baselines.BASELINES[name](learnt, exam.labels), exam, about | {"device": hardware.processor()})
         if kept:
             found.save(kept)
     return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from training import compare, data, metrics
+from training import compare, data, hardware, metrics
 from training.judged import CLEAN, FALSE_POSITIVES, OUTSIDE, Judged
 
 if TYPE_CHECKING:
@@ -67,17 +67,22 @@ def findings(reports: Sequence[Report]) -> list[Finding]:
 
 
 def record(reports: Sequence[Report], name: str) -> Path:
-    """Write them to benchmarks/results; a range is the 95 % interval. Returns the file."""
+    """Write them to benchmarks/results, under what judged them; a range is the 95 % interval. Returns the file."""
     from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
     from benchmarks.results import record as write  # noqa: PLC0415
 
-    entries = [
-        Entry(
-            f"judge/{name}/{each.name}", each.unit, round(each.figure.value, 4), each.figure.interval, dict(each.extra)
+    where = _where([report.model for report in reports])
+    apart = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
+             for judge, prefix in PREFIX.items()}  # fmt: skip
+
+    def entry(found: Finding) -> Entry:
+        device = next((there for prefix, there in apart.items() if found.name.startswith(prefix)), where)
+        extra = {"device": device, "recorded-on": hardware.processor(), **found.extra}
+        return Entry(
+            f"judge/{name}/{found.name}", found.unit, round(found.figure.value, 4), found.figure.interval, extra
         )
-        for each in findings(reports)
-    ]
-    return write(f"judge-{name}", entries)
+
+    return write(f"judge-{name}", [entry(each) for each in findings(reports)], device=where)
 
 
 def pooled(judgements: Sequence[Judgement], name: str = CLEAN) -> Judged:
@@ -98,14 +103,18 @@ def _means(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
     for key in measured[0]:
         values = [each[key] for each in measured]
         figure = metrics.mean(values) if len(values) > 1 else judgements[0].clean.figures()[key]
-        where = sorted({str(judgement.about.get("device", "unknown")) for judgement in judgements})
         extra: dict[str, Any] = {"splits": len(values), "each": [round(value, 4) for value in values]}
-        extra["judged-on"] = ", ".join(where)
+        extra["judged-on"] = _where(judgements)
         if key == "ece":
             joined = pooled(judgements)
             extra["reliability"] = [[round(said, 4), round(came, 4), rows]
                                     for said, came, rows in metrics.reliability(joined.spam, joined.score)]  # fmt: skip
         yield Finding(prefix + (key if key.startswith("recall") else f"{key}-mean"), figure, extra)
+
+
+def _where(judgements: Sequence[Judgement]) -> str:
+    """What judged them; answers may have come from several machines, and those of long ago do not say."""
+    return ", ".join(sorted({str(judgement.about.get("device", "unknown")) for judgement in judgements}))
 
 
 def _against(prefix: str, reports: Sequence[Report], judgements: Sequence[Judgement]) -> Finding:

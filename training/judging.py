@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -20,6 +19,7 @@ from training import (
     evaluate,
     export,
     findings,
+    hardware,
     judged,
     recipe,
     report,
@@ -202,7 +202,9 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
             train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
         datacard.write(rows.prepared, exam.parts, seed, run)
         export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
-        model = evaluate.evaluate(run / "bundle", exam, about | {"device": _device(), "shown": epochs.shown(chosen)})
+        model = evaluate.evaluate(
+            run / "bundle", exam, about | {"device": hardware.device(), "shown": epochs.shown(chosen)}
+        )
         model.save(run / "answers.npz")
     report = _beside(model, exam, runs)
     clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}
@@ -220,11 +222,6 @@ def _identity(chosen: Recipe, exam: Exam) -> str:
     del plain["base"]
     learnt = data.digest((*exam.parts.fit, *exam.parts.calibration))
     return hashlib.sha256(json.dumps([plain, learnt], sort_keys=True).encode()).hexdigest()
-
-
-def _device() -> str:
-    """The GPU's name, or the processor's."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
 
 
 def _beside(model: Judgement, exam: Exam, runs: Path) -> Report:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from bitsandbytes.nn.modules import Linear4bit
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, replace_lora_weights_loftq
 from safetensors import SafetensorError
 from torch.nn.functional import rms_norm
@@ -56,9 +57,6 @@ def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedT
 
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
     """Load the base, quantise it, and put a fresh adapter and head on it. Raises ModelError."""
-    if recipe.lora.dora and recipe.quantisation != "none":
-        message = 'dora over NF4 is not served as it was trained; take it with quantisation = "none"'
-        raise ModelError(message)
     adapted = adapt(recipe, load(recipe, base, labels, pad_token_id))
     if recipe.lora.loftq:
         _correct_quantisation(adapted, base, recipe.base.revision)
@@ -111,6 +109,16 @@ def freeze(model: Any) -> Any:  # noqa: ANN401 any of transformers' classifiers
         if weights.dtype == torch.float16:
             weights.data = weights.data.float()
     return model
+
+
+def keep_layout(model: Any) -> None:  # noqa: ANN401 any of transformers' classifiers
+    """Let no matrix be laid out anew when it is judged with, which bitsandbytes does on a CPU with AVX-512 BF16.
+
+    It then computes in bfloat16, and PEFT's DoRA reads the new layout as if it were the old one.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.train()  # what it asks before it does so; there is nothing else that this changes
 
 
 def _fuse_norms(model: Any) -> None:  # noqa: ANN401

@@ -51,6 +51,7 @@ class Reference:
     def __init__(self, bundle: Bundle) -> None:
         loaded = model.load(_recipe(bundle), base_folder(bundle), bundle.labels, 0)
         self._model: Any = PeftModel.from_pretrained(loaded, str(bundle.adapter)).eval()
+        model.keep_layout(self._model)
         for name, weights in self._model.named_parameters():
             if "modules_to_save" in name:  # the head, which was trained in float32 whatever the base is in
                 weights.data = weights.data.float()

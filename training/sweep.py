@@ -187,7 +187,10 @@ def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
 
 
 def record(found: Sequence[Outcome], name: str) -> Path:
-    """Write them to benchmarks/results, as `sweep/<recipe>/<configuration>/...`; returns the file."""
+    """Write them to benchmarks/results, as `sweep/<recipe>/<configuration>/...`, under what trained them.
+
+    Returns the file.
+    """
     from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
     from benchmarks.results import record as write  # noqa: PLC0415
 
@@ -207,7 +210,8 @@ def record(found: Sequence[Outcome], name: str) -> Path:
             Entry(f"sweep/{name}/{each.configuration}/{what}", unit, round(value, 4), reach, extra)
             for what, unit, value, reach in said
         ]
-    return write(f"sweep-{name}", entries)
+    there = ", ".join(sorted({device for each in found for device in each.trained_on}))
+    return write(f"sweep-{name}", entries, device=there)
 
 
 def plot(found: Sequence[Outcome], path: Path) -> None:

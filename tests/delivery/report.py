@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks import results
 from tests.delivery import matrix
 from tests.delivery.stage import LEEWAY, SESSION_TIMEOUT
+from training import hardware
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         ),
         (
             f"{above} of {len(strikes)} strikes took longer than session timeout + {LEEWAY:g} s = {BOUND:g} s. "
-            f"{results.processor()}; load average {_loads(cells)}."
+            f"{hardware.processor()}; load average {_loads(cells)}."
         ),
     ]
     return "\n".join(lines)

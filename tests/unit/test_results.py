@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from benchmarks import results, show, texts
+from training import hardware
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ def test_a_figure_is_written_with_where_when_and_how_it_was_measured(tmp_path: P
         "name": "engine/cpu/x", "unit": "ms", "value": 1.5, "range": "1.4-1.6",
     }  # fmt: skip
     assert set(row["extra"]) == {"device", "commit", "command", "date", "batch"}
-    assert path.name == f"engine-{results.slug(results.processor())}.json"
+    assert path.name == f"engine-{results.slug(hardware.processor())}.json"
     assert results.load(tmp_path) == [row]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from training import baselines, compare, data, errors, evaluate, findings, judged, metrics
+from benchmarks import results
+from training import baselines, compare, data, errors, evaluate, findings, hardware, judged, metrics
 from training.data import Row
 from training.evaluate import Exam, Parts, Report
 from training.judged import Judged, Judgement
@@ -129,6 +132,25 @@ def test_findings_have_the_names_that_are_followed_over_time(reports: list[Repor
               "macro-f1-mean", "class/smishing/f1-mean", "outside/smishing/recall-at-1-percent", "slice/link/recall",
               "baseline-attack/leet/recall", "f1-difference-to-baseline"}  # fmt: skip
     assert wanted <= set(names)
+
+
+def test_a_file_of_figures_is_named_after_what_judged_and_says_what_put_it_together(
+    reports: list[Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [
+        dataclasses.replace(report, model=dataclasses.replace(report.model, about={"device": "NVIDIA H100 80GB HBM3"}))
+        for report in reports
+    ]
+    monkeypatch.setitem(results.record.__kwdefaults__, "folder", tmp_path)
+
+    path = findings.record(there, "toy")
+
+    assert path == tmp_path / "judge-toy-nvidia-h100-80gb-hbm3.json"
+    figures = {row["name"]: row["extra"] for row in json.loads(path.read_text())}
+    mean = figures["judge/toy/f1-mean"]
+    assert mean["device"] == mean["judged-on"] == "NVIDIA H100 80GB HBM3"
+    assert figures["judge/toy/slice/link/recall"]["recorded-on"] == hardware.processor()
+    assert figures["judge/toy/baseline-attack/leet/recall"]["device"] == hardware.processor()
 
 
 def test_every_disguise_is_put_on_spam_and_ham_alike_and_the_worst_is_named(reports: list[Report]) -> None:

@@ -10,15 +10,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tests.unit.test_training_run import TOY, adapter, quiet, rows
-from training import batches, data, export, recipe, runs, train
+from training import batches, data, export, model, packing, recipe, runs, train
+from training.batches import Example
 from training.data import Row
 from training.epochs import Epochs, shown
 from training.model import ModelError
 from training.recipe import RECIPES, Fit
 from training.reference import Reference
 from worker.classifier import Classifier
+from worker.engine import weights
+from worker.engine.cpu import CpuEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,8 +63,7 @@ def fitted(base: Path, chosen: Recipe, folder: Path) -> Path:
 def test_a_lever_of_lora_changes_the_adapter_and_is_served_as_it_was_trained(
     base: Path, tmp_path: Path, levers: dict[str, float]
 ) -> None:
-    kind = "none" if "dora" in levers else "nf4"
-    chosen = msgspec.structs.replace(TOY, lora=msgspec.structs.replace(TOY.lora, **levers), quantisation=kind)
+    chosen = msgspec.structs.replace(TOY, lora=msgspec.structs.replace(TOY.lora, **levers), quantisation="nf4")
 
     run = fitted(base, chosen, tmp_path)
 
@@ -69,7 +72,7 @@ def test_a_lever_of_lora_changes_the_adapter_and_is_served_as_it_was_trained(
     bundle = export.export(run, rows(60, 2), "digest", tmp_path / "bundle")
     served = Classifier.load(bundle.folder)
     tokens = [message.tokens for message in served.prepare([row.text for row in rows(40, 5)])]
-    np.testing.assert_allclose(served.engine.logits(tokens), Reference(bundle).logits(tokens), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(served.engine.logits(tokens), Reference(bundle).logits(tokens), rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -90,21 +93,34 @@ def test_a_lever_of_fitting_changes_what_is_learnt(base: Path, tmp_path: Path, l
     assert any(not torch.equal(found[name], weights) for name, weights in adapter(base).items())
 
 
-@pytest.mark.parametrize(
-    ("levers", "named"),
-    [
-        pytest.param({"dora": True}, "dora over NF4", id="dora-over-nf4"),
-        pytest.param({"loftq": True}, "loftq is worked out on a GPU", id="loftq-on-a-cpu"),
-    ],
-)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU loftq runs")
-def test_a_lever_that_cannot_be_turned_here_is_refused_by_name(
-    base: Path, tmp_path: Path, levers: dict[str, bool], named: str
-) -> None:
-    chosen = msgspec.structs.replace(TOY, lora=msgspec.structs.replace(TOY.lora, **levers))
+def test_a_lever_that_cannot_be_turned_here_is_refused_by_name(base: Path, tmp_path: Path) -> None:
+    chosen = msgspec.structs.replace(TOY, lora=msgspec.structs.replace(TOY.lora, loftq=True))
 
-    with pytest.raises(ModelError, match=named):
+    with pytest.raises(ModelError, match="loftq is worked out on a GPU"):
         fitted(base, chosen, tmp_path)
+
+
+def test_dora_over_nf4_is_merged_into_what_training_computed_with(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    sizes = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    config = LlamaConfig(**sizes, num_attention_heads=4, num_labels=2, pad_token_id=0, max_position_embeddings=64)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "base")
+    dora = msgspec.structs.replace(TOY.lora, dora=True, dropout=0.0)
+    chosen = msgspec.structs.replace(TOY, lora=dora, quantisation="nf4")
+    adapted = model.build(chosen, tmp_path / "base", ("ham", "spam"), 0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+        if "magnitude" in name:
+            parameter.data *= 1.2
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokens = [[1, 5, 9, 40], [1], [3] * 30]
+
+    trained = model.logits(adapted.train(), packing.pack([Example(row, 0) for row in tokens])).detach().numpy()
+    read = weights.read(tmp_path / "base", tmp_path / "adapter", quantised=True, double=TOY.double_quantisation)
+
+    np.testing.assert_allclose(CpuEngine(read).logits(tokens), trained, atol=1e-4)
 
 
 def test_a_runs_mean_is_kept_when_it_is_interrupted(
