@@ -51,7 +51,7 @@ def round_trip(weight: Tensor, *, double: bool) -> Tensor:
     codes, scales = quantise(weight, double=double)
     levels, made = torch.tensor(LEVELS, device=weight.device), torch.empty(codes.shape, device=weight.device)
     size = _at_once(codes)
-    parts = (codes.split(size), scales.split(size // BLOCK), made.split(size))
+    parts = (torch.split(codes, size), torch.split(scales, size // BLOCK), torch.split(made, size))
     for code, scale, part in zip(*parts, strict=True):
         torch.mul(levels.index_select(0, code.int()).view(-1, BLOCK), scale[:, None], out=part.view(-1, BLOCK))
     return made[: weight.numel()].view(weight.shape).to(weight.dtype)
@@ -63,7 +63,7 @@ def quantise(weight: Tensor, *, double: bool) -> tuple[Tensor, Tensor]:
     codes = torch.empty(flat.numel(), dtype=torch.uint8, device=weight.device)
     scales = torch.empty(len(flat), device=weight.device)
     size = _at_once(codes)
-    parts = (flat.split(size // BLOCK), scales.split(size // BLOCK), codes.split(size))
+    parts = (torch.split(flat, size // BLOCK), torch.split(scales, size // BLOCK), torch.split(codes, size))
     for values, scale, code in zip(*parts, strict=True):
         code[:] = _level(_scaled(values, scale.copy_(values.abs().amax(dim=1))).view(-1))
     if double:
