@@ -79,7 +79,7 @@ def through_nf4(tensors: dict[str, torch.Tensor]) -> None:
 def again(file: Path, device: torch.device) -> None:
     """What a start would do instead."""
     for tensor in load_file(file).values():
-        tensor.to(device)
+        tensor.to(device, copy=True)  # what is mapped from a file is not read before it is wanted
 
 
 def kept(engine: forward.Fp8) -> dict[str, torch.Tensor]:

@@ -112,6 +112,17 @@ def test_double_quantised_scales_are_those_of_bitsandbytes_or_their_neighbours()
     assert (ours - theirs.view(-1)).abs().max() < 0.01 * ours.max()
 
 
+def test_the_nearest_level_is_what_a_search_over_the_middles_finds_at_every_edge() -> None:
+    levels = torch.tensor(nf4.LEVELS)
+    middles = (levels[:-1] + levels[1:]) / 2
+    edges = torch.cat([middles, levels, torch.arange(-32, 33) / 32])
+    values = torch.cat([edges, *(torch.nextafter(edges, torch.full_like(edges, to)) for to in (2.0, -2.0))]).clamp(
+        -1, 1
+    )
+
+    assert torch.equal(nf4._level(values).int(), torch.bucketize(values, middles, out_int32=True))
+
+
 def test_a_block_of_zeros_survives_nf4() -> None:
     assert torch.equal(nf4.round_trip(torch.zeros(2, 64), double=True), torch.zeros(2, 64))
 
