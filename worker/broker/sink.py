@@ -59,7 +59,7 @@ class ExactlyOnceSink:
         """Connect, fencing whoever wrote under this transactional id. Raises BrokerError."""
         self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
         self._topics = (verdict_topic, dead_letter_topic)
-        self._rolled_back, self._failing_since = 0, 0.0
+        self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
         self._began: float | None = None
         with explained(link):
             self._transactions = Transactions(link, transactional_id, transaction_timeout)
@@ -104,6 +104,8 @@ class ExactlyOnceSink:
         if isinstance(cause, _HOPELESS):
             raise BrokerError(explain(cause, self._link)) from cause
         now = time.monotonic()
+        if now - elapsed - self._failed_at > self._link.patience:
+            self._rolled_back = 0  # the last is long ago: since then there was nothing to write
         self._failing_since = self._failing_since if self._rolled_back else now
         if now - self._failing_since > self._link.patience:
             message = f"no transaction has succeeded for {self._link.patience:g} s; last: {named(cause)}"
@@ -114,6 +116,7 @@ class ExactlyOnceSink:
         with explained(self._link):
             self._transactions = Transactions(self._link, self._name, self._timeout)
         self.is_rebuilding = False
+        self._failed_at = time.monotonic()
         raise RolledBackError(named(cause)) from cause
 
 
