@@ -219,3 +219,21 @@ def test_numbers_are_read_as_they_were_written(number: int, before: bytes) -> No
 def test_a_number_that_never_ends_is_refused() -> None:
     with pytest.raises(ValueError, match="64 bits"):
         _varint(b"\xff" * 40, 0)
+
+
+def test_a_marker_that_was_compacted_away_is_passed_over() -> None:
+    made = batch([], producer=1, attributes=DefaultRecordBatch.CONTROL_MASK, removed=1) + batch(
+        [(NOW, b"k", b"v", [])], at=9
+    )
+
+    fetched = _Unpacking(0, INPUT, MemoryRecords(made), isolation_level=IsolationLevel.READ_COMMITTED)
+
+    assert [record.offset for record in fetched.take(10)] == [9]
+
+
+def test_what_cannot_be_decompressed_is_called_corrupt() -> None:
+    made = bytearray(batch([(NOW, b"k", b"v" * 1000, [])], compression=LZ4))
+    made[HEADER.size + 9 : HEADER.size + 19] = b"\xff" * 10
+
+    with pytest.raises(errors.CorruptRecordError, match="cannot be decompressed"):
+        _Unpacking(0, INPUT, MemoryRecords(checked(made))).take(10)

@@ -53,7 +53,7 @@ class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client i
         """Whether it is a transaction's marker, or of one that was aborted. Asked once of each, in order."""
         if self.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
             self._consume_aborted_transactions_up_to(batch.last_offset)
-            if self._contains_abort_marker(batch):
+            if batch.records_count and self._contains_abort_marker(batch):  # a compacted marker may have none
                 self.aborted_producer_ids.discard(batch.producer_id)
             elif self._is_batch_aborted(batch):
                 return True
@@ -62,7 +62,12 @@ class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client i
 
 def unpacked(batch: Any, topic: str, partition: int) -> list[Record]:  # noqa: ANN401 the client is untyped
     """Every record of a batch of the client's. Raises CorruptRecordError."""
-    batch._maybe_uncompress()  # noqa: SLF001
+    try:
+        batch._maybe_uncompress()  # noqa: SLF001
+    except errors.KafkaError:
+        raise
+    except Exception as error:  # each codec has its own
+        raise _corrupt(batch.base_offset, "it cannot be decompressed") from error
     buffer, at, first = bytes(batch._buffer), batch._pos, batch.first_timestamp  # noqa: SLF001
     appended = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
     offset, records = batch.base_offset, []
