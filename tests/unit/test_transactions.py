@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from kafka import TopicPartition, errors
 from kafka.future import Future
+from kafka.protocol.producer import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from kafka.record.memory_records import MemoryRecords
 
 from tests.simulation.answers import LABELS, answer
@@ -20,7 +21,7 @@ from worker.messages import Outgoing
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-_MOST_ROUNDS = 50
+_MOST_SLEEPS = 50
 ONE, TWO = Outgoing(b"a", b"first"), Outgoing(b"b", b"second")
 POSITIONS = {("sms.events", 0): 7}
 KEYS = {0: b"key-2", 1: b"key-0"}  # by the partition of two that they fall into
@@ -30,7 +31,8 @@ class Wire:
     """Answers all that was sent by then as soon as somebody waits: a round trip. `changed` may answer otherwise."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster, self.rounds = cluster, 0
+        self.cluster, self.rounds, self.slept = cluster, 0, 0
+        self.topics = {VERDICTS}
         self.sent: list[Any] = []
         self.changed: Callable[[Any], Any] = lambda _: None
         self._waiting: list[tuple[Any, Future]] = []
@@ -45,7 +47,7 @@ class Wire:
         assert until > 0
         coroutine = self._do(work)
         try:
-            while self.rounds < _MOST_ROUNDS:
+            while self.slept < _MOST_SLEEPS:
                 coroutine.send(None)
                 self.catch_up()
             coroutine.close()
@@ -60,15 +62,23 @@ class Wire:
         self.rounds += bool(self._waiting)
         for request, future in self._waiting:
             reply = self.changed(request) or answer(self.cluster, request)
-            future.failure(reply) if isinstance(reply, Exception) else future.success(reply)
+            if isinstance(reply, Exception):
+                future.failure(reply)
+            elif not isinstance(reply, Future):  # that is no answer yet
+                future.success(reply)
         self._waiting.clear()
         for writer, partition in self.cluster.unmarked():
             self.cluster.mark(writer, partition)
 
     async def sleep(self, _: float) -> None:
         self.rounds += 1
+        self.slept += 1
+        if self.slept >= _MOST_SLEEPS:
+            await Future()  # the deadline comes first
 
-    async def partitions(self, _: str) -> list[int]:
+    async def partitions(self, topic: str) -> list[int]:
+        if topic not in self.topics:
+            raise errors.UnknownTopicOrPartitionError(topic)
         return [0, 1]
 
     def leader(self, partition: TopicPartition) -> int:
@@ -227,6 +237,83 @@ def test_what_passes_is_raised_itself_when_it_has_not_passed_by_the_deadline(wir
 
     with pytest.raises(errors.CoordinatorLoadInProgressError):
         write(writer, ONE)
+
+
+def test_a_topic_that_is_gone_is_named(wire: Wire, writer: Transactions) -> None:
+    wire.topics.clear()
+
+    with pytest.raises(errors.UnknownTopicOrPartitionError, match=VERDICTS):
+        write(writer, ONE)
+
+
+def test_what_has_passed_is_not_the_reason_for_a_silence_after_it(wire: Wire, writer: Transactions) -> None:
+    once = [errors.UnknownTopicOrPartitionError()]
+    silent = Future()
+
+    def lose_then_say_nothing(request: Any) -> Any:
+        if LABELS[type(request)] != "end":
+            return None
+        if once:
+            return once.pop()
+        wire.slept = _MOST_SLEEPS
+        return silent
+
+    wire.changed = lose_then_say_nothing
+
+    with pytest.raises(TooLateError):
+        write(writer, ONE)
+
+
+def test_a_partition_that_is_not_added_yet_is_asked_for_again_and_the_reason_comes_before_its_neighbours(
+    wire: Wire, writer: Transactions
+) -> None:
+    refused = [errors.UnknownTopicOrPartitionError, errors.OperationNotAttemptedError]
+
+    def refuse(request: Any) -> Any:
+        if not isinstance(request, AddPartitionsToTxnRequest) or not refused:
+            return None
+        topic = AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult
+        each = topic.AddPartitionsToTxnPartitionResult
+        results = [each(partition_index=at, partition_error_code=refused.pop().errno) for at in (0, 1)]
+        return AddPartitionsToTxnResponse(
+            results_by_topic_v3_and_below=[topic(name=VERDICTS, results_by_partition=results)]
+        )
+
+    wire.changed = refuse
+
+    write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
+
+    assert sorted(committed(wire)) == [b"first", b"second"]
+
+
+def test_records_without_an_answer_are_not_taken_for_written(wire: Wire, writer: Transactions) -> None:
+    wire.changed = lambda request: SimpleNamespace(responses=[]) if LABELS[type(request)] == "produce" else None
+
+    with pytest.raises(errors.KafkaError, match="no answer for 1 partitions"):
+        write(writer, ONE)
+
+
+def test_who_is_told_to_wait_asks_less_and_less_often(
+    wire: Wire, writer: Transactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        wire.slept += 1
+        if wire.slept >= _MOST_SLEEPS:
+            await Future()
+
+    monkeypatch.setattr(wire, "sleep", sleep)
+    wire.changed = lambda request: (
+        SimpleNamespace(error_code=errors.ConcurrentTransactionsError.errno) if LABELS[type(request)] == "end" else None
+    )
+
+    with pytest.raises(errors.ConcurrentTransactionsError):
+        write(writer, ONE)
+
+    assert pauses[:3] == [0.001, 0.002, 0.004]
+    assert pauses[-1] == 0.1
 
 
 def test_what_does_not_pass_is_raised_though_another_leader_is_only_late(wire: Wire, writer: Transactions) -> None:

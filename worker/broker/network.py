@@ -42,7 +42,11 @@ class Network:
 
     def __init__(self, link: KafkaLink) -> None:
         """Connect. Raises the client's errors."""
-        self._client = link.connect(_bootstrapped, selector=UnhurriedSelector)
+        self._client = link.connect(
+            _bootstrapped,
+            selector=UnhurriedSelector,
+            slow_task_threshold_secs=0,  # it would warn of a large transaction's encoding as of a loop
+        )
         self._manager, self._net = self._client._manager, self._client._net  # noqa: SLF001
 
     def send(self, request: Any, node: int | None) -> Future:  # noqa: ANN401 the client is untyped
@@ -78,9 +82,11 @@ class Network:
     def catch_up(self) -> None:
         """Take in what has come by now, a broker's hanging up above all, and hand out what is to be sent."""
         self._net._selector.looks = True  # noqa: SLF001
-        self._net.poll(timeout_ms=0)
-        self._net._selector.looks = False  # noqa: SLF001
-        self._net.poll(timeout_ms=0)  # what the first turn has woken
+        try:
+            for _ in range(2):  # the second does what the first has woken
+                self._net.poll(timeout_ms=0)
+        finally:
+            self._net._selector.looks = False  # noqa: SLF001
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Let time pass."""
@@ -88,16 +94,15 @@ class Network:
         return pause
 
     async def partitions(self, topic: str) -> list[int]:
-        """Return the topic's partitions, as soon as a broker knows any. Raises TopicAuthorizationFailedError."""
-        cluster, asked = self._manager.cluster, False
-        while (known := cluster.partitions_for_topic(topic)) is None:
-            if asked:
-                await self.sleep(_UNKNOWN_PAUSE)
+        """Return the topic's partitions. Raises UnknownTopicOrPartitionError and TopicAuthorizationFailedError."""
+        cluster = self._manager.cluster
+        if (known := cluster.partitions_for_topic(topic)) is None:
             cluster.add_topic(topic)
             await self.refresh()
             if topic in cluster.unauthorized_topics:
                 raise errors.TopicAuthorizationFailedError({topic})
-            asked = True
+            if (known := cluster.partitions_for_topic(topic)) is None:
+                raise errors.UnknownTopicOrPartitionError(topic)
         return sorted(known)
 
     def leader(self, partition: TopicPartition) -> int:

@@ -167,7 +167,7 @@ def require_all(answer: Any) -> None:  # noqa: ANN401 the client is untyped
 def raise_worst(refusals: Sequence[BaseException]) -> None:
     """Raise one, if any: what does not pass before what does, and a reason before `not attempted`."""
     if refusals:
-        raise min(refusals, key=lambda e: (isinstance(e, PASSING), isinstance(e, errors.OperationNotAttemptedError)))
+        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, PASSING)))
 
 
 def _by_topic(partitions: Iterable[tuple[str, int]]) -> dict[str, list[int]]:

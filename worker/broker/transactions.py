@@ -9,6 +9,7 @@ over one connection: its checks of one transaction would put each other off (KIP
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from dataclasses import replace
@@ -45,8 +46,9 @@ _MOVED: Final = (
     errors.NodeNotReadyError,
     errors.UnknownBrokerIdError,
 )
-_PAUSE: Final = 0.02
-# While the markers of the transaction before are being written: that takes a millisecond or two.
+# Before asking again; doubled each time up to the longest.
+_PAUSE, _LONGEST_PAUSE, _MOST_DOUBLED = 0.02, 0.1, 10
+# While the markers of the transaction before are being written: that takes a millisecond or two, mostly.
 _SETTLING_PAUSE: Final = 0.001
 # A transaction is begun with the partitions that so many before it have written to.
 _REMEMBERED: Final = 4
@@ -131,22 +133,24 @@ class Transactions:
 
     async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """Ask until no error that passes is the answer."""
+        asked = 0
         while True:
+            self._trouble = None  # what is over is no reason for what may come
             try:
                 return await ask()
             except requests.PASSING as error:
-                await self._let_pass(error)
+                await self._let_pass(error, asked)
+                asked += 1
 
-    async def _let_pass(self, error: BaseException) -> None:
+    async def _let_pass(self, error: BaseException, asked: int) -> None:
         self._trouble = error
-        if isinstance(error, errors.ConcurrentTransactionsError):
-            await self._network.sleep(_SETTLING_PAUSE)
-            return
+        is_settling = isinstance(error, errors.ConcurrentTransactionsError)
         if isinstance(error, _MOVED):
             self._coordinators.clear()
         if isinstance(error, errors.InvalidMetadataError | errors.UnknownBrokerIdError):
             await self._network.refresh()
-        await self._network.sleep(_PAUSE)
+        first = _SETTLING_PAUSE if is_settling else _PAUSE
+        await self._network.sleep(min(first * 2 ** min(asked, _MOST_DOUBLED), _LONGEST_PAUSE))
 
     async def _coordinator(self, kind: CoordinatorType, key: str) -> int:
         node = self._coordinators.get(kind)
@@ -224,7 +228,7 @@ class Transactions:
         self._turn += 1
         for topic, records in messages.items():
             if records:
-                partitions = await self._network.partitions(topic)
+                partitions = await self._insist(functools.partial(self._network.partitions, topic))
                 # Those without a key go to one partition, as Kafka's own clients do it; the next time to another.
                 keyless = self._turn % len(partitions)
                 for index, batch in build(records, len(partitions), stamp, keyless=keyless):
@@ -256,6 +260,9 @@ class Transactions:
                             del left[TopicPartition(topic.name, each.index)]
                         else:
                             refusals.append(refusal(f"{topic.name}: {each.error_message or refusal.message}"))
+            if left and not refusals:
+                message = f"no answer for {len(left)} partitions"
+                raise errors.KafkaError(message)
             requests.raise_worst(refusals)
 
         await self._insist(ask)
