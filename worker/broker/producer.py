@@ -25,7 +25,27 @@ if TYPE_CHECKING:
 # Of a whole request. A record alone may be as large; what the topic takes is the topic's own limit.
 _REQUEST_BYTES: Final = 16 << 20
 _RETRY_MS: Final = 1
+# While no broker can be reached that could give an idempotent producer its id, it is asked for again so often.
+_UNREACHABLE_PAUSE: Final = 0.05
 _CLOSE_WAIT: Final = 2.0
+
+
+def _pause_between_tries(network: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Have a broker that cannot be reached be tried again after a pause.
+
+    On an error of connection the client logs a warning and asks again at once, without end; told "not ready", it asks
+    again silently.
+    """
+    await_ready = network.await_ready
+
+    def is_ready(node_id: Any, timeout_ms: float = milliseconds(REQUEST_TIMEOUT)) -> bool:  # noqa: ANN401
+        try:
+            return bool(await_ready(node_id, timeout_ms=timeout_ms))
+        except errors.KafkaConnectionError:
+            time.sleep(_UNREACHABLE_PAUSE)
+            return False
+
+    network.await_ready = is_ready
 
 
 class Producer:
@@ -49,6 +69,7 @@ class Producer:
         # On an error of sequence or epoch the client would bump its epoch behind our back and lose what is in flight
         # (KIP-360). As before 2.5 it fails instead.
         self._manager._api_version = (2, 4)  # noqa: SLF001
+        _pause_between_tries(self._client._sender._client)  # noqa: SLF001
 
     @property
     def trouble(self) -> BaseException | None:
