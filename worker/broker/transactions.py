@@ -161,8 +161,11 @@ class Transactions:
             self._coordinators[kind] = node
         return node
 
+    async def _own_coordinator(self) -> int:
+        return await self._coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
+
     async def _ask_coordinator(self, request: Any) -> Any:  # noqa: ANN401 the client is untyped
-        node = await self._coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
+        node = await self._own_coordinator()
         answer = await self._network.send(request, node)
         requests.require_all(answer)
         return answer
@@ -195,7 +198,7 @@ class Transactions:
             prepared, asked = asked, []
             try:
                 await _all(prepared)
-                node = await self._coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
+                node = await self._own_coordinator()
                 await _all(self._ask_to_add(node, partitions, group_id))
             except errors.KafkaError:
                 self._added, self._group = set(), None
