@@ -94,13 +94,14 @@ class FakeSource:
         self.has_lost_the_brokers = False
         self.failure: Exception | None = None
         self.is_closed = False
-        self._generation, self._has_moved = -1, False
+        self._generation, self._has_moved, self._has_more = -1, False, False
         self._kept: frozenset[TopicPartition] = frozenset()
         broker.members.append(self)
         broker.rebalance()
 
     def poll(self, wait: float) -> Sequence[Record]:
         del wait
+        self._has_more = False
         if self.failure:
             raise self.failure
         if self._follow_group():
@@ -110,7 +111,11 @@ class FakeSource:
             found = self.broker.log(topic)[partition][position : position + self.max_poll_records - len(polled)]
             polled += found
             self.positions[topic, partition] = position + len(found)
+        self._has_more = len(polled) == self.max_poll_records
         return polled
+
+    def has_more(self) -> bool:
+        return self._has_more
 
     def rebalanced(self) -> bool:
         moved, self._has_moved = self._has_moved, False

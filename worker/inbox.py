@@ -105,7 +105,7 @@ class Inbox:
         self._pace = Pace()
         self._changed = threading.Condition()
         self._claim: Claim | None = None
-        self._is_last_poll_empty = True
+        self._is_more_at_hand = False
         self._is_closed = False
         self._not_rewound: Held | None = None  # None: nothing is to be rewound
         self.epoch = 0
@@ -126,8 +126,8 @@ class Inbox:
             not_rewound, self._not_rewound = self._not_rewound, None
             return self.epoch, not_rewound
 
-    def offer(self, items: Sequence[Waiting], *, epoch: int, claim: Claim) -> bool:
-        """Add what a poll brought, in order; nothing tells that nothing more is at hand. False: stale, and let go."""
+    def offer(self, items: Sequence[Waiting], *, epoch: int, claim: Claim, more: bool = False) -> bool:
+        """Add what a poll brought, in order; whether there is more at hand. False: stale, and let go."""
         with self._changed:
             if epoch < self._floor:
                 return False
@@ -135,7 +135,7 @@ class Inbox:
                 self._batcher.add(item)
             # The first claim of an epoch is the one that can fence most.
             self._claim = self._claim or claim
-            self._is_last_poll_empty = not items
+            self._is_more_at_hand = more
             self._changed.notify_all()
             return True
 
@@ -147,7 +147,7 @@ class Inbox:
                     return None
                 now = self._clock()
                 hold = 0.0 if self._batcher.is_full else self._pace.hold(self._batcher.tokens, now)
-                items = [] if hold else self._batcher.take(now, nothing_at_hand=self._is_last_poll_empty)
+                items = [] if hold else self._batcher.take(now, nothing_at_hand=not self._is_more_at_hand)
                 if items and self._claim is not None:
                     self._changed.notify_all()
                     return Batch(self.epoch, self._claim, items, now)
@@ -212,7 +212,7 @@ class Inbox:
         self._floor = self.epoch
         self._batcher.retain(lambda item: item.partition in kept)
         self._claim = claim
-        self._is_last_poll_empty = True
+        self._is_more_at_hand = False
         self._not_rewound = kept
         self._changed.notify_all()
         return waiting - len(self._batcher)

@@ -112,7 +112,6 @@ class Pipeline:
     judged: queue.Queue[Judged | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=_JUDGED))
     assignment: frozenset[TopicPartition] = field(init=False, default=frozenset())
     _busy_since: dict[str, float] = field(init=False, default_factory=dict)
-    _poll_wait: float = field(init=False, default=0.0)
     _lag_shown: float = field(init=False, default=0.0)
     _newest: dict[TopicPartition, float] = field(init=False, default_factory=dict)
     _begun: deque[_Begun] = field(init=False, default_factory=deque)
@@ -164,16 +163,17 @@ class Pipeline:
             self._follow_assignment()
             self._show_lag()
             return
-        records = self.source.poll(self._poll_wait)
+        # Where there is more at hand, the judge may be waiting to hear of it: it must not wait for what is yet to come.
+        records = self.source.poll(0.0 if self.source.has_more() else POLL_WAIT)
         if self._follow_assignment():
             return
-        claim = self.source.claim()
+        claim, left = self.source.claim(), len(records)
         for items in self._prepared(records):
-            if not self.inbox.offer(items, epoch=epoch, claim=claim):
+            left -= len(items)
+            more = left > 0 or self.source.has_more()
+            if not self.inbox.offer(items, epoch=epoch, claim=claim, more=more):
                 self.metrics.messages_let_go.inc(len(items))
                 break
-        # After a poll that brought something, ask at once whether there is more: only then may the judge wait for it.
-        self._poll_wait = 0.0 if records else POLL_WAIT
         self._show_lag()
 
     def _follow_assignment(self) -> bool:

@@ -35,6 +35,9 @@ class Source(Protocol):
         turns true first and this poll is empty.
         """
 
+    def has_more(self) -> bool:
+        """Whether the last poll brought as much as one may, so that there is more at hand: the next need not wait."""
+
     def rebalanced(self) -> bool:
         """Whether the group changed since this was last asked. What was polled of what is not `kept` is then void."""
 

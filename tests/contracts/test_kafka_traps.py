@@ -180,12 +180,15 @@ def test_a_poll_of_large_events_brings_what_can_be_read_at_once_and_loses_none(i
     sent = [Outgoing(b"%d" % (number % 7), b"%06d" % number + bytes(150_000)) for number in range(60)]
     in_kafka.feed(*sent)
     polled: list[Sequence[Record]] = []
+    more: list[bool] = []
 
     def all_there() -> bool:
         polled.append(source.poll(0.1))
+        more.append(source.has_more())
         return sum(map(len, polled)) >= len(sent)
 
     until(all_there)
+    assert (any(more), more[-1]) == (True, False)
     assert max(sum(len(record.value or b"") for record in poll) for poll in polled) < 5 << 20
     assert sorted(record.value or b"" for poll in polled for record in poll) == [each.value for each in sent]
 

@@ -25,6 +25,21 @@ def test_records_of_a_partition_come_in_offset_order_and_each_once(world: World)
     assert sorted(int(record.value or b"") for record in taken) == list(range(100))
 
 
+def test_there_is_more_at_hand_after_a_poll_that_brought_as_many_as_one_may(world: World) -> None:
+    world.feed(*events(*range(250)))
+    source = world.source(max_poll_records=100)
+    settled(world, source)
+    polled: list[tuple[int, bool]] = []
+
+    def all_there() -> bool:
+        polled.append((len(source.poll(0.1)), source.has_more()))
+        return sum(count for count, _ in polled) == 250
+
+    until(all_there)
+    assert {has_more for count, has_more in polled if count == 100} == {True}
+    assert {has_more for count, has_more in polled if count < 100} == {False}
+
+
 def test_a_record_arrives_as_it_was_sent(world: World) -> None:
     sent = [
         Outgoing(b"key", None, (("first", b"1"), ("first", None), ("empty", b""))),

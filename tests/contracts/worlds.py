@@ -28,7 +28,7 @@ class World(Protocol):
     partitions: int
 
     def feed(self, *records: Outgoing) -> None: ...
-    def source(self) -> Source: ...
+    def source(self, *, max_poll_records: int = 4096) -> Source: ...
     def sink(self, name: str = "writer") -> Sink: ...
     def read(self, topic: str) -> list[Record]: ...
 
@@ -47,8 +47,8 @@ class InLists:
     def feed(self, *records: Outgoing) -> None:
         self.broker.publish(self.input, records)
 
-    def source(self) -> Source:
-        return fakes.FakeSource(self.broker)
+    def source(self, *, max_poll_records: int = 4096) -> Source:
+        return fakes.FakeSource(self.broker, max_poll_records=max_poll_records)
 
     def sink(self, name: str = "writer") -> Sink:
         return fakes.FakeSink(self.broker, name=name)
@@ -69,9 +69,15 @@ class InKafka:
         with Publisher(self.place.link) as publisher:
             publisher.publish(self.input, records)
 
-    def source(self) -> KafkaSource:
-        link = self.place.as_client(f"member-{next(self._names)}")
-        source = KafkaSource(link, self.input, self.place.group, session_timeout=6, max_poll_interval=30)
+    def source(self, *, max_poll_records: int = 4096) -> KafkaSource:
+        source = KafkaSource(
+            self.place.as_client(f"member-{next(self._names)}"),
+            self.input,
+            self.place.group,
+            session_timeout=6,
+            max_poll_interval=30,
+            max_poll_records=max_poll_records,
+        )
         self._opened.append(source)
         return source
 

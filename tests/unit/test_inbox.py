@@ -39,19 +39,30 @@ def test_a_batch_holds_what_to_commit_next_for_each_partition() -> None:
     assert (batch.claim, batch.epoch) == (CLAIM, 0)
 
 
-def test_a_poll_that_brings_nothing_releases_what_waits() -> None:
+def test_what_waits_leaves_as_soon_as_nothing_more_is_at_hand() -> None:
     box = inbox(max_messages=100)
-    box.offer([waiting(0)], epoch=0, claim=CLAIM)
+    box.offer([waiting(0)], epoch=0, claim=CLAIM, more=True)
     taken: list[Batch | None] = []
     thread = threading.Thread(target=lambda: taken.append(box.take()), daemon=True)
     thread.start()
     time.sleep(0.05)
     assert taken == []
 
-    box.offer([], epoch=0, claim=CLAIM)
+    box.offer([waiting(1)], epoch=0, claim=CLAIM)
     thread.join(5)
 
-    assert [item.record.offset for batch in taken if batch for item in batch.items] == [0]
+    assert [item.record.offset for batch in taken if batch for item in batch.items] == [0, 1]
+
+
+def test_nothing_that_is_at_hand_releases_what_waits_too() -> None:
+    box = inbox(max_messages=100)
+    box.offer([waiting(0)], epoch=0, claim=CLAIM, more=True)
+    box.offer([], epoch=0, claim=CLAIM)
+
+    [batch] = take_soon(box)
+
+    assert batch is not None
+    assert [item.record.offset for item in batch.items] == [0]
 
 
 def test_what_was_polled_in_an_earlier_epoch_is_let_go() -> None:
@@ -152,7 +163,6 @@ def test_a_closed_inbox_hands_out_nothing_more() -> None:
 def held_back(box: Inbox) -> None:
     """Have the writer at work on one batch, when it has learnt that it takes a second."""
     box.offer([waiting(0)], epoch=0, claim=CLAIM)
-    box.offer([], epoch=0, claim=CLAIM)
     [first] = take_soon(box)
     assert first is not None
     box.judged(first, 0.001)
@@ -161,7 +171,6 @@ def held_back(box: Inbox) -> None:
     box.judged(first, 0.001)
     box.begin_writing(1)
     box.offer([waiting(1)], epoch=0, claim=CLAIM)
-    box.offer([], epoch=0, claim=CLAIM)
 
 
 def test_a_batch_goes_on_filling_while_it_would_only_wait_for_the_writer() -> None:
@@ -171,7 +180,6 @@ def test_a_batch_goes_on_filling_while_it_would_only_wait_for_the_writer() -> No
     thread = threading.Thread(target=lambda: taken.append(box.take()), daemon=True)
     thread.start()
     box.offer([waiting(2)], epoch=0, claim=CLAIM)
-    box.offer([], epoch=0, claim=CLAIM)
     assert taken == []
 
     box.end_writing(1, 0.001)

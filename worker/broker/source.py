@@ -60,7 +60,7 @@ class KafkaSource:
         """Connect. The group is joined by the first polls. `undated` is told how many records had to be `dated`."""
         self._undated = undated
         self._link, self._member, self._max_records = link, member or Member(), max_poll_records
-        self._has_moved = False
+        self._has_moved = self._has_more = False
         self._held: dict[TopicPartition, Any] = {}
         self._kept: frozenset[messages.TopicPartition] = frozenset()
         self._failing_since: float | None = None
@@ -93,15 +93,20 @@ class KafkaSource:
 
         Raises FencedError, or BrokerError when a right was taken away or the next record is not to be had.
         """
-        fetched = self._fetch(wait)
+        fetched, self._has_more = self._fetch(wait), False
         if self._follow_group():
             self._give_back(fetched)
             return []
+        self._has_more = sum(len(each) for each in fetched.values()) >= self._max_records
         now = time.time()
         records = [dated(record, now) for each in self._within_bytes(fetched) for record in each]
         if undated := sum(record.stamped is not None for record in records):
             self._undated(undated)
         return records
+
+    def has_more(self) -> bool:
+        """Whether the last poll brought as much as one may."""
+        return self._has_more
 
     def rebalanced(self) -> bool:
         """Whether partitions came or went since this was last asked."""
@@ -266,6 +271,7 @@ class KafkaSource:
             for index, record in enumerate(records):
                 if room <= 0:
                     self._consumer.seek(partition, record.offset)
+                    self._has_more = True
                     yield records[:index]
                     break
                 room -= len(record.value or b"")
