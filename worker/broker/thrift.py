@@ -10,10 +10,13 @@ from __future__ import annotations
 import selectors
 import time
 import types
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
 from kafka.net.transport import KafkaTCPTransport
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 _RECEIVE_BYTES: Final = 1 << 20
 
@@ -25,6 +28,13 @@ class UnhurriedSelector(selectors.PollSelector):
     """
 
     looks = False
+
+    def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
+        """Return its key. Raises KeyError, whose own text describes a socket by asking the system four times."""
+        key: selectors.SelectorKey | None = self._fd_to_key.get(self._fileobj_lookup(fileobj))  # type: ignore[attr-defined]
+        if key is None:
+            raise KeyError(type(fileobj).__name__)
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What has come, keys and events; nothing, unasked, where the loop has work and only glances."""
