@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 BATCH_BYTES: Final = 512 << 10
 """Only one batch of a partition is in flight at a time, so that a transaction's records should fit one; and Kafka's
 default limit for a batch is 1 MiB."""
-LZ4: Final = 3
+_NONE, LZ4 = 0, 3
 """As a batch's attributes have it."""
+_WORTH_IT: Final = 4 << 10
+"""Bytes of a partition, in the mean, from which on batches are compressed. Smaller ones are what a worker with little
+to do writes; the compressor lets go of the interpreter once for each of their partitions."""
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16
 _FORMAT: Final = 2  # of records, since Kafka 0.11
@@ -39,11 +42,14 @@ def build(
     """Records to batches, in order for each partition; `timestamp` in epoch milliseconds."""
     filling: dict[int, MemoryRecordsBuilder] = {}
     built: list[tuple[int, MemoryRecordsBuilder]] = []
+    records = list(records)
+    size = sum([len(record.value or b"") for record in records])
+    compression = LZ4 if size >= _WORTH_IT * partitions else _NONE
     for record in records:
         index = keyless if record.key is None else _hash(record.key) % partitions
         batch = filling.get(index)
         if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
-            batch = filling[index] = MemoryRecordsBuilder(_FORMAT, LZ4, BATCH_BYTES)
+            batch = filling[index] = MemoryRecordsBuilder(_FORMAT, compression, BATCH_BYTES)
             batch.append(timestamp, record.key, record.value, record.headers)
             built.append((index, batch))
     return built
