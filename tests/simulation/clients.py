@@ -68,7 +68,12 @@ class SimConsumer:
         self._must_join, self._has_asked = True, False
         self._held: dict[TopicPartition, State] = {}
         self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
-        self._fetcher = SimpleNamespace(fetch_records=lambda most, **_: (self._fetched(), most))
+        self._fetcher = SimpleNamespace(
+            fetched_records=lambda _, **__: (self._fetched(), False), _send_fetches_async=None
+        )
+        self._manager = SimpleNamespace(
+            run=lambda _: False, call_soon=lambda _: Future().success(None)
+        )  # nothing is on its way
         process.consumer = self
 
     @property
