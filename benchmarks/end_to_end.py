@@ -5,20 +5,17 @@
                                     TinyLlama's true shape with random weights, on a GPU
 
 Throughput is a backlog worked off: verdicts committed a second, from the worker's own counter, checked by a
-read_committed reader. Latency is open loop: messages are stamped with the time they were due, not with the time they
-got through, so a stall counts against every message that had to wait for it (coordinated omission).
+read_committed reader. Latency is open loop (`benchmarks.open_loop`).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 import uuid
@@ -27,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from benchmarks import results, texts
+from benchmarks import open_loop, results, texts
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from worker.broker import KafkaLink, Publisher, Reader
@@ -40,12 +37,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.messages import Record
 
 PARTITIONS: Final = 6
 _LOADS: Final = (0.1, 0.5, 0.8)
-_TICK: Final = 0.002
-_PATIENCE: Final = 0.1
 _MANY_CORES: Final = 8
 _STAGES: Final = ("queue_wait", "tokenize", "inference", "handover", "encode", "commit")
 _KINDS: Final = {"cpu": "cpu", "cuda-bf16": "bf16", "cuda-fp8": "fp8", "cuda-nf4": "nf4"}
@@ -225,7 +219,7 @@ class Place:
     def fill(self, messages: int) -> None:
         """Make the backlog."""
         with Publisher(self.link) as publisher:
-            for batch in _batches(_events(texts.stream(messages), 0), 2048):
+            for batch in _batches(_events(texts.stream(messages)), 2048):
                 publisher.publish(self.topics[0], batch)
         self.published = messages
 
@@ -241,38 +235,8 @@ class Place:
         """Milliseconds from the time a message was due to the time a reader had its verdict."""
         count, first = int(rate * seconds), self.published
         self.published += count
-        lines = _events(texts.stream(count), first)
-        seen: list[tuple[float, Sequence[Record]]] = []
-        with Reader(self.link, self.topics[1]) as reader, Publisher(self.link) as publisher:
-            reader.skip_to_end()
-            reader.poll(_TICK)
-            began = time.time() + 0.5
-            due = began + np.arange(count) / rate
-            publishing = threading.Thread(target=self._publish, args=(publisher, lines, due), daemon=True)
-            publishing.start()
-            while sum(len(records) for _, records in seen) < count:
-                records = reader.poll(_PATIENCE)
-                seen.append((time.time(), records))
-                if seen[-1][0] - began > 3 * seconds + 60:
-                    message = "verdicts are missing"
-                    raise RuntimeError(message)
-            publishing.join()
-        had = np.empty(count)
-        for at, records in seen:
-            had[[int(decode_verdict(record.value or b"").id) - first for record in records]] = at
-        settled = due > began + seconds / 5  # the first fifth warms up
-        return (had - due)[settled] * 1000
-
-    def _publish(self, publisher: Publisher, lines: Sequence[Outgoing], due: NDArray[np.float64]) -> None:
-        """Each message when it is due, those of a tick together; stamped with when the first of them was due."""
-        sent = 0
-        while sent < len(due):
-            ready = int(np.searchsorted(due, time.time(), side="right"))
-            if ready > sent:
-                publisher.publish(self.topics[0], lines[sent:ready], timestamp=float(due[sent]))
-                sent = ready
-            else:
-                time.sleep(_TICK)
+        found = open_loop.latencies(self.link.brokers, self.topics[0], self.topics[1], rate, count, first)
+        return found[count // 5 :]  # the first fifth warms up
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -287,11 +251,8 @@ class Place:
             self.worker.kill()
 
 
-def _events(lines: Sequence[str], first: int) -> list[Outgoing]:
-    return [
-        Outgoing(f"+{number % 997}".encode(), json.dumps({"id": str(number), "text": text}).encode())
-        for number, text in enumerate(lines, first)
-    ]
+def _events(lines: Sequence[str]) -> list[Outgoing]:
+    return [Outgoing(*open_loop.event(number, text)) for number, text in enumerate(lines)]
 
 
 def _batches(lines: Sequence[Outgoing], size: int) -> Iterator[Sequence[Outgoing]]:

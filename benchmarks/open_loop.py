@@ -1,0 +1,103 @@
+"""Load that does not wait for its answers: events sent when they are due, verdicts as a reader has them.
+
+    python -m benchmarks.open_loop BROKERS TOPIC RATE COUNT FIRST BEGAN      the sending half, as `latencies` starts it
+
+Each half is a process of its own, since what it takes counts against the worker; the reader is librdkafka's. Latency
+counts from the time an event was due, not from the time it got through, so that a stall counts against every message
+that had to wait for it (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+
+from benchmarks import texts
+from worker.broker import KafkaLink, Publisher
+from worker.messages import Outgoing, decode_verdict
+
+if TYPE_CHECKING:
+    from confluent_kafka import Message
+    from numpy.typing import NDArray
+
+_TICK: Final = 0.001
+_PATIENCE: Final = 0.1
+# Until the sending process has made its events.
+_HEAD_START: Final = 3.0
+_KEYS: Final = 997
+
+
+def event(number: int, text: str) -> tuple[bytes, bytes]:
+    """Key and value of an event."""
+    return f"+{number % _KEYS}".encode(), json.dumps({"id": str(number), "text": text}).encode()
+
+
+def latencies(  # noqa: PLR0913, PLR0917 # what makes a load
+    brokers: str, events: str, verdicts: str, rate: float, count: int, first: int
+) -> NDArray[np.float64]:
+    """Milliseconds from when each of `count` events was due to when a read_committed reader had its verdict.
+
+    Events are numbered from `first`. Raises RuntimeError when verdicts are missing, or the sender failed.
+    """
+    reader = Consumer(
+        {"bootstrap.servers": brokers, "group.id": "open-loop", "isolation.level": "read_committed",
+         "enable.auto.commit": False, "fetch.wait.max.ms": 100}
+    )  # fmt: skip
+    partitions = reader.list_topics(verdicts, timeout=10).topics[verdicts].partitions
+    reader.assign([TopicPartition(verdicts, partition, OFFSET_END) for partition in partitions])
+    reader.poll(_HEAD_START / 2)  # whereupon it knows where the end was
+    began = time.time() + _HEAD_START
+    command = [sys.executable, "-m", __name__, brokers, events, str(rate), str(count), str(first), str(began)]
+    sender = subprocess.Popen(command)  # noqa: S603 # ourselves
+    seen: list[tuple[float, Message]] = []
+    try:
+        while len(seen) < count:
+            message = reader.poll(_PATIENCE)
+            if message is not None and not message.error():
+                seen.append((time.time(), message))
+            elif sender.poll() or time.time() - began > 3 * count / rate + 60:
+                error = f"{count - len(seen)} verdicts are missing"
+                raise RuntimeError(error)
+    finally:
+        sender.kill()
+        sender.wait()
+        reader.close()
+    had = np.empty(count)
+    for at, message in seen:
+        had[int(decode_verdict(message.value() or b"").id) - first] = at
+    return (had - _due(began, rate, count)) * 1000
+
+
+def _due(began: float, rate: float, count: int) -> NDArray[np.float64]:
+    return began + np.arange(count) / rate
+
+
+def _send(  # noqa: PLR0913, PLR0917 # what makes a load
+    brokers: str, topic: str, rate: float, count: int, first: int, began: float
+) -> int:
+    """Send each event when it is due; those that have become due meanwhile together."""
+    made = [Outgoing(*event(number, text)) for number, text in enumerate(texts.stream(count), first)]
+    due, sent = _due(began, rate, count), 0
+    with Publisher(KafkaLink(brokers, client_id="open-loop")) as publisher:
+        if time.time() > began:
+            print("the events were not made in time", file=sys.stderr)
+            return 1
+        while sent < count:
+            ready = int(np.searchsorted(due, time.time(), side="right"))
+            if ready > sent:
+                publisher.publish(topic, made[sent:ready], timestamp=float(due[sent]))
+                sent = ready
+            else:
+                time.sleep(_TICK)
+    return 0
+
+
+if __name__ == "__main__":
+    _, brokers_, topic_, rate_, count_, first_, began_ = sys.argv
+    sys.exit(_send(brokers_, topic_, float(rate_), int(count_), int(first_), float(began_)))
