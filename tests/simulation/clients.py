@@ -68,12 +68,8 @@ class SimConsumer:
         self._must_join, self._has_asked = True, False
         self._held: dict[TopicPartition, State] = {}
         self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
-        self._fetcher = SimpleNamespace(
-            fetched_records=lambda _, **__: (self._fetched(), False), _send_fetches_async=None
-        )
-        self._manager = SimpleNamespace(
-            run=lambda _: False, call_soon=lambda _: Future().success(None)
-        )  # nothing is on its way
+        self._fetcher = SimpleNamespace(fetched_records=self._drawn, send_fetches=lambda: None)
+        self._manager = SimpleNamespace(run=lambda _: False, wait_for=None)  # nothing is on its way
         process.consumer = self
 
     @property
@@ -126,6 +122,10 @@ class SimConsumer:
                 if found:
                     fetched[partition] = found
         return fetched
+
+    def _drawn(self, _: int, *, update_offsets: bool) -> tuple[dict[TopicPartition, list[Any]], bool]:
+        assert update_offsets
+        return self._fetched(), False
 
     def _has_news(self) -> bool:
         return self._must_join or any(

@@ -1,4 +1,4 @@
-"""The next fetch is on its way when a poll returns, and is sent before anything is changed that it was made of."""
+"""A poll that finds nothing asks the client's own thread once, and loses nothing that comes meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kafka import TopicPartition, errors
 from kafka.future import Future
 from kafka.net.selector import NetworkSelector
 
-from worker.broker.fetching import FetchesAhead
+from worker.broker.fetching import ask_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,19 +21,24 @@ class Client:
     """A consumer's fetcher and its thread: what is asked for comes when the test says so."""
 
     def __init__(self) -> None:
-        self.net, self.sent, self.there = NetworkSelector(), 0, [list[str]()]
+        self.net, self.sent, self.asked, self.there = NetworkSelector(), 0, 0, [list[str]()]
+        self.has_brokers = True
         self.failure: Exception | None = None
+        self.fetch_records: Any = None
         self._fetcher = self._manager = self
         self._fetch_futures: list[Future] = []
         self._reset_task = None
         self.net.start()
-        self.fetches = FetchesAhead(self)
+        ask_once(self)
 
     async def _send_fetches_async(self) -> None:
         if self.failure:
             raise self.failure
         self.sent += 1
-        self._fetch_futures = [Future()]
+        self._fetch_futures = [Future()] if self.has_brokers else []
+
+    def send_fetches(self) -> None:
+        self.net.run(self._send_fetches_async)
 
     def fetched_records(self, _: int | None, *, update_offsets: bool) -> tuple[dict[TopicPartition, list[str]], bool]:
         assert update_offsets
@@ -45,11 +50,8 @@ class Client:
         self._fetch_futures[0].success(None)
 
     def run(self, work: Any) -> Any:
+        self.asked += 1
         return self.net.run(work)
-
-    def call_soon(self, work: Any) -> Future:
-        future: Future = self.net.call_soon_with_future(work)
-        return future
 
     async def wait_for(self, future: Future, timeout_ms: float) -> None:
         self.net.call_later(timeout_ms / 1000, lambda: future.is_done or future.failure(errors.KafkaTimeoutError()))
@@ -63,11 +65,10 @@ def client() -> Iterator[Client]:
     made.net.close()
 
 
-def test_the_next_fetch_is_sent_as_a_poll_that_brought_something_returns(client: Client) -> None:
+def test_what_is_there_is_returned_and_more_is_sent_for(client: Client) -> None:
     client.there = [["a", "b"]]
 
-    assert client.fetches.fetch_records(10, timeout_ms=1000) == ({PLACE: ["a", "b"]}, False)
-    client.fetches.settle()
+    assert client.fetch_records(10, timeout_ms=1000) == ({PLACE: ["a", "b"]}, False)
 
     assert client.sent == 1
 
@@ -75,16 +76,29 @@ def test_the_next_fetch_is_sent_as_a_poll_that_brought_something_returns(client:
 def test_a_poll_that_finds_nothing_sends_and_waits_for_what_comes(client: Client) -> None:
     client.net.call_later(0.05, lambda: client.comes("a"))
 
-    assert client.fetches.fetch_records(10, timeout_ms=5000) == ({PLACE: ["a"]}, False)
+    assert client.fetch_records(10, timeout_ms=5000) == ({PLACE: ["a"]}, False)
+
+    assert (client.sent, client.asked) == (1, 1)
 
 
 def test_a_poll_that_nothing_comes_for_ends_in_time(client: Client) -> None:
-    assert client.fetches.fetch_records(10, timeout_ms=10) == ({}, False)
+    assert client.fetch_records(10, timeout_ms=10) == ({}, False)
 
 
-def test_a_fetch_that_could_not_be_sent_is_told_at_the_next_poll(client: Client) -> None:
-    client.there, client.failure = [["a"]], errors.KafkaConnectionError("gone")
-    client.fetches.fetch_records(10, timeout_ms=1000)
+def test_a_poll_with_nothing_to_wait_for_says_so(client: Client) -> None:
+    client.has_brokers = False
+
+    assert client.fetch_records(10, timeout_ms=5000) == ({}, True)
+
+
+def test_what_came_before_there_was_anything_to_wait_for_is_returned(client: Client) -> None:
+    client.has_brokers, client.there = False, [[], ["a"]]
+
+    assert client.fetch_records(10, timeout_ms=5000) == ({PLACE: ["a"]}, False)
+
+
+def test_a_fetch_that_cannot_be_sent_is_told(client: Client) -> None:
+    client.failure = errors.KafkaConnectionError("gone")
 
     with pytest.raises(errors.KafkaConnectionError):
-        client.fetches.fetch_records(10, timeout_ms=1000)
+        client.fetch_records(10, timeout_ms=1000)

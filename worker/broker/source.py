@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from kafka import KafkaConsumer, TopicPartition, errors
 
-from worker.broker.fetching import FetchesAhead
+from worker.broker.fetching import ask_once
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member, generations_taken_up, is_fenced, is_joining, keep_joining
 from worker.broker.thrift import UnhurriedSelector
@@ -85,7 +85,7 @@ class KafkaSource:
                 metrics_enabled=False,
             )
         unpack(self._consumer)
-        self._fetches = FetchesAhead(self._consumer)
+        ask_once(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
         self._claim, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
@@ -121,7 +121,6 @@ class KafkaSource:
 
     def keep_alive(self) -> None:
         """Stay in the group while the pipe is full: fetch nothing, answer rebalances. Raises as `poll` does."""
-        self._fetches.settle()
         self._consumer.pause(*self._consumer.assignment())
         fetched = self._fetch(0.0)
         self._follow_group()
@@ -143,7 +142,6 @@ class KafkaSource:
 
         Offsets that a transaction is about to commit are waited for. Raises BrokerError when that takes too long.
         """
-        self._fetches.settle()
         for partition in self._consumer.assignment():
             if (partition.topic, partition.partition) in kept:
                 continue
@@ -223,7 +221,6 @@ class KafkaSource:
         except errors.FencedInstanceIdError as error:
             raise self._fenced() from error
         except errors.NoOffsetForPartitionError as error:
-            self._fetches.settle()
             self._consumer.seek_to_beginning(*error.args[0])  # nothing was ever committed: a partition that is new
             return {}
         except errors.OffsetOutOfRangeError as error:
@@ -253,7 +250,6 @@ class KafkaSource:
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Do by policy where the next record is gone, or not there yet. Raises BrokerError when that is to stop."""
         policy = self._member.out_of_range
-        self._fetches.settle()
         for partition, offset in offsets.items():
             what = f"offset {offset} of {partition.topic}:{partition.partition}, the next to judge, is not in the input"
             if policy == "fail":
@@ -276,7 +272,6 @@ class KafkaSource:
         for partition, records in fetched.items():
             for index, record in enumerate(records):
                 if room <= 0:
-                    self._fetches.settle()
                     self._consumer.seek(partition, record.offset)
                     self._has_more = True
                     yield records[:index]
@@ -286,7 +281,6 @@ class KafkaSource:
                 yield records
 
     def _give_back(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> None:
-        self._fetches.settle()
         for partition, records in fetched.items():
             self._consumer.seek(partition, records[0].offset)
 
