@@ -2,7 +2,7 @@
 
     python -m benchmarks.open_loop BROKERS TOPIC RATE COUNT FIRST BEGAN      the sending half, as `latencies` starts it
 
-Each half is a process of its own, since what it takes counts against the worker; the reader is librdkafka's. Latency
+Each half is librdkafka's, and a process of its own, since what it takes counts against the worker. Latency
 counts from the time an event was due, not from the time it got through, so that a stall counts against every message
 that had to wait for it (coordinated omission).
 """
@@ -16,17 +16,18 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from benchmarks import texts
-from worker.broker import KafkaLink, Publisher
-from worker.messages import Outgoing, decode_verdict
+from worker.messages import decode_verdict
 
 if TYPE_CHECKING:
-    from confluent_kafka import Message
+    from confluent_kafka import KafkaError, Message
     from numpy.typing import NDArray
 
 _TICK: Final = 0.001
+# With none there would be a request for nearly every event, and it would be the broker that is measured.
+_LINGER_MS: Final = 2
 _PATIENCE: Final = 0.1
 # Until the sending process has made its events.
 _HEAD_START: Final = 3.0
@@ -81,20 +82,33 @@ def _due(began: float, rate: float, count: int) -> NDArray[np.float64]:
 def _send(  # noqa: PLR0913, PLR0917 # what makes a load
     brokers: str, topic: str, rate: float, count: int, first: int, began: float
 ) -> int:
-    """Send each event when it is due; those that have become due meanwhile together."""
-    made = [Outgoing(*event(number, text)) for number, text in enumerate(texts.stream(count), first)]
+    """Send each event when it is due, give or take a millisecond."""
+    refused: list[KafkaError] = []
+    producer = Producer({"bootstrap.servers": brokers, "linger.ms": _LINGER_MS, "partitioner": "murmur2_random"})
+    producer.list_topics(topic, timeout=10)
+    made = [event(number, text) for number, text in enumerate(texts.stream(count), first)]
     due, sent = _due(began, rate, count), 0
-    with Publisher(KafkaLink(brokers, client_id="open-loop")) as publisher:
-        if time.time() > began:
-            print("the events were not made in time", file=sys.stderr)
-            return 1
-        while sent < count:
-            ready = int(np.searchsorted(due, time.time(), side="right"))
-            if ready > sent:
-                publisher.publish(topic, made[sent:ready], timestamp=float(due[sent]))
-                sent = ready
-            else:
-                time.sleep(_TICK)
+    if time.time() > began:
+        print("the events were not made in time", file=sys.stderr)
+        return 1
+    while sent < count:
+        ready = int(np.searchsorted(due, time.time(), side="right"))
+        for number in range(sent, ready):
+            key, value = made[number]
+            producer.produce(
+                topic,
+                value,
+                key,
+                timestamp=int(due[number] * 1000),
+                on_delivery=lambda error, _: refused.append(error) if error else None,
+            )
+        sent = max(sent, ready)
+        producer.poll(0)
+        time.sleep(_TICK)
+    left = producer.flush(30)
+    if refused or left:
+        print(f"{left + len(refused)} events were not sent; {refused[:1]}", file=sys.stderr)
+        return 1
     return 0
 
 
