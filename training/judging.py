@@ -153,10 +153,13 @@ def sweep_(options: argparse.Namespace) -> int:
     ranking(found)
     sweep.plot(found, folder / "sweep.png")
     console.print(f"{folder / 'sweep.png'}")
-    if len(found) * options.splits != len(trials):
-        return 1
-    console.print(f"written: {sweep.record(found, name)}")
-    return 0
+    whole = [each for each in found if len(each.each) == options.splits]
+    if whole:
+        console.print(f"written: {sweep.record(whole, name)}")
+    asked = dict.fromkeys(trial.configuration for trial in trials)
+    if left := [each for each in asked if each not in {outcome.configuration for outcome in whole}]:
+        console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)
+    return int(bool(left))
 
 
 def against(options: argparse.Namespace) -> int:

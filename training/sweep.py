@@ -251,12 +251,14 @@ def _take_base(trial: Trial, learnt: Sequence[data.Row], folder: Path) -> None:
 
 
 def _known(trial: Trial, folder: Path) -> dict[str, Any] | None:
-    """A trial's outcome; None where there is none, or one of a version that measured less."""
+    """A trial's outcome; None where there is none, or one of a version that measured less, or of another recipe."""
+    run_ = folder / trial.name
     try:
-        found: dict[str, Any] = json.loads((folder / trial.name / _OUTCOME).read_bytes())
+        found: dict[str, Any] = json.loads((run_ / _OUTCOME).read_bytes())
     except FileNotFoundError:
         return None
-    return found if found.keys() >= _MEASURED else None
+    is_of_another = (run_ / runs.FILE).exists() and runs.read(run_).recipe != trial.chosen
+    return found if found.keys() >= _MEASURED and not is_of_another else None
 
 
 def _judged(bundle: Path, parts: Parts, validated: Sequence[data.Row], seed: int) -> dict[str, Any]:

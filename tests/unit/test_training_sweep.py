@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import results
 from training import data, evaluate, recipe, runs, sweep
+from training.__main__ import main
 from training.recipe import RecipeError
 
 if TYPE_CHECKING:
@@ -147,6 +148,38 @@ def test_an_outcome_of_a_version_that_measured_less_is_measured_again(tmp_path: 
     path.write_text(json.dumps({"f1": 0.8, "attacked": 0.9, "parameters": 1, "seconds": 2.0, "peak_gib": None}))
 
     assert list(sweep.outcomes(found, tmp_path)) == []
+
+
+def test_an_outcome_of_another_recipe_is_none(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('recipe = "nano"\n[one]\n"lora.rslora" = [true]\n')
+    first, other = sweep.load(tmp_path / "one.toml", 1)[1]
+    for trial in (first, other):
+        outcome(tmp_path, trial, 0.8)
+        runs.begin(tmp_path / trial.name, runs.Run(first.chosen, trial.seed, "rows"))
+
+    [found] = sweep.outcomes([first, other], tmp_path)
+
+    assert found.configuration == first.configuration
+
+
+def test_a_configuration_that_failed_keeps_none_of_the_others_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, folder = trials(tmp_path), tmp_path / "seed-grid"
+    folder.mkdir()
+    for trial in found[:3]:
+        outcome(folder, trial, 0.8)
+    monkeypatch.setattr("sys.executable", "false")
+    monkeypatch.setattr(results, "record", functools.partial(results.record, folder=tmp_path))
+
+    status = main(["sweep", str(tmp_path / "grid.toml"), "--splits", "2", "--runs", str(tmp_path)])
+
+    [written] = tmp_path.glob("sweep-seed-*.json")
+    assert {row["name"].split("/")[2] for row in json.loads(written.read_text())} == {found[0].configuration}
+    assert status == 1
+    assert f"not measured on all 2 splits, and not written: {found[2].configuration}" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_what_a_configuration_is_judged_by_is_train_and_no_near_twin_of_what_it_learns() -> None:
