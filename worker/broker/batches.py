@@ -23,8 +23,9 @@ default limit for a batch is 1 MiB."""
 _NONE, LZ4 = 0, 3
 """As a batch's attributes have it."""
 _WORTH_IT: Final = 4 << 10
-"""Bytes of a partition, in the mean, from which on batches are compressed. Smaller ones are what a worker with little
-to do writes; the compressor lets go of the interpreter once for each of their partitions."""
+"""Bytes from which on a batch is compressed. Smaller ones are what a worker with little to do writes, one for each
+partition, and the compressor lets go of the interpreter for each. A large one always is: its event came compressed, and
+must not be too large for the broker as a dead letter."""
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16
 _FORMAT: Final = 2  # of records, since Kafka 0.11
@@ -42,14 +43,14 @@ def build(
     """Records to batches, in order for each partition; `timestamp` in epoch milliseconds."""
     filling: dict[int, MemoryRecordsBuilder] = {}
     built: list[tuple[int, MemoryRecordsBuilder]] = []
-    records = list(records)
-    size = sum([len(record.value or b"") for record in records])
-    compression = LZ4 if size >= _WORTH_IT * partitions else _NONE
     for record in records:
         index = keyless if record.key is None else _hash(record.key) % partitions
         batch = filling.get(index)
         if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
-            batch = filling[index] = MemoryRecordsBuilder(_FORMAT, compression, BATCH_BYTES)
+            batch = filling[index] = MemoryRecordsBuilder(_FORMAT, LZ4, BATCH_BYTES)
             batch.append(timestamp, record.key, record.value, record.headers)
             built.append((index, batch))
+    for _, batch in built:
+        if batch.size_in_bytes() < _WORTH_IT:
+            batch._builder._compression_type = _NONE  # noqa: SLF001 it is asked for as the batch is closed
     return built
