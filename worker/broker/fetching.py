@@ -32,9 +32,9 @@ def ask_once(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
                 fetcher.send_fetches()
             return records, False
         has_waited = ask(functools.partial(_send_and_wait, fetcher, wait_for, timeout_ms, send=not is_partial))
-        # Also where nothing was waited for: an answer may have come in between.
-        records, _ = fetched()
-        return records, not (records or has_waited)
+        if has_waited:
+            records, _ = fetched()
+        return records, not has_waited
 
     fetcher.fetch_records = fetch_records
 
@@ -43,6 +43,8 @@ async def _send_and_wait(fetcher: Any, wait_for: Any, timeout_ms: float | None, 
     """Wait until something has come, or until then. False when there was nothing to wait for."""
     if send:
         await fetcher._send_fetches_async()  # noqa: SLF001
+    if fetcher._completed_fetches:  # noqa: SLF001 it came after the look; what was sent for is the other partitions
+        return True
     awaited = [*fetcher._fetch_futures]  # noqa: SLF001
     if fetcher._reset_task is not None and not fetcher._reset_task.is_done:  # noqa: SLF001
         awaited.append(fetcher._reset_task)  # noqa: SLF001
