@@ -95,11 +95,15 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One size: what it reads, what it writes, the graph between, and pinned memory for as many runs as there were."""
+    """One size: what it reads, what it writes, the graph between, and pinned memory for as many runs as there were.
+
+    `launched` is the graph as the runtime knows it; torch lets go of the interpreter when it is asked.
+    """
 
     inputs: Tensor
     outputs: Tensor
     graph: torch.cuda.CUDAGraph
+    launched: int
     pinned: list[Pinned] = field(default_factory=list)
 
     def take(self) -> Pinned:
@@ -122,7 +126,7 @@ class Slot:
         given, answer, over = pinned.inputs, pinned.answer, pinned.over.cuda_event
         pinned.is_over = False
         _call("cudaMemcpyAsync", self.inputs.data_ptr(), given.ctypes.data, given.nbytes, _EITHER_WAY, stream)
-        _call("cudaGraphLaunch", self.graph.raw_cuda_graph_exec(), stream)
+        _call("cudaGraphLaunch", self.launched, stream)
         _call("cudaMemcpyAsync", answer.ctypes.data, self.outputs.data_ptr(), answer.nbytes, _EITHER_WAY, stream)
         _call("cudaEventRecord", over, stream)
 
@@ -260,7 +264,7 @@ class CudaEngine:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode=CAPTURE):
             outputs = self._forward(tokens, starts, ends)
-        return Slot(inputs, outputs, graph)
+        return Slot(inputs, outputs, graph, graph.raw_cuda_graph_exec())
 
     def _halve(self) -> None:
         if self.token_budget // 2 < max(_LEAST_BUDGET, self._longest):
@@ -290,5 +294,6 @@ def _call(name: str, *arguments: int) -> None:
     3 ms to queue, and less than that to judge. Raises OutOfMemoryError, RuntimeError.
     """
     if failure := getattr(_runtime(), name)(*arguments):
+        _runtime().cudaGetLastError()  # or torch would find it at its next call, and take it for that one's
         message = f"{name}: {_runtime().cudaGetErrorString(failure).decode()}"
         raise torch.OutOfMemoryError(message) if failure == _OUT_OF_MEMORY else RuntimeError(message)
