@@ -90,6 +90,7 @@ class FakeSource:
     def __init__(self, broker: FakeBroker, topic: str = INPUT, *, max_poll_records: int = 100) -> None:
         self.broker, self.topic, self.max_poll_records = broker, topic, max_poll_records
         self.positions: Positions = {}
+        self.waits: list[float] = []
         self.rewinds = self.times_kept_alive = 0
         self.has_lost_the_brokers = False
         self.failure: Exception | None = None
@@ -100,7 +101,7 @@ class FakeSource:
         broker.rebalance()
 
     def poll(self, wait: float) -> Sequence[Record]:
-        del wait
+        self.waits.append(wait)
         self._has_more = False
         if self.failure:
             raise self.failure

@@ -268,6 +268,23 @@ def test_the_first_of_a_large_poll_can_be_judged_before_the_last_is_made_ready()
     assert [count for count in offered if count] == [256, 256, 88]
 
 
+def test_the_judge_waits_only_for_what_is_at_hand_and_the_reader_only_for_what_is_not() -> None:
+    broker = FakeBroker(partitions=1)
+    broker.feed(*[event("x", id=str(n)) for n in range(700)], at=NOW)
+    pipeline = make(broker, max_messages=10_000)
+    source = pipeline.source
+    source.max_poll_records = 600  # type: ignore[attr-defined]
+    offered: list[tuple[int, bool]] = []
+    offer = pipeline.inbox.offer
+    pipeline.inbox.offer = lambda items, **more: (offered.append((len(items), more["more"])), offer(items, **more))[1]  # type: ignore[method-assign,func-returns-value]
+
+    read(pipeline)
+
+    # A poll that only tells of the assignment, one that brings as many as it may, one that brings the rest, and more.
+    assert [each for each in offered if each[0]] == [(256, True), (256, True), (88, True), (100, False)]
+    assert [at for at, wait in enumerate(source.waits) if not wait] == [2]  # type: ignore[attr-defined]
+
+
 class Slicing(FakeClassifier):
     """Tells what was begun and what was awaited, by first texts; `meanwhile` is called with each that is begun."""
 

@@ -66,7 +66,7 @@ def test_a_sweeps_figures_are_written_with_their_splits_and_where_they_were_made
         outcome(tmp_path, trial, f1)
     monkeypatch.setattr(results, "record", functools.partial(results.record, folder=tmp_path))
 
-    rows = json.loads(sweep.record(list(sweep.outcomes(found, tmp_path)), "seed").read_text())
+    rows = json.loads(sweep.record(list(sweep.outcomes(found, tmp_path)), "seed", "grid").read_text())
 
     best = rows[0]
     assert best["name"] == f"sweep/seed/{found[2].configuration}/f1-mean"
@@ -160,6 +160,9 @@ def test_an_outcome_of_another_recipe_is_none(tmp_path: Path) -> None:
     [found] = sweep.outcomes([first, other], tmp_path)
 
     assert found.configuration == first.configuration
+
+    (tmp_path / first.name / runs.FILE).write_text('{"recipe": {}, "of": "another version"}')
+    assert list(sweep.outcomes([first, other], tmp_path)) == []
 
 
 def test_a_configuration_that_failed_keeps_none_of_the_others_from_being_written(

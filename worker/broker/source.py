@@ -212,8 +212,12 @@ class KafkaSource:
 
     def _fetch(self, wait: float) -> dict[TopicPartition, list[Record]]:
         try:
-            fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(milliseconds(wait))
-            if not fetched and self._member.rebalance == "cooperative" and is_joining(self._consumer):
+            is_cooperative = self._member.rebalance == "cooperative"
+            is_held_up = is_cooperative and is_joining(self._consumer)
+            fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(
+                milliseconds(min(wait, _RETRY) if is_held_up else wait)
+            )
+            if not fetched and is_cooperative and is_joining(self._consumer):
                 # The client reads nothing until the slowest member, or a dead one's session, lets the join end.
                 fetched, _ = self._consumer._fetcher.fetch_records(  # noqa: SLF001
                     self._max_records, update_offsets=True, timeout_ms=milliseconds(wait)

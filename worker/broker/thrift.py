@@ -31,6 +31,9 @@ class UnhurriedSelector(selectors.PollSelector):
 
     def get_key(self, fileobj: FileDescriptorLike) -> selectors.SelectorKey:
         """Return its key. Raises KeyError, whose own text describes a socket by asking the system four times."""
+        if self.get_map() is None:
+            message = "the selector is closed"
+            raise RuntimeError(message)
         key: selectors.SelectorKey | None = self._fd_to_key.get(self._fileobj_lookup(fileobj))  # type: ignore[attr-defined]
         if key is None:
             raise KeyError(type(fileobj).__name__)
