@@ -155,7 +155,7 @@ def sweep_(options: argparse.Namespace) -> int:
     console.print(f"{folder / 'sweep.png'}")
     whole = [each for each in found if len(each.each) == options.splits]
     if whole:
-        console.print(f"written: {sweep.record(whole, name)}")
+        console.print(f"written: {sweep.record(whole, name, options.sweep.stem)}")
     asked = dict.fromkeys(trial.configuration for trial in trials)
     if left := [each for each in asked if each not in {outcome.configuration for outcome in whole}]:
         console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)

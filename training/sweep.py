@@ -186,10 +186,10 @@ def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
     yield from sorted(found, key=lambda outcome: -outcome.f1.value)
 
 
-def record(found: Sequence[Outcome], name: str) -> Path:
+def record(found: Sequence[Outcome], name: str, stem: str) -> Path:
     """Write them to benchmarks/results, as `sweep/<recipe>/<configuration>/...`, under what trained them.
 
-    Returns the file.
+    The file is the sweep's own, by the `stem` of its name. Returns it.
     """
     from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
     from benchmarks.results import record as write  # noqa: PLC0415
@@ -211,7 +211,7 @@ def record(found: Sequence[Outcome], name: str) -> Path:
             for what, unit, value, reach in said
         ]
     there = ", ".join(sorted({device for each in found for device in each.trained_on}))
-    return write(f"sweep-{name}", entries, device=there)
+    return write(f"sweep-{stem}" if stem.startswith(name) else f"sweep-{name}-{stem}", entries, device=there)
 
 
 def plot(found: Sequence[Outcome], path: Path) -> None:
@@ -257,8 +257,15 @@ def _known(trial: Trial, folder: Path) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads((run_ / _OUTCOME).read_bytes())
     except FileNotFoundError:
         return None
-    is_of_another = (run_ / runs.FILE).exists() and runs.read(run_).recipe != trial.chosen
-    return found if found.keys() >= _MEASURED and not is_of_another else None
+    return found if found.keys() >= _MEASURED and _is_of(trial, run_) else None
+
+
+def _is_of(trial: Trial, run_: Path) -> bool:
+    """Whether it is of the trial's recipe, as far as it can be known: outcomes travel without their runs."""
+    try:
+        return not (run_ / runs.FILE).exists() or runs.read(run_).recipe == trial.chosen
+    except runs.RunError:  # of a version that knew other fields
+        return False
 
 
 def _judged(bundle: Path, parts: Parts, validated: Sequence[data.Row], seed: int) -> dict[str, Any]:
