@@ -33,7 +33,7 @@ from worker.policy import Policy
 from worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.settings import Settings
 
@@ -167,9 +167,9 @@ def _record(options: argparse.Namespace, runs: dict[str, list[dict[str, Any]]], 
 class NoClassifier(Classifier):
     """Neither normalises nor tokenises: every text has the same tokens."""
 
-    def prepare(self, texts: Sequence[str]) -> list[Prepared]:
+    def begin_preparing(self, texts: Sequence[str]) -> Callable[[], list[Prepared]]:
         """Nothing."""
-        return [_NO_TOKENS] * len(texts)
+        return lambda: [_NO_TOKENS] * len(texts)
 
 
 def serve(*, is_tokenising: bool) -> int:
