@@ -51,7 +51,10 @@ _LEAST_BUDGET: Final = 256
 
 @dataclass(slots=True)
 class Pinned:
-    """Memory that the GPU copies from and to, for one run of a size; `over` is when it has done with it."""
+    """Memory that the GPU copies from and to, for one run of a size; `over` is when it has done with it.
+
+    torch's allocator does not know of these copies: an engine must outlive the batches it has begun.
+    """
 
     inputs: NDArray[np.int32]
     answer: NDArray[np.float32]
