@@ -68,8 +68,8 @@ class SimConsumer:
         self._must_join, self._has_asked = True, False
         self._held: dict[TopicPartition, State] = {}
         self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
-        self._fetcher = SimpleNamespace(fetched_records=self._drawn, send_fetches=lambda: None)
-        self._manager = SimpleNamespace(run=lambda _: False, wait_for=None)  # nothing is on its way
+        nothing = SimpleNamespace(run=lambda _: False)  # is on its way
+        self._fetcher = SimpleNamespace(fetched_records=self._drawn, send_fetches=lambda: None, _manager=nothing)
         process.consumer = self
 
     @property

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 def ask_once(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
     """Have a consumer's polls do so."""
-    fetcher, ask = consumer._fetcher, consumer._manager.run  # noqa: SLF001
-    wait_for = consumer._manager.wait_for  # noqa: SLF001
+    fetcher = consumer._fetcher  # noqa: SLF001
 
     def fetch_records(
         max_records: int | None = None, *, update_offsets: bool = True, timeout_ms: float | None = None
@@ -31,7 +30,8 @@ def ask_once(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
             if not is_partial:
                 fetcher.send_fetches()
             return records, False
-        has_waited = ask(functools.partial(_send_and_wait, fetcher, wait_for, timeout_ms, send=not is_partial))
+        wait = functools.partial(_send_and_wait, fetcher, timeout_ms, send=not is_partial)
+        has_waited = fetcher._manager.run(wait)  # noqa: SLF001
         if has_waited:
             records, _ = fetched()
         return records, not has_waited
@@ -39,7 +39,7 @@ def ask_once(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
     fetcher.fetch_records = fetch_records
 
 
-async def _send_and_wait(fetcher: Any, wait_for: Any, timeout_ms: float | None, *, send: bool) -> bool:  # noqa: ANN401
+async def _send_and_wait(fetcher: Any, timeout_ms: float | None, *, send: bool) -> bool:  # noqa: ANN401
     """Wait until something has come, or until then. False when there was nothing to wait for."""
     if send:
         await fetcher._send_fetches_async()  # noqa: SLF001
@@ -54,5 +54,5 @@ async def _send_and_wait(fetcher: Any, wait_for: Any, timeout_ms: float | None, 
     for each in awaited:
         each.add_both(lambda _: come.is_done or come.success(None))
     with contextlib.suppress(errors.KafkaTimeoutError):
-        await wait_for(come, timeout_ms)
+        await fetcher._manager.wait_for(come, timeout_ms)  # noqa: SLF001
     return True

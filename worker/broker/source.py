@@ -210,15 +210,15 @@ class KafkaSource:
         self._held, self._kept = held, frozenset((partition.topic, partition.partition) for partition in kept)
         return True
 
+    def _is_held_up(self) -> bool:
+        """Whether the client reads nothing until the slowest member, or a dead one's session, lets the join end."""
+        return self._member.rebalance == "cooperative" and is_joining(self._consumer)
+
     def _fetch(self, wait: float) -> dict[TopicPartition, list[Record]]:
         try:
-            is_cooperative = self._member.rebalance == "cooperative"
-            is_held_up = is_cooperative and is_joining(self._consumer)
-            fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(
-                milliseconds(min(wait, _RETRY) if is_held_up else wait)
-            )
-            if not fetched and is_cooperative and is_joining(self._consumer):
-                # The client reads nothing until the slowest member, or a dead one's session, lets the join end.
+            for_news = min(wait, _RETRY) if self._is_held_up() else wait
+            fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(milliseconds(for_news))
+            if not fetched and self._is_held_up():
                 fetched, _ = self._consumer._fetcher.fetch_records(  # noqa: SLF001
                     self._max_records, update_offsets=True, timeout_ms=milliseconds(wait)
                 )
