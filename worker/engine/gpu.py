@@ -84,10 +84,8 @@ class Begun:
     def logits(self) -> NDArray[np.float32]:
         """Wait for the GPU; the logits [messages, labels], in the order given."""
         try:
-            for _, pinned in reversed(self.waiting):  # the last is over last
-                if not pinned.is_over:
-                    pinned.over.synchronize()
-                    break
+            if self.waiting:
+                self.waiting[-1][1].over.synchronize()  # the last is over last
         except RuntimeError:
             self.engine.keep_memory()
             raise
