@@ -153,11 +153,10 @@ def sweep_(options: argparse.Namespace) -> int:
     ranking(found)
     sweep.plot(found, folder / "sweep.png")
     console.print(f"{folder / 'sweep.png'}")
-    whole = [each for each in found if len(each.each) == options.splits]
+    whole = {each.configuration: each for each in found if len(each.each) == options.splits}
     if whole:
-        console.print(f"written: {sweep.record(whole, name, options.sweep.stem)}")
-    asked = dict.fromkeys(trial.configuration for trial in trials)
-    if left := [each for each in asked if each not in {outcome.configuration for outcome in whole}]:
+        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem)}")
+    if left := [each for each in dict.fromkeys(trial.configuration for trial in trials) if each not in whole]:
         console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)
     return int(bool(left))
 
