@@ -18,6 +18,7 @@ import pytest
 from tests.bundles import NANO
 from tests.unit.test_classifier import WordEngine, bundle
 from worker import assembly, tokenizer_process
+from worker.apart import environment
 from worker.bundle import Bundle, BundleError
 from worker.classifier import Classifier
 from worker.engine import Kind
@@ -202,7 +203,7 @@ def told(found: Iterable[tuple[Any, int]]) -> Answer:
 
 def wait_for_bytes(process: TokenizerProcess) -> None:
     """Until it has answered."""
-    assert select.select([process._process.stdout], [], [], 10)[0]
+    assert select.select([process._process._process.stdout], [], [], 10)[0]
 
 
 @contextlib.contextmanager
@@ -338,7 +339,7 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert said == "\n"
-    assert not [name for name in tokenizer_process._environment() if name.startswith("HAMGATE_")]
+    assert not [name for name in environment() if name.startswith("HAMGATE_")]
 
 
 @pytest.mark.parametrize(
