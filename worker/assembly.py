@@ -87,7 +87,7 @@ class Worker:
         except BaseException:
             self._server.close()
             raise
-        _introduce(settings, metrics, model, self._server)
+        _introduce(settings, metrics, pipeline, self._server)
 
     def __enter__(self) -> Self:
         """From now on the service answers for itself."""
@@ -257,7 +257,7 @@ def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRI
 
 
 def is_apart(asked: str, kind: Kind) -> bool:
-    """Whether texts are tokenised by a process of their own: where the interpreter is busy while others judge."""
+    """Whether part of the work is done by processes of their own: where the interpreter is busy while others judge."""
     if asked != "auto":
         return asked == "yes"
     return kind is not Kind.CPU and cores.available() > _BUSY_CORES
@@ -266,7 +266,7 @@ def is_apart(asked: str, kind: Kind) -> bool:
 def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
     try:
         # The sink first: it fences the zombie of this instance before its partitions are asked for.
-        sink = _sink(settings)
+        sink = _sink(settings, model.classifier.engine.kind)
         source = broker.KafkaSource(
             link(settings),
             settings.input_topic,
@@ -350,16 +350,23 @@ class Reports:
             self._publisher = None
 
 
-def _sink(settings: Settings) -> Sink:
-    topics = {"verdict_topic": settings.verdict_topic, "dead_letter_topic": settings.dead_letter_topic}
-    if settings.delivery == "at-least-once":
-        return broker.AtLeastOnceSink(link(settings), **topics)
-    return broker.ExactlyOnceSink(
-        link(settings),
-        **topics,
-        transactional_id=broker.transactional_id(settings.group_id, settings.instance_id),
+def _sink(settings: Settings, kind: Kind) -> Sink:
+    is_exactly_once = settings.delivery == "exactly-once"
+    terms = broker.Terms(
+        verdict_topic=settings.verdict_topic,
+        dead_letter_topic=settings.dead_letter_topic,
+        transactional_id=broker.transactional_id(settings.group_id, settings.instance_id) if is_exactly_once else None,
         transaction_timeout=settings.transaction_timeout,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
     )
+    if not is_apart(settings.sink_process, kind):
+        return terms.sink(link(settings))
+    try:
+        return broker.SinkProcess(link(settings), terms)
+    except broker.SinkProcessError as error:
+        message = f"HAMGATE_SINK_PROCESS: {error}; `no` does without it"
+        raise Refused(message) from error
 
 
 def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
@@ -375,7 +382,8 @@ def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
         metrics.follow(metrics.stage_step, functools.partial(lambda name: service.steps()[name], stage), stage)
 
 
-def _introduce(settings: Settings, metrics: Metrics, model: Model, server: MetricsServer) -> None:
+def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server: MetricsServer) -> None:
+    model, sink = pipeline.lineup.primary, pipeline.sink
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
     metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
@@ -385,6 +393,7 @@ def _introduce(settings: Settings, metrics: Metrics, model: Model, server: Metri
         model=model.name,
         engine=str(running.kind),
         tokenizer_process=model.classifier.tokenizer_pid,
+        sink_process=sink.pid if isinstance(sink, broker.SinkProcess) else None,
         token_budget=settings.token_budget or running.token_budget,
         threshold=model.verdicts.policy.threshold,
         delivery=settings.delivery,

@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     tokenizer_process: Literal["auto", "yes", "no"] = Field(
         "auto", description="texts are tokenised by a process of their own; auto: beside a GPU, with cores to spare"
     )
+    sink_process: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="a process of their own writes transactions; auto: beside a GPU, with cores to spare",
+    )
     max_batch_messages: int = Field(2048, ge=1, le=65_536, description="messages a batch, and so a transaction")
     latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch leaves")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contracts.worlds import InKafka, InLists, World
+from tests.contracts.worlds import InKafka, InKafkaApart, InLists, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from tests.conftest import Place
 
 
-@pytest.fixture(params=["lists", pytest.param("kafka", marks=pytest.mark.broker)])
+@pytest.fixture(params=["lists", *(pytest.param(kind, marks=pytest.mark.broker) for kind in ("kafka", "kafka, apart"))])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "lists":
         yield InLists()
         return
-    world = InKafka(request.getfixturevalue("place"))
+    kind = InKafkaApart if request.param == "kafka, apart" else InKafka
+    world = kind(request.getfixturevalue("place"))
     try:
         yield world
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from tests import fakes
-from worker.broker import ExactlyOnceSink, KafkaSource, Publisher, Reader, transactional_id
+from worker.broker import KafkaSource, Publisher, Reader, SinkProcess, Terms, transactional_id
 from worker.messages import Outgoing
 
 if TYPE_CHECKING:
@@ -81,14 +81,11 @@ class InKafka:
         self._opened.append(source)
         return source
 
-    def sink(self, name: str = "writer") -> ExactlyOnceSink:
-        sink = ExactlyOnceSink(
-            self.place.as_client(name),
-            verdict_topic=self.verdicts,
-            dead_letter_topic=self.dead_letters,
-            transactional_id=transactional_id(self.place.group, name),
-            transaction_timeout=5,
-        )
+    def terms(self, name: str) -> Terms:
+        return Terms(self.verdicts, self.dead_letters, transactional_id(self.place.group, name), 5.0)
+
+    def sink(self, name: str = "writer") -> Sink:
+        sink = self.terms(name).sink(self.place.as_client(name))
         self._opened.append(sink)
         return sink
 
@@ -99,6 +96,15 @@ class InKafka:
     def close(self) -> None:
         for opened in self._opened:
             opened.close()
+
+
+class InKafkaApart(InKafka):
+    """With sinks in processes of their own."""
+
+    def sink(self, name: str = "writer") -> SinkProcess:
+        sink = SinkProcess(self.place.as_client(name), self.terms(name))
+        self._opened.append(sink)
+        return sink
 
 
 def events(*numbers: int, key: str = "k") -> list[Outgoing]:

@@ -25,6 +25,14 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the figures and the table of all cells done")
     parser.add_argument("--play-none", action="store_true", help="with --record: of what was played before")
     parser.add_argument("--folder", type=Path, default=java.CACHE.parent / "kill-matrix", help="where cells are kept")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="of the workers, as sink_process=yes",
+    )
     options = parser.parse_args()
     if options.again:
         shutil.rmtree(options.folder, ignore_errors=True)
@@ -41,7 +49,7 @@ def main() -> int:
                 for number, cell in enumerate(todo, 1):
                     folder = options.folder / "runs" / "-".join(cell)
                     shutil.rmtree(folder, ignore_errors=True)
-                    found = matrix.play(cluster, bundle, folder, cell, load)
+                    found = matrix.play(cluster, bundle, folder, cell, load, settings=dict(options.set))
                     notebook.put(cell, found)
                     held = held and found["exactly_once"]
                     print(f"[{number}/{len(todo)}] {matrix.line(found)}", flush=True)
@@ -51,6 +59,11 @@ def main() -> int:
         print(f"written: {report.record(cells)}, {report.PAGE}")
         report.publish(cells)
     return 0 if held else 1
+
+
+def _setting(given: str) -> tuple[str, str]:
+    name, _, value = given.partition("=")
+    return name.lower(), value
 
 
 if __name__ == "__main__":

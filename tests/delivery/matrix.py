@@ -14,6 +14,7 @@ from tests.delivery.observed import Tripwires
 from tests.delivery.stage import Load, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from deploy.kafka.cluster import Cluster
@@ -36,18 +37,19 @@ def play(
     cell: tuple[str, str, str],
     load: Load,
     fault: Fault | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Run one cell and return its findings; a failed wait or assertion is a finding too.
 
-    `fault` is the catalogue's unless another form of it is given.
+    `fault` is the catalogue's unless another form of it is given; `settings` are the worker's beside its own.
     """
     name, protocol, kind = cell
     fault, began = fault or catalogue()[name], time.monotonic()
     changes = fault.changes
     if name == "injected":
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
-    settings = dict(fault.settings) | {"rebalance": protocol}
-    stage = Stage(cluster, bundle, folder, replace(load, bursts=kind == "burst"), settings, changes)
+    told = dict(settings or {}) | dict(fault.settings) | {"rebalance": protocol}
+    stage = Stage(cluster, bundle, folder, replace(load, bursts=kind == "burst"), told, changes)
     found: dict[str, Any] = {"fault": name, "protocol": protocol, "load": kind, "commit": results.commit()}
     with stage:
         try:

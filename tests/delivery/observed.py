@@ -30,28 +30,31 @@ class Counted:
     path: Path
 
     def __call__(self) -> None:
-        from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415 in the worker's process, not in the test's
+        from worker.broker import ExactlyOnceSink, SinkProcess  # noqa: PLC0415 in the worker's process
         from worker.stream import FencedError, RolledBackError  # noqa: PLC0415
 
         counts = _mapped(self.path, _COUNTS.size)
-        write = ExactlyOnceSink.write
 
-        def counted(*arguments: Any) -> None:
-            outcome = 3
-            try:
-                write(*arguments)
-                outcome = 0
-            except RolledBackError:
-                outcome = 1
-                raise
-            except FencedError:
-                outcome = 2
-                raise
-            finally:
-                at = outcome * 8
-                counts[at : at + 8] = struct.pack("Q", struct.unpack("Q", counts[at : at + 8])[0] + 1)
+        def counted(write: Callable[..., None]) -> Callable[..., None]:
+            def write_and_count(*arguments: Any) -> None:
+                outcome = 3
+                try:
+                    write(*arguments)
+                    outcome = 0
+                except RolledBackError:
+                    outcome = 1
+                    raise
+                except FencedError:
+                    outcome = 2
+                    raise
+                finally:
+                    at = outcome * 8
+                    counts[at : at + 8] = struct.pack("Q", struct.unpack("Q", counts[at : at + 8])[0] + 1)
 
-        ExactlyOnceSink.write = counted  # type: ignore[method-assign]
+            return write_and_count
+
+        for kind in (ExactlyOnceSink, SinkProcess):
+            kind.write = counted(kind.write)  # type: ignore[method-assign]
 
     def read(self) -> dict[str, int]:
         if not self.path.exists():

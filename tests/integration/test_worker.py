@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
 from worker import leaving
 from worker.broker import Publisher, Reader
@@ -81,25 +83,48 @@ def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., Worke
     assert "topic sms.vredicts does not exist" in worker.said()
 
 
-def test_a_worker_whose_tokenizer_process_is_killed_ends_uncommitted_and_the_next_one_goes_on(
-    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+@pytest.mark.parametrize(
+    ("setting", "cause"),
+    [
+        ("tokenizer_process", "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"),
+        ("sink_process", "SinkProcessError: the sink process ended with -9 (Killed)"),
+    ],
+)
+def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next_one_goes_on(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, setting: str, cause: str
 ) -> None:
-    worker = start(tokenizer_process="yes")
+    worker = start(**{setting: "yes"})
     with traffic.flowing():
         until(lambda: len(watch.verdicts) > 100)
-        [tokenizer] = worker.children()
-        os.kill(tokenizer, signal.SIGKILL)
+        [child] = worker.children()
+        os.kill(child, signal.SIGKILL)
         assert worker.ended() == 1
 
-    assert '"cause": "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"' in worker.said()
+    assert f'"cause": "{cause}"' in worker.said()
     assert "win a prize" not in worker.said()
-    worker = start(tokenizer_process="yes")
+    worker = start(**{setting: "yes"})
     exactly_once(traffic, watch)
-    tokenizer = os.pidfd_open(*worker.children())
+    process = os.pidfd_open(*worker.children())
     worker.send(signal.SIGTERM)
     assert worker.ended() == 0
-    assert select.select([tokenizer], [], [], 10)[0], "it outlives its worker"
-    os.close(tokenizer)
+    assert select.select([process], [], [], 10)[0], "it outlives its worker"
+    os.close(process)
+
+
+def test_a_worker_that_is_killed_takes_its_processes_along(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+) -> None:
+    worker = start(tokenizer_process="yes", sink_process="yes")
+    traffic.feed(100)
+    until(lambda: len(watch.verdicts) > 0)
+    processes = [os.pidfd_open(pid) for pid in worker.children()]
+
+    worker.send(signal.SIGKILL)
+
+    assert len(processes) == 2
+    for process in processes:
+        assert select.select([process], [], [], 10)[0]
+        os.close(process)
 
 
 def judge_for_ever() -> None:

@@ -8,6 +8,7 @@
     member     how it is a member: static or not, eager or cooperative; and what the client's joining needs mended
     sink       verdicts, dead letters and offsets, in one transaction; or at least once
     transactions  a transaction, by the thread that waits for it; requests: its five; network: the connections it asks
+    sink_process  the same in a process of its own, sink_server, which leaves the interpreter to the pipeline
     producer   batches to the brokers without a transaction; batches: what both send
     reader     whole topics, read_committed, outside any group; and plain publishing
     replay     dead letters back to the input, each once; sentback: the note of which
@@ -26,6 +27,7 @@ from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
 from worker.broker.replay import Replayed, Selection, replay
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
+from worker.broker.sink_process import SinkProcess, SinkProcessError, Terms
 from worker.broker.source import KafkaSource
 
 __all__ = [
@@ -40,6 +42,9 @@ __all__ = [
     "Reader",
     "Replayed",
     "Selection",
+    "SinkProcess",
+    "SinkProcessError",
+    "Terms",
     "check",
     "replay",
     "transactional_id",

@@ -17,7 +17,7 @@ from worker.broker.transactions import Transactions
 from worker.stream import FencedError, RolledBackError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.broker.link import KafkaLink
     from worker.messages import Outgoing, Positions
@@ -47,7 +47,7 @@ class ExactlyOnceSink:
 
     is_rebuilding = False
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 plain values, each a setting, and whom to tell
         self,
         link: KafkaLink,
         *,
@@ -55,8 +55,13 @@ class ExactlyOnceSink:
         dead_letter_topic: str,
         transactional_id: str,
         transaction_timeout: float,
+        rebuilding: Callable[[], object] = lambda: None,
     ) -> None:
-        """Connect, fencing whoever wrote under this transactional id. Raises BrokerError."""
+        """Connect, fencing whoever wrote under this transactional id; `rebuilding` is called as that begins anew.
+
+        Raises BrokerError.
+        """
+        self._tell_rebuilding = rebuilding
         self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
         self._topics = (verdict_topic, dead_letter_topic)
         self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
@@ -96,6 +101,7 @@ class ExactlyOnceSink:
     def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
         """Begin anew under the same name, which aborts what was left open and puts an end to whatever is on its way."""
         self.is_rebuilding = True
+        self._tell_rebuilding()
         self._transactions.close()
         # A transaction that outlived its timeout was aborted, and its producer fenced, by the broker: that is no rival.
         if isinstance(cause, _NAME_TAKEN) or (isinstance(cause, _FENCED) and elapsed < self._timeout):

@@ -1,0 +1,175 @@
+"""A sink in a process of its own: transactions cost the interpreter of the reader and the judge nothing.
+
+`SinkProcess` is what the worker holds; `sink_server` is what it starts (`worker.apart`). What is said between them, in
+msgpack, is first what the sink is to be made of, a password among it, then what is to be prepared and written; each
+write is answered. A worker that is killed leaves a process that ends what it is at: the transaction is committed or it
+is not, as if the broker had had the last request in hand, and whoever comes next under its name fences it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgspec
+
+from worker.apart import Apart, ApartError
+from worker.broker.link import BrokerError, KafkaLink
+from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
+from worker.messages import Outgoing  # noqa: TC001 # a field's type
+from worker.stream import FencedError, RolledBackError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.messages import Positions
+    from worker.stream import Claim, Sink
+
+_SERVER: Final = "worker.broker.sink_server"
+Identity: TypeAlias = tuple[str | None, int, str, str | None]
+"""What of a claim fences: group, generation, member, and the static member's name."""
+
+
+class SinkProcessError(ApartError):
+    """The sink process ended, failed, or could not be started. Says how, and never what it was given."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a sink is made of; exactly once where it has a transactional id, else at least once. Seconds."""
+
+    verdict_topic: str
+    dead_letter_topic: str
+    transactional_id: str | None = None
+    transaction_timeout: float = 0.0
+    log_level: str = "info"
+    log_format: str = "json"
+
+    def sink(self, link: KafkaLink, rebuilding: Callable[[], object] = lambda: None) -> Sink:
+        """Make it, in this process. Raises BrokerError."""
+        topics = {"verdict_topic": self.verdict_topic, "dead_letter_topic": self.dead_letter_topic}
+        if self.transactional_id is None:
+            return AtLeastOnceSink(link, **topics)
+        return ExactlyOnceSink(
+            link,
+            **topics,
+            transactional_id=self.transactional_id,
+            transaction_timeout=self.transaction_timeout,
+            rebuilding=rebuilding,
+        )
+
+
+class Opening(msgspec.Struct, array_like=True, frozen=True):
+    """Where the brokers are, and what is to be made."""
+
+    link: dict[str, Any]
+    terms: Terms
+
+
+class Prepare(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """To begin; it is not answered."""
+
+    claim: Identity
+
+
+class Write(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """To write; `positions` are topic, partition and the next offset."""
+
+    verdicts: list[Outgoing]
+    dead_letters: list[Outgoing]
+    positions: list[tuple[str, int, int]]
+    claim: Identity
+
+
+class Done(msgspec.Struct, array_like=True, frozen=True, tag=0):
+    """It is made, or written and committed."""
+
+
+class Rebuilding(msgspec.Struct, array_like=True, frozen=True, tag=1):
+    """A transaction did not commit; another answer follows when the sink is ready again, or is not to be."""
+
+
+class Refused(msgspec.Struct, array_like=True, frozen=True, tag=2):
+    """What the sink raised: its kind, and what it said."""
+
+    kind: str
+    text: str
+
+
+Request: TypeAlias = Prepare | Write
+Answer: TypeAlias = Done | Rebuilding | Refused
+
+KINDS: Final[Mapping[str, type[Exception]]] = {
+    each.__name__: each for each in (RolledBackError, FencedError, BrokerError)
+}
+"""What may be said in its own words: they name topics, groups and addresses, and never a message."""
+
+_answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Done | Rebuilding | Refused)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class SinkProcess:
+    """A sink in a process of its own. Raises what it raises, and SinkProcessError."""
+
+    def __init__(self, link: KafkaLink, terms: Terms) -> None:
+        """Start it; it connects. Raises BrokerError."""
+        self.is_rebuilding = False
+        self._process = Apart(_SERVER, name="the sink process", error=SinkProcessError)
+        try:
+            with self._process.in_turn():
+                self._process.send(_encode(Opening(_plain(link), terms)))
+                answer = self._next()
+            _require_done(answer)
+        except BaseException:  # told to stop meanwhile, too
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def prepare(self, claim: Claim) -> None:
+        """As the sink in it does."""
+        with self._process.in_turn():
+            self._process.send(_encode(Prepare(_identity(claim))))
+
+    def write(
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+    ) -> None:
+        """As the sink in it does. Raises RolledBackError, FencedError, BrokerError."""
+        at = [(topic, partition, offset) for (topic, partition), offset in positions.items()]
+        request = _encode(Write([*verdicts], [*dead_letters], at, _identity(claim)))
+        try:
+            with self._process.in_turn():
+                self._process.send(request)
+                while isinstance(answer := self._next(), Rebuilding):
+                    self.is_rebuilding = True
+        finally:
+            self.is_rebuilding = False
+        _require_done(answer)
+
+    def close(self) -> None:
+        """End it; an open transaction is left to be aborted."""
+        self._process.close()
+
+    def _next(self) -> Answer:
+        return _answer.decode(self._process.next())
+
+
+def _require_done(answer: Answer) -> None:
+    if isinstance(answer, Refused):
+        if answer.kind in KINDS:
+            raise KINDS[answer.kind](answer.text)
+        message = f"the sink process failed: {answer.kind}"
+        raise SinkProcessError(message)
+
+
+def _identity(claim: Any) -> Identity:  # noqa: ANN401 the client is untyped
+    return claim.group_id, claim.generation_id, claim.member_id, claim.group_instance_id
+
+
+def _plain(link: KafkaLink) -> dict[str, Any]:
+    """A link's fields; `tls_` ones are paths."""
+    fields = {field.name: getattr(link, field.name) for field in dataclasses.fields(link)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}

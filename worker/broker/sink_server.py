@@ -1,0 +1,99 @@
+"""The process behind `SinkProcess`: `python -m worker.broker.sink_server`."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import structlog
+from kafka.structs import ConsumerGroupMetadata
+
+from worker import logs
+from worker.apart import Frames, reply, served
+from worker.broker.link import KafkaLink
+from worker.broker.sink_process import KINDS, Done, Opening, Prepare, Rebuilding, Refused, Request, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.stream import Claim, Sink
+
+_opening: Final = msgspec.msgpack.Decoder(Opening)
+_request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Prepare | Write)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+_PR_SET_PDEATHSIG: Final = 1
+
+log = structlog.get_logger()
+
+
+def serve() -> None:
+    """Prepare and write until there is nothing more to."""
+    _end_with_the_worker()
+    with served() as requests, contextlib.ExitStack() as open_things:
+        _serve(requests, open_things)
+
+
+def _end_with_the_worker() -> None:
+    """At once, where the system can do so: what begins anew under the worker's name would fence the next worker.
+
+    Elsewhere a worker that is gone is noticed as soon as there is anything to tell it, of which that is the first.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
+    opening = _opening.decode(requests.next())
+    logs.configure(opening.terms.log_level, opening.terms.log_format)
+    try:
+        sink = opening.terms.sink(_link(opening.link), lambda: reply(_encode(Rebuilding())))
+    except Exception as error:  # noqa: BLE001 told to the worker, which refuses to start by it
+        reply(_encode(_refusal(error)))
+        return
+    open_things.callback(sink.close)
+    gc.collect()
+    gc.freeze()
+    reply(_encode(Done()))
+    while True:
+        request = _request.decode(requests.next())
+        claim = ConsumerGroupMetadata(*request.claim)
+        if isinstance(request, Prepare):
+            sink.prepare(claim)
+        else:
+            reply(_encode(_written(sink, request, claim)))
+
+
+def _written(sink: Sink, request: Write, claim: Claim) -> Done | Refused:
+    positions = {(topic, partition): offset for topic, partition, offset in request.positions}
+    try:
+        sink.write(request.verdicts, request.dead_letters, positions, claim)
+    except BrokenPipeError:  # the worker is gone
+        raise
+    except Exception as error:  # noqa: BLE001 raised again by the worker
+        return _refusal(error)
+    return Done()
+
+
+def _refusal(error: Exception) -> Refused:
+    kind = type(error).__name__
+    if kind not in KINDS:
+        log.error("the sink failed", exc_info=error)
+    return Refused(kind, str(error) if kind in KINDS else "")
+
+
+def _link(plain: Mapping[str, Any]) -> KafkaLink:
+    fields: dict[str, Any] = {
+        name: Path(value) if value and name.startswith("tls_") else value for name, value in plain.items()
+    }
+    return KafkaLink(**fields)
+
+
+if __name__ == "__main__":
+    serve()
