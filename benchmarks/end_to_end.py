@@ -5,7 +5,8 @@
                                     TinyLlama's true shape with random weights, on a GPU
 
 Throughput is a backlog worked off: verdicts committed a second, from the worker's own counter, checked by a
-read_committed reader. Latency is open loop (`benchmarks.open_loop`).
+read_committed reader. Latency is open loop (`benchmarks.open_loop`). Where there are cores to spare for a look, it is
+also said how often the machine itself stood still meanwhile (`benchmarks.hiccups`).
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import tempfile
 import time
 import urllib.request
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-from benchmarks import open_loop, results, texts
+from benchmarks import hiccups, open_loop, results, texts
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from worker.broker import KafkaLink, Publisher, Reader
@@ -57,18 +59,20 @@ def main() -> int:
                 print(f"end to end:   {through:,.0f} msg/s, {through / alone:.3f} of the engine alone", flush=True)
                 stages = {"backlog": place.stages({})}
                 print(f"mean milliseconds of each stage: {stages['backlog']}", flush=True)
-                latencies = {}
+                latencies, machine = {}, {}
                 for load in _LOADS:
                     before = place.samples()
-                    latencies[load] = place.trickle(load * through, options.seconds)
+                    with hiccups.Probe() if _has_many_cores() else contextlib.nullcontext() as probe:
+                        latencies[load] = place.trickle(load * through, options.seconds)
+                    machine[f"{load:.0%}"] = asdict(probe.found) if probe else None
                     stages[f"{load:.0%}"] = place.stages(before)
                     p50, p99 = np.percentile(latencies[load], (50, 99))
                     print(
                         f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
-                        f"{stages[f'{load:.0%}']}",
+                        f"{stages[f'{load:.0%}']}; of the machine: {machine[f'{load:.0%}']}",
                         flush=True,
                     )
-            _record(options, bundle, kind, alone, through, latencies, stages)
+            _record(options, bundle, kind, alone, through, latencies, stages, machine)
     return 0
 
 
@@ -91,8 +95,12 @@ def broker(options: argparse.Namespace) -> Iterator[tuple[str, int | None]]:
     if options.brokers:
         yield options.brokers, None
         return
-    with temporary("bench", heap="1024m", is_for_long=(os.cpu_count() or 1) >= _MANY_CORES) as node:
+    with temporary("bench", heap="1024m", is_for_long=_has_many_cores()) as node:
         yield node.bootstrap, node.pid
+
+
+def _has_many_cores() -> bool:
+    return (os.cpu_count() or 1) >= _MANY_CORES
 
 
 @contextlib.contextmanager
@@ -268,6 +276,7 @@ def _record(  # noqa: PLR0913, PLR0917 # what was measured
     through: float,
     latencies: dict[float, NDArray[np.float64]],
     stages: dict[str, dict[str, float]],
+    machine: dict[str, dict[str, float] | None],
 ) -> None:
     p50, p99 = np.percentile(latencies[0.5], (50, 99))
     extra = {
@@ -277,7 +286,7 @@ def _record(  # noqa: PLR0913, PLR0917 # what was measured
             f"{load:.0%}": {f"p{q}_ms": round(float(np.percentile(found, q)), 2) for q in (50, 95, 99, 99.9)}
             for load, found in latencies.items()
         },
-        "mean_milliseconds_by_stage": stages,
+        "mean_milliseconds_by_stage": stages, "hiccups_of_the_machine": machine,
     }  # fmt: skip
     device = None
     if kind != "cpu":

@@ -1,0 +1,86 @@
+"""How often the machine itself stands still, or runs at a crawl: what no worker on it can help.
+
+    python -m benchmarks.hiccups [SECONDS]
+
+Every two milliseconds a process that does nothing else does one small piece of work, always the same. A stretch in
+which that takes several times as long as it can, or in which the process is not woken, is a hiccup: of the hypervisor,
+the power supply or the neighbours, as long as there are processors to spare. After Gil Tene's jHiccup.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Final, Self
+
+_TICK: Final = 0.002
+_STEPS: Final = 1500
+_SLOW: Final = 4.0
+"""Times its shortest."""
+_LATE: Final = 0.005
+_TRIALS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Hiccups:
+    """Of so many seconds, how many were in hiccups, how many of those there were, and the longest."""
+
+    seconds: float
+    hiccup_seconds: float
+    hiccups: int
+    longest_ms: float
+
+
+class Probe:
+    """Looks on while it is open; `found` is what it saw."""
+
+    found: Hiccups
+
+    def __enter__(self) -> Self:
+        """Start to look."""
+        command = [sys.executable, "-m", __name__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 # ourselves
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Look no more."""
+        said, _ = self._process.communicate()
+        self.found = Hiccups(**json.loads(said))
+
+
+def _work() -> float:
+    began = time.perf_counter()
+    for _ in range(_STEPS):
+        pass
+    return time.perf_counter() - began
+
+
+def look(seconds: float | None = None) -> Hiccups:
+    """Look for so long, or until standard input ends."""
+    shortest = min(_work() for _ in range(_TRIALS))
+    began = before = time.perf_counter()
+    total, count, longest, since = 0.0, 0, 0.0, None
+    while True:
+        if seconds is None:
+            if select.select([sys.stdin], [], [], _TICK)[0]:
+                break
+        elif before - began > seconds:
+            break
+        else:
+            time.sleep(_TICK)
+        is_slow = _work() > _SLOW * shortest
+        now = time.perf_counter()
+        if is_slow or now - before > _TICK + _LATE:
+            since = before if since is None else since
+        elif since is not None:
+            total, count, longest, since = total + before - since, count + 1, max(longest, before - since), None
+        before = now
+    return Hiccups(round(before - began, 3), round(total, 3), count, round(1000 * longest, 1))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(look(float(sys.argv[1]) if sys.argv[1:] else None))))
