@@ -4,17 +4,20 @@
 
 Every two milliseconds a process that does nothing else does one small piece of work, always the same. A stretch in
 which that takes several times as long as it can, or in which the process is not woken, is a hiccup: of the hypervisor,
-the power supply or the neighbours, as long as there are processors to spare. After Gil Tene's jHiccup.
+the power supply or the neighbours, as long as there are processors to spare. After Gil Tene's jHiccup. Beside it stands
+what the hypervisor itself says that it gave to others (proc(5), steal).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final, Self
 
 _TICK: Final = 0.002
@@ -27,12 +30,16 @@ _TRIALS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Hiccups:
-    """Of so many seconds, how many were in hiccups, how many of those there were, and the longest."""
+    """Of so many seconds, how many were in hiccups, how many of those there were, and the longest.
+
+    `stolen_seconds` are of all processors together; None where the system does not say.
+    """
 
     seconds: float
     hiccup_seconds: float
     hiccups: int
     longest_ms: float
+    stolen_seconds: float | None
 
 
 class Probe:
@@ -59,9 +66,18 @@ def _work() -> float:
     return time.perf_counter() - began
 
 
+def _stolen() -> float | None:
+    try:
+        steal = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[8]
+    except (OSError, IndexError):
+        return None
+    return int(steal) / os.sysconf("SC_CLK_TCK")
+
+
 def look(seconds: float | None = None) -> Hiccups:
     """Look for so long, or until standard input ends."""
     shortest = min(_work() for _ in range(_TRIALS))
+    stolen = _stolen()
     began = before = time.perf_counter()
     total, count, longest, since = 0.0, 0, 0.0, None
     while True:
@@ -79,7 +95,8 @@ def look(seconds: float | None = None) -> Hiccups:
         elif since is not None:
             total, count, longest, since = total + before - since, count + 1, max(longest, before - since), None
         before = now
-    return Hiccups(round(before - began, 3), round(total, 3), count, round(1000 * longest, 1))
+    stolen = None if stolen is None else round((_stolen() or stolen) - stolen, 2)
+    return Hiccups(round(before - began, 3), round(total, 3), count, round(1000 * longest, 1), stolen)
 
 
 if __name__ == "__main__":
