@@ -39,7 +39,7 @@ def main() -> int:
                 load = options.load or (median(rates[MODES[0]]) / 2 if rates[MODES[0]] else None)
                 with _place(bootstrap, options, mode) as place:
                     rates[mode].append(place.work_off(options.messages))
-                    waits[mode].append(place.trickle(load or rates[mode][-1] / 2, options.seconds))
+                    waits[mode].append(place.trickle(load or rates[mode][-1] / 2, options.seconds).ms)
                 p50, p99 = np.percentile(waits[mode][-1], (50, 99))
                 print(f"{mode:<14} {rates[mode][-1]:,.0f} msg/s; p50 {p50:.1f} ms, p99 {p99:.1f} ms", flush=True)
     share = median(once / least for once, least in zip(*(rates[mode] for mode in MODES), strict=True))

@@ -22,7 +22,7 @@ import urllib.request
 import uuid
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 PARTITIONS: Final = 6
 _LOADS: Final = (0.1, 0.5, 0.8)
 _MANY_CORES: Final = 8
+# A hiccup holds up what was on its way, and what comes until that is worked off, in seconds.
+_BEFORE, _AFTER = 0.05, 0.15
 _STAGES: Final = ("queue_wait", "tokenize", "inference", "handover", "encode", "commit")
 _KINDS: Final = {"cpu": "cpu", "cuda-bf16": "bf16", "cuda-fp8": "fp8", "cuda-nf4": "nf4"}
 
@@ -63,10 +65,10 @@ def main() -> int:
                 for load in _LOADS:
                     before = place.samples()
                     with hiccups.Probe() if _has_many_cores() else contextlib.nullcontext() as probe:
-                        latencies[load] = place.trickle(load * through, options.seconds)
-                    machine[f"{load:.0%}"] = asdict(probe.found) if probe else None
+                        found = place.trickle(load * through, options.seconds)
+                    latencies[load], machine[f"{load:.0%}"] = found.ms, _apart_from(probe, found) if probe else None
                     stages[f"{load:.0%}"] = place.stages(before)
-                    p50, p99 = np.percentile(latencies[load], (50, 99))
+                    p50, p99 = np.percentile(found.ms, (50, 99))
                     print(
                         f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
                         f"{stages[f'{load:.0%}']}; of the machine: {machine[f'{load:.0%}']}",
@@ -239,12 +241,12 @@ class Place:
             message = "verdicts do not match the messages, one to one"
             raise RuntimeError(message)
 
-    def trickle(self, rate: float, seconds: float) -> NDArray[np.float64]:
-        """Milliseconds from the time a message was due to the time a reader had its verdict."""
+    def trickle(self, rate: float, seconds: float) -> open_loop.Latencies:
+        """From the time each message was due to the time a reader had its verdict."""
         count, first = int(rate * seconds), self.published
         self.published += count
         found = open_loop.latencies(self.link.brokers, self.topics[0], self.topics[1], rate, count, first)
-        return found[count // 5 :]  # the first fifth warms up
+        return open_loop.Latencies(*(each[count // 5 :] for each in found))  # the first fifth warms up
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -268,6 +270,16 @@ def _batches(lines: Sequence[Outgoing], size: int) -> Iterator[Sequence[Outgoing
         yield lines[at : at + size]
 
 
+def _apart_from(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, Any]:
+    """What the machine did, and the latency of what was due at no hiccup of it nor soon before or after one."""
+    is_apart = np.ones(len(found.due), dtype=np.bool_)
+    for began, ended in probe.stretches:
+        is_apart &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
+    quantiles = np.percentile(found.ms[is_apart], (50, 99)) if is_apart.any() else (np.nan, np.nan)
+    apart = {"share": round(float(is_apart.mean()), 3), "p50_ms": round(float(quantiles[0]), 2)}
+    return asdict(probe.found) | {"apart_from_hiccups": apart | {"p99_ms": round(float(quantiles[1]), 2)}}
+
+
 def _record(  # noqa: PLR0913, PLR0917 # what was measured
     options: argparse.Namespace,
     bundle: Path,
@@ -276,7 +288,7 @@ def _record(  # noqa: PLR0913, PLR0917 # what was measured
     through: float,
     latencies: dict[float, NDArray[np.float64]],
     stages: dict[str, dict[str, float]],
-    machine: dict[str, dict[str, float] | None],
+    machine: dict[str, dict[str, Any] | None],
 ) -> None:
     p50, p99 = np.percentile(latencies[0.5], (50, 99))
     extra = {

@@ -25,6 +25,7 @@ _STEPS: Final = 1500
 _SLOW: Final = 4.0
 """Times its shortest."""
 _LATE: Final = 0.005
+_LONG: Final = 0.01
 _TRIALS: Final = 500
 
 
@@ -43,9 +44,13 @@ class Hiccups:
 
 
 class Probe:
-    """Looks on while it is open; `found` is what it saw."""
+    """Looks on while it is open; `found` is what it saw, `stretches` when each longer hiccup began and ended.
+
+    In Unix seconds, those of ten milliseconds and more.
+    """
 
     found: Hiccups
+    stretches: list[tuple[float, float]]
 
     def __enter__(self) -> Self:
         """Start to look."""
@@ -56,7 +61,8 @@ class Probe:
     def __exit__(self, *_: object) -> None:
         """Look no more."""
         said, _ = self._process.communicate()
-        self.found = Hiccups(**json.loads(said))
+        found, self.stretches = json.loads(said)
+        self.found = Hiccups(**found)
 
 
 def _work() -> float:
@@ -74,12 +80,14 @@ def _stolen() -> float | None:
     return int(steal) / os.sysconf("SC_CLK_TCK")
 
 
-def look(seconds: float | None = None) -> Hiccups:
-    """Look for so long, or until standard input ends."""
+def look(seconds: float | None = None) -> tuple[Hiccups, list[tuple[float, float]]]:
+    """Look for so long, or until standard input ends; what was seen, and when the longer ones were."""
     shortest = min(_work() for _ in range(_TRIALS))
     stolen = _stolen()
     began = before = time.perf_counter()
-    total, count, longest, since = 0.0, 0, 0.0, None
+    epoch = time.time() - began
+    seen: list[tuple[float, float]] = []
+    since = None
     while True:
         if seconds is None:
             if select.select([sys.stdin], [], [], _TICK)[0]:
@@ -93,11 +101,17 @@ def look(seconds: float | None = None) -> Hiccups:
         if is_slow or now - before > _TICK + _LATE:
             since = before if since is None else since
         elif since is not None:
-            total, count, longest, since = total + before - since, count + 1, max(longest, before - since), None
+            seen.append((since, before))
+            since = None
         before = now
     stolen = None if stolen is None else round((_stolen() or stolen) - stolen, 2)
-    return Hiccups(round(before - began, 3), round(total, 3), count, round(1000 * longest, 1), stolen)
+    lasted = [ended - since for since, ended in seen]
+    found = Hiccups(
+        round(before - began, 3), round(sum(lasted), 3), len(seen), round(1000 * max(lasted, default=0.0), 1), stolen
+    )
+    return found, [(epoch + a, epoch + b) for a, b in seen if b - a >= _LONG]
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(look(float(sys.argv[1]) if sys.argv[1:] else None))))
+    found_, long_ = look(float(sys.argv[1]) if sys.argv[1:] else None)
+    print(json.dumps([asdict(found_), long_]))

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
@@ -35,6 +35,13 @@ _HEAD_START: Final = 3.0
 _KEYS: Final = 997
 
 
+class Latencies(NamedTuple):
+    """Of each event: when it was due, in Unix seconds, and milliseconds from then until a reader had its verdict."""
+
+    due: NDArray[np.float64]
+    ms: NDArray[np.float64]
+
+
 def event(number: int, text: str) -> tuple[bytes, bytes]:
     """Key and value of an event."""
     return f"+{number % _KEYS}".encode(), json.dumps({"id": str(number), "text": text}).encode()
@@ -42,8 +49,8 @@ def event(number: int, text: str) -> tuple[bytes, bytes]:
 
 def latencies(  # noqa: PLR0913, PLR0917 # what makes a load
     brokers: str, events: str, verdicts: str, rate: float, count: int, first: int
-) -> NDArray[np.float64]:
-    """Milliseconds from when each of `count` events was due to when a read_committed reader had its verdict.
+) -> Latencies:
+    """How long from when each of `count` events was due to when a read_committed reader had its verdict.
 
     Events are numbered from `first`. Raises RuntimeError when verdicts are missing, or the sender failed.
     """
@@ -73,7 +80,8 @@ def latencies(  # noqa: PLR0913, PLR0917 # what makes a load
         sender.kill()
         sender.wait()
         reader.close()
-    return (had - _due(began, rate, count)) * 1000
+    due = _due(began, rate, count)
+    return Latencies(due, (had - due) * 1000)
 
 
 def _due(began: float, rate: float, count: int) -> NDArray[np.float64]:
