@@ -221,8 +221,9 @@ def _rivals(tokens: Sequence[Tokens]) -> Iterator[tuple[str, float, float]]:
     except ImportError:
         print("bitsandbytes or peft is not here: the recipe's loop is not measured")
     else:
-        yield measure("recipe-loop", tuned, 60, 1)
+        yield measure("recipe-loop-unprepared", tuned, 60, 1)
         yield measure("recipe-padded-32", tuned, 256, 32)
+        yield measure("recipe-loop", peers.prepared(tuned), 60, 1)
 
 
 def on_cpu(bundle: str, threads: int) -> list[Entry]:

@@ -50,6 +50,17 @@ def recipe(model: nn.Module) -> nn.Module:
     return tuned.eval().cuda()
 
 
+def prepared(model: nn.Module) -> nn.Module:
+    """The same as whoever follows PEFT's guide to QLoRA has it: norms, embeddings and what runs between in float32.
+
+    `prepare_model_for_kbit_training` is called before training, and the model that was trained is the one that predicts.
+    """
+    from peft import prepare_model_for_kbit_training  # noqa: PLC0415 # heavy, and only here
+
+    ready: nn.Module = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return ready.eval()
+
+
 def merged(bundle: Bundle) -> nn.Module:
     """A bundle as transformers and PEFT run it, in float32: the base that training saw, the adapter merged into it."""
     from peft import PeftModel  # noqa: PLC0415 # heavy, and only here
