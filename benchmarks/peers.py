@@ -53,7 +53,7 @@ def recipe(model: nn.Module) -> nn.Module:
 def prepared(model: nn.Module) -> nn.Module:
     """The same as whoever follows PEFT's guide to QLoRA has it: norms, embeddings and what runs between in float32.
 
-    `prepare_model_for_kbit_training` is called before training, and the model that was trained is the one that predicts.
+    `prepare_model_for_kbit_training` comes before training, and the model that was trained is the one that predicts.
     """
     from peft import prepare_model_for_kbit_training  # noqa: PLC0415 # heavy, and only here
 

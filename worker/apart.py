@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from io import FileIO
 from pathlib import Path
@@ -32,6 +33,10 @@ _REQUESTS, _REPLIES = 0, 1
 
 class ApartError(Exception):
     """The process ended, failed, or could not be started. Says how, and never what it was given."""
+
+
+class GoneError(Exception):
+    """In the process: nobody is there to be told."""
 
 
 class Apart:
@@ -88,9 +93,13 @@ class Apart:
             except BlockingIOError:
                 self._replies.read_until_writable(pipe)
 
-    def next(self) -> bytearray:
-        """Wait for the next reply."""
-        return self._replies.next()
+    def next(self, within: float | None = None) -> bytearray:
+        """Wait for the next reply; one that does not come within so many seconds counts as a failure."""
+        try:
+            return self._replies.next(within)
+        except TimeoutError:
+            message = f"{self._name} has not answered for {within:g} s"
+            raise self._error(message) from None
 
     def _ended(self) -> ApartError:
         try:
@@ -125,9 +134,12 @@ class Frames:
         self._pipe = pipe
         self._found = bytearray()
 
-    def next(self) -> bytearray:
-        """Wait for the next frame."""
+    def next(self, within: float | None = None) -> bytearray:
+        """Wait for the next frame. Raises TimeoutError after so many seconds."""
+        deadline = None if within is None else time.monotonic() + within
         while len(self._found) < (end := self._end()):
+            if deadline is not None:
+                self._wait(deadline - time.monotonic())
             self._read()
         frame = self._found[_LENGTH_BYTES:end]
         del self._found[:end]
@@ -141,6 +153,12 @@ class Frames:
         while other not in (ready := dict(either.poll())):
             if ready:
                 self._read()
+
+    def _wait(self, seconds: float) -> None:
+        waiting = select.poll()
+        waiting.register(self._pipe, select.POLLIN)
+        if not waiting.poll(max(0.0, 1000 * seconds)):
+            raise TimeoutError
 
     def _end(self) -> int:
         """Where the next frame ends, as far as is known."""
@@ -168,12 +186,15 @@ def served() -> Iterator[Frames]:
     for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
         signal.signal(each, signal.SIG_IGN)
     sys.stdout = sys.stderr  # what anything prints is no frame
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, GoneError):
         yield Frames(FileIO(_REQUESTS, closefd=False))
 
 
 def reply(content: bytes) -> None:
-    """Answer."""
+    """Answer. Raises GoneError."""
     left = framed(content)
     while left:
-        left = left[os.write(_REPLIES, left) :]
+        try:
+            left = left[os.write(_REPLIES, left) :]
+        except BrokenPipeError as error:
+            raise GoneError from error

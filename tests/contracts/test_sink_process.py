@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from kafka.structs import ConsumerGroupMetadata
 
@@ -171,3 +172,53 @@ def test_it_ends_when_the_worker_is_killed_even_while_it_waits_for_the_broker(in
 
             assert has_ended(process, within=5)
     until(lambda: worker.poll() is not None)
+
+
+def test_one_whose_worker_has_ended_before_it_was_there_leaves_the_name_to_the_next(in_kafka: InKafka) -> None:
+    """The pipe holds all that it is to be made of, and only then does the worker end: nobody must be fenced by it."""
+    code = (
+        "import os, sys; from worker.broker import KafkaLink, Terms, sink_process\n"
+        "brokers, verdicts, letters, group = sys.argv[1:]\n"
+        "def told(process):\n"
+        "    print(process._process.pid, flush=True)\n"
+        "    os._exit(0)\n"
+        "sink_process.SinkProcess._next = told\n"
+        "sink_process.SinkProcess(KafkaLink(brokers), Terms(verdicts, letters, group + '.one', 5.0))"
+    )
+    arguments = [in_kafka.place.link.brokers, in_kafka.verdicts, in_kafka.dead_letters, in_kafka.place.group]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        orphan = int(worker.stdout.readline())
+        with watched(orphan) as process:
+            worker.wait(10)
+            successor = in_kafka.sink("one")
+            assert has_ended(process, within=20)
+
+    source = in_kafka.source()
+    in_kafka.feed(*events(1))
+    settled(in_kafka, source)
+    taken = take(source, 1)
+    successor.write(events(1), [], positions(taken), source.claim())  # FencedError, were it not the last of its name
+
+
+def test_one_that_is_stopped_is_not_waited_for_for_ever(in_kafka: InKafka) -> None:
+    link = dataclasses.replace(in_kafka.place.as_client("one"), patience=1.0)
+    sink = SinkProcess(link, msgspec.structs.replace(in_kafka.terms("one"), transaction_timeout=1.0))
+    sink._patience = 0.5
+    os.kill(sink.pid, signal.SIGSTOP)
+
+    with pytest.raises(SinkProcessError, match=r"^the sink process has not answered for 0\.5 s$"):
+        sink.write([], [], {}, STALE)
+    with watched(sink.pid) as process:
+        assert has_ended(process, within=5)
+
+
+def test_what_to_prepare_with_a_process_that_has_ended_is_left_to_the_write(sink: SinkProcess) -> None:
+    with watched(sink.pid) as process:
+        os.kill(sink.pid, signal.SIGKILL)
+        assert has_ended(process, within=5)
+
+    sink.prepare(STALE)
+
+    with pytest.raises(SinkProcessError, match="Killed"):
+        sink.write([], [], {}, STALE)

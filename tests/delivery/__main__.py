@@ -34,6 +34,8 @@ def main() -> int:
         help="of the workers, as sink_process=yes",
     )
     options = parser.parse_args()
+    if options.record and options.set:
+        parser.error("--record is for workers as they are by themselves: without --set")
     if options.again:
         shutil.rmtree(options.folder, ignore_errors=True)
     notebook = matrix.Notebook(options.folder / "cells")

@@ -50,7 +50,13 @@ def play(
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
     told = dict(settings or {}) | dict(fault.settings) | {"rebalance": protocol}
     stage = Stage(cluster, bundle, folder, replace(load, bursts=kind == "burst"), told, changes)
-    found: dict[str, Any] = {"fault": name, "protocol": protocol, "load": kind, "commit": results.commit()}
+    found: dict[str, Any] = {
+        "fault": name,
+        "protocol": protocol,
+        "load": kind,
+        "commit": results.commit(),
+        "settings": told,
+    }
     with stage:
         try:
             stage.start(*INSTANCES[: fault.workers])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 OUTCOMES: Final = ("committed", "rolled-back", "fenced", "failed")
 HOLD: Final = 10.0
 """Seconds that a thread is held at a place: longer than another worker takes to join."""
+WIRED: Final = "WIRED_SINK"
+"""Environment variable by which a sink's process learns of its tripwires."""
 _TRAP: Final = 128  # bytes of the file that says what is to be done where
 _COUNTS: Final = struct.Struct("4Q")
 _RAISES_NOTHING: Final = "prepare"
@@ -120,7 +123,12 @@ class Tripwires:
     def __call__(self) -> None:
         from kafka.net.manager import KafkaConnectionManager  # noqa: PLC0415
 
+        from worker.broker import sink_process  # noqa: PLC0415
         from worker.broker.transactions import Transactions  # noqa: PLC0415
+
+        # A sink in a process of its own has its own wires, to the same files.
+        os.environ[WIRED] = json.dumps([str(self.places), str(self.armed)])
+        sink_process._SERVER = "tests.delivery.wired_sink"  # type: ignore[misc]
 
         known = set(self.places.read_text().splitlines()) if self.places.exists() else set()
         trap = _mapped(self.armed, _TRAP)

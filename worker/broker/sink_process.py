@@ -2,13 +2,14 @@
 
 `SinkProcess` is what the worker holds; `sink_server` is what it starts (`worker.apart`). What is said between them, in
 msgpack, is first what the sink is to be made of, a password among it, then what is to be prepared and written; each
-write is answered. A worker that is killed leaves a process that ends what it is at: the transaction is committed or it
-is not, as if the broker had had the last request in hand, and whoever comes next under its name fences it.
+write is answered. The process must not outlive the worker: what begins anew under its name would fence the next one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from worker.stream import Claim, Sink
 
 _SERVER: Final = "worker.broker.sink_server"
+# A write ends by the transaction's timeout, and what may follow it by the link's patience, twice: nobody is to wait for
+# a process that was stopped.
+_PATIENCES, _LEEWAY = 2, 10.0
 Identity: TypeAlias = tuple[str | None, int, str, str | None]
 """What of a claim fences: group, generation, member, and the static member's name."""
 
@@ -60,10 +64,11 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Opening(msgspec.Struct, array_like=True, frozen=True):
-    """Where the brokers are, and what is to be made."""
+    """Where the brokers are, and what is to be made; the id of the process that wants it."""
 
     link: dict[str, Any]
     terms: Terms
+    worker: int
 
 
 class Prepare(msgspec.Struct, array_like=True, frozen=True, tag=0):
@@ -109,15 +114,19 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class SinkProcess:
-    """A sink in a process of its own. Raises what it raises, and SinkProcessError."""
+    """A sink in a process of its own. Raises what it raises, and SinkProcessError.
+
+    On Linux it ends with the thread that makes this, which is to be the one that the worker itself ends with.
+    """
 
     def __init__(self, link: KafkaLink, terms: Terms) -> None:
         """Start it; it connects. Raises BrokerError."""
         self.is_rebuilding = False
+        self._patience = terms.transaction_timeout + _PATIENCES * link.patience + _LEEWAY
         self._process = Apart(_SERVER, name="the sink process", error=SinkProcessError)
         try:
             with self._process.in_turn():
-                self._process.send(_encode(Opening(_plain(link), terms)))
+                self._process.send(_encode(Opening(_plain(link), terms, os.getpid())))
                 answer = self._next()
             _require_done(answer)
         except BaseException:  # told to stop meanwhile, too
@@ -130,8 +139,8 @@ class SinkProcess:
         return self._process.pid
 
     def prepare(self, claim: Claim) -> None:
-        """As the sink in it does."""
-        with self._process.in_turn():
+        """As the sink in it does. That the process has ended is left to the write to say."""
+        with contextlib.suppress(SinkProcessError), self._process.in_turn():
             self._process.send(_encode(Prepare(_identity(claim))))
 
     def write(
@@ -154,7 +163,7 @@ class SinkProcess:
         self._process.close()
 
     def _next(self) -> Answer:
-        return _answer.decode(self._process.next())
+        return _answer.decode(self._process.next(self._patience))
 
 
 def _require_done(answer: Answer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import structlog
 from kafka.structs import ConsumerGroupMetadata
 
 from worker import logs
-from worker.apart import Frames, reply, served
+from worker.apart import Frames, GoneError, reply, served
 from worker.broker.link import KafkaLink
 from worker.broker.sink_process import KINDS, Done, Opening, Prepare, Rebuilding, Refused, Request, Write
 
@@ -51,6 +52,8 @@ def _end_with_the_worker() -> None:
 
 def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     opening = _opening.decode(requests.next())
+    if os.getppid() != opening.worker:  # it had ended before this could be bound to it
+        return
     logs.configure(opening.terms.log_level, opening.terms.log_format)
     try:
         sink = opening.terms.sink(_link(opening.link), lambda: reply(_encode(Rebuilding())))
@@ -61,20 +64,30 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     gc.collect()
     gc.freeze()
     reply(_encode(Done()))
+    failure: Refused | None = None
     while True:
         request = _request.decode(requests.next())
         claim = ConsumerGroupMetadata(*request.claim)
         if isinstance(request, Prepare):
-            sink.prepare(claim)
+            failure = _prepared(sink, claim)
         else:
-            reply(_encode(_written(sink, request, claim)))
+            reply(_encode(failure or _written(sink, request, claim)))
+
+
+def _prepared(sink: Sink, claim: Claim) -> Refused | None:
+    """What the write that follows is to be answered with, if this has failed."""
+    try:
+        sink.prepare(claim)
+    except Exception as error:  # noqa: BLE001 told to the worker
+        return _refusal(error)
+    return None
 
 
 def _written(sink: Sink, request: Write, claim: Claim) -> Done | Refused:
     positions = {(topic, partition): offset for topic, partition, offset in request.positions}
     try:
         sink.write(request.verdicts, request.dead_letters, positions, claim)
-    except BrokenPipeError:  # the worker is gone
+    except GoneError:
         raise
     except Exception as error:  # noqa: BLE001 raised again by the worker
         return _refusal(error)
@@ -83,7 +96,9 @@ def _written(sink: Sink, request: Write, claim: Claim) -> Done | Refused:
 
 def _refusal(error: Exception) -> Refused:
     kind = type(error).__name__
-    if kind not in KINDS:
+    if kind in KINDS:
+        log.debug("refused", kind=kind, exc_info=error)
+    else:
         log.error("the sink failed", exc_info=error)
     return Refused(kind, str(error) if kind in KINDS else "")
 
