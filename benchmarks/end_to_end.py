@@ -6,7 +6,7 @@
 
 Throughput is a backlog worked off: verdicts committed a second, from the worker's own counter, checked by a
 read_committed reader. Latency is open loop (`benchmarks.open_loop`), after one round that is not looked at. Where there
-are cores to spare for a look, it is also said how often the machine itself stood still meanwhile (`benchmarks.hiccups`).
+are cores to spare for a look, it is also said how often the machine itself stood still (`benchmarks.hiccups`).
 """
 
 from __future__ import annotations
