@@ -167,6 +167,7 @@ class FakeSink:
     """Writes all at once or not at all. `failures` are raised by the coming writes, in order; None lets one through."""
 
     is_rebuilding = False
+    has_ended = False
 
     def __init__(self, broker: FakeBroker, *failures: Exception | None, name: str = "writer") -> None:
         self.broker, self.name, self.failures = broker, name, list(failures)
@@ -213,6 +214,7 @@ class FakeClassifier:
 
     labels: Final = ("ham", "spam")
     threshold: Final = 0.5
+    has_tokenizer: Final = True
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -71,6 +71,11 @@ class Apart:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, so that whoever asks it next will fail. May be asked by any thread."""
+        return self._process.poll() is not None
+
     @contextlib.contextmanager
     def in_turn(self) -> Iterator[None]:
         """One thread at a time. What is not done to its end ends the process: else a frame would be read amiss."""

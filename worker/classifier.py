@@ -175,6 +175,11 @@ class Classifier:
         """The process that tokenises for it, if it is not this one."""
         return self._tokenizer.pid if isinstance(self._tokenizer, TokenizerProcess) else None
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether what tokenises for it is still there, and the next text will not fail for that."""
+        return not (isinstance(self._tokenizer, TokenizerProcess) and self._tokenizer.has_ended)
+
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         """Normalise and tokenise, in order."""
         return self.begin_preparing(texts)()

@@ -136,6 +136,11 @@ class Pipeline:
         now = time.monotonic()
         return {stage: now - since for stage, since in self._busy_since.copy().items()}
 
+    def losses(self) -> list[str]:
+        """Which of its processes is gone, by stage: the stage will break by it as soon as there is work."""
+        losses = [] if self.lineup.primary.classifier.has_tokenizer else ["read: the tokenizer process has ended"]
+        return [*losses, "write: the sink process has ended"] if self.sink.has_ended else losses
+
     def oldest(self) -> float:
         """Age in seconds of the oldest message that was polled and is not committed; 0 when there is none."""
         waiting = self.inbox.waiting()[2]

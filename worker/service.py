@@ -136,7 +136,7 @@ class Service:
         troubles += [f"{name}: no progress for {s:.0f} s" for name, s in busy.items() if s > self._stall]
         if self._read.is_alive() and self._read.held_up_for() > self._stall:
             troubles.append(f"read: no progress for {self._read.held_up_for():.0f} s")
-        return troubles
+        return troubles if self._stopping.is_set() else troubles + self._pipeline.losses()
 
     def obstacles(self) -> list[str]:
         """Why it takes no messages now."""

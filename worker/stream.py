@@ -76,6 +76,10 @@ class Sink(Protocol):
     is_rebuilding: bool
     """Whether it is making itself ready again after a transaction that did not commit; may be asked by any thread."""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether a process that it needs is gone, so that the next write will fail; may be asked by any thread."""
+
     def prepare(self, claim: Claim) -> None:
         """Begin what a write under this claim will need, which is the next call; waits for nothing, raises nothing."""
 

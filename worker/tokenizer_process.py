@@ -84,6 +84,11 @@ class TokenizerProcess:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, and what is asked of it next will fail."""
+        return self._process.has_ended
+
     def close(self) -> None:
         """End it."""
         self._process.close()

@@ -106,6 +106,14 @@ class WorkerProcess:
         except (urllib.error.URLError, TimeoutError):
             return False
 
+    def probe(self, path: str) -> tuple[int, str]:
+        """Status and text of a probe's answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a counter over those of its labels that are not given."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]

@@ -111,6 +111,26 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
     os.close(process)
 
 
+@pytest.mark.parametrize(
+    ("setting", "loss"),
+    [
+        ("tokenizer_process", "read: the tokenizer process has ended"),
+        ("sink_process", "write: the sink process has ended"),
+    ],
+)
+def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_when_it_is_asked(
+    start: Callable[..., WorkerProcess], setting: str, loss: str
+) -> None:
+    worker = start(**{setting: "yes"})
+    [child] = worker.children()
+
+    os.kill(child, signal.SIGKILL)
+
+    until(lambda: worker.probe("/livez") == (503, loss + "\n"))
+    assert worker.probe("/readyz") == (503, loss + "\n")
+    assert worker.is_running()
+
+
 def test_a_worker_that_is_killed_takes_its_processes_along(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:

@@ -46,6 +46,7 @@ class ExactlyOnceSink:
     """Each write is one transaction, fenced by the transactional id and by the claim (KIP-447)."""
 
     is_rebuilding = False
+    has_ended = False  # it is part of this process
 
     def __init__(  # noqa: PLR0913 plain values, each a setting, and whom to tell
         self,
@@ -130,6 +131,7 @@ class AtLeastOnceSink:
     """Each write is published and acknowledged, then its offsets are committed, fenced by the claim."""
 
     is_rebuilding = False  # it has nothing to roll back
+    has_ended = False
 
     def __init__(self, link: KafkaLink, *, verdict_topic: str, dead_letter_topic: str) -> None:
         """Connect. A write may last as long as the link's patience. Raises BrokerError."""

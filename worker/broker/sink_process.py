@@ -138,6 +138,11 @@ class SinkProcess:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, and the next write will fail."""
+        return self._process.has_ended
+
     def prepare(self, claim: Claim) -> None:
         """As the sink in it does. That the process has ended is left to the write to say."""
         with contextlib.suppress(SinkProcessError), self._process.in_turn():
