@@ -42,6 +42,8 @@ class GoneError(Exception):
 class Apart:
     """The process, as the worker holds it: `python -m module arguments`; `name` is what it is called in errors.
 
+    What it is for is a subclass's to say, by `send` and `next`, in turn.
+
     It ends with `close`, with the last reference to this, or with this process. Everything raises `error`.
     """
 
@@ -62,7 +64,7 @@ class Apart:
             message = f"{name} cannot be started: {cause.strerror}"
             raise error(message) from cause
         self._turn = threading.Lock()
-        self.close = weakref.finalize(self, _end, self._process, self._turn)
+        self._close = weakref.finalize(self, _end, self._process, self._turn)
         self._replies = Frames(self._process.stdout)  # type: ignore[arg-type] # bare, as asked for
         os.set_blocking(self._process.stdin.fileno(), False)  # type: ignore[union-attr] # it was asked for
 
@@ -75,6 +77,10 @@ class Apart:
     def has_ended(self) -> bool:
         """Whether it is gone, so that whoever asks it next will fail. May be asked by any thread."""
         return self._process.poll() is not None
+
+    def close(self) -> None:
+        """End it, whatever it is at."""
+        self._close()
 
     @contextlib.contextmanager
     def in_turn(self) -> Iterator[None]:

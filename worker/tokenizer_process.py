@@ -58,7 +58,7 @@ class _Asked:
     reply: Reply | None = None
 
 
-class TokenizerProcess:
+class TokenizerProcess(Apart):
     """A `TextTokenizer` in a process of its own, with the same answers. Threads take turns.
 
     It ends with `close`, with the last reference to this, or with this process. Raises UnreadableTokenizerError,
@@ -66,11 +66,11 @@ class TokenizerProcess:
     """
 
     def __init__(self, description: bytes, max_tokens: int) -> None:
-        self._process = Apart(__name__, str(max_tokens), name="the tokenizer process", error=TokenizerProcessError)
+        super().__init__(__name__, str(max_tokens), name="the tokenizer process", error=TokenizerProcessError)
         self._unanswered: deque[_Asked] = deque()
         try:
-            with self._process.in_turn():
-                self._process.send(description)
+            with self.in_turn():
+                self.send(description)
                 failure = self._next().failure
         except BaseException:  # told to stop meanwhile, too
             self.close()
@@ -78,20 +78,6 @@ class TokenizerProcess:
         if failure:
             self.close()
             raise UnreadableTokenizerError(failure)
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it is gone, and what is asked of it next will fail."""
-        return self._process.has_ended
-
-    def close(self) -> None:
-        """End it."""
-        self._process.close()
 
     def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
         """As TextTokenizer does. Raises TokenizerProcessError."""
@@ -103,13 +89,13 @@ class TokenizerProcess:
         Another may be begun before this one's answer is asked for, and an answer need not be asked for.
         """
         request, asked = msgspec.msgpack.encode([text.encode(*_UTF8) for text in texts]), _Asked()
-        with self._process.in_turn():
-            self._process.send(request)
+        with self.in_turn():
+            self.send(request)
             self._unanswered.append(asked)
         return lambda: _tokens(self._answer(asked))
 
     def _answer(self, asked: _Asked) -> Reply:
-        with self._process.in_turn():
+        with self.in_turn():
             while asked.reply is None:
                 self._unanswered[0].reply = self._next()
                 self._unanswered.popleft()
@@ -119,7 +105,7 @@ class TokenizerProcess:
         return asked.reply
 
     def _next(self) -> Reply:
-        return _reply.decode(self._process.next())
+        return _reply.decode(self.next())
 
 
 def _tokens(reply: Reply) -> Iterable[tuple[NDArray[np.int32], int]]:

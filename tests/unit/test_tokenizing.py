@@ -203,7 +203,7 @@ def told(found: Iterable[tuple[Any, int]]) -> Answer:
 
 def wait_for_bytes(process: TokenizerProcess) -> None:
     """Until it has answered."""
-    assert select.select([process._process._process.stdout], [], [], 10)[0]
+    assert select.select([process._process.stdout], [], [], 10)[0]
 
 
 @contextlib.contextmanager

@@ -113,7 +113,7 @@ _answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Done |
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class SinkProcess:
+class SinkProcess(Apart):
     """A sink in a process of its own. Raises what it raises, and SinkProcessError.
 
     On Linux it ends with the thread that makes this, which is to be the one that the worker itself ends with.
@@ -123,30 +123,20 @@ class SinkProcess:
         """Start it; it connects. Raises BrokerError."""
         self.is_rebuilding = False
         self._patience = terms.transaction_timeout + _PATIENCES * link.patience + _LEEWAY
-        self._process = Apart(_SERVER, name="the sink process", error=SinkProcessError)
+        super().__init__(_SERVER, name="the sink process", error=SinkProcessError)
         try:
-            with self._process.in_turn():
-                self._process.send(_encode(Opening(_plain(link), terms, os.getpid())))
+            with self.in_turn():
+                self.send(_encode(Opening(_plain(link), terms, os.getpid())))
                 answer = self._next()
             _require_done(answer)
         except BaseException:  # told to stop meanwhile, too
             self.close()
             raise
 
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it is gone, and the next write will fail."""
-        return self._process.has_ended
-
     def prepare(self, claim: Claim) -> None:
         """As the sink in it does. That the process has ended is left to the write to say."""
-        with contextlib.suppress(SinkProcessError), self._process.in_turn():
-            self._process.send(_encode(Prepare(_identity(claim))))
+        with contextlib.suppress(SinkProcessError), self.in_turn():
+            self.send(_encode(Prepare(_identity(claim))))
 
     def write(
         self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
@@ -155,20 +145,16 @@ class SinkProcess:
         at = [(topic, partition, offset) for (topic, partition), offset in positions.items()]
         request = _encode(Write([*verdicts], [*dead_letters], at, _identity(claim)))
         try:
-            with self._process.in_turn():
-                self._process.send(request)
+            with self.in_turn():
+                self.send(request)
                 while isinstance(answer := self._next(), Rebuilding):
                     self.is_rebuilding = True
         finally:
             self.is_rebuilding = False
         _require_done(answer)
 
-    def close(self) -> None:
-        """End it; an open transaction is left to be aborted."""
-        self._process.close()
-
     def _next(self) -> Answer:
-        return _answer.decode(self._process.next(self._patience))
+        return _answer.decode(self.next(self._patience))
 
 
 def _require_done(answer: Answer) -> None:
