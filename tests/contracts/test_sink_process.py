@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 from kafka.structs import ConsumerGroupMetadata
 
 from tests.contracts.worlds import InKafka, events, positions, settled, take, until
+from tests.processes import has_ended, watched
 from worker.broker import BrokerError, KafkaLink, SinkProcess, SinkProcessError, Terms
 from worker.messages import Outgoing
 from worker.stream import RolledBackError
@@ -40,17 +40,14 @@ def sink(in_kafka: InKafka) -> Iterator[SinkProcess]:
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[int]:
-    """A process by its file descriptor: it may not be ours to wait for."""
-    process = os.pidfd_open(pid)
-    try:
-        yield process
-    finally:
-        os.close(process)
-
-
-def has_ended(process: int, *, within: float) -> bool:
-    return bool(select.select([process], [], [], within)[0])
+def worker_that(does: str, world: InKafka) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A process that makes a sink of `one` and tells its id; and that sink's process, watched."""
+    code = f"import os, sys\nbrokers, verdicts, letters, group = sys.argv[1:]\n{does}"
+    arguments = [world.place.link.brokers, world.verdicts, world.dead_letters, world.place.group]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        with watched(int(worker.stdout.readline())) as process:
+            yield worker, process
 
 
 def test_what_keeps_it_from_connecting_is_said_in_the_same_words() -> None:
@@ -156,43 +153,34 @@ def test_it_ends_with_close(sink: SinkProcess) -> None:
 
 
 def test_it_ends_when_the_worker_is_killed_even_while_it_waits_for_the_broker(in_kafka: InKafka) -> None:
-    code = (
-        "import sys; from worker.broker import KafkaLink, SinkProcess, Terms\n"
+    writes = (
+        "from worker.broker import KafkaLink, SinkProcess, Terms\n"
         "from kafka.structs import ConsumerGroupMetadata\n"
-        "brokers, verdicts, letters, group = sys.argv[1:]\n"
         "sink = SinkProcess(KafkaLink(brokers), Terms(verdicts, letters, group + '.one', 5.0))\n"
         "print(sink.pid, flush=True)\n"
         "sink.write([], [], {('no such topic', 0): 1}, ConsumerGroupMetadata(group, 1, 'm', None))"
     )
-    arguments = [in_kafka.place.link.brokers, in_kafka.verdicts, in_kafka.dead_letters, in_kafka.place.group]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE) as worker:
-        assert worker.stdout
-        with watched(int(worker.stdout.readline())) as process:
-            os.kill(worker.pid, signal.SIGKILL)
+    with worker_that(writes, in_kafka) as (worker, process):
+        os.kill(worker.pid, signal.SIGKILL)
 
-            assert has_ended(process, within=5)
+        assert has_ended(process, within=5)
     until(lambda: worker.poll() is not None)
 
 
 def test_one_whose_worker_has_ended_before_it_was_there_leaves_the_name_to_the_next(in_kafka: InKafka) -> None:
     """The pipe holds all that it is to be made of, and only then does the worker end: nobody must be fenced by it."""
-    code = (
-        "import os, sys; from worker.broker import KafkaLink, Terms, sink_process\n"
-        "brokers, verdicts, letters, group = sys.argv[1:]\n"
+    ends = (
+        "from worker.broker import KafkaLink, Terms, sink_process\n"
         "def told(process):\n"
-        "    print(process._process.pid, flush=True)\n"
+        "    print(process.pid, flush=True)\n"
         "    os._exit(0)\n"
         "sink_process.SinkProcess._next = told\n"
         "sink_process.SinkProcess(KafkaLink(brokers), Terms(verdicts, letters, group + '.one', 5.0))"
     )
-    arguments = [in_kafka.place.link.brokers, in_kafka.verdicts, in_kafka.dead_letters, in_kafka.place.group]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE) as worker:
-        assert worker.stdout
-        orphan = int(worker.stdout.readline())
-        with watched(orphan) as process:
-            worker.wait(10)
-            successor = in_kafka.sink("one")
-            assert has_ended(process, within=20)
+    with worker_that(ends, in_kafka) as (worker, process):
+        worker.wait(10)
+        successor = in_kafka.sink("one")
+        assert has_ended(process, within=20)
 
     source = in_kafka.source()
     in_kafka.feed(*events(1))

@@ -101,15 +101,14 @@ class WorkerProcess:
     def is_ready(self) -> bool:
         assert self.is_running(), f"the worker ended: {self.said()[-3000:]}"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
-                return bool(answer.status == 200)
+            return self.probe("/readyz")[0] == 200
         except (urllib.error.URLError, TimeoutError):
             return False
 
     def probe(self, path: str) -> tuple[int, str]:
         """Status and text of a probe's answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as refusal:
             return refusal.code, refusal.read().decode()

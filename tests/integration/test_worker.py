@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
+from tests.processes import has_ended, watched
 from worker import leaving
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, exhume
@@ -104,11 +104,10 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
     assert "win a prize" not in worker.said()
     worker = start(**{setting: "yes"})
     exactly_once(traffic, watch)
-    process = os.pidfd_open(*worker.children())
-    worker.send(signal.SIGTERM)
-    assert worker.ended() == 0
-    assert select.select([process], [], [], 10)[0], "it outlives its worker"
-    os.close(process)
+    with watched(*worker.children()) as process:
+        worker.send(signal.SIGTERM)
+        assert worker.ended() == 0
+        assert has_ended(process, within=10), "it outlives its worker"
 
 
 @pytest.mark.parametrize(
@@ -137,14 +136,12 @@ def test_a_worker_that_is_killed_takes_its_processes_along(
     worker = start(tokenizer_process="yes", sink_process="yes")
     traffic.feed(100)
     until(lambda: len(watch.verdicts) > 0)
-    processes = [os.pidfd_open(pid) for pid in worker.children()]
+    one, other = worker.children()
+    with watched(one) as first, watched(other) as second:
+        worker.send(signal.SIGKILL)
 
-    worker.send(signal.SIGKILL)
-
-    assert len(processes) == 2
-    for process in processes:
-        assert select.select([process], [], [], 10)[0]
-        os.close(process)
+        assert has_ended(first, within=10)
+        assert has_ended(second, within=10)
 
 
 def judge_for_ever() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from tests.bundles import NANO
+from tests.processes import has_ended, watched
 from tests.unit.test_classifier import WordEngine, bundle
 from worker import assembly, tokenizer_process
 from worker.apart import environment
@@ -265,17 +266,11 @@ def test_it_ends_when_the_worker_is_killed() -> None:
     command = [sys.executable, "-c", code, str(FILE)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdout
-        process = os.pidfd_open(int(worker.stdout.readline()))
-        assert not has_ended(process, within=0)
-        worker.kill()
+        with watched(int(worker.stdout.readline())) as process:
+            assert not has_ended(process, within=0)
+            worker.kill()
 
-    assert has_ended(process, within=10)
-    os.close(process)
-
-
-def has_ended(process: int, *, within: float) -> bool:
-    """By its file descriptor: the process is not ours to wait for."""
-    return bool(select.select([process], [], [], within)[0])
+            assert has_ended(process, within=10)
 
 
 def test_a_tokenizer_that_is_none_is_refused_in_the_same_words(tmp_path: Path) -> None:
