@@ -64,15 +64,15 @@ def main() -> int:
                 place.trickle(max(_LOADS) * through, options.seconds)  # the broker's Java gets quicker for as long
                 latencies, machine = {}, {}
                 for load in _LOADS:
-                    before = place.samples()
+                    name, before = f"{load:.0%}", place.samples()
                     with hiccups.Probe() if _has_many_cores() else contextlib.nullcontext() as probe:
                         found = place.trickle(load * through, options.seconds)
-                    latencies[load], machine[f"{load:.0%}"] = found.ms, _apart_from(probe, found) if probe else None
-                    stages[f"{load:.0%}"] = place.stages(before)
+                    latencies[load], machine[name] = found.ms, _apart_from(probe, found) if probe else None
+                    stages[name] = place.stages(before)
                     p50, p99 = np.percentile(found.ms, (50, 99))
                     print(
-                        f"at {load:.0%} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
-                        f"{stages[f'{load:.0%}']}; of the machine: {machine[f'{load:.0%}']}",
+                        f"at {name} load ({load * through:,.0f} msg/s): p50 {p50:.1f} ms, p99 {p99:.1f} ms; "
+                        f"{stages[name]}; of the machine: {machine[name]}",
                         flush=True,
                     )
             _record(options, bundle, kind, alone, through, latencies, stages, machine)
@@ -276,9 +276,11 @@ def _apart_from(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, A
     is_apart = np.ones(len(found.due), dtype=np.bool_)
     for began, ended in probe.stretches:
         is_apart &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
-    quantiles = np.percentile(found.ms[is_apart], (50, 99)) if is_apart.any() else (np.nan, np.nan)
-    apart = {"share": round(float(is_apart.mean()), 3), "p50_ms": round(float(quantiles[0]), 2)}
-    return asdict(probe.found) | {"apart_from_hiccups": apart | {"p99_ms": round(float(quantiles[1]), 2)}}
+    p50, p99 = np.percentile(found.ms[is_apart], (50, 99)) if is_apart.any() else (np.nan, np.nan)
+    apart = {
+        "share": round(float(is_apart.mean()), 3), "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)
+    }  # fmt: skip
+    return asdict(probe.found) | {"apart_from_hiccups": apart}
 
 
 def _record(  # noqa: PLR0913, PLR0917 # what was measured

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
 
+_LOOK: Final = "benchmarks.hiccups"
 _TICK: Final = 0.002
 _STEPS: Final = 1500
 _SLOW: Final = 4.0
@@ -54,7 +55,7 @@ class Probe:
 
     def __enter__(self) -> Self:
         """Start to look."""
-        command = [sys.executable, "-m", __name__]
+        command = [sys.executable, "-m", _LOOK]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603 # ourselves
         return self
 
@@ -80,22 +81,15 @@ def _stolen() -> float | None:
     return int(steal) / os.sysconf("SC_CLK_TCK")
 
 
-def look(seconds: float | None = None) -> tuple[Hiccups, list[tuple[float, float]]]:
-    """Look for so long, or until standard input ends; what was seen, and when the longer ones were."""
+def look() -> tuple[Hiccups, list[tuple[float, float]]]:
+    """Look until standard input ends; what was seen, and when the longer ones were."""
     shortest = min(_work() for _ in range(_TRIALS))
     stolen = _stolen()
     began = before = time.perf_counter()
     epoch = time.time() - began
     seen: list[tuple[float, float]] = []
     since = None
-    while True:
-        if seconds is None:
-            if select.select([sys.stdin], [], [], _TICK)[0]:
-                break
-        elif before - began > seconds:
-            break
-        else:
-            time.sleep(_TICK)
+    while not select.select([sys.stdin], [], [], _TICK)[0]:
         is_slow = _work() > _SLOW * shortest
         now = time.perf_counter()
         if is_slow or now - before > _TICK + _LATE:
@@ -113,5 +107,10 @@ def look(seconds: float | None = None) -> tuple[Hiccups, list[tuple[float, float
 
 
 if __name__ == "__main__":
-    found_, long_ = look(float(sys.argv[1]) if sys.argv[1:] else None)
+    if sys.argv[1:]:
+        with Probe() as probe_:
+            time.sleep(float(sys.argv[1]))
+        found_, long_ = probe_.found, probe_.stretches
+    else:
+        found_, long_ = look()
     print(json.dumps([asdict(found_), long_]))
