@@ -8,9 +8,7 @@ write is answered. The process must not outlive the worker: what begins anew und
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -64,7 +62,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 class Opening(msgspec.Struct, array_like=True, frozen=True):
-    """Where the brokers are, and what is to be made; the id of the process that wants it."""
+    """A link's fields, paths as text; what is to be made; the id of the process that wants it."""
 
     link: dict[str, Any]
     terms: Terms
@@ -126,7 +124,7 @@ class SinkProcess(Apart):
         super().__init__(_SERVER, name="the sink process", error=SinkProcessError)
         try:
             with self.in_turn():
-                self.send(_encode(Opening(_plain(link), terms, os.getpid())))
+                self.send(_encode(Opening(msgspec.to_builtins(link, enc_hook=str), terms, os.getpid())))
                 answer = self._next()
             _require_done(answer)
         except BaseException:  # told to stop meanwhile, too
@@ -167,9 +165,3 @@ def _require_done(answer: Answer) -> None:
 
 def _identity(claim: Any) -> Identity:  # noqa: ANN401 the client is untyped
     return claim.group_id, claim.generation_id, claim.member_id, claim.group_instance_id
-
-
-def _plain(link: KafkaLink) -> dict[str, Any]:
-    """A link's fields; `tls_` ones are paths."""
-    fields = {field.name: getattr(link, field.name) for field in dataclasses.fields(link)}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in fields.items()}

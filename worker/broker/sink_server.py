@@ -72,6 +72,7 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
             failure = _prepared(sink, claim)
         else:
             reply(_encode(failure or _written(sink, request, claim)))
+            failure = None
 
 
 def _prepared(sink: Sink, claim: Claim) -> Refused | None:
