@@ -8,7 +8,7 @@ Read in this order:
     text         the normaliser: what a spammer hides, made plain
     pieces       words to token ids, each cut once
     tokenizing   texts to token ids: without disguise, cut to the bundle's bound
-    tokenizer_process  the same in a process of its own, which leaves the interpreter to the pipeline
+    tokenizer_process  the same in processes of their own, which leaves the interpreter to the pipeline
     apart        what it takes to have a process of one's own
     classifier   texts to scores, by way of a bundle and an engine
     engine/      how the model is run on CPU and GPU

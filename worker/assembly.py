@@ -52,6 +52,8 @@ _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
 _REPORT_PATIENCE: Final = 5.0
 # As many are busy with the worker itself, and with the brokers' answers.
 _BUSY_CORES: Final = 2
+# Where so many are, another one is to be had.
+_MANY_CORES: Final = 8
 
 log = structlog.get_logger()
 
@@ -247,19 +249,31 @@ def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRI
     Raises Refused, or what commands.model raises.
     """
     model = commands.model(settings, folder, role)
-    if is_apart(settings.tokenizer_process, model.classifier.engine.kind):
+    if processes := tokenizer_processes(settings.tokenizer_processes, model.classifier.engine.kind):
         try:
-            model.classifier.tokenise_apart()
+            model.classifier.tokenise_apart(processes)
         except TokenizerProcessError as error:
-            message = f"HAMGATE_TOKENIZER_PROCESS: {error}; `no` does without it"
+            message = f"HAMGATE_TOKENIZER_PROCESSES: {error}; 0 does without"
             raise Refused(message) from error
     return model
 
 
-def is_apart(asked: str, kind: Kind) -> bool:
-    """Whether part of the work is done by processes of their own: where the interpreter is busy while others judge."""
-    if asked != "auto":
-        return asked == "yes"
+def tokenizer_processes(asked: int | None, kind: Kind) -> int:
+    """How many processes tokenise, where it is not the worker itself: as many as there are cores for beside a GPU."""
+    if asked is not None:
+        return asked
+    if not _is_rather_apart(kind):
+        return 0
+    return 2 if cores.available() >= _MANY_CORES else 1
+
+
+def is_sink_apart(asked: str, kind: Kind) -> bool:
+    """Whether transactions are written by a process of its own."""
+    return _is_rather_apart(kind) if asked == "auto" else asked == "yes"
+
+
+def _is_rather_apart(kind: Kind) -> bool:
+    """Whether it pays to do work in other processes: where the interpreter is busy while others judge."""
     return kind is not Kind.CPU and cores.available() > _BUSY_CORES
 
 
@@ -360,7 +374,7 @@ def _sink(settings: Settings, kind: Kind) -> Sink:
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
-    if not is_apart(settings.sink_process, kind):
+    if not is_sink_apart(settings.sink_process, kind):
         return terms.sink(link(settings))
     try:
         return broker.SinkProcess(link(settings), terms)
@@ -392,7 +406,7 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
         version=commands.version(),
         model=model.name,
         engine=str(running.kind),
-        tokenizer_process=model.classifier.tokenizer_pid,
+        tokenizer_processes=list(model.classifier.tokenizer_pids),
         sink_process=sink.pid if isinstance(sink, broker.SinkProcess) else None,
         token_budget=settings.token_budget or running.token_budget,
         threshold=model.verdicts.policy.threshold,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray  # noqa: TC002 # a field's type
 
 from worker import engine as engines
 from worker.bundle import Bundle, BundleError
-from worker.tokenizer_process import TokenizerProcess
+from worker.tokenizer_process import TokenizerProcesses
 from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Classifier:
         self._max_tokens = min(bundle.max_tokens, max_tokens or bundle.max_tokens)
         with _unreadable(bundle):
             parsed = parse(bundle.read(_TOKENIZER)) if tokenizer is None else tokenizer
-        self._tokenizer: TextTokenizer | TokenizerProcess = TextTokenizer(parsed, self._max_tokens)
+        self._tokenizer: TextTokenizer | TokenizerProcesses = TextTokenizer(parsed, self._max_tokens)
 
     @classmethod
     def load(  # noqa: PLR0913 what an operator may set
@@ -162,23 +162,23 @@ class Classifier:
         engine = engines.load(bundle, tokenizer, kind, threads=threads, token_budget=token_budget)
         return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens, tokenizer=tokenizer)
 
-    def tokenise_apart(self) -> None:
-        """Have texts tokenised by a process of this classifier's own from now on; it ends with the classifier.
+    def tokenise_apart(self, processes: int = 1) -> None:
+        """Have texts tokenised by processes of this classifier's own from now on; they end with the classifier.
 
-        Raises BundleError, TokenizerProcessError; so may `prepare` then, when the process has ended.
+        Raises BundleError, TokenizerProcessError; so may `prepare` then, when one of them has ended.
         """
         with _unreadable(self.bundle):
-            self._tokenizer = TokenizerProcess(self.bundle.read(_TOKENIZER), self._max_tokens)
+            self._tokenizer = TokenizerProcesses(self.bundle.read(_TOKENIZER), self._max_tokens, processes)
 
     @property
-    def tokenizer_pid(self) -> int | None:
-        """The process that tokenises for it, if it is not this one."""
-        return self._tokenizer.pid if isinstance(self._tokenizer, TokenizerProcess) else None
+    def tokenizer_pids(self) -> tuple[int, ...]:
+        """The processes that tokenise for it; none where this one does."""
+        return self._tokenizer.pids if isinstance(self._tokenizer, TokenizerProcesses) else ()
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether what tokenises for it is still there, and the next text will not fail for that."""
-        return not (isinstance(self._tokenizer, TokenizerProcess) and self._tokenizer.has_ended)
+        return not (isinstance(self._tokenizer, TokenizerProcesses) and self._tokenizer.has_ended)
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         """Normalise and tokenise, in order."""

@@ -72,8 +72,11 @@ class Settings(BaseSettings):
         le=1,
         description="of the GPU's memory, and under MPS of its multiprocessors: for workers that share it",
     )
-    tokenizer_process: Literal["auto", "yes", "no"] = Field(
-        "auto", description="texts are tokenised by a process of their own; auto: beside a GPU, with cores to spare"
+    tokenizer_processes: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="processes that tokenise texts; 0: the worker itself; none: 2 beside a GPU, with cores to spare",
     )
     sink_process: Literal["auto", "yes", "no"] = Field(
         "auto",

@@ -1,6 +1,7 @@
 """A process that only makes texts ready for the model, so that the worker's threads need not share its interpreter.
 
-`TokenizerProcess` is what the worker holds; `python -m worker.tokenizer_process` is what it starts (`worker.apart`).
+`TokenizerProcesses` is what the worker holds, as many `TokenizerProcess` as it was told; `python -m
+worker.tokenizer_process` is what each of these starts (`worker.apart`).
 What is said between them is first the tokenizer, then, in msgpack, requests, as many as are on their way at once, and
 answers in the same order. The process keeps nothing but words it has cut before.
 """
@@ -11,6 +12,7 @@ import itertools
 import os
 import sys
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _UTF8: Final = ("utf-8", "surrogatepass")
 # Where errors are told, in the process.
 _ERRORS: Final = 2
+# Fewer texts than this are no work to share: a process must be woken for them.
+_SHARE: Final = 8
 
 
 class TokenizerProcessError(ApartError):
@@ -106,6 +110,48 @@ class TokenizerProcess(Apart):
 
     def _next(self) -> Reply:
         return _reply.decode(self.next())
+
+
+class TokenizerProcesses:
+    """A `TextTokenizer` in `count` processes, each of which takes a part of every larger request. Threads take turns.
+
+    They end with `close`, with the last reference to this, or with this process. Raises UnreadableTokenizerError,
+    TokenizerProcessError.
+    """
+
+    def __init__(self, description: bytes, max_tokens: int, count: int) -> None:
+        with ThreadPoolExecutor(count) as starting:  # each takes most of a second
+            begun = [starting.submit(TokenizerProcess, description, max_tokens) for _ in range(count)]
+        self._processes = [each.result() for each in begun]
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes' ids."""
+        return tuple(process.pid for process in self._processes)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether one of them is gone, so that whoever asks next may fail. May be asked by any thread."""
+        return any(process.has_ended for process in self._processes)
+
+    def close(self) -> None:
+        """End them, whatever they are at."""
+        for process in self._processes:
+            process.close()
+
+    def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
+        """As TextTokenizer does. Raises TokenizerProcessError."""
+        return self.begin(texts)()
+
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+        """As TokenizerProcess does."""
+        parts = max(1, min(len(self._processes), len(texts) // _SHARE))
+        ends = [len(texts) * part // parts for part in range(parts + 1)]
+        waits = [
+            process.begin(texts[first:end])
+            for process, (first, end) in zip(self._processes, itertools.pairwise(ends), strict=False)
+        ]
+        return lambda: itertools.chain.from_iterable([wait() for wait in waits])
 
 
 def _tokens(reply: Reply) -> Iterable[tuple[NDArray[np.int32], int]]:

@@ -84,16 +84,16 @@ def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., Worke
 
 
 @pytest.mark.parametrize(
-    ("setting", "cause"),
+    ("set_to", "cause"),
     [
-        ("tokenizer_process", "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"),
-        ("sink_process", "SinkProcessError: the sink process ended with -9 (Killed)"),
+        ({"tokenizer_processes": "1"}, "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"),
+        ({"sink_process": "yes"}, "SinkProcessError: the sink process ended with -9 (Killed)"),
     ],
 )
 def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next_one_goes_on(
-    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, setting: str, cause: str
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, set_to: dict[str, str], cause: str
 ) -> None:
-    worker = start(**{setting: "yes"})
+    worker = start(**set_to)
     with traffic.flowing():
         until(lambda: len(watch.verdicts) > 100)
         [child] = worker.children()
@@ -102,7 +102,7 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
 
     assert f'"cause": "{cause}"' in worker.said()
     assert "win a prize" not in worker.said()
-    worker = start(**{setting: "yes"})
+    worker = start(**set_to)
     exactly_once(traffic, watch)
     with watched(*worker.children()) as process:
         worker.send(signal.SIGTERM)
@@ -111,16 +111,16 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
 
 
 @pytest.mark.parametrize(
-    ("setting", "loss"),
+    ("set_to", "loss"),
     [
-        ("tokenizer_process", "read: the tokenizer process has ended"),
-        ("sink_process", "write: the sink process has ended"),
+        ({"tokenizer_processes": "1"}, "read: the tokenizer process has ended"),
+        ({"sink_process": "yes"}, "write: the sink process has ended"),
     ],
 )
 def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_when_it_is_asked(
-    start: Callable[..., WorkerProcess], setting: str, loss: str
+    start: Callable[..., WorkerProcess], set_to: dict[str, str], loss: str
 ) -> None:
-    worker = start(**{setting: "yes"})
+    worker = start(**set_to)
     [child] = worker.children()
 
     os.kill(child, signal.SIGKILL)
@@ -133,7 +133,7 @@ def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_w
 def test_a_worker_that_is_killed_takes_its_processes_along(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    worker = start(tokenizer_process="yes", sink_process="yes")
+    worker = start(tokenizer_processes="1", sink_process="yes")
     traffic.feed(100)
     until(lambda: len(watch.verdicts) > 0)
     one, other = worker.children()

@@ -40,7 +40,7 @@ WRONG = [
     ("HAMGATE_ON_UNSCORED", "drop", "one of unscored, fail-open, fail-closed"),
     ("HAMGATE_METRICS_PORT", "http", "a whole number >= 0 and <= 65,535"),
     ("HAMGATE_THREADS", "0", "a whole number >= 1 and <= 1,024"),
-    ("HAMGATE_TOKENIZER_PROCESS", "maybe", "one of auto, yes, no"),
+    ("HAMGATE_TOKENIZER_PROCESSES", "9", "a whole number >= 0 and <= 8, or unset"),
     ("HAMGATE_SINK_PROCESS", "maybe", "one of auto, yes, no"),
     ("HAMGATE_TLS_CA", "/no/such/file.pem", "the path of an existing file, or unset"),
     ("HAMGATE_LOG_LEVEL", "loud", "one of debug, info, warning, error"),

@@ -23,8 +23,8 @@ from worker.apart import environment
 from worker.bundle import Bundle, BundleError
 from worker.classifier import Classifier
 from worker.engine import Kind
-from worker.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError
-from worker.tokenizing import FLAGS, TextTokenizer, parse
+from worker.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError, TokenizerProcesses
+from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +53,7 @@ CASES = {
     "of a megabyte": (MEGABYTE, ("truncated",)),
 }
 
-Tokenizes: TypeAlias = TextTokenizer | TokenizerProcess
+Tokenizes: TypeAlias = TextTokenizer | TokenizerProcess | TokenizerProcesses
 Answer: TypeAlias = list[tuple[list[int], tuple[str, ...]]]
 
 
@@ -69,7 +69,14 @@ def apart() -> Iterator[TokenizerProcess]:
     process.close()
 
 
-@pytest.fixture(params=["here", "apart"])
+@pytest.fixture(scope="module")
+def shared() -> Iterator[TokenizerProcesses]:
+    processes = TokenizerProcesses(DESCRIPTION, MOST, 3)
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(params=["here", "apart", "shared"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
     made: Tokenizes = request.getfixturevalue(request.param)
     return made
@@ -107,6 +114,57 @@ def test_a_process_of_its_own_says_what_this_one_would(here: TextTokenizer, apar
 
     assert answer(apart, texts) == answer(here, texts)
     assert answer(apart, texts[::-1]) == answer(apart, texts)[::-1]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 15, 16, 17, 23, 24, 25, 1000])
+def test_several_processes_together_say_in_order_what_one_would(
+    here: TextTokenizer, shared: TokenizerProcesses, count: int
+) -> None:
+    texts = [f"message {number} of many" for number in range(count)]
+
+    assert answer(shared, texts) == answer(here, texts)
+
+
+def test_of_several_processes_more_than_one_request_may_be_on_its_way(
+    here: TextTokenizer, shared: TokenizerProcesses
+) -> None:
+    requests = [[f"{number} of {count}" for number in range(count)] for count in (40, 1, 0, 60)]
+
+    waits = [shared.begin(texts) for texts in requests]
+
+    assert [told(wait()) for wait in waits[::-1]] == [answer(here, texts) for texts in requests[::-1]]
+
+
+def test_one_of_several_processes_that_is_gone_is_told_of() -> None:
+    processes = TokenizerProcesses(DESCRIPTION, MOST, 2)
+    assert not processes.has_ended
+    first, second = processes.pids
+    with watched(first) as other:
+        os.kill(second, signal.SIGKILL)
+
+        with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(Killed\)$"):
+            processes.tokenise(["hello"] * 16)
+        assert processes.has_ended
+
+        processes.close()
+        assert has_ended(other, within=10)
+
+
+def test_of_several_processes_none_is_left_where_the_tokenizer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+    send = TokenizerProcess.send
+
+    def seen_to_send(process: TokenizerProcess, request: bytes) -> None:
+        started.append(process.pid)
+        send(process, request)
+
+    monkeypatch.setattr(TokenizerProcess, "send", seen_to_send)
+
+    with pytest.raises(UnreadableTokenizerError):
+        TokenizerProcesses(b'{"version": "1.0"', MOST, 2)
+
+    assert len(started) == 2
+    assert all(map(is_gone, started))
 
 
 def test_more_than_a_pipe_holds_goes_through_it_both_ways(here: TextTokenizer, apart: TokenizerProcess) -> None:
@@ -283,7 +341,7 @@ def test_a_tokenizer_that_is_none_is_refused_in_the_same_words(tmp_path: Path) -
         Classifier(classifier.bundle, WordEngine(2))
 
     assert str(apart.value) == str(here.value)
-    assert classifier.tokenizer_pid is None
+    assert not classifier.tokenizer_pids
 
 
 def test_a_tokenizer_that_was_changed_after_it_was_verified_is_refused(tmp_path: Path) -> None:
@@ -311,7 +369,7 @@ def test_a_classifier_judges_alike_with_its_tokenizer_apart(tmp_path: Path) -> N
     classifier.tokenise_apart()
     after = classifier.prepare(texts)
 
-    assert classifier.tokenizer_pid
+    assert len(classifier.tokenizer_pids) == 1
     assert [message.tokens.tolist() for message in after] == [message.tokens.tolist() for message in before]
     assert [(len(message), message.flags) for message in after] == [(len(each), each.flags) for each in before]
     assert (classifier.judge(after).label == classifier.judge(before).label).all()
@@ -338,6 +396,25 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
 
 
 @pytest.mark.parametrize(
+    ("asked", "kind", "cores", "processes"),
+    [
+        (None, Kind.CUDA_BF16, 16, 2),
+        (None, Kind.CUDA_BF16, 4, 1),
+        (None, Kind.CUDA_FP8, 2, 0),
+        (None, Kind.CPU, 64, 0),
+        (3, Kind.CPU, 1, 3),
+        (0, Kind.CUDA_NF4, 64, 0),
+    ],
+)
+def test_by_themselves_processes_are_there_beside_a_gpu_with_cores_to_spare(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: Kind, cores: int, processes: int
+) -> None:
+    monkeypatch.setattr("worker.cores.available", lambda: cores)
+
+    assert assembly.tokenizer_processes(asked, kind) == processes
+
+
+@pytest.mark.parametrize(
     ("asked", "kind", "cores", "is_apart"),
     [
         ("auto", Kind.CUDA_BF16, 4, True),
@@ -347,9 +424,9 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
         ("no", Kind.CUDA_NF4, 64, False),
     ],
 )
-def test_by_itself_a_process_is_there_beside_a_gpu_with_cores_to_spare(
+def test_by_itself_the_sink_is_apart_beside_a_gpu_with_cores_to_spare(
     monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, is_apart: bool
 ) -> None:
     monkeypatch.setattr("worker.cores.available", lambda: cores)
 
-    assert assembly.is_apart(asked, kind) is is_apart
+    assert assembly.is_sink_apart(asked, kind) is is_apart
