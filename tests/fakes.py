@@ -171,7 +171,7 @@ class FakeSink:
 
     def __init__(self, broker: FakeBroker, *failures: Exception | None, name: str = "writer") -> None:
         self.broker, self.name, self.failures = broker, name, list(failures)
-        self.writes = 0
+        self.writes, self.more = 0, False
         self.is_closed = False
         broker.writers[name] = self
 
@@ -179,8 +179,15 @@ class FakeSink:
         assert isinstance(claim, FakeClaim)
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        claim: Claim,
+        *,
+        more: bool = False,
     ) -> None:
+        self.more = more
         failure = self.failures.pop(0) if self.failures else None
         if failure:
             raise failure

@@ -27,10 +27,16 @@ class CommitsFirst(ExactlyOnceSink):
     """Commits the offsets, then publishes: what dies between is lost."""
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        claim: Claim,
+        *,
+        more: bool = False,
     ) -> None:
         super().write([], [], positions, claim)
-        super().write(verdicts, dead_letters, {}, claim)
+        super().write(verdicts, dead_letters, {}, claim, more=more)
 
 
 class _LateClaim:
@@ -56,10 +62,16 @@ class KeepsOffsets(ExactlyOnceSink):
     _unsent: Positions | None = None
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        claim: Claim,
+        *,
+        more: bool = False,
     ) -> None:
         self._unsent = {**(self._unsent or {}), **positions}
-        super().write(verdicts, dead_letters, self._unsent, claim)
+        super().write(verdicts, dead_letters, self._unsent, claim, more=more)
         self._unsent = None
 
     def _recover(self, cause: BaseException, *, elapsed: float) -> Any:
