@@ -171,7 +171,7 @@ class FakeSink:
 
     def __init__(self, broker: FakeBroker, *failures: Exception | None, name: str = "writer") -> None:
         self.broker, self.name, self.failures = broker, name, list(failures)
-        self.writes, self.more = 0, False
+        self.writes = 0
         self.is_closed = False
         broker.writers[name] = self
 
@@ -179,15 +179,8 @@ class FakeSink:
         assert isinstance(claim, FakeClaim)
 
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
-        self.more = more
         failure = self.failures.pop(0) if self.failures else None
         if failure:
             raise failure

@@ -362,7 +362,6 @@ class Pipeline:
                 [letter for outcome in outcomes for letter in outcome.dead_letters],
                 {partition: at for judged in together for partition, at in judged.batch.positions.items()},
                 together[0].batch.claim,
-                more=len(self._in_flight) > len(together) or self.inbox.waiting()[0] > 0,
             )
         except RolledBackError as error:
             for traced in traces:

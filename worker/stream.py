@@ -84,18 +84,11 @@ class Sink(Protocol):
         """Begin what a write under this claim will need, which is the next call; waits for nothing, raises nothing."""
 
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
         """Publish all and commit `positions` with them; when this returns, a read_committed reader will see it.
 
         Exactly once: in one transaction, fenced by `claim`. At least once: published and acknowledged, then committed.
-        `more` says that another write is on its way, though it may not come: what it needs may be begun at once.
         Raises RolledBackError (nothing of it took effect; the sink is ready for another), FencedError, or whatever
         else broke: then nothing may be assumed, and the process must end.
         """

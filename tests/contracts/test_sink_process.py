@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from kafka.admin import KafkaAdminClient
 from kafka.structs import ConsumerGroupMetadata
 
 from tests.contracts.worlds import InKafka, events, positions, settled, take, until
 from tests.processes import has_ended, watched
 from worker.broker import BrokerError, KafkaLink, SinkProcess, SinkProcessError, Terms
 from worker.messages import Outgoing
-from worker.stream import FencedError, RolledBackError
+from worker.stream import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,16 +48,6 @@ def worker_that(does: str, world: InKafka) -> Iterator[tuple[subprocess.Popen[by
         assert worker.stdout
         with watched(int(worker.stdout.readline())) as process:
             yield worker, process
-
-
-def state(world: InKafka, name: str) -> str:
-    """Of the transactions of this sink, by the broker's word."""
-    admin = world.place.link.connect(KafkaAdminClient)
-    try:
-        transactional_id = world.terms(name).transactional_id
-        return str(admin.describe_transactions([transactional_id])[transactional_id].state.value)
-    finally:
-        admin.close()
 
 
 def test_what_keeps_it_from_connecting_is_said_in_the_same_words() -> None:
@@ -138,61 +127,6 @@ def test_after_a_refusal_it_goes_on(sink: SinkProcess, in_kafka: InKafka) -> Non
     sink.write(events(1, 2, 3), [], positions(taken), source.claim())
 
     assert [record.value for record in in_kafka.read(in_kafka.verdicts)] == [b"1", b"2", b"3"]
-
-
-def test_where_more_is_to_come_the_next_transaction_is_begun_at_once(
-    sink: SinkProcess, in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_kafka.feed(*events(1, 2, 3))
-    source = in_kafka.source()
-    settled(in_kafka, source)
-    taken = take(source, 3)
-
-    sink.write(events(1), [], positions(taken[:1]), source.claim(), more=True)
-    until(lambda: state(in_kafka, "one") == "Ongoing")
-    with monkeypatch.context() as watching:
-        watching.setattr(sink, "send", lambda _: pytest.fail("there is nothing left to prepare"))
-        sink.prepare(source.claim())
-    sink.write(events(2), [], positions(taken[:2]), source.claim(), more=True)
-    sink.write(events(3), [], positions(taken), source.claim())
-
-    assert [record.value for record in in_kafka.read(in_kafka.verdicts)] == [b"1", b"2", b"3"]
-    assert state(in_kafka, "one") == "CompleteCommit"
-
-
-def test_what_was_begun_and_has_no_write_is_let_go_before_the_broker_does_so(
-    sink: SinkProcess, in_kafka: InKafka
-) -> None:
-    in_kafka.feed(*events(1, 2))
-    source = in_kafka.source()
-    settled(in_kafka, source)
-    taken = take(source, 2)
-
-    sink.write(events(1), [], positions(taken[:1]), source.claim(), more=True)
-    until(lambda: state(in_kafka, "one") == "Ongoing")
-    until(lambda: state(in_kafka, "one") == "CompleteAbort", within=4)  # of the five that a transaction may take
-    sink.prepare(source.claim())
-    sink.write(events(2), [], positions(taken), source.claim())
-
-    assert [record.value for record in in_kafka.read(in_kafka.verdicts)] == [b"1", b"2"]
-
-
-def test_a_rival_that_comes_while_one_is_begun_ahead_is_told_of_by_the_write(
-    sink: SinkProcess, in_kafka: InKafka
-) -> None:
-    in_kafka.feed(*events(1, 2))
-    source = in_kafka.source()
-    settled(in_kafka, source)
-    taken = take(source, 2)
-    sink.write(events(1), [], positions(taken[:1]), source.claim(), more=True)
-    until(lambda: state(in_kafka, "one") == "Ongoing")
-
-    rival = in_kafka.sink("one")
-
-    with pytest.raises(FencedError):
-        sink.write(events(2), [], positions(taken), source.claim())
-    rival.write(events(2), [], positions(taken), source.claim())
-    assert [record.value for record in in_kafka.read(in_kafka.verdicts)] == [b"1", b"2"]
 
 
 def test_what_it_fails_of_is_named_by_its_kind_and_not_by_what_it_was_given(

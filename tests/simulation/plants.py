@@ -27,16 +27,10 @@ class CommitsFirst(ExactlyOnceSink):
     """Commits the offsets, then publishes: what dies between is lost."""
 
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
         super().write([], [], positions, claim)
-        super().write(verdicts, dead_letters, {}, claim, more=more)
+        super().write(verdicts, dead_letters, {}, claim)
 
 
 class _LateClaim:
@@ -62,16 +56,10 @@ class KeepsOffsets(ExactlyOnceSink):
     _unsent: Positions | None = None
 
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
         self._unsent = {**(self._unsent or {}), **positions}
-        super().write(verdicts, dead_letters, self._unsent, claim, more=more)
+        super().write(verdicts, dead_letters, self._unsent, claim)
         self._unsent = None
 
     def _recover(self, cause: BaseException, *, elapsed: float) -> Any:

@@ -10,21 +10,19 @@ from tests.fakes import FakeClassifier
 from tests.simulation.clients import SimConsumer, SimNetwork
 from tests.simulation.cluster import DEAD_LETTERS, INPUT, VERDICTS
 from worker.batching import MicroBatcher
-from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member, sink
+from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member
 from worker.pipeline import Limits, Pipeline
 from worker.policy import Policy
 from worker.service import Service
 from worker.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from tests.simulation.clients import Request
     from tests.simulation.cluster import Cluster
     from tests.simulation.coroutines import Hub, Task
     from worker.inbox import Waiting
-    from worker.messages import Outgoing, Positions
-    from worker.stream import Claim
 
 # The protocol's own times, short so that a schedule may pass them.
 TRANSACTION_TIMEOUT, SESSION_TIMEOUT, MAX_POLL_INTERVAL, PATIENCE, GRACE = 2.0, 3.0, 30.0, 30.0, 5.0
@@ -40,25 +38,6 @@ class Silent:
 
     def __call__(self, *_: Any, **__: Any) -> Silent:
         return self
-
-
-class BeginsAhead(ExactlyOnceSink):
-    """Does as a sink's own process does with what is to come; here the writer waits for it."""
-
-    def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,
-    ) -> None:
-        if self._began is not None and sink.time.monotonic() - self._began > self.holds:
-            self.let_go()
-        super().write(verdicts, dead_letters, positions, claim)
-        if more:
-            self.begin(claim)
 
 
 @dataclass(frozen=True)
@@ -115,7 +94,7 @@ class Process:
     def _run(self) -> None:
         link = SimLink("sim:1", client_id=self.name, patience=PATIENCE)
         object.__setattr__(link, "process", self)
-        writer = self.parts.sink(
+        sink = self.parts.sink(
             link,
             verdict_topic=VERDICTS,
             dead_letter_topic=DEAD_LETTERS,
@@ -138,7 +117,7 @@ class Process:
         policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
         pipeline = Pipeline(
             source,
-            writer,
+            sink,
             classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
             Verdicts(classifier.labels, policy, "fake@000000000000"),
             batcher,

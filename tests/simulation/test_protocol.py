@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.simulation.machine import Protocol
 from tests.simulation.plants import PLANTS
-from tests.simulation.process import BeginsAhead, Parts
 from tests.simulation.simulation import Simulation, ViolationError, wander
-from worker.broker import ExactlyOnceSink
 
-SINKS = pytest.mark.parametrize("sink", [ExactlyOnceSink, BeginsAhead])
+if TYPE_CHECKING:
+    from tests.simulation.process import Parts
+
 SEARCH = settings(
     max_examples=100,
     stateful_step_count=40,
@@ -23,21 +25,14 @@ SEARCH = settings(
 )
 
 
-@SINKS
-def test_nothing_is_lost_doubled_or_disordered_in_any_history_that_hypothesis_finds(
-    sink: type[ExactlyOnceSink],
-) -> None:
-    class Wired(Protocol):
-        parts = Parts(sink=sink)
-
-    run_state_machine_as_test(Wired, settings=SEARCH)
+def test_nothing_is_lost_doubled_or_disordered_in_any_history_that_hypothesis_finds() -> None:
+    run_state_machine_as_test(Protocol, settings=SEARCH)
 
 
-@SINKS
 @pytest.mark.parametrize("first", range(0, 200, 100))
-def test_nothing_is_lost_doubled_or_disordered_in_random_histories(first: int, sink: type[ExactlyOnceSink]) -> None:
+def test_nothing_is_lost_doubled_or_disordered_in_random_histories(first: int) -> None:
     for seed in range(first, first + 100):
-        wander(seed, Parts(sink=sink))
+        wander(seed)
 
 
 @pytest.mark.parametrize("is_cooperative", [False, True])

@@ -208,39 +208,13 @@ def test_a_change_of_the_model_falls_between_two_transactions() -> None:
     assert (sink.writes, broker.committed) == (2, {(INPUT, 0): 2})
 
 
-def test_the_sink_is_told_whether_more_is_on_its_way() -> None:
-    broker = FakeBroker()
-    sink = FakeSink(broker)
-    broker.feed(*[event("x", id=str(n)) for n in range(3)], at=NOW)
-    pipeline = make(broker, sink, max_messages=1)
-    read(pipeline)
-    told = []
-
-    pipeline.judge()
-    pipeline.write()  # two wait to be judged
-    told.append(sink.more)
-    for _ in range(2):
-        pipeline.judge()
-    pipeline.judged.get_nowait()  # one is in the judge's hands, as it were
-    pipeline.write()
-    told.append(sink.more)
-    pipeline._in_flight.clear()
-    broker.feed(event("x", id="last"), at=NOW)
-    read(pipeline)
-    pipeline.judge()
-    pipeline.write()
-    told.append(sink.more)
-
-    assert told == [True, True, False]
-
-
 def test_batches_under_different_claims_are_not_one_transaction() -> None:
     written = []
 
     class Recorder(FakeSink):
         def prepare(self, _: Any) -> None: ...
 
-        def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, claim: Any, **_: Any) -> None:
+        def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, claim: Any) -> None:
             written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], claim))
 
     broker, claims = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
@@ -250,9 +224,7 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
         read(pipeline)
         pipeline.judge()
     pipeline.inbox = SimpleNamespace(  # type: ignore[assignment]
-        **{
-            name: getattr(pipeline.inbox, name) for name in ("begin_writing", "end_writing", "learn", "fill", "waiting")
-        },
+        **{name: getattr(pipeline.inbox, name) for name in ("begin_writing", "end_writing", "learn", "fill")},
         still_ours=lambda batch: replace(batch, claim=claims[batch.items[0].record.offset]),
     )
 

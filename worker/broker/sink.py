@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -39,8 +38,6 @@ _FENCED: Final = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
 _NAME_TAKEN: Final = errors.FencedInstanceIdError  # the static member's
 # After a rollback that follows another, so that a lasting trouble makes no storm; doubled each time up to the longest.
 _PAUSE, _LONGEST_PAUSE = 0.05, 2.0
-# A transaction that was begun ahead is ended by ourselves well before the broker would.
-_LONGEST_HOLD, _HOLDS_A_TIMEOUT = 1.0, 4
 
 log = structlog.get_logger()
 
@@ -70,51 +67,17 @@ class ExactlyOnceSink:
         self._topics = (verdict_topic, dead_letter_topic)
         self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
         self._began: float | None = None
-        self._trouble: tuple[errors.KafkaError, float] | None = None  # of what was begun ahead, and after how long
         with explained(link):
             self._transactions = Transactions(link, transactional_id, transaction_timeout)
 
     def prepare(self, claim: Any) -> None:  # noqa: ANN401 the client is untyped
         """Have the coordinator asked for a transaction while its records are still being made."""
         if _is_member(claim):
-            self._began = self._began or time.monotonic()
+            self._began = time.monotonic()
             self._transactions.prepare(claim.group_id)
 
-    def begin(self, claim: Any) -> None:  # noqa: ANN401 the client is untyped
-        """Begin the transaction of a write that is yet to come, and wait for that; what fails, the write will raise.
-
-        A write that does not come must be let go of within `holds` seconds, or the broker will abort by itself.
-        """
-        if _is_member(claim):
-            began = self._began = time.monotonic()
-            self._try(functools.partial(self._transactions.begin, claim.group_id), began)
-
-    @property
-    def holds(self) -> float:
-        """For how many seconds a transaction may be begun before its write comes."""
-        return min(_LONGEST_HOLD, self._timeout / _HOLDS_A_TIMEOUT)
-
-    def let_go(self) -> None:
-        """End a transaction that was begun and has no write; what fails, the next write will raise."""
-        began, self._began = self._began, None
-        if began is not None and not self._trouble:
-            self._try(self._transactions.abort, began)
-
-    def _try(self, work: Callable[..., None], began: float) -> None:
-        try:
-            work(until=time.monotonic() + self._timeout)
-        except errors.KafkaError as error:
-            # How long it took tells a rival from a time-out, and must not count what comes after.
-            self._trouble = error, time.monotonic() - began
-
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,  # noqa: ARG002 # there is nothing to begin before it comes
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
         """Publish all and commit `positions` with them, in one transaction.
 
@@ -122,9 +85,6 @@ class ExactlyOnceSink:
         transaction may stand although it is called rolled back; the rewind then finds it committed, and all is well.
         """
         _require_membership(claim)
-        if self._trouble:
-            (cause, elapsed), self._trouble, self._began = self._trouble, None, None
-            self._recover(cause, elapsed=elapsed)
         began, self._began = self._began or time.monotonic(), None
         until = began + self._timeout  # beyond it the broker aborts by itself
         messages = dict(zip(self._topics, (verdicts, dead_letters), strict=True))
@@ -184,13 +144,7 @@ class AtLeastOnceSink:
         """Nothing: there is nothing to begin."""
 
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,  # noqa: ARG002 # there is nothing to begin before it comes
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
         """Publish all, then commit `positions`. Raises RolledBackError when the claim is stale, or BrokerError."""
         _require_membership(claim)

@@ -76,13 +76,12 @@ class Prepare(msgspec.Struct, array_like=True, frozen=True, tag=0):
 
 
 class Write(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """To write; `positions` are topic, partition and the next offset. `more` is to come, as it seems."""
+    """To write; `positions` are topic, partition and the next offset."""
 
     verdicts: list[Outgoing]
     dead_letters: list[Outgoing]
     positions: list[tuple[str, int, int]]
     claim: Identity
-    more: bool = False
 
 
 class Done(msgspec.Struct, array_like=True, frozen=True, tag=0):
@@ -120,7 +119,7 @@ class SinkProcess(Apart):
 
     def __init__(self, link: KafkaLink, terms: Terms) -> None:
         """Start it; it connects. Raises BrokerError."""
-        self.is_rebuilding = self._has_begun = False
+        self.is_rebuilding = False
         self._patience = terms.transaction_timeout + _PATIENCES * link.patience + _LEEWAY
         super().__init__(_SERVER, name="the sink process", error=SinkProcessError)
         try:
@@ -134,27 +133,15 @@ class SinkProcess(Apart):
 
     def prepare(self, claim: Claim) -> None:
         """As the sink in it does. That the process has ended is left to the write to say."""
-        if self._has_begun:
-            return
         with contextlib.suppress(SinkProcessError), self.in_turn():
             self.send(_encode(Prepare(_identity(claim))))
 
     def write(
-        self,
-        verdicts: Sequence[Outgoing],
-        dead_letters: Sequence[Outgoing],
-        positions: Positions,
-        claim: Claim,
-        *,
-        more: bool = False,
+        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
     ) -> None:
-        """As the sink in it does; with `more` the next transaction is begun while the worker does what is else to do.
-
-        Raises RolledBackError, FencedError, BrokerError.
-        """
+        """As the sink in it does. Raises RolledBackError, FencedError, BrokerError."""
         at = [(topic, partition, offset) for (topic, partition), offset in positions.items()]
-        request = _encode(Write([*verdicts], [*dead_letters], at, _identity(claim), more))
-        self._has_begun = False
+        request = _encode(Write([*verdicts], [*dead_letters], at, _identity(claim)))
         try:
             with self.in_turn():
                 self.send(request)
@@ -163,7 +150,6 @@ class SinkProcess(Apart):
         finally:
             self.is_rebuilding = False
         _require_done(answer)
-        self._has_begun = more
 
     def _next(self) -> Answer:
         return _answer.decode(self.next(self._patience))

@@ -18,7 +18,6 @@ from kafka.structs import ConsumerGroupMetadata
 from worker import logs
 from worker.apart import Frames, GoneError, reply, served
 from worker.broker.link import KafkaLink
-from worker.broker.sink import ExactlyOnceSink
 from worker.broker.sink_process import KINDS, Done, Opening, Prepare, Rebuilding, Refused, Request, Write
 
 if TYPE_CHECKING:
@@ -66,25 +65,14 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     gc.freeze()
     reply(_encode(Done()))
     failure: Refused | None = None
-    begun: ExactlyOnceSink | None = None
     while True:
-        try:
-            request = _request.decode(requests.next(begun.holds if begun else None))
-        except TimeoutError:
-            if begun:
-                begun.let_go()
-            begun = None
-            continue
+        request = _request.decode(requests.next())
         claim = ConsumerGroupMetadata(*request.claim)
         if isinstance(request, Prepare):
             failure = _prepared(sink, claim)
-            continue
-        answer = failure or _written(sink, request, claim)
-        reply(_encode(answer))
-        failure = begun = None
-        if request.more and isinstance(answer, Done) and isinstance(sink, ExactlyOnceSink):
-            begun = sink
-            begun.begin(claim)
+        else:
+            reply(_encode(failure or _written(sink, request, claim)))
+            failure = None
 
 
 def _prepared(sink: Sink, claim: Claim) -> Refused | None:

@@ -92,10 +92,6 @@ class Transactions:
             self._opening = self._ask_to_add(node, frozenset().union(*self._written), group_id)
             self._network.catch_up()
 
-    def begin(self, group_id: str, *, until: float) -> None:
-        """Begin such a transaction, and wait until the coordinator has done so. Raises as `send` does."""
-        self._run(lambda: self._open(frozenset().union(*self._written), group_id), until=until)
-
     def send(
         self,
         messages: Mapping[str, Sequence[Outgoing]],
