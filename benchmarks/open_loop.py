@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError
     from numpy.typing import NDArray
 
-_TICK: Final = 0.001
-# With none there would be a request for nearly every event, and it would be the broker that is measured.
-_LINGER_MS: Final = 2
+_TICK: Final = 0.0005
+# With none there would be a request for nearly every event, and it would be the broker that is measured; so there are
+# a thousand a second for each partition at most.
+_LINGER_MS: Final = 1
 _PATIENCE: Final = 0.1
 # Until the sending process has made its events.
 _HEAD_START: Final = 3.0
@@ -91,7 +92,7 @@ def _due(began: float, rate: float, count: int) -> NDArray[np.float64]:
 def _send(  # noqa: PLR0913, PLR0917 # what makes a load
     brokers: str, topic: str, rate: float, count: int, first: int, began: float
 ) -> int:
-    """Send each event when it is due, give or take a millisecond."""
+    """Send each event when it is due, give or take a tick."""
     refused: list[KafkaError] = []
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": _LINGER_MS, "partitioner": "murmur2_random"})
     producer.list_topics(topic, timeout=10)
