@@ -61,7 +61,33 @@ def test_without_control_groups_it_is_what_it_may_run_on(tmp_path: Path, monkeyp
     assert cores.available(tmp_path / "none", tmp_path) == 2
 
 
-def test_with_the_first_version_of_them_there_is_no_such_quota(tmp_path: Path) -> None:
-    (tmp_path / "cgroup").write_text("4:memory:/a\n1:cpu:/a\n")
+@pytest.mark.parametrize("hierarchy", ["cpu", "cpu,cpuacct"])
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({}, 16),
+        ({"": ("-1", "100000")}, 16),
+        ({"": ("250000", "100000")}, 2),
+        ({"docker/c": ("-1", "100000"), "docker": ("300000", "100000")}, 3),
+        ({"docker/c": ("50000", "50000")}, 1),
+        ({"": ("200000", "100000")}, 2),  # the name is the host's, the files are the container's
+        ({"": ("200000", "")}, 16),
+        ({"": ("200000", "0")}, 16),
+    ],
+)
+def test_the_first_version_of_control_groups_has_a_hierarchy_for_quotas(
+    tmp_path: Path, hierarchy: str, bounds: dict[str, tuple[str, str]], expected: int
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("9:name=systemd:/docker/c\n4:memory:/docker/c\n3:cpuset:/\n1:cpu,cpuacct:/docker/c\n0::/docker/c\n")
+    for name, (quota, period) in bounds.items():
+        place = tmp_path / "groups" / hierarchy / name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (place / "cpu.cfs_period_us").write_text(f"{period}\n")
 
-    assert cores.available(tmp_path / "cgroup", tmp_path) == 16
+    assert cores.available(own, tmp_path / "groups") == expected
+
+
+def test_a_colon_in_a_groups_name_is_part_of_it(tmp_path: Path) -> None:
+    assert available(tmp_path, "/a:b", {"a:b": "200000 100000"}) == 2
