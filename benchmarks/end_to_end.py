@@ -277,10 +277,9 @@ def _apart_from(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, A
     is_apart = np.ones(len(found.due), dtype=np.bool_)
     for began, ended in probe.stretches:
         is_apart &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
-    p50, p99 = np.percentile(found.ms[is_apart], (50, 99)) if is_apart.any() else (np.nan, np.nan)
-    apart = {
-        "share": round(float(is_apart.mean()), 3), "p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)
-    }  # fmt: skip
+    apart: dict[str, float] = {"share": round(float(is_apart.mean()), 3)}
+    if is_apart.any():
+        apart |= {f"p{q}_ms": round(float(np.percentile(found.ms[is_apart], q)), 2) for q in (50, 99)}
     return asdict(probe.found) | {"apart_from_hiccups": apart}
 
 
