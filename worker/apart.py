@@ -78,6 +78,11 @@ class Apart:
         """Whether it is gone, so that whoever asks it next will fail. May be asked by any thread."""
         return self._process.poll() is not None
 
+    def require(self) -> None:
+        """Raise what asking it would, where it has ended."""
+        if self.has_ended:
+            raise self._ended()
+
     def close(self) -> None:
         """End it, whatever it is at."""
         self._close()

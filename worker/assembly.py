@@ -244,7 +244,7 @@ def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServe
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
-    """A model to serve with: proven, and with a process of its own that makes texts ready for it where that pays.
+    """A model to serve with: proven, and with processes of its own that make texts ready for it where that pays.
 
     Raises Refused, or what commands.model raises.
     """

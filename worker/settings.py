@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         None,
         ge=0,
         le=8,
-        description="processes that tokenise texts; 0: the worker itself; none: 2 beside a GPU, with cores to spare",
+        description="processes that tokenise texts; 0: the worker itself; none: 1 beside a GPU, 2 from 8 cores on",
     )
     sink_process: Literal["auto", "yes", "no"] = Field(
         "auto",

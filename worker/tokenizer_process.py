@@ -12,7 +12,6 @@ import itertools
 import os
 import sys
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -63,24 +62,25 @@ class _Asked:
 
 
 class TokenizerProcess(Apart):
-    """A `TextTokenizer` in a process of its own, with the same answers. Threads take turns.
+    """A `TextTokenizer` in a process of its own, with the same answers, from `give` and `wait` on. Threads take turns.
 
-    It ends with `close`, with the last reference to this, or with this process. Raises UnreadableTokenizerError,
-    TokenizerProcessError.
+    It ends with `close`, with the last reference to this, or with this process. Raises TokenizerProcessError.
     """
 
-    def __init__(self, description: bytes, max_tokens: int) -> None:
+    def __init__(self, max_tokens: int) -> None:
         super().__init__(__name__, str(max_tokens), name="the tokenizer process", error=TokenizerProcessError)
         self._unanswered: deque[_Asked] = deque()
-        try:
-            with self.in_turn():
-                self.send(description)
-                failure = self._next().failure
-        except BaseException:  # told to stop meanwhile, too
-            self.close()
-            raise
+
+    def give(self, description: bytes) -> None:
+        """Hand it its tokenizer, the bytes of a tokenizer.json."""
+        with self.in_turn():
+            self.send(description)
+
+    def wait(self) -> None:
+        """Wait until it has made it. Raises UnreadableTokenizerError."""
+        with self.in_turn():
+            failure = self._next().failure
         if failure:
-            self.close()
             raise UnreadableTokenizerError(failure)
 
     def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
@@ -119,10 +119,18 @@ class TokenizerProcesses:
     TokenizerProcessError.
     """
 
-    def __init__(self, description: bytes, max_tokens: int, count: int) -> None:
-        with ThreadPoolExecutor(count) as starting:  # each takes most of a second
-            begun = [starting.submit(TokenizerProcess, description, max_tokens) for _ in range(count)]
-        self._processes = [each.result() for each in begun]
+    def __init__(self, description: bytes, max_tokens: int, count: int = 1) -> None:
+        self._processes: list[TokenizerProcess] = []
+        try:  # each takes most of a second, all at once
+            for _ in range(count):
+                self._processes.append(TokenizerProcess(max_tokens))
+            for process in self._processes:
+                process.give(description)
+            for process in self._processes:
+                process.wait()
+        except BaseException:  # told to stop meanwhile, too
+            self.close()
+            raise
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -146,6 +154,8 @@ class TokenizerProcesses:
     def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
         """As TokenizerProcess does."""
         parts = max(1, min(len(self._processes), len(texts) // _SHARE))
+        for idle in self._processes[parts:]:
+            idle.require()  # that one of them is gone must not depend on how much comes
         ends = [len(texts) * part // parts for part in range(parts + 1)]
         waits = [
             process.begin(texts[first:end])

@@ -62,9 +62,16 @@ def here() -> TextTokenizer:
     return TextTokenizer(parse(DESCRIPTION), MOST)
 
 
+def started() -> TokenizerProcess:
+    process = TokenizerProcess(MOST)
+    process.give(DESCRIPTION)
+    process.wait()
+    return process
+
+
 @pytest.fixture(scope="module")
 def apart() -> Iterator[TokenizerProcess]:
-    process = TokenizerProcess(DESCRIPTION, MOST)
+    process = started()
     yield process
     process.close()
 
@@ -135,36 +142,63 @@ def test_of_several_processes_more_than_one_request_may_be_on_its_way(
     assert [told(wait()) for wait in waits[::-1]] == [answer(here, texts) for texts in requests[::-1]]
 
 
-def test_one_of_several_processes_that_is_gone_is_told_of() -> None:
+@pytest.mark.parametrize("texts", [1, 16, 100])
+@pytest.mark.parametrize("killed", [0, 1])
+def test_one_of_several_processes_that_is_gone_is_told_of_however_much_comes(killed: int, texts: int) -> None:
     processes = TokenizerProcesses(DESCRIPTION, MOST, 2)
     assert not processes.has_ended
-    first, second = processes.pids
-    with watched(first) as other:
-        os.kill(second, signal.SIGKILL)
+    with watched(processes.pids[1 - killed]) as other, watched(processes.pids[killed]) as process:
+        os.kill(processes.pids[killed], signal.SIGKILL)
+        assert has_ended(process, within=5)
 
         with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(Killed\)$"):
-            processes.tokenise(["hello"] * 16)
+            processes.tokenise(["hello"] * texts)
         assert processes.has_ended
 
         processes.close()
         assert has_ended(other, within=10)
 
 
-def test_of_several_processes_none_is_left_where_the_tokenizer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[int] = []
-    send = TokenizerProcess.send
+@pytest.mark.parametrize("spoilt", [0, 1])
+def test_of_several_processes_none_is_left_where_one_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, spoilt: int
+) -> None:
+    begun: list[int] = []
+    give = TokenizerProcess.give
 
-    def seen_to_send(process: TokenizerProcess, request: bytes) -> None:
-        started.append(process.pid)
-        send(process, request)
+    def given(process: TokenizerProcess, description: bytes) -> None:
+        begun.append(process.pid)
+        give(process, b'{"version": "1.0"' if len(begun) == spoilt + 1 else description)
 
-    monkeypatch.setattr(TokenizerProcess, "send", seen_to_send)
+    monkeypatch.setattr(TokenizerProcess, "give", given)
+    gc.disable()  # nothing is to wait for it
+    try:
+        with pytest.raises(UnreadableTokenizerError):
+            TokenizerProcesses(DESCRIPTION, MOST, 2)
+        assert len(begun) == 2
+        assert all(map(is_gone, begun))
+    finally:
+        gc.enable()
 
-    with pytest.raises(UnreadableTokenizerError):
-        TokenizerProcesses(b'{"version": "1.0"', MOST, 2)
 
-    assert len(started) == 2
-    assert all(map(is_gone, started))
+def test_a_worker_that_ends_while_they_start_does_not_wait_for_them() -> None:
+    code = (
+        "import os, signal, sys, threading; from pathlib import Path\n"
+        "from worker.tokenizer_process import TokenizerProcess, TokenizerProcesses\n"
+        "is_stopped, give = threading.Event(), TokenizerProcess.give\n"
+        "def stopped(process, description):\n"
+        "    os.kill(process.pid, signal.SIGSTOP)\n"
+        "    print(process.pid, flush=True)\n"
+        "    is_stopped.set()\n"
+        "    give(process, description)\n"
+        "TokenizerProcess.give = stopped\n"
+        "description = Path(sys.argv[1]).read_bytes()\n"
+        "threading.Thread(target=TokenizerProcesses, args=(description, 16, 2), daemon=True).start()\n"
+        "is_stopped.wait()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(FILE)], capture_output=True, timeout=20, check=True)
+
+    assert all(map(is_gone, map(int, ended.stdout.split())))
 
 
 def test_more_than_a_pipe_holds_goes_through_it_both_ways(here: TextTokenizer, apart: TokenizerProcess) -> None:
@@ -216,7 +250,7 @@ def test_more_than_a_pipe_holds_may_be_asked_while_more_than_a_pipe_holds_is_ans
 
 
 def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> None:
-    process = TokenizerProcess(DESCRIPTION, MOST)
+    process = started()
     pid = process.pid
 
     process.begin(["let go"])
@@ -230,7 +264,7 @@ def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> Non
 
 
 def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None:
-    wait = TokenizerProcess(DESCRIPTION, MOST).begin(["hello"])
+    wait = started().begin(["hello"])
 
     assert len(told(wait())) == 1
 
@@ -239,7 +273,7 @@ def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None
 def test_a_process_that_dies_with_two_requests_on_their_way_fails_what_it_has_not_answered(
     *, has_answered: bool
 ) -> None:
-    process = TokenizerProcess(DESCRIPTION, MOST)
+    process = started()
     if not has_answered:
         os.kill(process.pid, signal.SIGSTOP)
     first = process.begin(["hello"])
@@ -274,7 +308,7 @@ def killed_if_it_hangs(process: TokenizerProcess) -> Iterator[None]:
 
 
 def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
-    process = TokenizerProcess(DESCRIPTION, MOST)
+    process = started()
     os.kill(process.pid, signal.SIGKILL)
 
     for _ in range(2):  # and it stays so
@@ -284,7 +318,7 @@ def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
 
 
 def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
-    process = TokenizerProcess(DESCRIPTION, MOST)
+    process = started()
     os.kill(process.pid, signal.SIGSTOP)  # so that it cannot have answered
     killing = threading.Timer(0.05, os.kill, (process.pid, signal.SIGKILL))
     killing.start()
@@ -306,7 +340,7 @@ def test_what_tells_the_worker_to_stop_does_not_stop_what_it_still_needs(
 
 
 def test_it_ends_with_the_last_reference_to_it() -> None:
-    process = TokenizerProcess(DESCRIPTION, MOST)
+    process = started()
     pid = process.pid
 
     del process
@@ -317,9 +351,9 @@ def test_it_ends_with_the_last_reference_to_it() -> None:
 
 def test_it_ends_when_the_worker_is_killed() -> None:
     code = (
-        "import sys; from pathlib import Path; from worker.tokenizer_process import TokenizerProcess\n"
-        "process = TokenizerProcess(Path(sys.argv[1]).read_bytes(), 16)\n"
-        "print(process.pid, flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from worker.tokenizer_process import TokenizerProcesses\n"
+        "processes = TokenizerProcesses(Path(sys.argv[1]).read_bytes(), 16)\n"
+        "print(*processes.pids, flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(FILE)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
@@ -358,7 +392,7 @@ def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "executable", "/no/such/python")
 
     with pytest.raises(TokenizerProcessError, match="cannot be started: No such file"):
-        TokenizerProcess(DESCRIPTION, MOST)
+        started()
 
 
 def test_a_classifier_judges_alike_with_its_tokenizer_apart(tmp_path: Path) -> None:
@@ -399,7 +433,9 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
     ("asked", "kind", "cores", "processes"),
     [
         (None, Kind.CUDA_BF16, 16, 2),
-        (None, Kind.CUDA_BF16, 4, 1),
+        (None, Kind.CUDA_BF16, 8, 2),
+        (None, Kind.CUDA_BF16, 7, 1),
+        (None, Kind.CUDA_BF16, 3, 1),
         (None, Kind.CUDA_FP8, 2, 0),
         (None, Kind.CPU, 64, 0),
         (3, Kind.CPU, 1, 3),
