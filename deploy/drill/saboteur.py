@@ -9,26 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.__main__ import main
-from worker.classifier import Classifier
+from worker.classifier import Judging
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from worker.classifier import Prepared, Scores
+    from worker.classifier import Scores
 
 HOLD: Final = "DRILL_HOLD"
 
 
 def install(hold: Path) -> None:
-    """Put the wait before each batch's judging."""
-    judge = Classifier.judge
+    """Put the wait before each batch's scores."""
+    scores = Judging.scores
 
-    def held(self: Classifier, prepared: Sequence[Prepared]) -> Scores:
+    def held(self: Judging) -> Scores:
         while hold.exists():
             time.sleep(0.1)
-        return judge(self, prepared)
+        return scores(self)
 
-    Classifier.judge = held  # type: ignore[method-assign]
+    Judging.scores = held  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
