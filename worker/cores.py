@@ -33,8 +33,8 @@ def _quotas(own: Path, groups: Path) -> Iterator[float]:
         if not controllers:  # the one hierarchy of version 2
             yield from map(_quota, _upwards(groups, name))
         elif _CONTROLLER in controllers.split(","):
-            hierarchy = next((each for each in (_CONTROLLER, controllers) if (groups / each).is_dir()), controllers)
-            yield from map(_quota_of_version_1, _upwards(groups / hierarchy, name))
+            for hierarchy in {_CONTROLLER, controllers}:  # by either name, or by both
+                yield from map(_quota_of_version_1, _upwards(groups / hierarchy, name))
 
 
 def _upwards(hierarchy: Path, name: str) -> Iterator[Path]:
