@@ -173,12 +173,12 @@ class Classifier:
     @property
     def tokenizer_pids(self) -> tuple[int, ...]:
         """The processes that tokenise for it; none where this one does."""
-        return self._tokenizer.pids if isinstance(self._tokenizer, TokenizerProcesses) else ()
+        return self._tokenizer.pids
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether what tokenises for it is still there, and the next text will not fail for that."""
-        return not (isinstance(self._tokenizer, TokenizerProcesses) and self._tokenizer.has_ended)
+        return not self._tokenizer.has_ended
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         """Normalise and tokenise, in order."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _UTF8: Final = ("utf-8", "surrogatepass")
 # Where errors are told, in the process.
 _ERRORS: Final = 2
-# Fewer texts than this are no work to share: a process must be woken for them.
+# For fewer texts than this no further process is woken.
 _SHARE: Final = 8
 
 
@@ -82,10 +82,6 @@ class TokenizerProcess(Apart):
             failure = self._next().failure
         if failure:
             raise UnreadableTokenizerError(failure)
-
-    def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
-        """As TextTokenizer does. Raises TokenizerProcessError."""
-        return self.begin(texts)()
 
     def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
         """As TextTokenizer does, and meanwhile it is done. Raises TokenizerProcessError, as does what is returned.
@@ -146,10 +142,6 @@ class TokenizerProcesses:
         """End them, whatever they are at."""
         for process in self._processes:
             process.close()
-
-    def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
-        """As TextTokenizer does. Raises TokenizerProcessError."""
-        return self.begin(texts)()
 
     def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
         """As TokenizerProcess does."""

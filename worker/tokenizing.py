@@ -46,6 +46,9 @@ def parse(description: bytes) -> Tokenizer:
 class TextTokenizer:
     """A tokenizer, which is then this one's, and the most tokens that a text keeps."""
 
+    pids: tuple[int, ...] = ()  # it is part of this process
+    has_ended = False
+
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()

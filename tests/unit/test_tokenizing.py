@@ -90,7 +90,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
 
 
 def answer(tokenizer: Tokenizes, texts: Sequence[str]) -> Answer:
-    return told(tokenizer.tokenise(texts))
+    return told(tokenizer.begin(texts)())
 
 
 def is_gone(pid: int) -> bool:
@@ -152,7 +152,7 @@ def test_one_of_several_processes_that_is_gone_is_told_of_however_much_comes(kil
         assert has_ended(process, within=5)
 
         with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(Killed\)$"):
-            processes.tokenise(["hello"] * texts)
+            processes.begin(["hello"] * texts)()
         assert processes.has_ended
 
         processes.close()
@@ -313,7 +313,7 @@ def test_a_process_that_was_killed_is_named_by_what_ended_it() -> None:
 
     for _ in range(2):  # and it stays so
         with pytest.raises(TokenizerProcessError, match=r"^the tokenizer process ended with -9 \(Killed\)$"):
-            process.tokenise(["hello"])
+            process.begin(["hello"])()
     process.close()
 
 
@@ -324,7 +324,7 @@ def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
     killing.start()
 
     with pytest.raises(TokenizerProcessError, match="Killed"):
-        process.tokenise([MEGABYTE])
+        process.begin([MEGABYTE])()
     killing.join()
     process.close()
 
