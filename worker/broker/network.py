@@ -94,11 +94,14 @@ class Network:
         return pause
 
     async def partitions(self, topic: str) -> list[int]:
-        """Return the topic's partitions. Raises UnknownTopicOrPartitionError and TopicAuthorizationFailedError."""
+        """Return the topic's partitions.
+
+        Raises UnknownTopicOrPartitionError and TopicAuthorizationFailedError; where nobody answers, the reason of that.
+        """
         cluster = self._manager.cluster
         if (known := cluster.partitions_for_topic(topic)) is None:
             cluster.add_topic(topic)
-            await self.refresh()
+            await cluster.refresh_metadata()
             if topic in cluster.unauthorized_topics:
                 raise errors.TopicAuthorizationFailedError({topic})
             if (known := cluster.partitions_for_topic(topic)) is None:
