@@ -30,10 +30,14 @@ _PR_SET_PDEATHSIG: Final = 1
 # Compile quickly rather than well: in a minute's work the second compiler takes 9 s of CPU and never earns them back.
 _QUICK: Final = "-XX:TieredStopAtLevel=1"
 
-# A node that comes back from a crash plays leader by what it remembers until its controller, in the same process,
-# finds the old session over and fences it: 9 s in which a transaction's markers are dropped, "likely deleted", and its
-# offsets then stay pending for ever. With a session this short that is over before the transactions are loaded.
-_AFTER_A_CRASH: Final = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "250"}
+# A node that comes back from a crash leads by what it remembers until its controller, in the same process, finds the
+# old session over and fences it. Transactions that were about to end may be loaded by then, and of a partition without
+# a leader Kafka 4 drops the markers as of one that is gone: it hangs for ever. So the controller runs alone before.
+_FENCING: Final = {"broker.session.timeout.ms": "250", "broker.heartbeat.interval.ms": "100"}
+_OF_BROKERS: Final = ("advertised.listeners", "inter.broker.listener.name")  # no controller bears them
+_ACTIVE, _FENCED = b"Performing controller activation", b"because its session has timed out"
+# Seconds after which it has nothing to fence: the crash came before the node was there for anybody.
+_FENCED_WITHIN: Final = 4.0
 
 
 class StartError(RuntimeError):
@@ -85,23 +89,20 @@ class Node:
         return self.await_answer(wait)
 
     def prepare(self) -> None:
-        """Write its settings, and make its folder ready where it is new. Raises StartError, or java.MissingError."""
+        """Write its settings, and make its folder ready where it is new, or left by a crash.
+
+        Raises StartError, or java.MissingError.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._settings_file.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        _write(self._settings_file, self._properties())
         if not (self.folder / "data" / "meta.properties").exists():
             self._format()
+        elif self._has_crashed():
+            self._fence()
 
     def launch(self) -> None:
         """Start the prepared process. By a thread that lives on: an owned process dies with the thread it is from."""
-        with (self.folder / "log").open("ab") as output:
-            self._process = subprocess.Popen(
-                [*self._machine(), "kafka.Kafka", str(self._settings_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is its owner's to answer
-                preexec_fn=die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
-            )
+        self._process = self._run(self._settings_file)
         state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
         (self.folder / "state.json").write_text(json.dumps(state))
 
@@ -115,14 +116,31 @@ class Node:
         return self
 
     def _await_answer(self, wait: float) -> None:
-        log, deadline = self.folder / "log", time.monotonic() + wait
+        deadline = time.monotonic() + wait
         while not answers(self.port):
             if self.exit_status() is not None or time.monotonic() > deadline:
-                end = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
                 what = f"did not answer within {wait:g} s" if self.exit_status() is None else "ended by itself"
-                message = f"the broker at {self.bootstrap} {what}; the end of {log}:\n{end}"
+                message = f"the broker at {self.bootstrap} {what}; the end of {self._log}:\n{self._last_words()}"
                 raise StartError(message)
             time.sleep(0.1)
+
+    def _run(self, settings: Path, *options: str) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
+                [*self._machine(), *options, "kafka.Kafka", str(settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is its owner's to answer
+                preexec_fn=die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
+            )
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log"
+
+    def _last_words(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
 
     @property
     def _settings_file(self) -> Path:
@@ -214,9 +232,50 @@ class Node:
             # An offset is written at once, where the coordinator would wait 5 ms for more: a third of a small batch.
             "group.coordinator.append.linger.ms": "0",
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-            **(_AFTER_A_CRASH if self._has_crashed() else {}),
             **self.settings,
         }
+
+    def _controllers_properties(self) -> dict[str, str]:
+        properties = {name: value for name, value in self._properties().items() if name not in _OF_BROKERS}
+        own = [each for each in properties["listeners"].split(",") if each.startswith("CONTROLLER:")]
+        return {**properties, **_FENCING, "process.roles": "controller", "listeners": ",".join(own)}
+
+    def _fence(self, wait: float = 60) -> None:
+        """Let the controller, without a broker, end the session that a crash has left. Raises StartError."""
+        settings = self.folder / "controller.properties"
+        _write(settings, self._controllers_properties())
+        logged = self._log.stat().st_size if self._log.exists() else 0
+        controller = self._run(settings, "-Dhamgate.fencing=info")
+        deadline, active = time.monotonic() + wait, None
+        try:
+            while _FENCED not in (said := self._said_since(logged)):
+                now = time.monotonic()
+                if controller.poll() is not None or now > deadline:
+                    message = f"the controller did not start; the end of {self._log}:\n{self._last_words()}"
+                    raise StartError(message)
+                if active is None and _ACTIVE in said:
+                    active = now
+                if active is not None and now > active + _FENCED_WITHIN:
+                    return
+                time.sleep(0.05)
+            self._await_written()
+        finally:
+            controller.kill()
+            controller.wait()
+
+    def _said_since(self, logged: int) -> bytes:
+        with self._log.open("rb") as log:
+            log.seek(logged)
+            return log.read()
+
+    def _await_written(self) -> None:
+        """Wait until the controller's log has got longer: what it has said it does is then in it."""
+        before, deadline = self._size_of_metadata(), time.monotonic() + _FENCED_WITHIN
+        while self._size_of_metadata() == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _size_of_metadata(self) -> int:
+        return sum(each.stat().st_size for each in (self.folder / "data" / "__cluster_metadata-0").glob("*.log"))
 
     def _has_crashed(self) -> bool:
         """Whether a node of its own cluster alone was not stopped in order, the last time."""
@@ -230,6 +289,10 @@ class Node:
         if done.returncode:
             message = f"the broker's folder could not be made ready:\n{(done.stdout + done.stderr)[-2000:]}"
             raise StartError(message)
+
+
+def _write(settings: Path, properties: Mapping[str, str]) -> None:
+    settings.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
 
 
 def answers(port: int) -> bool:

@@ -11,6 +11,8 @@ from deploy.kafka import node
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 
 def test_a_clusters_name_is_never_taken_for_an_option() -> None:
     assert not any(node.cluster_id().startswith("-") for _ in range(500))
@@ -30,16 +32,40 @@ def test_a_setting_that_is_given_wins(tmp_path: Path) -> None:
     assert node.Node(tmp_path, settings={"num.partitions": "2"})._properties()["num.partitions"] == "2"
 
 
-def test_only_a_node_that_was_not_stopped_in_order_has_a_short_session(tmp_path: Path) -> None:
-    fresh = node.Node(tmp_path)._properties()
-    (tmp_path / "data" / "__cluster_metadata-0").mkdir(parents=True)
-    crashed = node.Node(tmp_path)._properties()
-    (tmp_path / "data" / ".kafka_cleanshutdown").touch()
-    stopped = node.Node(tmp_path)._properties()
+def test_only_a_node_that_was_not_stopped_in_order_is_fenced_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fenced: list[Path] = []
+    monkeypatch.setattr(node.Node, "_format", lambda _: None)
+    monkeypatch.setattr(node.Node, "_fence", lambda self: fenced.append(self.folder))
 
-    assert "broker.session.timeout.ms" in crashed
-    assert "broker.session.timeout.ms" not in fresh
-    assert "broker.session.timeout.ms" not in stopped
+    node.Node(tmp_path).prepare()
+    assert fenced == []
+
+    (tmp_path / "data" / "__cluster_metadata-0").mkdir(parents=True)
+    (tmp_path / "data" / "meta.properties").touch()
+    node.Node(tmp_path, node_id=2, voters={1: 11, 2: 12, 3: 13}).prepare()  # the others fence it
+    assert fenced == []
+    node.Node(tmp_path).prepare()
+    assert fenced == [tmp_path]
+
+    (tmp_path / "data" / ".kafka_cleanshutdown").touch()
+    node.Node(tmp_path).prepare()
+    assert fenced == [tmp_path]
+
+
+def test_a_controller_by_itself_is_told_nothing_of_brokers(tmp_path: Path) -> None:
+    secured = {
+        "listeners": "PLAINTEXT://127.0.0.1:1,SSL://127.0.0.1:3,CONTROLLER://127.0.0.1:2",
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
+
+    properties = node.Node(tmp_path, port=1, voters={1: 2}, settings=secured)._controllers_properties()
+
+    assert properties["process.roles"] == "controller"
+    assert properties["listeners"] == "CONTROLLER://127.0.0.1:2"
+    assert "advertised.listeners" not in properties
+    assert "inter.broker.listener.name" not in properties
 
 
 def test_a_process_that_has_got_the_brokers_old_pid_is_not_taken_for_it(tmp_path: Path) -> None:
