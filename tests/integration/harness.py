@@ -249,6 +249,9 @@ def exactly_once(traffic: Traffic, watch: Watch, *, within: float = 60) -> None:
     awaited = len(traffic.sent) + traffic.poison.total()
     try:
         until(lambda: watch.seen() >= awaited, within=within)
+    except AssertionError as late:
+        message = f"{watch.seen()} of {awaited} came out within {within:g} s"
+        raise AssertionError(message) from late
     finally:
         place = traffic.place
         with Reader(place.link, place.verdicts) as verdicts, Reader(place.link, place.dead_letters) as letters:
