@@ -214,9 +214,9 @@ class FakeClassifier:
 
     labels: Final = ("ham", "spam")
     threshold: Final = 0.5
-    has_tokenizer: Final = True
 
     def __init__(self) -> None:
+        self.has_tokenizer = True
         self.batches: list[int] = []
         self._words: defaultdict[str, int] = defaultdict(itertools.count(3).__next__, {"win": 1, "nan": 2})
 

@@ -63,6 +63,11 @@ class Lineup:
     number: int = 0
     since: float = field(default_factory=time.monotonic)
 
+    @property
+    def models(self) -> list[Model]:
+        """All of them."""
+        return [self.primary] if self.canary is None else [self.primary, self.canary]
+
     def begin_preparing(self, messages: Sequence[tuple[Record, Sms]]) -> Callable[[], list[tuple[Prepared, Model]]]:
         """Begin to tokenise each message with the model that will judge it; called, what is returned waits for it."""
         if self.canary is None:

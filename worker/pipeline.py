@@ -25,7 +25,7 @@ import structlog
 
 from worker.drift import Drift
 from worker.inbox import Batch, Inbox, Waiting
-from worker.lineup import Lineup, Model, begin, of_each
+from worker.lineup import Lineup, Model, Role, begin, of_each
 from worker.messages import MAX_DEPTH, MAX_HEADERS, Sms, UnreadableError, decode
 from worker.metrics import NO_LABEL
 from worker.stream import FencedError, RolledBackError
@@ -138,7 +138,9 @@ class Pipeline:
 
     def losses(self) -> list[str]:
         """Which of its processes is gone, by stage: the stage will break by it as soon as there is work."""
-        losses = [] if self.lineup.primary.classifier.has_tokenizer else ["read: the tokenizer process has ended"]
+        mute = [model.role for model in self.lineup.models if not model.classifier.has_tokenizer]
+        whose = ["the canary's" if role is Role.CANARY else "the" for role in mute]
+        losses = [f"read: {each} tokenizer process has ended" for each in whose]
         return [*losses, "write: the sink process has ended"] if self.sink.has_ended else losses
 
     def oldest(self) -> float:

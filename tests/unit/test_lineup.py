@@ -146,3 +146,19 @@ def test_records_without_a_key_are_shared_out_one_by_one() -> None:
     records = [Record("t", 0, n, 0.0, None, b"") for n in range(5000)]
 
     assert np.mean([in_share(record, 0.5) for record in records]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_canary_whose_tokenizer_is_gone_is_told_from_the_model_in_force() -> None:
+    pipeline = make(FakeBroker())
+    first, canary = model(901), model(902, role=Role.CANARY)
+    pipeline.adopt(Lineup(first, canary, 0.3))
+    assert pipeline.losses() == []
+
+    canary.classifier.has_tokenizer = False  # type: ignore[misc] # a fake's
+    assert pipeline.losses() == ["read: the canary's tokenizer process has ended"]
+
+    first.classifier.has_tokenizer = False  # type: ignore[misc]
+    assert pipeline.losses() == [
+        "read: the tokenizer process has ended",
+        "read: the canary's tokenizer process has ended",
+    ]
