@@ -1,4 +1,4 @@
-"""The requests of a transaction, made; and their answers, read: None, or the error that they tell."""
+"""The requests of those who write, made; and their answers, read: None, or the error that they tell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
+from kafka.protocol.consumer import OffsetCommitRequest, OffsetCommitResponse
 from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
 from kafka.protocol.producer import (
     AddOffsetsToTxnRequest,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # The newest that need no transaction.version 2 of the brokers (KIP-890), and that a broker since 2.5 knows.
 _NEWEST: Final = 3
 _OLDEST_PRODUCE, _NEWEST_PRODUCE = 3, 9
+_NEWEST_COMMIT: Final = 8
 _ALL_REPLICAS: Final = -1
 PASSING: Final = (errors.RetriableError, errors.UnknownBrokerIdError)
 """What passes: it is asked again, of whoever is in charge by then."""
@@ -140,6 +142,33 @@ def commit_offsets(
     )
 
 
+def commit(positions: Positions, claim: Any) -> OffsetCommitRequest:  # noqa: ANN401 the client is untyped
+    """Write the group's offsets, fenced by the claim, in no transaction."""
+    topic = OffsetCommitRequest.OffsetCommitRequestTopic
+    return OffsetCommitRequest(
+        group_id=claim.group_id,
+        generation_id_or_member_epoch=claim.generation_id,
+        member_id=claim.member_id,
+        group_instance_id=claim.group_instance_id,
+        topics=[
+            topic(
+                name=name,
+                partitions=[
+                    topic.OffsetCommitRequestPartition(
+                        partition_index=partition,
+                        committed_offset=positions[name, partition],
+                        committed_leader_epoch=-1,
+                        committed_metadata="",
+                    )
+                    for partition in partitions
+                ],
+            )
+            for name, partitions in _by_topic(positions).items()
+        ],
+        max_version=_NEWEST_COMMIT,
+    )
+
+
 def end(identity: Identity, *, is_commit: bool) -> EndTxnRequest:
     """Decide."""
     return EndTxnRequest(**identity.fields(), committed=is_commit, max_version=_NEWEST)
@@ -156,7 +185,7 @@ def require_all(answer: Any) -> None:  # noqa: ANN401 the client is untyped
     if isinstance(answer, AddPartitionsToTxnResponse):
         topics = answer.results_by_topic_v3_and_below
         codes = [(t.name, each.partition_error_code) for t in topics for each in t.results_by_partition]
-    elif isinstance(answer, TxnOffsetCommitResponse):
+    elif isinstance(answer, OffsetCommitResponse | TxnOffsetCommitResponse):
         codes = [(t.name, each.error_code) for t in answer.topics for each in t.partitions]
     else:
         require(answer.error_code)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 from kafka import errors
-from kafka.admin import KafkaAdminClient
-from kafka.protocol.consumer import OffsetCommitRequest
 from kafka.protocol.metadata import CoordinatorType
 
+from worker.broker import requests
+from worker.broker.asking import Asker
 from worker.broker.link import BrokerError, explain, explained, named
+from worker.broker.network import Network
 from worker.broker.producer import Producer
 from worker.broker.transactions import Transactions
 from worker.stream import FencedError, RolledBackError
@@ -176,50 +179,17 @@ class _Offsets:
     """Commits for a member by its claim. The consumer's own commit belongs to another thread, and stamps by now."""
 
     def __init__(self, link: KafkaLink) -> None:
-        self._client = link.connect(KafkaAdminClient, client_id=f"{link.client_id}-offsets")
+        self._network = Network(replace(link, client_id=f"{link.client_id}-offsets"))
+        self._asker = Asker(self._network)
 
     def commit(self, positions: Positions, claim: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
         """Commit, asking again while the coordinator is moving. Raises the broker's error."""
-        request = _commit_request(positions, claim)
-        while True:
-            try:
-                response = self._client._manager.run(self._ask, claim.group_id, request)  # noqa: SLF001
-                codes = {partition.error_code for topic in response.topics for partition in topic.partitions} - {0}
-                if not codes:
-                    return
-                raise errors.for_code(codes.pop())
-            except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError):
-                raise
-            except errors.RetriableError:
-                if time.monotonic() > until:
-                    raise
-                self._client._manager.cluster._coordinators.clear()  # noqa: SLF001 ask anew who it is
-                time.sleep(_PAUSE)
-
-    async def _ask(self, group_id: str, request: Any) -> Any:  # noqa: ANN401 the client is untyped
-        node = await self._client._find_coordinator_id(group_id, CoordinatorType.GROUP)  # noqa: SLF001
-        return await self._client._manager.send(request, node_id=node)  # noqa: SLF001
+        request = requests.commit(positions, claim)
+        ask = functools.partial(self._asker.ask, CoordinatorType.GROUP, claim.group_id, request)
+        self._asker.run(lambda: self._asker.insist(ask), until=until)
 
     def close(self) -> None:
-        self._client.close()
-
-
-def _commit_request(positions: Positions, claim: Any) -> Any:  # noqa: ANN401 the client is untyped
-    topic_type = OffsetCommitRequest.OffsetCommitRequestTopic
-    by_topic: dict[str, list[Any]] = {}
-    for (topic, partition), at in positions.items():
-        one = topic_type.OffsetCommitRequestPartition(
-            partition_index=partition, committed_offset=at, committed_leader_epoch=-1, committed_metadata=""
-        )
-        by_topic.setdefault(topic, []).append(one)
-    return OffsetCommitRequest(
-        group_id=claim.group_id,
-        generation_id_or_member_epoch=claim.generation_id,
-        member_id=claim.member_id,
-        group_instance_id=claim.group_instance_id,
-        topics=[topic_type(name=topic, partitions=partitions) for topic, partitions in by_topic.items()],
-        max_version=8,
-    )
+        self._network.close()
 
 
 def _is_member(claim: Any) -> bool:  # noqa: ANN401 the client is untyped

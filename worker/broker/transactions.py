@@ -13,19 +13,20 @@ import functools
 import time
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from kafka import TopicPartition, errors
 from kafka.protocol.metadata import CoordinatorType
 
 from worker.broker import requests
+from worker.broker.asking import Asker
 from worker.broker.batches import build
 from worker.broker.link import milliseconds
-from worker.broker.network import Network, TooLateError
+from worker.broker.network import Network
 from worker.broker.requests import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from kafka.future import Future
     from kafka.record.memory_records import MemoryRecordsBuilder
@@ -35,21 +36,6 @@ if TYPE_CHECKING:
 
     Batches = dict[TopicPartition, list[MemoryRecordsBuilder]]
 
-Answer = TypeVar("Answer")
-
-# Whoever was in charge may be so no more.
-_MOVED: Final = (
-    errors.NotCoordinatorError,
-    errors.CoordinatorNotAvailableError,
-    errors.RequestTimedOutError,
-    errors.InvalidMetadataError,
-    errors.NodeNotReadyError,
-    errors.UnknownBrokerIdError,
-)
-# Before asking again; doubled each time up to the longest.
-_PAUSE, _LONGEST_PAUSE, _MOST_DOUBLED = 0.02, 0.1, 10
-# While the markers of the transaction before are being written: that takes a millisecond or two, mostly.
-_SETTLING_PAUSE: Final = 0.001
 # A transaction is begun with the partitions that so many before it have written to.
 _REMEMBERED: Final = 4
 _SEQUENCES: Final = 1 << 31
@@ -69,24 +55,23 @@ class Transactions:
         Raises the client's errors.
         """
         self._identity, self._timeout = Identity(transactional_id), timeout
-        self._coordinators: dict[CoordinatorType, int] = {}
         self._sequences: dict[TopicPartition, int] = {}
         self._written: deque[frozenset[TopicPartition]] = deque(maxlen=_REMEMBERED)
         self._added: set[TopicPartition] = set()
         self._group: str | None = None
         self._opening: list[Future] | None = None
-        self._trouble: BaseException | None = None
         self._turn = 0
         self._network = Network(link)
+        self._asker = Asker(self._network)
         try:
-            self._run(self._init, until=time.monotonic() + link.patience)
+            self._asker.run(self._init, until=time.monotonic() + link.patience)
         except BaseException:
             self.close()
             raise
 
     def prepare(self, group_id: str) -> None:
         """Begin a transaction that will commit this group's offsets, and go on without waiting for the answer."""
-        node = self._coordinators.get(CoordinatorType.TRANSACTION)
+        node = self._asker.known(CoordinatorType.TRANSACTION)
         if self._opening is None and node is not None:
             self._network.catch_up()
             self._opening = self._ask_to_add(node, frozenset().union(*self._written), group_id)
@@ -106,75 +91,28 @@ class Transactions:
         `notes` stand beside the positions. Returns when all is acknowledged by all replicas in sync. Raises the
         brokers' errors; of those that pass, the last one, at the deadline.
         """
-        self._run(lambda: self._send(messages, positions, claim, notes or {}), until=until)
+        self._asker.run(lambda: self._send(messages, positions, claim, notes or {}), until=until)
 
     def commit(self, *, until: float) -> None:
         """Commit. Raises as `send` does; then it may have been committed all the same."""
-        self._run(lambda: self._end(is_commit=True), until=until)
+        self._asker.run(lambda: self._end(is_commit=True), until=until)
 
     def abort(self, *, until: float) -> None:
         """Abort. Raises as `send` does."""
-        self._run(lambda: self._end(is_commit=False), until=until)
+        self._asker.run(lambda: self._end(is_commit=False), until=until)
 
     def close(self) -> None:
         """Let go at once; an open transaction is left to be aborted."""
         self._network.close()
 
-    # --- asking -------------------------------------------------------------------------------------------------
-
-    def _run(self, work: Callable[[], Awaitable[None]], *, until: float) -> None:
-        self._trouble = None
-        try:
-            self._network.run(work, until=until)
-        except TooLateError:
-            if self._trouble:
-                raise self._trouble from None
-            raise
-
-    async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask until no error that passes is the answer."""
-        asked = 0
-        while True:
-            self._trouble = None  # what is over is no reason for what may come
-            try:
-                return await ask()
-            except requests.PASSING as error:
-                await self._let_pass(error, asked)
-                asked += 1
-
-    async def _let_pass(self, error: BaseException, asked: int) -> None:
-        self._trouble = error
-        is_settling = isinstance(error, errors.ConcurrentTransactionsError)
-        if isinstance(error, _MOVED):
-            self._coordinators.clear()
-        if isinstance(error, errors.InvalidMetadataError | errors.UnknownBrokerIdError):
-            await self._network.refresh()
-        first = _SETTLING_PAUSE if is_settling else _PAUSE
-        await self._network.sleep(min(first * 2 ** min(asked, _MOST_DOUBLED), _LONGEST_PAUSE))
-
-    async def _coordinator(self, kind: CoordinatorType, key: str) -> int:
-        node = self._coordinators.get(kind)
-        if node is None:
-            node = requests.found(await self._network.send(requests.find(kind, key), None))
-            if not self._network.knows(node):
-                await self._network.refresh()
-            self._coordinators[kind] = node
-        return node
-
-    async def _own_coordinator(self) -> int:
-        return await self._coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
+    # --- a transaction's steps ----------------------------------------------------------------------------------
 
     async def _ask_coordinator(self, request: Any) -> Any:  # noqa: ANN401 the client is untyped
-        node = await self._own_coordinator()
-        answer = await self._network.send(request, node)
-        requests.require_all(answer)
-        return answer
-
-    # --- a transaction's steps ----------------------------------------------------------------------------------
+        return await self._asker.ask(CoordinatorType.TRANSACTION, self._identity.transactional_id, request)
 
     async def _init(self) -> None:
         request = requests.init(self._identity, self._timeout)
-        answer = await self._insist(lambda: self._ask_coordinator(request))
+        answer = await self._asker.insist(lambda: self._ask_coordinator(request))
         self._identity = replace(self._identity, producer_id=answer.producer_id, epoch=answer.producer_epoch)
 
     def _ask_to_add(self, node: int, partitions: Iterable[TopicPartition], group_id: str) -> list[Future]:
@@ -198,13 +136,13 @@ class Transactions:
             prepared, asked = asked, []
             try:
                 await _all(prepared)
-                node = await self._own_coordinator()
+                node = await self._asker.coordinator(CoordinatorType.TRANSACTION, self._identity.transactional_id)
                 await _all(self._ask_to_add(node, partitions, group_id))
             except errors.KafkaError:
                 self._added, self._group = set(), None
                 raise
 
-        await self._insist(ask)
+        await self._asker.insist(ask)
 
     async def _send(
         self,
@@ -217,7 +155,7 @@ class Transactions:
         await self._open(batches, claim.group_id)
         self._written.append(frozenset(batches))
         offsets = requests.commit_offsets(self._identity, positions, claim, notes) if positions else None
-        node = self._coordinators.get(CoordinatorType.GROUP)
+        node = self._asker.known(CoordinatorType.GROUP)
         asked = self._network.send(offsets, node) if offsets and node is not None else None
         while batches:  # of a partition one at a time: a later one must never stand before an earlier
             await self._produce({partition: self._seal(partition, rest.pop(0)) for partition, rest in batches.items()})
@@ -231,7 +169,7 @@ class Transactions:
         self._turn += 1
         for topic, records in messages.items():
             if records:
-                partitions = await self._insist(functools.partial(self._network.partitions, topic))
+                partitions = await self._asker.insist(functools.partial(self._network.partitions, topic))
                 # Those without a key go to one partition, as Kafka's own clients do it; the next time to another.
                 keyless = self._turn % len(partitions)
                 for index, batch in build(records, len(partitions), stamp, keyless=keyless):
@@ -268,7 +206,7 @@ class Transactions:
                 raise errors.KafkaError(message)
             requests.raise_worst(refusals)
 
-        await self._insist(ask)
+        await self._asker.insist(ask)
 
     def _ask_to_produce(self, batches: Mapping[TopicPartition, bytearray]) -> list[Future]:
         by_node: dict[int, dict[TopicPartition, bytearray]] = {}
@@ -280,15 +218,16 @@ class Transactions:
         async def ask() -> None:
             nonlocal asked
             if asked is None:
-                asked = self._network.send(request, await self._coordinator(CoordinatorType.GROUP, request.group_id))
+                node = await self._asker.coordinator(CoordinatorType.GROUP, request.group_id)
+                asked = self._network.send(request, node)
             now, asked = asked, None
             requests.require_all(await now)
 
-        await self._insist(ask)
+        await self._asker.insist(ask)
 
     async def _end(self, *, is_commit: bool) -> None:
         request = requests.end(self._identity, is_commit=is_commit)
-        await self._insist(lambda: self._ask_coordinator(request))
+        await self._asker.insist(lambda: self._ask_coordinator(request))
         self._added, self._group, self._opening = set(), None, None
 
 
