@@ -257,6 +257,11 @@ class Cluster:
         """The markers that are still to be written, each at any time, in any order."""
         return [(writer, partition) for writer in self.writers.values() for partition in writer.unmarked]
 
+    def is_settled(self) -> bool:
+        """Whether no record, and no offset, still waits for its transaction to be ended and marked."""
+        waiting = [each.transaction for each in self.writers.values() if each.transaction is not None]
+        return not any(transaction.records or transaction.offsets for transaction in waiting)
+
     def mark(self, writer: Writer, partition: TopicPartition) -> None:
         """Write one marker; with a transaction's last, its writer may begin another."""
         transaction = writer.transaction

@@ -251,7 +251,8 @@ class Simulation:
                 if self.hub.is_runnable(task):
                     self.run(task)
             self.advance(0.001 if any(served) or tasks else 0.1)
-            quiet = quiet + 1 if self.oracle.is_all_judged() and not self.cluster.unmarked() else 0
+            # A zombie's records, which it is about to give up, hold up whoever reads what is committed.
+            quiet = quiet + 1 if self.oracle.is_all_judged() and self.cluster.is_settled() else 0
             if quiet > _QUIET:
                 break
         else:
