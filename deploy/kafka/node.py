@@ -37,7 +37,8 @@ _FENCING: Final = {"broker.session.timeout.ms": "250", "broker.heartbeat.interva
 _OF_BROKERS: Final = ("advertised.listeners", "inter.broker.listener.name")  # no controller bears them
 _ACTIVE, _FENCED = b"Performing controller activation", b"because its session has timed out"
 # Seconds after which it has nothing to fence: the crash came before the node was there for anybody.
-_FENCED_WITHIN: Final = 4.0
+_FENCED_WITHIN: Final = 15.0
+_NOTHING_FENCED: Final = b"The controller by itself has fenced nothing.\n"
 
 
 class StartError(RuntimeError):
@@ -102,7 +103,7 @@ class Node:
 
     def launch(self) -> None:
         """Start the prepared process. By a thread that lives on: an owned process dies with the thread it is from."""
-        self._process = self._run(self._settings_file)
+        self._process = self._run(self._settings_file, owned=self.owned)
         state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
         (self.folder / "state.json").write_text(json.dumps(state))
 
@@ -124,7 +125,7 @@ class Node:
                 raise StartError(message)
             time.sleep(0.1)
 
-    def _run(self, settings: Path, *options: str) -> subprocess.Popen[bytes]:
+    def _run(self, settings: Path, *options: str, owned: bool) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as output:
             return subprocess.Popen(
                 [*self._machine(), *options, "kafka.Kafka", str(settings)],
@@ -132,7 +133,7 @@ class Node:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is its owner's to answer
-                preexec_fn=die_with_parent() if self.owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
+                preexec_fn=die_with_parent() if owned else None,  # noqa: PLW1509 one prctl, made ready before the fork
             )
 
     @property
@@ -245,34 +246,40 @@ class Node:
         settings = self.folder / "controller.properties"
         _write(settings, self._controllers_properties())
         logged = self._log.stat().st_size if self._log.exists() else 0
-        controller = self._run(settings, "-Dhamgate.fencing=info")
-        deadline, active = time.monotonic() + wait, None
+        controller = self._run(settings, "-Dhamgate.fencing=info", owned=True)
         try:
-            while _FENCED not in (said := self._said_since(logged)):
-                now = time.monotonic()
-                if controller.poll() is not None or now > deadline:
-                    message = f"the controller did not start; the end of {self._log}:\n{self._last_words()}"
-                    raise StartError(message)
-                if active is None and _ACTIVE in said:
-                    active = now
-                if active is not None and now > active + _FENCED_WITHIN:
-                    return
-                time.sleep(0.05)
-            self._await_written()
+            if not self._await(controller, lambda: _ACTIVE in self._said_since(logged), wait):
+                message = (
+                    f"the controller was not active within {wait:g} s; the end of {self._log}:\n{self._last_words()}"
+                )
+                raise StartError(message)
+            if self._await(controller, lambda: _FENCED in self._said_since(logged), _FENCED_WITHIN):
+                # What it says it does is in its log when that has got longer.
+                size = self._size_of_metadata()
+                self._await(controller, lambda: self._size_of_metadata() != size, _FENCED_WITHIN)
+            else:
+                with self._log.open("ab") as log:
+                    log.write(_NOTHING_FENCED)
         finally:
             controller.kill()
             controller.wait()
+
+    def _await(self, controller: subprocess.Popen[bytes], done: Callable[[], bool], within: float) -> bool:
+        """Whether it is done within so many seconds. Raises StartError when the controller ends before."""
+        deadline = time.monotonic() + within
+        while not done():
+            if controller.poll() is not None:
+                message = f"the controller ended by itself; the end of {self._log}:\n{self._last_words()}"
+                raise StartError(message)
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def _said_since(self, logged: int) -> bytes:
         with self._log.open("rb") as log:
             log.seek(logged)
             return log.read()
-
-    def _await_written(self) -> None:
-        """Wait until the controller's log has got longer: what it has said it does is then in it."""
-        before, deadline = self._size_of_metadata(), time.monotonic() + _FENCED_WITHIN
-        while self._size_of_metadata() == before and time.monotonic() < deadline:
-            time.sleep(0.05)
 
     def _size_of_metadata(self) -> int:
         return sum(each.stat().st_size for each in (self.folder / "data" / "__cluster_metadata-0").glob("*.log"))
