@@ -126,3 +126,20 @@ def test_at_least_once_loses_nothing_when_killed(
 
     until(lambda: {verdict.id for verdict in watch.verdicts} == set(traffic.sent))
     until(lambda: {letter.value for letter in watch.dead_letters} == set(traffic.poison))
+
+
+def test_at_least_once_goes_on_when_its_broker_is_restarted(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, kafka: Node
+) -> None:
+    traffic.feed(500)
+    worker = start(delivery="at-least-once")
+    under_way(watch)
+
+    kafka.kill()
+    time.sleep(1)
+    kafka.start()
+
+    traffic.feed(500)
+    until(lambda: {verdict.id for verdict in watch.verdicts} == set(traffic.sent), within=60)
+    until(lambda: {letter.value for letter in watch.dead_letters} == set(traffic.poison))
+    assert worker.is_running()
