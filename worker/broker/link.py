@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
 
+from worker.broker.network import TooLateError
 from worker.broker.thrift import be_thrifty
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def explain(error: BaseException, link: KafkaLink) -> str:
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
         errors.InvalidSessionTimeoutError: "HAMGATE_SESSION_TIMEOUT is outside their group.min/max.session.timeout.ms",
+        TooLateError: "check that they are up and not overloaded",
         errors.KafkaTimeoutError: f"check that HAMGATE_BROKERS={link.brokers} is right and that it speaks "
         f"HAMGATE_SECURITY_PROTOCOL={link.security_protocol}",
     }

@@ -29,6 +29,9 @@ _UNKNOWN_PAUSE: Final = 0.05
 class TooLateError(errors.KafkaTimeoutError):  # type: ignore[misc] # the client is untyped
     """The brokers have not answered by the deadline: what became of it is not known."""
 
+    def __init__(self) -> None:
+        super().__init__("the brokers have not answered in time")
+
 
 def _bootstrapped(*, kafka_client: Callable[..., Any], bootstrap_timeout_ms: int, **options: Any) -> Any:  # noqa: ANN401
     client = kafka_client(**options)
