@@ -314,6 +314,26 @@ def test_at_least_once_publishes_then_commits_and_refuses_a_stale_claim(in_kafka
     sink.close()
 
 
+def test_an_answer_that_came_between_two_commits_is_not_taken_for_one_that_is_late(
+    in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("worker.broker.link._METADATA_AGE", 0.2)
+    monkeypatch.setattr("worker.broker.link.REQUEST_TIMEOUT", 1.0)
+    in_kafka.feed(*events(1))
+    source = in_kafka.source()
+    topics = {"verdict_topic": in_kafka.verdicts, "dead_letter_topic": in_kafka.dead_letters}
+    sink = AtLeastOnceSink(in_kafka.place.as_client("writer"), **topics)
+    settled(in_kafka, source)
+    taken = take(source, 1)
+
+    for pause in (0.5, 1.5, 0.0):  # the second commit asks for metadata, too; the third has its answer there
+        sink.write([], [], positions(taken), source.claim())
+        time.sleep(pause)
+
+    assert not [each.message for each in caplog.records if "timed out" in each.message]
+    sink.close()
+
+
 def test_waiting_for_an_answer_ends_at_its_deadline(in_kafka: InKafka) -> None:
     network = Network(in_kafka.place.as_client("waits"))
 

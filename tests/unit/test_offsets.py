@@ -12,8 +12,7 @@ from kafka.future import Future
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import OffsetCommitRequest, OffsetCommitResponse
 
-from worker.broker import KafkaLink, network
-from worker.broker.sink import _Offsets
+from worker.broker import KafkaLink, network, sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ def commit(net: NetworkSelector, group: Group, monkeypatch: pytest.MonkeyPatch, 
     client = SimpleNamespace(_manager=SimpleNamespace(cluster=cluster, send=group.send), _net=net)
     monkeypatch.setattr(network, "_bootstrapped", lambda **_: client)
     monkeypatch.setattr(KafkaLink, "connect", lambda _, make, **options: make(**options))
-    _Offsets(KafkaLink("none:1")).commit(POSITIONS, CLAIM, until=time.monotonic() + within)
+    sink._Offsets(KafkaLink("none:1")).commit(POSITIONS, CLAIM, until=time.monotonic() + within)
 
 
 def test_all_positions_are_committed_in_the_name_of_the_member(
@@ -85,6 +84,7 @@ def test_a_coordinator_that_has_moved_is_looked_for_anew(net: NetworkSelector, m
 def test_one_that_is_loading_is_asked_again_and_named_when_it_has_not_done_by_the_deadline(
     net: NetworkSelector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sink, "REQUEST_TIMEOUT", 0.1)
     loading = errors.CoordinatorLoadInProgressError.errno
     group = Group([1], [(loading, loading)])
 
@@ -92,6 +92,16 @@ def test_one_that_is_loading_is_asked_again_and_named_when_it_has_not_done_by_th
         commit(net, group, monkeypatch, within=0.3)
 
     assert len(group.asked) > 1
+
+
+def test_what_is_published_is_committed_even_when_that_took_all_the_time_there_was(
+    net: NetworkSelector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group([1], [(0, 0)])
+
+    commit(net, group, monkeypatch, within=0.0)
+
+    assert len(group.asked) == 1
 
 
 @pytest.mark.parametrize(

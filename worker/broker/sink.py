@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from kafka.protocol.metadata import CoordinatorType
 
 from worker.broker import requests
 from worker.broker.asking import Asker
-from worker.broker.link import BrokerError, explain, explained, named
+from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
 from worker.broker.network import Network
 from worker.broker.producer import Producer
 from worker.broker.transactions import Transactions
@@ -139,9 +140,11 @@ class AtLeastOnceSink:
     def __init__(self, link: KafkaLink, *, verdict_topic: str, dead_letter_topic: str) -> None:
         """Connect. A write may last as long as the link's patience. Raises BrokerError."""
         self._topics, self._link = (verdict_topic, dead_letter_topic), link
-        with explained(link):
+        with explained(link), contextlib.ExitStack() as half_made:
             self._producer = Producer(link)
+            half_made.callback(self._producer.close)
             self._offsets = _Offsets(link)
+            half_made.pop_all()
 
     def prepare(self, claim: Claim) -> None:
         """Nothing: there is nothing to begin."""
@@ -183,10 +186,14 @@ class _Offsets:
         self._asker = Asker(self._network)
 
     def commit(self, positions: Positions, claim: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
-        """Commit, asking again while the coordinator is moving. Raises the broker's error."""
+        """Commit, asking again while the coordinator is moving. Raises the broker's error, or TooLateError.
+
+        What is published and not committed is published again: there is time for one request, `until` or not.
+        """
         request = requests.commit(positions, claim)
         ask = functools.partial(self._asker.ask, CoordinatorType.GROUP, claim.group_id, request)
-        self._asker.run(lambda: self._asker.insist(ask), until=until)
+        self._network.catch_up()
+        self._asker.run(lambda: self._asker.insist(ask), until=max(until, time.monotonic() + REQUEST_TIMEOUT))
 
     def close(self) -> None:
         self._network.close()
