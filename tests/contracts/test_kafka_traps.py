@@ -318,7 +318,7 @@ def test_an_answer_that_came_between_two_commits_is_not_taken_for_one_that_is_la
     in_kafka: InKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("worker.broker.link._METADATA_AGE", 0.2)
-    monkeypatch.setattr("worker.broker.link.REQUEST_TIMEOUT", 1.0)
+    monkeypatch.setattr("worker.broker.link.REQUEST_TIMEOUT", 2.0)
     in_kafka.feed(*events(1))
     source = in_kafka.source()
     topics = {"verdict_topic": in_kafka.verdicts, "dead_letter_topic": in_kafka.dead_letters}
@@ -326,7 +326,7 @@ def test_an_answer_that_came_between_two_commits_is_not_taken_for_one_that_is_la
     settled(in_kafka, source)
     taken = take(source, 1)
 
-    for pause in (0.5, 1.5, 0.0):  # the second commit asks for metadata, too; the third has its answer there
+    for pause in (0.5, 2.5, 0.0):  # the second commit asks for metadata, too; the third has its answer there
         sink.write([], [], positions(taken), source.claim())
         time.sleep(pause)
 
