@@ -119,25 +119,9 @@ def commit_offsets(
     topic = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
     return TxnOffsetCommitRequest(
         **identity.fields(),
-        group_id=claim.group_id,
         generation_id=claim.generation_id,
-        member_id=claim.member_id,
-        group_instance_id=claim.group_instance_id,
-        topics=[
-            topic(
-                name=name,
-                partitions=[
-                    topic.TxnOffsetCommitRequestPartition(
-                        partition_index=partition,
-                        committed_offset=positions[name, partition],
-                        committed_leader_epoch=-1,
-                        committed_metadata=notes.get((name, partition), ""),
-                    )
-                    for partition in partitions
-                ],
-            )
-            for name, partitions in _by_topic(positions).items()
-        ],
+        **_member(claim),
+        topics=_offsets(topic, topic.TxnOffsetCommitRequestPartition, positions, notes),
         max_version=_NEWEST,
     )
 
@@ -146,25 +130,9 @@ def commit(positions: Positions, claim: Any) -> OffsetCommitRequest:  # noqa: AN
     """Write the group's offsets, fenced by the claim, in no transaction."""
     topic = OffsetCommitRequest.OffsetCommitRequestTopic
     return OffsetCommitRequest(
-        group_id=claim.group_id,
         generation_id_or_member_epoch=claim.generation_id,
-        member_id=claim.member_id,
-        group_instance_id=claim.group_instance_id,
-        topics=[
-            topic(
-                name=name,
-                partitions=[
-                    topic.OffsetCommitRequestPartition(
-                        partition_index=partition,
-                        committed_offset=positions[name, partition],
-                        committed_leader_epoch=-1,
-                        committed_metadata="",
-                    )
-                    for partition in partitions
-                ],
-            )
-            for name, partitions in _by_topic(positions).items()
-        ],
+        **_member(claim),
+        topics=_offsets(topic, topic.OffsetCommitRequestPartition, positions, {}),
         max_version=_NEWEST_COMMIT,
     )
 
@@ -197,6 +165,32 @@ def raise_worst(refusals: Sequence[BaseException]) -> None:
     """Raise one, if any: what does not pass before what does, and a reason before `not attempted`."""
     if refusals:
         raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, PASSING)))
+
+
+def _member(claim: Any) -> dict[str, Any]:  # noqa: ANN401 the client is untyped
+    return {
+        "group_id": claim.group_id,
+        "member_id": claim.member_id,
+        "group_instance_id": claim.group_instance_id,
+    }
+
+
+def _offsets(topic: Any, part: Any, positions: Positions, notes: Mapping[tuple[str, int], str]) -> list[Any]:  # noqa: ANN401
+    return [
+        topic(
+            name=name,
+            partitions=[
+                part(
+                    partition_index=partition,
+                    committed_offset=positions[name, partition],
+                    committed_leader_epoch=-1,
+                    committed_metadata=notes.get((name, partition), ""),
+                )
+                for partition in partitions
+            ],
+        )
+        for name, partitions in _by_topic(positions).items()
+    ]
 
 
 def _by_topic(partitions: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
