@@ -117,13 +117,26 @@ class Node:
         return self
 
     def _await_answer(self, wait: float) -> None:
-        deadline = time.monotonic() + wait
-        while not answers(self.port):
-            if self.exit_status() is not None or time.monotonic() > deadline:
-                what = f"did not answer within {wait:g} s" if self.exit_status() is None else "ended by itself"
-                message = f"the broker at {self.bootstrap} {what}; the end of {self._log}:\n{self._last_words()}"
+        name = f"the broker at {self.bootstrap}"
+        if not self._await(self._process, name, lambda: answers(self.port), wait):
+            message = self._with_log(f"{name} did not answer within {wait:g} s")
+            raise StartError(message)
+
+    def _await(self, process: subprocess.Popen[bytes], name: str, done: Callable[[], bool], within: float) -> bool:
+        """Whether it is done within so many seconds. Raises StartError when the process ends before."""
+        deadline = time.monotonic() + within
+        while not done():
+            if process.poll() is not None:
+                message = self._with_log(f"{name} ended by itself")
                 raise StartError(message)
+            if time.monotonic() > deadline:
+                return False
             time.sleep(0.1)
+        return True
+
+    def _with_log(self, what: str) -> str:
+        end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
+        return f"{what}; the end of {self._log}:\n{end}"
 
     def _run(self, settings: Path, *options: str, owned: bool) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as output:
@@ -140,9 +153,6 @@ class Node:
     def _log(self) -> Path:
         return self.folder / "log"
 
-    def _last_words(self) -> str:
-        return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-
     @property
     def _settings_file(self) -> Path:
         return self.folder / "server.properties"
@@ -158,10 +168,6 @@ class Node:
     def pid(self) -> int:
         """The started broker's process."""
         return self._process.pid
-
-    def exit_status(self) -> int | None:
-        """Return how it ended, or None while it runs."""
-        return self._process.poll()
 
     def terminate(self) -> None:
         """Tell it to stop in order, and do not wait; one that was never launched, or paused, is no trouble."""
@@ -243,38 +249,24 @@ class Node:
 
     def _fence(self, wait: float = 60) -> None:
         """Let the controller, without a broker, end the session that a crash has left. Raises StartError."""
-        settings = self.folder / "controller.properties"
+        name, settings = "the controller", self.folder / "controller.properties"
         _write(settings, self._controllers_properties())
         logged = self._log.stat().st_size if self._log.exists() else 0
         controller = self._run(settings, "-Dhamgate.fencing=info", owned=True)
         try:
-            if not self._await(controller, lambda: _ACTIVE in self._said_since(logged), wait):
-                message = (
-                    f"the controller was not active within {wait:g} s; the end of {self._log}:\n{self._last_words()}"
-                )
+            if not self._await(controller, name, lambda: _ACTIVE in self._said_since(logged), wait):
+                message = self._with_log(f"{name} was not active within {wait:g} s")
                 raise StartError(message)
-            if self._await(controller, lambda: _FENCED in self._said_since(logged), _FENCED_WITHIN):
+            if self._await(controller, name, lambda: _FENCED in self._said_since(logged), _FENCED_WITHIN):
                 # What it says it does is in its log when that has got longer.
                 size = self._size_of_metadata()
-                self._await(controller, lambda: self._size_of_metadata() != size, _FENCED_WITHIN)
+                self._await(controller, name, lambda: self._size_of_metadata() != size, _FENCED_WITHIN)
             else:
                 with self._log.open("ab") as log:
                     log.write(_NOTHING_FENCED)
         finally:
             controller.kill()
             controller.wait()
-
-    def _await(self, controller: subprocess.Popen[bytes], done: Callable[[], bool], within: float) -> bool:
-        """Whether it is done within so many seconds. Raises StartError when the controller ends before."""
-        deadline = time.monotonic() + within
-        while not done():
-            if controller.poll() is not None:
-                message = f"the controller ended by itself; the end of {self._log}:\n{self._last_words()}"
-                raise StartError(message)
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.05)
-        return True
 
     def _said_since(self, logged: int) -> bytes:
         with self._log.open("rb") as log:
