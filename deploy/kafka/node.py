@@ -169,6 +169,10 @@ class Node:
         """The started broker's process."""
         return self._process.pid
 
+    def exit_status(self) -> int | None:
+        """Return how it ended, or None while it runs."""
+        return self._process.poll()
+
     def terminate(self) -> None:
         """Tell it to stop in order, and do not wait; one that was never launched, or paused, is no trouble."""
         if self._process:
