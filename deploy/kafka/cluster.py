@@ -1,4 +1,4 @@
-"""Three brokers on loopback that each may be killed, paused and restarted, with a fault proxy before them if wanted."""
+"""Brokers on loopback that each may be killed, paused and restarted, with fault proxies before them if wanted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploy.kafka.node import LOOPBACK, Node, cluster_id, free_port
 from deploy.kafka.toxiproxy import Link, Toxiproxy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 BROKERS: Final = 3
@@ -24,9 +24,11 @@ BROKER_REQUEST: Final = 9.0
 
 @dataclass
 class Cluster:
-    """Three KRaft nodes, replication 3, two in sync; `proxied` puts a listener behind Toxiproxy before each.
+    """KRaft nodes; of three, topics have three replicas. `proxied` puts a second listener of each behind Toxiproxy.
 
     Brokers speak to each other directly, so a fault of the proxy is one of the network between clients and brokers.
+    `in_front` starts one more proxy between the clients and Toxiproxy: it is called for each broker with the port that
+    clients are told and the port to pass on to, before the brokers start. It is its giver's to stop.
     """
 
     folder: Path
@@ -34,14 +36,19 @@ class Cluster:
     heap: str = "256m"
     owned: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
+    brokers: int = BROKERS
+    transaction_version: int | None = None
+    in_front: Callable[[int, int], object] | None = None
     nodes: dict[int, Node] = field(init=False)
     links: dict[int, Link] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Choose the ports."""
-        voters = {number: free_port() for number in range(1, BROKERS + 1)}
+        voters = {number: free_port() for number in range(1, self.brokers + 1)}
         name, self._proxy = cluster_id(), Toxiproxy(self.folder)
-        self._behind = {number: (free_port(), free_port()) for number in voters}  # what is listened to, what is told
+        self._listened = {number: free_port() for number in voters}  # by the brokers
+        self._proxies = {number: free_port() for number in voters}
+        self._told = {number: free_port() for number in voters} if self.in_front else self._proxies
         self.nodes = {
             number: Node(
                 self.folder / str(number),
@@ -55,12 +62,14 @@ class Cluster:
                 },
                 heap=self.heap,
                 owned=self.owned,
+                transaction_version=self.transaction_version,
             )
             for number in voters
         }
         if self.proxied:
             for number, node in self.nodes.items():
-                node.settings = {**node.settings, **self._second_listener(node, voters[number], *self._behind[number])}
+                ports = (voters[number], self._listened[number], self._told[number])
+                node.settings = {**node.settings, **self._second_listener(node, *ports)}
 
     @staticmethod
     def _second_listener(node: Node, controller: int, listen: int, told: int) -> dict[str, str]:
@@ -80,17 +89,15 @@ class Cluster:
     @property
     def proxied_bootstrap(self) -> str:
         """The addresses behind which the proxy stands."""
-        return ",".join(f"{LOOPBACK}:{told}" for _, told in self._behind.values())
+        return ",".join(f"{LOOPBACK}:{told}" for told in self._told.values())
 
     def start(self, wait: float = 120) -> Self:
         """Start all and return when all answer. Raises StartError, or java.MissingError."""
-        with ThreadPoolExecutor(BROKERS) as pool:
+        with ThreadPoolExecutor(self.brokers) as pool:
             list(pool.map(Node.prepare, self.nodes.values()))
-        if self.proxied:
-            self._proxy.start()
-            for number, (listen, told) in self._behind.items():
-                self.links[number] = self._proxy.between(f"broker-{number}", listen=told, upstream=listen)
         try:
+            if self.proxied:
+                self._start_proxies()
             for node in self.nodes.values():
                 node.launch()
             for node in self.nodes.values():
@@ -99,6 +106,14 @@ class Cluster:
             self.stop()
             raise
         return self
+
+    def _start_proxies(self) -> None:
+        self._proxy.start()
+        for number, listen in self._proxies.items():
+            upstream = self._listened[number]
+            self.links[number] = self._proxy.between(f"broker-{number}", listen=listen, upstream=upstream)
+            if self.in_front:
+                self.in_front(self._told[number], listen)
 
     def kill(self, number: int) -> None:
         """End one at once, as a power cut would."""

@@ -65,6 +65,7 @@ class Node:
     `voters` are all nodes of the cluster, id to controller port; `settings` are Kafka's own names and win over ours.
     One that `is_for_long` is compiled as well as Java can, which pays on many cores, and after a minute.
     An `owned` node dies with the process that started it (Linux; elsewhere only when that process ends in order).
+    `transaction_version` is the feature `transaction.version` of a new cluster (KIP-890); None: what Kafka chooses.
     """
 
     folder: Path
@@ -76,6 +77,7 @@ class Node:
     heap: str = "512m"
     is_for_long: bool = False
     owned: bool = True
+    transaction_version: int | None = None
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None, repr=False)
 
     @property
@@ -288,7 +290,10 @@ class Node:
 
     def _format(self) -> None:
         command = [*self._machine(), "kafka.tools.StorageTool", "format", "-t", self.cluster]
-        done = subprocess.run([*command, "-c", str(self._settings_file)], capture_output=True, text=True, check=False)
+        command += ["-c", str(self._settings_file)]
+        if self.transaction_version is not None:
+            command += ["--feature", f"transaction.version={self.transaction_version}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             message = f"the broker's folder could not be made ready:\n{(done.stdout + done.stderr)[-2000:]}"
             raise StartError(message)
