@@ -22,7 +22,7 @@ import struct
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -122,6 +122,7 @@ class FrameProxy:
         self._seed, self._set = seed, 0
         self._turns: tuple[Turns, ...] = ()
         self._servers: list[asyncio.Server] = []
+        self._failures: list[Exception] = []
         self._is_ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="frames", daemon=True)
 
@@ -131,9 +132,11 @@ class FrameProxy:
         return self
 
     def stop(self) -> None:
-        """Close every connection."""
+        """Close every connection. Raises what went wrong in the proxy itself."""
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
+        if self._failures:
+            raise self._failures[0]
 
     def between(self, listen: int, upstream: int) -> None:
         """Pass what comes to port `listen` on to port `upstream`."""
@@ -171,16 +174,21 @@ class FrameProxy:
             server.close()
 
     async def _listen(self, listen: int, upstream: int) -> None:
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            client = End(reader, writer)
+        async def connected(*client: Any) -> None:
             try:
-                broker = await End.to(upstream)
-            except OSError:
-                client.close()  # as a load balancer does whose server is gone
-                return
-            await Connection(self, client, broker, upstream).serve()
+                await self._connect(End(*client), upstream)
+            except Exception as failure:  # noqa: BLE001 raised at the end
+                self._failures.append(failure)
 
         self._servers.append(await asyncio.start_server(connected, LOOPBACK, listen))
+
+    async def _connect(self, client: End, upstream: int) -> None:
+        try:
+            broker = await End.to(upstream)
+        except OSError:
+            client.close()  # as a load balancer does whose server is gone
+        else:
+            await Connection(self, client, broker, upstream).serve()
 
 
 class End(NamedTuple):
@@ -208,6 +216,8 @@ class End(NamedTuple):
             await self.writer.drain()
 
     def reset(self) -> None:
+        if self.writer.transport.is_closing():
+            return
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.writer.transport.abort()
 
@@ -228,7 +238,9 @@ class Connection:
         """Pass frames on both ways."""
         both = {asyncio.create_task(self._pass_requests()), asyncio.create_task(self._pass_answers())}
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()  # raises what went wrong in it
         finally:
             for task in both:
                 task.cancel()

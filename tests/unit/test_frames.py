@@ -148,6 +148,7 @@ def test_a_late_copy_is_delivered_over_the_old_connection_after_the_client_has_s
     assert broker.ids() == [1, 102, 2]
     assert broker.came[2][0] == broker.came[0][0]
     assert proxy.struck == Counter({(Api.END_TXN, Harm.LATE_COPY): 1})
+    _until(lambda: outcomes(proxy.late) == {"END_TXN late copy: InvalidProducerEpochError": 1})
 
 
 def test_a_duplicate_is_delivered_at_once_and_again_over_a_new_connection(
