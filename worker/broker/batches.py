@@ -41,16 +41,22 @@ def build(
     records: Iterable[Outgoing], partitions: int, timestamp: int, *, keyless: int
 ) -> list[tuple[int, MemoryRecordsBuilder]]:
     """Records to batches, in order for each partition; `timestamp` in epoch milliseconds."""
-    filling: dict[int, MemoryRecordsBuilder] = {}
-    built: list[tuple[int, MemoryRecordsBuilder]] = []
+    by_partition: dict[int, list[Outgoing]] = {}
     for record in records:
         index = keyless if record.key is None else _hash(record.key) % partitions
-        batch = filling.get(index)
-        if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
-            batch = filling[index] = MemoryRecordsBuilder(_FORMAT, LZ4, BATCH_BYTES)
-            batch.append(timestamp, record.key, record.value, record.headers)
-            built.append((index, batch))
-    for _, batch in built:
-        if batch.size_in_bytes() < _WORTH_IT:
-            batch._builder._compression_type = _NONE  # noqa: SLF001 it is asked for as the batch is closed
+        by_partition.setdefault(index, []).append(record)
+    built: list[tuple[int, MemoryRecordsBuilder]] = []
+    for index, its in by_partition.items():
+        codec = LZ4 if sum(map(_size, its)) >= _WORTH_IT else _NONE
+        batch = None
+        for record in its:
+            if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
+                batch = MemoryRecordsBuilder(_FORMAT, codec, BATCH_BYTES)
+                batch.append(timestamp, record.key, record.value, record.headers)
+                built.append((index, batch))
     return built
+
+
+def _size(record: Outgoing) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
+    return len(record.key or b"") + len(record.value or b"") + headers
