@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
-from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
+from kafka.protocol.metadata import ApiVersionsRequest, CoordinatorType, FindCoordinatorRequest
 from kafka.protocol.producer import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 TRANSACTION_NODE: Final = 0
 GROUP_NODE: Final = 1
 LABELS: Final = {
+    ApiVersionsRequest: "find",
     FindCoordinatorRequest: "find",
     InitProducerIdRequest: "init",
     AddPartitionsToTxnRequest: "add",
@@ -52,6 +53,11 @@ def _code(apply: Callable[[], Any]) -> int:
     except errors.BrokerResponseError as error:
         return int(error.errno)
     return 0
+
+
+def _features(cluster: Cluster, _: Any) -> Any:
+    finalised = SimpleNamespace(name="transaction.version", max_version_level=cluster.transaction_version)
+    return SimpleNamespace(error_code=0, finalized_features=[finalised])
 
 
 def _find(_: Cluster, request: Any) -> Any:
@@ -133,10 +139,12 @@ def _append(cluster: Cluster, name: str, partition: tuple[str, int], records: by
 
 def _end(cluster: Cluster, request: Any) -> Any:
     name, epoch = request.transactional_id, request.producer_epoch
-    return SimpleNamespace(error_code=_code(lambda: cluster.end(name, epoch, commit=request.committed)))
+    code = _code(lambda: cluster.end(name, epoch, commit=request.committed))
+    return SimpleNamespace(error_code=code, producer_id=1, producer_epoch=cluster.writers[name].epoch)
 
 
 _ANSWERS: Final[dict[type, Callable[[Cluster, Any], Any]]] = {
+    ApiVersionsRequest: _features,
     FindCoordinatorRequest: _find,
     InitProducerIdRequest: _init,
     AddPartitionsToTxnRequest: _add_partitions,

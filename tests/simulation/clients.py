@@ -20,7 +20,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from tests.simulation.answers import GROUP_NODE, LABELS, answer
 from tests.simulation.cluster import INPUT
-from worker.broker.network import TooLateError
+from worker.broker.network import TooLateError, UnknownOutcomeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -249,7 +249,7 @@ class Request:
 
     def cut(self) -> None:
         """Its sender is told that the connection is broken, and not what became of it."""
-        self.answer.failure(errors.KafkaConnectionError("cut"))
+        self.answer.failure(UnknownOutcomeError("cut"))
 
 
 class Pause:

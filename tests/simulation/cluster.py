@@ -49,6 +49,7 @@ class Writer:
     transaction: Transaction | None = None
     unmarked: list[TopicPartition] = field(default_factory=list)
     sequences: dict[TopicPartition, int] = field(default_factory=dict)
+    last_commit: bool | None = None  # what became of the transaction before: a repeated EndTxn is answered by it
 
 
 @dataclass
@@ -160,8 +161,10 @@ class Group:
 class Cluster:
     """All that outlives a worker."""
 
-    def __init__(self, now: Callable[[], float], partitions: int, *, is_cooperative: bool) -> None:
-        self._now = now
+    def __init__(
+        self, now: Callable[[], float], partitions: int, *, is_cooperative: bool, transaction_version: int = 1
+    ) -> None:
+        self._now, self.transaction_version = now, transaction_version
         self.partitions = partitions
         self.events: list[list[Record]] = [[] for _ in range(partitions)]
         self.outputs: dict[TopicPartition, list[tuple[Transaction, Outgoing]]] = {}
@@ -215,6 +218,7 @@ class Cluster:
     ) -> None:
         """Append a batch, once however often it is sent; its records are counted from the writer's first there."""
         writer = self._writer(name, epoch)
+        self._add_implicitly(name, epoch, partition)
         if sequence < writer.sequences.get(partition, 0):
             return
         if sequence > writer.sequences.get(partition, 0):
@@ -230,19 +234,35 @@ class Cluster:
     def commit_offsets(self, name: str, epoch: int, positions: Positions, claim: Any) -> None:
         """The group's part of a transaction: pending until its marker."""
         writer = self._writer(name, epoch)
+        self._add_implicitly(name, epoch, OFFSETS)
         self.group.require(claim.member_id, claim.generation_id, claim.group_instance_id)
         if writer.state != _ONGOING or writer.transaction is None or OFFSETS not in writer.transaction.partitions:
             raise errors.InvalidTxnStateError
         writer.transaction.offsets.update(positions)
         self.group.pending.setdefault(writer.transaction, {}).update(positions)
 
-    def end(self, name: str, epoch: int, *, commit: bool) -> None:
-        """Decide. Asked again, the answer is the same once the markers are written."""
-        writer = self._writer(name, epoch)
+    def end(self, name: str, epoch: int, *, commit: bool) -> int:
+        """Decide, and return the epoch to go on with. Asked again, the answer is the same once the markers are written.
+
+        Version 2 takes a new epoch with every transaction, and knows a repeated request by the epoch before it.
+        """
+        is_repeated = self.transaction_version > 1 and epoch == self.writers[name].epoch - 1
+        writer = self.writers[name] if is_repeated else self._writer(name, epoch)
+        if is_repeated and (writer.state == _ONGOING or writer.last_commit is not commit):
+            raise errors.InvalidProducerEpochError
         if writer.state == _ONGOING:
             self._decide(writer, commit=commit)
+            if self.transaction_version > 1:
+                writer.epoch += 1
+                writer.sequences.clear()
         elif writer.state != _EMPTY:
             raise errors.ConcurrentTransactionsError
+        return writer.epoch
+
+    def _add_implicitly(self, name: str, epoch: int, partition: TopicPartition) -> None:
+        """Version 2: whoever writes to a partition makes it part of the transaction (KIP-890)."""
+        if self.transaction_version > 1:
+            self.add(name, epoch, partition)
 
     def expire(self) -> None:
         """Abort transactions that outlived their timeout, fencing their producers; put out silent members."""
@@ -284,7 +304,7 @@ class Cluster:
     def _decide(self, writer: Writer, *, commit: bool) -> None:
         transaction = writer.transaction
         assert transaction
-        transaction.is_committed = commit
+        transaction.is_committed = writer.last_commit = commit
         writer.state = _PREPARE_COMMIT if commit else _PREPARE_ABORT
         writer.unmarked = list(transaction.partitions)
         if commit:

@@ -26,9 +26,13 @@ class Protocol(RuleBasedStateMachine):
         super().__init__()
         self.is_violated = True
 
-    @initialize(events=st.integers(2, 6), is_cooperative=st.booleans(), is_static=st.booleans())
-    def start(self, events: int, *, is_cooperative: bool, is_static: bool) -> None:
-        made = Simulation(self.parts, is_cooperative=is_cooperative, is_static=is_static)
+    @initialize(
+        events=st.integers(2, 6), is_cooperative=st.booleans(), is_static=st.booleans(), version=st.sampled_from((1, 2))
+    )
+    def start(self, events: int, version: int, *, is_cooperative: bool, is_static: bool) -> None:
+        made = Simulation(
+            self.parts, is_cooperative=is_cooperative, is_static=is_static, transaction_version=version
+        )  # fmt: skip
         self.simulation = made.__enter__()
         for number in range(events):
             self.simulation.feed(number % self.simulation.cluster.partitions, 2)
@@ -61,16 +65,23 @@ class Protocol(RuleBasedStateMachine):
         self.simulation.feed(which % self.simulation.cluster.partitions, kind)
 
     @precondition(lambda self: self.simulation.wires())
-    @rule(which=INDEX, connection=INDEX, is_cut=st.booleans(), arrives=st.booleans())
-    def deliver(self, which: int, connection: int, *, is_cut: bool, arrives: bool) -> None:
+    @rule(which=INDEX, connection=INDEX, is_cut=st.booleans(), arrives=st.booleans(), is_late=st.booleans())
+    def deliver(self, which: int, connection: int, *, is_cut: bool, arrives: bool, is_late: bool) -> None:
         """A request arrives, or its connection breaks before or after."""
         wires = self.simulation.wires()
         process = wires[which % len(wires)]
         with self._watched():
             if is_cut:
-                self.simulation.cut(process, arrives=arrives, which=connection)
+                self.simulation.cut(process, arrives=arrives, which=connection, is_late=is_late)
             else:
                 self.simulation.deliver(process, connection)
+
+    @precondition(lambda self: self.simulation.strays)
+    @rule(which=INDEX)
+    def stray(self, which: int) -> None:
+        """A request arrives that its sender has given up."""
+        with self._watched():
+            self.simulation.stray(which)
 
     @precondition(lambda self: self.simulation.cluster.unmarked())
     @rule(which=INDEX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,13 +12,13 @@ from tests.simulation.clients import SimConsumer
 from tests.simulation.cluster import INPUT
 from tests.simulation.process import Parts
 from worker.broker import ExactlyOnceSink, KafkaSource
+from worker.broker.transactions import Transactions
 from worker.inbox import Batch, Inbox
 from worker.stream import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.broker.transactions import Transactions
     from worker.messages import Outgoing, Positions
     from worker.pipeline import Pipeline
     from worker.stream import Claim
@@ -73,13 +74,35 @@ class KeepsOffsets(ExactlyOnceSink):
 class EndsEarly(ExactlyOnceSink):
     """Commits without waiting for the leaders' word that they have the records."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def _connect(self) -> Transactions:
+        made = super()._connect()
 
-        async def send_only(transactions: Transactions, batches: Any) -> None:
-            transactions._ask_to_produce(batches)
+        async def send_only(batches: Any, identity: Any) -> None:
+            appender = made._appender
+            appender.send(
+                {place: appender._seal(place, each[0], identity) for place, each in batches.items()}, identity
+            )
 
-        self._transactions._produce = types.MethodType(send_only, self._transactions)  # type: ignore[method-assign]
+        made._appender.append = send_only  # type: ignore[method-assign]
+        return made
+
+
+class EndsTwice(ExactlyOnceSink):
+    """Sends EndTxn again under the same epoch when the connection is lost, as most clients did until KIP-890."""
+
+    def _connect(self) -> Transactions:
+        made = super()._connect()
+        insist = made._asker.insist
+
+        async def end(*, is_commit: bool) -> None:
+            made._asker.insist = functools.partial(insist, is_repeatable=True)  # type: ignore[method-assign]
+            try:
+                await Transactions._end(made, is_commit=is_commit)
+            finally:
+                made._asker.insist = insist  # type: ignore[method-assign]
+
+        made._end = end  # type: ignore[method-assign]
+        return made
 
 
 class ReadsUnstable(SimConsumer):
@@ -137,5 +160,6 @@ PLANTS: Final = {
     "commit before the records are acknowledged": Parts(sink=EndsEarly),
     "in-flight batch of a revoked partition committed": Parts(pipeline=_keep_what_waits),
     "no rewind after a rollback": Parts(pipeline=_forget_to_rewind),
+    "end of a transaction sent again under the same epoch": Parts(sink=EndsTwice),
     "offsets read past an open transaction": Parts(consumer=ReadsUnstable),
 }

@@ -34,6 +34,8 @@ LABELS: Final = (
 _ROUND: Final = 0.02
 # Rounds in which everything that can happen happens once, until all is judged: after the longest timeouts, and more.
 _ROUNDS: Final = 4000
+# In so many rounds one late request arrives.
+_STRAY_ROUNDS: Final = 7
 # And so many more, in which what is still in a pipe must not come out again.
 _QUIET: Final = 20
 
@@ -100,14 +102,23 @@ class Simulation:
     """A context in which the worker's modules run on a hub of their own."""
 
     def __init__(
-        self, parts: Parts | None = None, *, partitions: int = 2, is_cooperative: bool = False, is_static: bool = False
+        self,
+        parts: Parts | None = None,
+        *,
+        partitions: int = 2,
+        is_cooperative: bool = False,
+        is_static: bool = False,
+        transaction_version: int = 1,
     ) -> None:
         self.hub = Hub()
-        self.cluster = Cluster(lambda: self.hub.now, partitions, is_cooperative=is_cooperative)
+        self.cluster = Cluster(
+            lambda: self.hub.now, partitions, is_cooperative=is_cooperative, transaction_version=transaction_version
+        )
         self._is_static = is_static
         self.oracle = Oracle(self.cluster)
         self.parts = parts or Parts()
         self.processes: list[Process] = []
+        self.strays: list[Request] = []
         self._tasks: list[Task] = []
         self._fed = 0
         self._patches = contextlib.ExitStack()
@@ -165,15 +176,27 @@ class Simulation:
         process.wire.remove(request)
         request.arrive()
 
-    def cut(self, process: Process, *, arrives: bool, which: int = 0) -> None:
-        """A connection breaks: its first request has arrived, or has not, and none behind it; nobody is told which."""
+    def cut(self, process: Process, *, arrives: bool, which: int = 0, is_late: bool = False) -> None:
+        """A connection breaks: its first request has arrived, or has not, and none behind it; nobody is told which.
+
+        `is_late`: those that have not arrived stay in the network, and `stray` delivers them at any time.
+        """
         connection = _first(process, which).connection
         lost = [request for request in process.wire if request.connection == connection]
         if arrives:
             lost[0].arrive(is_heard=False)
+        if is_late:
+            self.strays += lost[1:] if arrives else lost
         for request in lost:
             process.wire.remove(request)
             request.cut()
+
+    def stray(self, which: int = 0) -> None:
+        """A late request arrives, whose sender has given it up: the first of one of the broken connections."""
+        first = {request.connection: request for request in reversed(self.strays)}
+        request = list(first.values())[which % len(first)]
+        self.strays.remove(request)
+        request.arrive(is_heard=False)
 
     def heartbeat(self, process: Process) -> None:
         """The client's own thread speaks to the group."""
@@ -241,7 +264,9 @@ class Simulation:
         for process in self.processes:
             process.is_paused = False
         quiet = 0
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
+            if self.strays and number % _STRAY_ROUNDS == 0:
+                self.stray(number)
             for name in NAMES:
                 if not any(process.name == name for process in self.alive()):
                     self.start(name)
@@ -270,8 +295,8 @@ def _first(process: Process, which: int) -> Request:
 def wander(seed: int, parts: Parts | None = None, choices: int = 120) -> Simulation:
     """Random choices, all kinds of harm among them; then healing. Raises ViolationError."""
     chance = random.Random(seed)
-    is_cooperative, is_static = chance.random() < 0.5, chance.random() < 0.3
-    with Simulation(parts, is_cooperative=is_cooperative, is_static=is_static) as simulation:
+    kind = {"is_cooperative": chance.random() < 0.5, "is_static": chance.random() < 0.3}
+    with Simulation(parts, **kind, transaction_version=chance.choice((1, 2))) as simulation:
         for name in NAMES:
             simulation.start(name)
         # Each history has a temper of its own: what is rare in one is all that happens in another.
@@ -312,7 +337,27 @@ def _heartbeat(simulation: Simulation, chance: random.Random) -> None:
 
 def _cut(simulation: Simulation, chance: random.Random) -> None:
     if wires := simulation.wires():
-        simulation.cut(chance.choice(wires), arrives=chance.random() < 0.5, which=chance.randrange(4))
+        simulation.cut(
+            chance.choice(wires),
+            arrives=chance.random() < 0.5,
+            which=chance.randrange(4),
+            is_late=chance.random() < 0.5,
+        )
+
+
+def _stray(simulation: Simulation, chance: random.Random) -> None:
+    if simulation.strays:
+        simulation.stray(chance.randrange(8))
+
+
+def _late(simulation: Simulation, chance: random.Random) -> None:
+    """A transaction's request is given up by its sender, and arrives in the middle of what comes after it."""
+    if alive := simulation.alive():
+        process = chance.choice(alive)
+        if simulation.let(process, chance.choice(_WRITES)) and process.wire:
+            simulation.cut(process, arrives=False, which=chance.randrange(4), is_late=True)
+            simulation.let(process, chance.choice(_WRITES))
+            _stray(simulation, chance)
 
 
 def _freeze(simulation: Simulation, chance: random.Random) -> None:
@@ -355,10 +400,12 @@ def _twin(simulation: Simulation, chance: random.Random) -> None:
     simulation.start(chance.choice(NAMES))
 
 
+# The requests of a transaction, as labels.
+_WRITES: Final = ("init", "add", "offsets", "produce", "end")
 # Markers are late more often than anything else: whole coordinators wait for them.
 _MARKERS: Final = (MARKER,) * 4
 _TEMPERS: Final = (0.1, 1, 1, 4)
 _CHANCES: Final = {
     _run: 20, _deliver: 10, _mark: 4, _feed: 8, _advance: 2, _heartbeat: 3, _let: 8, _flow: 8,
-    _cut: 1, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _twin: 0.2, _shake: 3,
+    _cut: 1, _stray: 3, _late: 2, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _twin: 0.2, _shake: 3,
 }  # fmt: skip

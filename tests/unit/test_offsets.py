@@ -25,11 +25,18 @@ _TOPIC = OffsetCommitResponse.OffsetCommitResponseTopic
 class Group:
     """Its coordinator is one broker after the other of `nodes`, and answers with each of `codes` in turn."""
 
+    cluster: Any
+
     def __init__(self, nodes: list[int], codes: list[tuple[int, int]]) -> None:
         self.nodes, self.codes = nodes, codes
         self.asked: list[tuple[int | None, Any]] = []
 
-    def send(self, request: Any, *, node_id: int | None) -> Future:
+    def least_loaded_node(self) -> None: ...
+
+    def get_connection(self, node: int | None) -> Any:
+        return SimpleNamespace(closed=False, paused=False, send_request=lambda request: self.send(request, node))
+
+    def send(self, request: Any, node_id: int | None) -> Future:
         if not isinstance(request, OffsetCommitRequest):
             return Future().success(SimpleNamespace(coordinators=[], error_code=0, node_id=self.nodes.pop(0)))
         self.asked.append((node_id, request))
@@ -49,7 +56,8 @@ def commit(net: NetworkSelector, group: Group, monkeypatch: pytest.MonkeyPatch, 
     async def refresh() -> None: ...
 
     cluster = SimpleNamespace(refresh_metadata=refresh, broker_metadata=lambda _: SimpleNamespace())
-    client = SimpleNamespace(_manager=SimpleNamespace(cluster=cluster, send=group.send), _net=net)
+    group.cluster = cluster
+    client = SimpleNamespace(_manager=group, _net=net)
     monkeypatch.setattr(network, "_bootstrapped", lambda **_: client)
     monkeypatch.setattr(KafkaLink, "connect", lambda _, make, **options: make(**options))
     sink._Offsets(KafkaLink("none:1")).commit(POSITIONS, CLAIM, until=time.monotonic() + within)

@@ -9,7 +9,7 @@ import pytest
 from kafka import errors
 
 from worker.broker import BrokerError, ExactlyOnceSink, KafkaLink, sink
-from worker.stream import RolledBackError
+from worker.stream import FencedError, RolledBackError
 
 PATIENCE = 60.0
 CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=1, member_id="m", group_instance_id=None)
@@ -17,6 +17,8 @@ CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=1, member_id="m",
 
 class Refused:
     """Transactions that the group refuses."""
+
+    stray_inits, version = 0, 1
 
     def __init__(self, *_: object) -> None: ...
 
@@ -57,3 +59,26 @@ def test_rollbacks_with_an_idle_hour_between_them_end_nobody(clock: SimpleNamesp
 def test_a_sink_that_is_refused_for_longer_than_its_patience_gives_up(clock: SimpleNamespace) -> None:
     with pytest.raises(BrokerError, match=r"no transaction has succeeded for 60 s; last: .*IllegalGeneration"):
         refused(clock, [0.0, *([5.0] * 14)])
+
+
+class Fenced(Refused):
+    """Transactions whose epoch was fenced, by one of this worker's own late requests or by another worker."""
+
+    def send(self, *_: object, **__: object) -> None:
+        raise errors.InvalidProducerEpochError
+
+
+def test_a_late_request_of_its_own_fences_a_sink_once_and_it_goes_on(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "Transactions", type("AskedTwice", (Fenced,), {"stray_inits": 1}))
+    writer = ExactlyOnceSink(
+        KafkaLink("none:1"), verdict_topic="v", dead_letter_topic="d", transactional_id="one", transaction_timeout=10.0
+    )
+    monkeypatch.setattr(sink, "Transactions", Fenced)
+
+    with pytest.raises(RolledBackError):
+        writer.write([], [], {}, CLAIM)
+    with pytest.raises(FencedError):
+        writer.write([], [], {}, CLAIM)
+    assert clock.now == 1000.0

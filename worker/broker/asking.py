@@ -1,4 +1,9 @@
-"""Requests that are sent again, to whoever is in charge by then, until their answer is no error that passes."""
+"""Requests that are asked again, of whichever broker is in charge by then, until the answer is no retriable error.
+
+What may be asked again depends on what happened to the request before (docs/architecture.md, "Exactly once on a bad
+network"). A retriable error in an answer is a refusal: the request is over, and asking again is safe. A lost connection
+is not: the request may still arrive. Then only a request that takes effect once however often it arrives is sent again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kafka import errors
 
 from worker.broker import requests
-from worker.broker.network import TooLateError
+from worker.broker.network import TooLateError, UnknownOutcomeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-# Whoever was in charge may be so no more.
+# The coordinator, or the leader, may be another broker by now.
 _MOVED: Final = (
     errors.NotCoordinatorError,
     errors.CoordinatorNotAvailableError,
@@ -26,7 +31,9 @@ _MOVED: Final = (
     errors.InvalidMetadataError,
     errors.NodeNotReadyError,
     errors.UnknownBrokerIdError,
+    UnknownOutcomeError,
 )
+_STALE_METADATA: Final = (errors.InvalidMetadataError, errors.UnknownBrokerIdError, UnknownOutcomeError)
 # Before asking again; doubled each time up to the longest.
 _PAUSE, _LONGEST_PAUSE, _MOST_DOUBLED = 0.02, 0.1, 10
 # While the markers of the transaction before are being written: that takes a millisecond or two, mostly.
@@ -34,7 +41,7 @@ _SETTLING_PAUSE: Final = 0.001
 
 
 class Asker:
-    """Who coordinates, remembered, and how long to go on asking. One thread at a time."""
+    """Remembers the coordinators and asks until the answer is final. One thread at a time."""
 
     def __init__(self, network: Network) -> None:
         """Ask over these connections, which are the caller's to close."""
@@ -43,7 +50,7 @@ class Asker:
         self._trouble: BaseException | None = None
 
     def run(self, work: Callable[[], Awaitable[Answer]], *, until: float) -> Answer:
-        """Do what asks. Raises what it raises; past `until` what was answered last, or TooLateError."""
+        """Run what asks. Raises what it raises; past `until` the last retriable error, or TooLateError."""
         self._trouble = None
         try:
             return self._network.run(work, until=until)
@@ -52,25 +59,39 @@ class Asker:
                 raise self._trouble from None
             raise
 
-    async def insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Ask until no error that passes is the answer."""
+    async def insist(
+        self,
+        ask: Callable[[], Awaitable[Answer]],
+        *,
+        is_repeatable: bool = False,
+        lost: Callable[[], object] = lambda: None,
+    ) -> Answer:
+        """Ask until the answer is no retriable error.
+
+        `is_repeatable`: a second copy of the request does no harm, so that it is sent again when its answer is missing;
+        `lost` is told each time. Raises UnknownOutcomeError otherwise, and every permanent error.
+        """
         asked = 0
         while True:
-            self._trouble = None  # what is over is no reason for what may come
+            self._trouble = None  # an error that is over must not explain a later silence
             try:
                 return await ask()
-            except requests.PASSING as error:
-                await self._let_pass(error, asked)
-                asked += 1
+            except requests.RETRIABLE as error:
+                await self._pause(error, asked)
+            except UnknownOutcomeError as error:
+                if not is_repeatable:
+                    raise
+                lost()
+                await self._pause(error, asked)
+            asked += 1
 
-    async def _let_pass(self, error: BaseException, asked: int) -> None:
+    async def _pause(self, error: BaseException, asked: int) -> None:
         self._trouble = error
-        is_settling = isinstance(error, errors.ConcurrentTransactionsError)
         if isinstance(error, _MOVED):
             self._coordinators.clear()
-        if isinstance(error, errors.InvalidMetadataError | errors.UnknownBrokerIdError):
+        if isinstance(error, _STALE_METADATA):
             await self._network.refresh()
-        first = _SETTLING_PAUSE if is_settling else _PAUSE
+        first = _SETTLING_PAUSE if isinstance(error, errors.ConcurrentTransactionsError) else _PAUSE
         await self._network.sleep(min(first * 2 ** min(asked, _MOST_DOUBLED), _LONGEST_PAUSE))
 
     def known(self, kind: CoordinatorType) -> int | None:
@@ -81,11 +102,14 @@ class Asker:
         """Return the broker that coordinates a group, or a transactional id: of each kind one key at a time."""
         node = self.known(kind)
         if node is None:
-            node = requests.found(await self._network.send(requests.find(kind, key), None))
+            node = await self.insist(lambda: self._find(kind, key), is_repeatable=True)
             if not self._network.knows(node):
                 await self._network.refresh()
             self._coordinators[kind] = node
         return node
+
+    async def _find(self, kind: CoordinatorType, key: str) -> int:
+        return requests.found(await self._network.send(requests.find(kind, key), None))
 
     async def ask(self, kind: CoordinatorType, key: str, request: Any) -> Any:  # noqa: ANN401 the client is untyped
         """Return a coordinator's answer. Raises the worst error in it."""

@@ -40,6 +40,14 @@ def _bootstrapped(*, kafka_client: Callable[..., Any], bootstrap_timeout_ms: int
     return client
 
 
+class UnknownOutcomeError(errors.KafkaError):  # type: ignore[misc] # the client is untyped
+    """A request was sent and its answer did not come: whether it took effect is unknown.
+
+    Its bytes may still be in the network and arrive at any time. A transactional request must not be sent again under
+    the same producer epoch (KIP-890): fence by InitProducerId first.
+    """
+
+
 class Network:
     """The client's connections, one to each broker, driven by whoever asks. One thread at a time."""
 
@@ -55,13 +63,24 @@ class Network:
     def send(self, request: Any, node: int | None) -> Future:  # noqa: ANN401 the client is untyped
         """Begin to send to a broker, or to any. Requests to one broker are answered in their order.
 
-        The answer, or a KafkaError, comes while something is awaited in `run`.
+        The answer, or an error, comes while something is awaited in `run`: UnknownOutcomeError where the request was
+        sent and the answer is missing; any other KafkaError where it was not sent.
         """
         try:
-            answer: Future = self._manager.send(request, node_id=node)
+            connection = self._manager.get_connection(self._manager.least_loaded_node() if node is None else node)
         except errors.KafkaError as error:
             return Future().failure(error)
-        return answer
+        if connection.closed or connection.paused:
+            return Future().failure(errors.NodeNotReadyError(node))
+        answer, outcome = connection.send_request(request), Future()
+
+        def fail(error: BaseException) -> None:
+            was_sent = connection.init_future.succeeded() and not isinstance(error, errors.IncompatibleBrokerVersion)
+            outcome.failure(UnknownOutcomeError(f"no answer: {error!r}") if was_sent else error)
+
+        answer.add_callback(outcome.success)
+        answer.add_errback(fail)
+        return outcome
 
     def run(self, work: Callable[[], Awaitable[Answer]], *, until: float) -> Answer:
         """Do what awaits answers. Raises what it raises; TooLateError past `until`, and then must be closed."""

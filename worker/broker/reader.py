@@ -127,8 +127,7 @@ class Publisher:
         """Publish, and return when all is acknowledged. `timestamp` in Unix seconds; None: now. Raises BrokerError."""
         until = time.monotonic() + self._link.patience
         with explained(self._link):
-            batches = self._producer.publish(topic, records, until=until, timestamp=timestamp)
-            self._producer.settle(batches, until=until)
+            self._producer.publish({topic: [*records]}, until=until, timestamp=timestamp)
 
     def close(self) -> None:
         """Let go of the broker."""

@@ -1,4 +1,8 @@
-"""The requests of those who write, made; and their answers, read: None, or the error that they tell."""
+"""The requests of a producer: built, and their answers read. Their versions depend on the transaction version.
+
+Transaction version 1 (KIP-98): partitions and the group's offsets are added to a transaction by requests of their own.
+Transaction version 2 (KIP-890): Produce v12 and TxnOffsetCommit v5 add them, and EndTxn v5 returns the next epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
 from kafka.protocol.consumer import OffsetCommitRequest, OffsetCommitResponse
-from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
+from kafka.protocol.metadata import ApiVersionsRequest, CoordinatorType, FindCoordinatorRequest
 from kafka.protocol.producer import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -28,22 +32,29 @@ if TYPE_CHECKING:
 
     from worker.messages import Positions
 
-# The newest that need no transaction.version 2 of the brokers (KIP-890), and that a broker since 2.5 knows.
-_NEWEST: Final = 3
-_OLDEST_PRODUCE, _NEWEST_PRODUCE = 3, 9
+# The lowest and highest version of each request by transaction version. Version 1: what a broker since 2.5 knows, the
+# member's generation in TxnOffsetCommit included (KIP-447). Version 2: exactly those, since older ones add nothing.
+_PRODUCE: Final = {1: (3, 9), 2: (12, 12)}
+_TXN_OFFSET_COMMIT: Final = {1: (3, 3), 2: (5, 5)}
+_END_TXN: Final = {1: (0, 3), 2: (5, 5)}
+_NEWEST_ADD: Final = 3
+_NEWEST_INIT: Final = 3
 _NEWEST_COMMIT: Final = 8
+_FEATURE: Final = "transaction.version"
 _ALL_REPLICAS: Final = -1
-PASSING: Final = (errors.RetriableError, errors.UnknownBrokerIdError)
-"""What passes: it is asked again, of whoever is in charge by then."""
+RETRIABLE: Final = (errors.RetriableError, errors.UnknownBrokerIdError)
+"""Refusals that may be over soon: ask again, of whichever broker is in charge by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who writes: a transactional id, and the producer id and epoch that its coordinator has given it."""
+    """Who writes: the producer id and epoch, under a transactional id or, outside transactions, under none."""
 
-    transactional_id: str
+    transactional_id: str | None
     producer_id: int = -1
     epoch: int = -1
+    version: int = 1
+    """The transaction version, 1 or 2."""
 
     def fields(self) -> dict[str, Any]:
         """As most requests have it."""
@@ -67,29 +78,46 @@ def found(answer: Any) -> int:  # noqa: ANN401 the client is untyped
     return node
 
 
+def features() -> ApiVersionsRequest:
+    """Ask a broker what the cluster has finalised (KIP-584)."""
+    return ApiVersionsRequest(client_software_name="hamgate", client_software_version="1")
+
+
+def transaction_version(answer: Any) -> int:  # noqa: ANN401 the client is untyped
+    """Return 2 where the cluster has finalised it, else 1. That a broker knows the requests is not enough (KIP-890)."""
+    finalised = {feature.name: feature.max_version_level for feature in answer.finalized_features or ()}
+    return 2 if finalised.get(_FEATURE, 0) >= 2 else 1  # noqa: PLR2004
+
+
 def init(identity: Identity, timeout: float) -> InitProducerIdRequest:
-    """Fence who wrote under this name before, and abort what it left open."""
-    return InitProducerIdRequest(**identity.fields(), transaction_timeout_ms=milliseconds(timeout), max_version=_NEWEST)
+    """Fence every earlier producer of this transactional id and abort its open transaction; without one: a new id."""
+    return InitProducerIdRequest(
+        transactional_id=identity.transactional_id,
+        transaction_timeout_ms=milliseconds(timeout),
+        producer_id=-1,
+        producer_epoch=-1,
+        max_version=_NEWEST_INIT,
+    )
 
 
 def add_offsets(identity: Identity, group_id: str) -> AddOffsetsToTxnRequest:
-    """Make the group's offsets part of the transaction."""
-    return AddOffsetsToTxnRequest(**identity.fields(), group_id=group_id, max_version=_NEWEST)
+    """Make the group's offsets part of the transaction (version 1)."""
+    return AddOffsetsToTxnRequest(**identity.fields(), group_id=group_id, max_version=_NEWEST_ADD)
 
 
 def add_partitions(identity: Identity, partitions: Iterable[TopicPartition]) -> AddPartitionsToTxnRequest:
-    """Make partitions part of the transaction."""
+    """Make partitions part of the transaction (version 1)."""
     topic = AddPartitionsToTxnRequest.AddPartitionsToTxnTopic
     return AddPartitionsToTxnRequest(
         **{f"v3_and_below_{name}": value for name, value in identity.fields().items()},
         v3_and_below_topics=[topic(name=name, partitions=each) for name, each in _by_topic(partitions).items()],
-        max_version=_NEWEST,
+        max_version=_NEWEST_ADD,
     )
 
 
 def produce(identity: Identity, batches: Mapping[TopicPartition, bytearray]) -> ProduceRequest:
     """Have a leader append a batch to each of these, and answer when all replicas in sync have it."""
-    topic = ProduceRequest.TopicProduceData
+    topic, (lowest, highest) = ProduceRequest.TopicProduceData, _PRODUCE[identity.version]
     return ProduceRequest(
         transactional_id=identity.transactional_id,
         acks=_ALL_REPLICAS,
@@ -104,8 +132,8 @@ def produce(identity: Identity, batches: Mapping[TopicPartition, bytearray]) -> 
             )
             for name, partitions in _by_topic(batches).items()
         ],
-        min_version=_OLDEST_PRODUCE,
-        max_version=_NEWEST_PRODUCE,
+        min_version=lowest,
+        max_version=highest,
     )
 
 
@@ -116,13 +144,14 @@ def commit_offsets(
     notes: Mapping[tuple[str, int], str],
 ) -> TxnOffsetCommitRequest:
     """Write the group's offsets, fenced by the claim (KIP-447)."""
-    topic = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic
+    topic, (lowest, highest) = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic, _TXN_OFFSET_COMMIT[identity.version]
     return TxnOffsetCommitRequest(
         **identity.fields(),
         generation_id=claim.generation_id,
         **_member(claim),
         topics=_offsets(topic, topic.TxnOffsetCommitRequestPartition, positions, notes),
-        max_version=_NEWEST,
+        min_version=lowest,
+        max_version=highest,
     )
 
 
@@ -138,8 +167,9 @@ def commit(positions: Positions, claim: Any) -> OffsetCommitRequest:  # noqa: AN
 
 
 def end(identity: Identity, *, is_commit: bool) -> EndTxnRequest:
-    """Decide."""
-    return EndTxnRequest(**identity.fields(), committed=is_commit, max_version=_NEWEST)
+    """Commit or abort."""
+    lowest, highest = _END_TXN[identity.version]
+    return EndTxnRequest(**identity.fields(), committed=is_commit, min_version=lowest, max_version=highest)
 
 
 def require(code: int, *what: object) -> None:
@@ -164,7 +194,7 @@ def require_all(answer: Any) -> None:  # noqa: ANN401 the client is untyped
 def raise_worst(refusals: Sequence[BaseException]) -> None:
     """Raise one, if any: what does not pass before what does, and a reason before `not attempted`."""
     if refusals:
-        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, PASSING)))
+        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, RETRIABLE)))
 
 
 def _member(claim: Any) -> dict[str, Any]:  # noqa: ANN401 the client is untyped

@@ -71,8 +71,14 @@ class ExactlyOnceSink:
         self._topics = (verdict_topic, dead_letter_topic)
         self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
         self._began: float | None = None
+        self._stray_inits = 0
         with explained(link):
-            self._transactions = Transactions(link, transactional_id, transaction_timeout)
+            self._transactions = self._connect()
+
+    @property
+    def transaction_version(self) -> int:
+        """The transaction version in force (KIP-890): 1 or 2."""
+        return self._transactions.version
 
     def prepare(self, claim: Any) -> None:  # noqa: ANN401 the client is untyped
         """Have the coordinator asked for a transaction while its records are still being made."""
@@ -103,13 +109,28 @@ class ExactlyOnceSink:
         """Let go of the broker; an open transaction is aborted, by it."""
         self._transactions.close()
 
+    def _connect(self) -> Transactions:
+        made = Transactions(self._link, self._name, self._timeout)
+        self._stray_inits += made.stray_inits
+        return made
+
+    def _is_fenced_by_another(self, cause: BaseException, elapsed: float) -> bool:
+        """Whether a newer instance has taken over, and not the broker or a late request of our own."""
+        if isinstance(cause, _NAME_TAKEN):
+            return True
+        if not isinstance(cause, _FENCED) or elapsed >= self._timeout:  # the broker aborts what outlives its timeout
+            return False
+        if self._stray_inits:
+            self._stray_inits -= 1
+            return False
+        return True
+
     def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
-        """Begin anew under the same name, which aborts what was left open and puts an end to whatever is on its way."""
+        """Make a new session under the same name: the open transaction is aborted, and late requests are fenced."""
         self.is_rebuilding = True
         self._tell_rebuilding()
         self._transactions.close()
-        # A transaction that outlived its timeout was aborted, and its producer fenced, by the broker: that is no rival.
-        if isinstance(cause, _NAME_TAKEN) or (isinstance(cause, _FENCED) and elapsed < self._timeout):
+        if self._is_fenced_by_another(cause, elapsed):
             message = f"another instance has taken over {self._name}"
             raise FencedError(message) from cause
         if isinstance(cause, _HOPELESS):
@@ -125,7 +146,7 @@ class ExactlyOnceSink:
             time.sleep(min(_PAUSE * 2**self._rolled_back, _LONGEST_PAUSE))
         self._rolled_back += 1
         with explained(self._link):
-            self._transactions = Transactions(self._link, self._name, self._timeout)
+            self._transactions = self._connect()
         self.is_rebuilding = False
         self._failed_at = time.monotonic()
         raise RolledBackError(named(cause)) from cause
@@ -156,13 +177,7 @@ class AtLeastOnceSink:
         _require_membership(claim)
         until = time.monotonic() + self._link.patience
         try:
-            batches = [
-                batch
-                for topic, records in zip(self._topics, (verdicts, dead_letters), strict=True)
-                if records
-                for batch in self._producer.publish(topic, records, until=until)
-            ]
-            self._producer.settle(batches, until=until)
+            self._producer.publish(dict(zip(self._topics, (verdicts, dead_letters), strict=True)), until=until)
             self._offsets.commit(positions, claim, until=until)
         except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
             raise RolledBackError(named(error)) from error
@@ -170,7 +185,7 @@ class AtLeastOnceSink:
             message = "another worker has joined the group under this name"
             raise FencedError(message) from error
         except errors.KafkaError as error:
-            raise BrokerError(explain(self._producer.trouble or error, self._link)) from error
+            raise BrokerError(explain(error, self._link)) from error
 
     def close(self) -> None:
         """Let go of the broker."""
@@ -193,7 +208,10 @@ class _Offsets:
         request = requests.commit(positions, claim)
         ask = functools.partial(self._asker.ask, CoordinatorType.GROUP, claim.group_id, request)
         self._network.catch_up()
-        self._asker.run(lambda: self._asker.insist(ask), until=max(until, time.monotonic() + REQUEST_TIMEOUT))
+        # A second copy can only move the offset back to what was published before it: judged again, never lost.
+        self._asker.run(
+            lambda: self._asker.insist(ask, is_repeatable=True), until=max(until, time.monotonic() + REQUEST_TIMEOUT)
+        )
 
     def close(self) -> None:
         self._network.close()
