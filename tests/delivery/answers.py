@@ -13,7 +13,7 @@ from tests.delivery.frames import Api
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.delivery.frames import Delivered
+    from tests.delivery.frames import Delivered, FrameProxy
 
 _ANSWERS: Final = {
     Api.PRODUCE: producer.ProduceResponse,
@@ -37,6 +37,12 @@ def outcome(delivered: Delivered) -> str:
 def outcomes(late: Iterable[Delivered]) -> dict[str, int]:
     """Count them, as `END_TXN late copy: InvalidProducerEpochError`."""
     return dict(sorted(Counter(f"{each.api.name} {each.harm}: {outcome(each)}" for each in late).items()))
+
+
+def counts(proxy: FrameProxy) -> dict[str, dict[str, int]]:
+    """How many requests were struck, and what became of those that were delivered without their sender."""
+    struck = {f"{api.name} {harm}": count for (api, harm), count in sorted(proxy.struck.items())}
+    return {"struck": struck, "delivered": outcomes(proxy.late)}
 
 
 def _codes(answer: Any) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""What may happen to a worker, a broker or the wire between them: each fault strikes once, and heals."""
+"""What may happen to a worker, a broker, the wire between them or one request: each fault strikes once, and heals."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from deploy.kafka.cluster import BROKER_SESSION
+from tests.delivery import request_faults
+from tests.delivery.frames import Api
 from tests.delivery.observed import SlowJudge, Tripwires
 from tests.delivery.stage import SESSION_TIMEOUT, TRANSACTION_TIMEOUT
 
@@ -26,7 +28,10 @@ EVERY_TIME = "commit entered"
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done, to how many workers, how often at least; and how the workers are changed for it beforehand."""
+    """What is done, to how many workers, how often at least; and how the workers are changed for it beforehand.
+
+    One that harms single requests is played for each transaction version that has them; others, for Kafka's own choice.
+    """
 
     strike: Callable[[Stage], None]
     workers: int = 2
@@ -34,6 +39,7 @@ class Fault:
     has_more: Callable[[Stage], bool] = lambda _: False
     changes: tuple[Callable[[], None], ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
+    versions: tuple[int, ...] = ()
 
 
 # --- the worker -----------------------------------------------------------------------------------------------------
@@ -233,6 +239,10 @@ def _coordinator(stage: Stage, kind: str, name: str) -> int:
 
 def catalogue() -> dict[str, Fault]:
     """Every fault by its name in the report."""
+    return _of_workers_and_brokers() | _of_requests()
+
+
+def _of_workers_and_brokers() -> dict[str, Fault]:
     longer = TRANSACTION_TIMEOUT + 1
     return {
         "worker-sigkill": Fault(sigkill),
@@ -253,4 +263,19 @@ def catalogue() -> dict[str, Fault]:
             has_more=lambda stage: bool(_not_injected(stage)),
             settings=(("membership", "static"),),  # else each restart waits for the session of the one before
         ),
+    }
+
+
+def _of_requests() -> dict[str, Fault]:
+    late, both = request_faults.late, (1, 2)
+    patient = (("transaction_timeout", "15"), ("session_timeout", "20"))
+    return {
+        "late-add-partitions": Fault(late(Api.ADD_PARTITIONS_TO_TXN), versions=(1,)),
+        "late-add-offsets": Fault(late(Api.ADD_OFFSETS_TO_TXN), versions=(1,)),
+        "late-produce": Fault(late(Api.PRODUCE), versions=both),
+        "late-offsets": Fault(request_faults.late_offsets, workers=1, times=4, versions=both),
+        "late-end": Fault(late(Api.END_TXN, request_faults.HELD_OFFSETS), versions=both),
+        "late-init": Fault(request_faults.late_init, times=4, versions=both),
+        "delayed-answer": Fault(request_faults.delayed_answer, times=3, settings=patient, versions=both),
+        "reset-after-delivery": Fault(request_faults.reset_after_delivery, times=6, versions=both),
     }

@@ -149,6 +149,13 @@ class FrameProxy:
             Turns(rule, random.Random(f"{self._seed} {self._set} {number}")) for number, rule in enumerate(rules)
         )
 
+    def forget(self) -> None:
+        """Forget what was struck, and draw by chance as a new proxy of this seed does."""
+        self.strike()
+        self.struck.clear()
+        self.late.clear()
+        self._set = 0
+
     def turn(self, api: int) -> tuple[Harm, float] | None:
         """Return what is to be done to this request, if anything, and the seconds that it has to wait."""
         due = [turns for turns in self._turns if turns.rule.api == api and turns.is_due()]

@@ -67,8 +67,7 @@ def play(
         "lost": found["lost"] + found["dead_letters_lost"],
         "duplicated": found["duplicated"] + found["dead_letters_duplicated"],
         "reordered": found["reordered"],
-        "faults": {f"{api.name} {harm}": count for (api, harm), count in frames.struck.items()},
-        "late": answers.outcomes(frames.late),
+        "faults": answers.counts(frames),
         "worker_exits": found["ended_by_themselves"],
         "transactions": found["transactions"],
     }

@@ -1,4 +1,7 @@
-"""The kill matrix: every fault under both rebalance protocols and both loads, each cell kept as it is done."""
+"""The kill matrix: every fault under both rebalance protocols and both loads, each cell kept as it is done.
+
+Faults of single requests are played for both transaction versions besides, on a cluster of each.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import json
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from benchmarks import results
+from tests.delivery import answers
 from tests.delivery.faults import catalogue
 from tests.delivery.observed import Tripwires
 from tests.delivery.stage import Load, Stage
@@ -19,44 +23,72 @@ if TYPE_CHECKING:
 
     from deploy.kafka.cluster import Cluster
     from tests.delivery.faults import Fault
+    from tests.delivery.frames import FrameProxy
 
 PROTOCOLS: Final = ("eager", "cooperative")
 LOADS: Final = ("steady", "burst")
 INSTANCES: Final = ("one", "two", "three", "four")
 
 
-def cells() -> list[tuple[str, str, str]]:
-    """Fault, protocol and load of every cell."""
-    return [(fault, protocol, load) for load in LOADS for protocol in PROTOCOLS for fault in catalogue()]
+class Cell(NamedTuple):
+    """What is played. `version` is the cluster's transaction version, None where it is Kafka's choice."""
+
+    fault: str
+    protocol: str
+    load: str
+    version: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As `worker-sigkill-eager-steady` or `late-end-eager-steady-tv1`."""
+        return "-".join((self.fault, self.protocol, self.load, *([f"tv{self.version}"] if self.version else [])))
+
+
+def cells() -> list[Cell]:
+    """Every cell, those of one cluster together."""
+    return [
+        Cell(name, protocol, load, version)
+        for version in (None, 1, 2)
+        for load in LOADS
+        for protocol in PROTOCOLS
+        for name, fault in catalogue().items()
+        if version in (fault.versions or (None,))
+    ]
 
 
 def play(
     cluster: Cluster,
     bundle: Path,
     folder: Path,
-    cell: tuple[str, str, str],
+    cell: Cell,
     load: Load,
     fault: Fault | None = None,
     settings: Mapping[str, str] | None = None,
+    proxy: FrameProxy | None = None,
 ) -> dict[str, Any]:
     """Run one cell and return its findings; a failed wait or assertion is a finding too.
 
-    `fault` is the catalogue's unless another form of it is given; `settings` are the worker's beside its own.
+    `fault` is the catalogue's unless another form of it is given; `settings` are the worker's beside its own; `proxy`
+    is before the cluster.
     """
-    name, protocol, kind = cell
-    fault, began = fault or catalogue()[name], time.monotonic()
+    fault, began = fault or catalogue()[cell.fault], time.monotonic()
     changes = fault.changes
-    if name == "injected":
+    if cell.fault == "injected":
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
-    told = dict(settings or {}) | dict(fault.settings) | {"rebalance": protocol}
-    stage = Stage(cluster, bundle, folder, replace(load, bursts=kind == "burst"), told, changes)
+    told = dict(settings or {}) | dict(fault.settings) | {"rebalance": cell.protocol}
+    stage = Stage(
+        cluster, bundle, folder, replace(load, bursts=cell.load == "burst"), told, changes, proxy=proxy
+    )  # fmt: skip
     found: dict[str, Any] = {
-        "fault": name,
-        "protocol": protocol,
-        "load": kind,
+        "fault": cell.fault,
+        "protocol": cell.protocol,
+        "load": cell.load,
+        "transaction_version": cell.version,
         "commit": results.commit(),
         "settings": told,
     }
+    if proxy:
+        proxy.forget()
     with stage:
         try:
             stage.start(*INSTANCES[: fault.workers])
@@ -69,6 +101,8 @@ def play(
         except (AssertionError, OSError) as failure:
             found |= {"failed": f"{type(failure).__name__}: {failure}"[:2000], "exactly_once": False}
             found["exits"] = stage.exits
+    if proxy:
+        found["requests"] = answers.counts(proxy)
     return found | {"seconds": round(time.monotonic() - began, 1), "load_average": os.getloadavg()[0]}
 
 
@@ -86,13 +120,13 @@ class Notebook:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def path(self, cell: tuple[str, str, str]) -> Path:
-        return self.folder / f"{'-'.join(cell)}.json"
+    def path(self, cell: Cell) -> Path:
+        return self.folder / f"{cell.name}.json"
 
-    def has(self, cell: tuple[str, str, str]) -> bool:
+    def has(self, cell: Cell) -> bool:
         return self.path(cell).exists()
 
-    def put(self, cell: tuple[str, str, str], found: dict[str, Any]) -> None:
+    def put(self, cell: Cell, found: dict[str, Any]) -> None:
         making = self.path(cell).with_suffix(".tmp")
         making.write_text(json.dumps(found, indent=1))
         making.replace(self.path(cell))
@@ -103,7 +137,8 @@ class Notebook:
 
 def line(found: dict[str, Any]) -> str:
     """One cell in one line."""
-    name = f"{found['fault']:<19} {found['protocol']:<11} {found['load']:<6}"
+    version = f"tv{found['transaction_version']}" if found["transaction_version"] else ""
+    name = f"{found['fault']:<20} {found['protocol']:<11} {found['load']:<6} {version:<3}"
     if "failed" in found:
         return f"{name} FAILED after {found['seconds']} s: {found['failed'][:300]}"
     counts = " ".join(f"{what} {found[what]}" for what in ("messages", "lost", "duplicated", "reordered"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import results
@@ -11,7 +12,7 @@ from tests.delivery.stage import LEEWAY, SESSION_TIMEOUT
 from training import hardware
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 PAGE: Final = results.ROOT / "docs" / "architecture.md"
@@ -27,20 +28,21 @@ _HEAD: Final = (
 
 def missing(cells: Sequence[dict[str, Any]]) -> list[str]:
     """Cells that were not played yet."""
-    played = {(cell["fault"], cell["protocol"], cell["load"]) for cell in cells}
-    return ["-".join(cell) for cell in matrix.cells() if cell not in played]
+    played = {(cell["fault"], cell["protocol"], cell["load"], cell.get("transaction_version")) for cell in cells}
+    return [cell.name for cell in matrix.cells() if cell not in played]
 
 
 def by_fault(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Each fault's cells as one: counts added up, stalls together."""
+    """Each fault's cells of one transaction version as one: counts added up, stalls together."""
     faults: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(cell["fault"] for cell in cells):
-        mine = [cell for cell in cells if cell["fault"] == name]
+    for name in dict.fromkeys(map(_named, cells)):
+        mine = [cell for cell in cells if _named(cell) == name]
         whole = [cell for cell in mine if "failed" not in cell]
         stalls = [stall for cell in whole for stall in cell["stalls"]]
         faults[name] = {what: sum(cell[what] for cell in whole) for what in _SUMS} | {
             "cells": len(mine),
             "commits": sorted({cell["commit"] for cell in mine if "commit" in cell}),
+            "requests": _added_up(cell["requests"] for cell in mine if "requests" in cell),
             "injected": sorted({trap for cell in whole for trap in cell.get("injected", [])}),
             "failed": [f"{cell['protocol']}, {cell['load']}: {cell['failed']}" for cell in mine if "failed" in cell],
             "struck": len(stalls),
@@ -58,6 +60,20 @@ def by_fault(cells: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "exactly_once": all(cell["exactly_once"] for cell in mine),
         }  # fmt: skip
     return faults
+
+
+def _named(cell: dict[str, Any]) -> str:
+    version = cell.get("transaction_version")
+    return f"{cell['fault']}-tv{version}" if version else str(cell["fault"])
+
+
+def _added_up(counts: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """What was struck, and what became of it, in several cells."""
+    sums: dict[str, Counter[str]] = defaultdict(Counter)
+    for each in counts:
+        for what, count in each.items():
+            sums[what].update(count)
+    return {what: dict(sorted(count.items())) for what, count in sums.items()}
 
 
 def record(cells: Sequence[dict[str, Any]], folder: Path = results.RESULTS) -> Path:
@@ -96,7 +112,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         "",
         (
             "Each fault under eager and cooperative rebalancing, steady and in bursts; poison 1 %. A stall is how long "
-            "a partition had messages and gave no verdict."
+            "a partition had messages and gave no verdict. tv1, tv2: the cluster's transaction version (KIP-890)."
         ),
         (
             f"{above} of {len(strikes)} strikes took longer than session timeout + {LEEWAY:g} s = {BOUND:g} s. "

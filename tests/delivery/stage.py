@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deploy.kafka.cluster import Cluster
+    from tests.delivery.frames import FrameProxy
 
 PARTITIONS = 6
 TRANSACTION_TIMEOUT, SESSION_TIMEOUT = 5.0, 8.0
@@ -42,7 +43,10 @@ class Load:
 
 @dataclass
 class Stage:
-    """Everything that stands while a fault plays on it. Every broker and worker is touched from one thread only."""
+    """Everything that stands while a fault plays on it. Every broker and worker is touched from one thread only.
+
+    `proxy` is the frame proxy before the cluster, where there is one.
+    """
 
     cluster: Cluster
     bundle: Path
@@ -51,6 +55,7 @@ class Stage:
     settings: dict[str, str]
     changes: tuple[Callable[[], None], ...] = ()
     victim: str = "one"
+    proxy: FrameProxy | None = None
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     struck: list[float] = field(default_factory=list)
     ended_by_themselves: int = 0
@@ -182,6 +187,12 @@ class Stage:
     def _transactions(self) -> dict[str, int]:
         counts = [Counted(path).read() for path in self.folder.glob("*.counts")]
         return {outcome: sum(count[outcome] for count in counts) for outcome in OUTCOMES}
+
+    @property
+    def frames(self) -> FrameProxy:
+        """The frame proxy, for a fault that needs it."""
+        assert self.proxy, "this cluster has no frame proxy"
+        return self.proxy
 
     @property
     def direct(self) -> KafkaLink:

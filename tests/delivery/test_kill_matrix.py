@@ -9,6 +9,7 @@ import pytest
 
 from tests.delivery import matrix
 from tests.delivery.faults import catalogue
+from tests.delivery.matrix import Cell
 from tests.delivery.stage import Load
 
 if TYPE_CHECKING:
@@ -20,19 +21,20 @@ pytestmark = pytest.mark.broker
 
 
 @pytest.mark.parametrize(
-    ("fault", "protocol", "load"),
+    "cell",
     [
-        ("worker-sigkill", "cooperative", "steady"),
-        ("coordinator-killed", "eager", "burst"),
-        ("network-cut", "cooperative", "burst"),
+        Cell("worker-sigkill", "cooperative", "steady"),
+        Cell("coordinator-killed", "eager", "burst"),
+        Cell("network-cut", "cooperative", "burst"),
     ],
+    ids=lambda cell: cell.name,
 )
 def test_nothing_is_lost_or_doubled_and_order_is_kept(
-    cluster: Cluster, bundle: Path, tmp_path: Path, fault: str, protocol: str, load: str
+    cluster: Cluster, bundle: Path, tmp_path: Path, cell: Cell
 ) -> None:
-    short = replace(catalogue()[fault], times=1)
+    short = replace(catalogue()[cell.fault], times=1)
 
-    found = matrix.play(cluster, bundle, tmp_path, (fault, protocol, load), Load(total=1000, rate=300), short)
+    found = matrix.play(cluster, bundle, tmp_path, cell, Load(total=1000, rate=300), short)
 
     assert found["exactly_once"], found
     assert found["poison"] == found["dead_letters"] > 0
