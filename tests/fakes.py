@@ -166,6 +166,7 @@ class FakeSource:
 class FakeSink:
     """Writes all at once or not at all. `failures` are raised by the coming writes, in order; None lets one through."""
 
+    transaction_version = 2
     is_rebuilding = False
     has_ended = False
 

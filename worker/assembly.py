@@ -140,7 +140,8 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
     )
     yield from (("brokers " + settings.brokers, str(finding)) for finding in found)
     if not found:
-        yield f"brokers {settings.brokers}, topics, group and rights", None
+        version = f"; transaction version {broker.transaction_version(link(settings))}" if is_exactly_once else ""
+        yield f"brokers {settings.brokers}, topics, group and rights{version}", None
 
 
 def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
@@ -388,6 +389,7 @@ def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
     metrics.follow(metrics.oldest_message, pipeline.oldest)
     for state in State:
         metrics.follow(metrics.state, functools.partial(lambda each: service.state() == each, state), state)
+    metrics.follow(metrics.transaction_version, lambda: pipeline.sink.transaction_version)
     metrics.follow(metrics.inbox_messages, lambda: pipeline.inbox.waiting()[0])
     metrics.follow(metrics.inbox_tokens, lambda: pipeline.inbox.waiting()[1])
     if pipeline.lineup.primary.classifier.engine.kind is not Kind.CPU:
@@ -411,6 +413,7 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
         token_budget=settings.token_budget or running.token_budget,
         threshold=model.verdicts.policy.threshold,
         delivery=settings.delivery,
+        transaction_version=sink.transaction_version,
         brokers=settings.brokers,
         group=settings.group_id,
         instance=settings.instance_id,

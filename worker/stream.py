@@ -77,6 +77,10 @@ class Sink(Protocol):
     """Whether it is making itself ready again after a transaction that did not commit; may be asked by any thread."""
 
     @property
+    def transaction_version(self) -> int:
+        """The version of Kafka's transactions in force (KIP-890): 1 or 2; 0 where there are none."""
+
+    @property
     def has_ended(self) -> bool:
         """Whether a process that it needs is gone, so that the next write will fail; may be asked by any thread."""
 

@@ -39,6 +39,7 @@ FROZEN = {
     "hamgate_rebalances": ("counter", ("kind",)),
     "hamgate_assigned_partitions": ("gauge", ()),
     "hamgate_last_commit_timestamp_seconds": ("gauge", ()),
+    "hamgate_transaction_version": ("gauge", ()),
     # the time budget
     "hamgate_end_to_end_latency_seconds": ("histogram", ()),
     "hamgate_broker_age_seconds": ("histogram", ()),

@@ -21,7 +21,7 @@ are built whole, because its `send` costs five times as much a record.
 
 from __future__ import annotations
 
-from worker.broker.check import Finding, check
+from worker.broker.check import Finding, check, transaction_version
 from worker.broker.link import BrokerError, KafkaLink, transactional_id
 from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
@@ -47,5 +47,6 @@ __all__ = [
     "Terms",
     "check",
     "replay",
+    "transaction_version",
     "transactional_id",
 ]

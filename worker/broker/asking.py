@@ -111,6 +111,12 @@ class Asker:
     async def _find(self, kind: CoordinatorType, key: str) -> int:
         return requests.found(await self._network.send(requests.find(kind, key), None))
 
+    async def ask_any(self, request: Any) -> Any:  # noqa: ANN401 the client is untyped
+        """Return any broker's answer. Raises the error in it."""
+        answer = await self._network.send(request, None)
+        requests.require_all(answer)
+        return answer
+
     async def ask(self, kind: CoordinatorType, key: str, request: Any) -> Any:  # noqa: ANN401 the client is untyped
         """Return a coordinator's answer. Raises the worst error in it."""
         answer = await self._network.send(request, await self.coordinator(kind, key))

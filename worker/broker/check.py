@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.protocol.metadata import CoordinatorType
-from kafka.protocol.producer import EndTxnRequest
 
-from worker.broker.link import explain, is_refusal, milliseconds
+from worker.broker import requests
+from worker.broker.asking import Asker
+from worker.broker.link import explain, explained, is_refusal, milliseconds
+from worker.broker.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from worker.broker.link import KafkaLink
 
@@ -68,7 +70,7 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
         with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
             findings = list(_topics(client, rights))
             findings += _group(client, group_id)
-            findings += _transactions(client, transactional_id) if transactional_id else []
+            findings += _transactions(link, transactional_id) if transactional_id else []
             if not findings:
                 findings += _sizes(client, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
             return findings
@@ -117,9 +119,11 @@ def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the cli
     return []
 
 
-def _transactions(client: Any, name: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
+def _transactions(link: KafkaLink, name: str) -> list[Finding]:
+    """Ask to abort the transaction of a producer that does not exist: the right is looked at first."""
+    request = requests.end(requests.Identity(name, _NOBODY, 0), is_commit=False)
     try:
-        _once_awake(lambda: client._manager.run(_end_of_nobodys, client, name))  # noqa: SLF001
+        _asked(link, lambda asker: asker.ask(CoordinatorType.TRANSACTION, name, request))
     except errors.TransactionalIdAuthorizationFailedError:
         mend = "grant this user WRITE on it, or on the prefix; or set HAMGATE_DELIVERY=at-least-once"
         return [Finding(f"no WRITE right on transactional id {name}", mend)]
@@ -128,15 +132,20 @@ def _transactions(client: Any, name: str) -> list[Finding]:  # noqa: ANN401 the 
     return []
 
 
-async def _end_of_nobodys(client: Any, name: str) -> None:  # noqa: ANN401 the client is untyped
-    """Ask to abort the transaction of a producer that does not exist: the right is looked at first."""
-    request = EndTxnRequest(
-        transactional_id=name, producer_id=_NOBODY, producer_epoch=0, committed=False, max_version=3
-    )
-    node = await client._find_coordinator_id(name, CoordinatorType.TRANSACTION)  # noqa: SLF001
-    response = await client._manager.send(request, node_id=node)  # noqa: SLF001
-    if response.error_code:
-        raise errors.for_code(response.error_code)
+def transaction_version(link: KafkaLink) -> int:
+    """Return the version of transactions that the cluster has finalised (KIP-890): 1 or 2. Raises BrokerError."""
+    with explained(link):
+        return requests.transaction_version(_asked(link, lambda asker: asker.ask_any(requests.features())))
+
+
+def _asked(link: KafkaLink, ask: Callable[[Asker], Awaitable[Any]]) -> Any:  # noqa: ANN401 the client is untyped
+    network = Network(link)
+    try:
+        asker = Asker(network)
+        until = time.monotonic() + min(link.patience, _PATIENCE)
+        return asker.run(lambda: asker.insist(lambda: ask(asker), is_repeatable=True), until=until)
+    finally:
+        network.close()
 
 
 def _sizes(

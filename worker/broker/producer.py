@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from worker.broker import requests
 from worker.broker.appending import Appender
@@ -63,12 +63,7 @@ class Producer:
     async def _identify(self) -> Identity:
         if self._identity is None:
             made = Identity(transactional_id=None)
-            answer = await self._asker.insist(lambda: self._ask_for_id(made), is_repeatable=True)
+            answer = await self._asker.insist(lambda: self._asker.ask_any(requests.init(made, 0.0)), is_repeatable=True)
             self._identity = replace(made, producer_id=answer.producer_id, epoch=answer.producer_epoch)
             self._appender.restart()
         return self._identity
-
-    async def _ask_for_id(self, made: Identity) -> Any:  # noqa: ANN401 the client is untyped
-        answer = await self._network.send(requests.init(made, 0.0), None)
-        requests.require_all(answer)
-        return answer

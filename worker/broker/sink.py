@@ -155,6 +155,7 @@ class ExactlyOnceSink:
 class AtLeastOnceSink:
     """Each write is published and acknowledged, then its offsets are committed, fenced by the claim."""
 
+    transaction_version = 0
     is_rebuilding = False  # it has nothing to roll back
     has_ended = False
 

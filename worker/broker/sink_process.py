@@ -87,6 +87,8 @@ class Write(msgspec.Struct, array_like=True, frozen=True, tag=1):
 class Done(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """It is made, or written and committed."""
 
+    transaction_version: int = 0
+
 
 class Rebuilding(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """A transaction did not commit; another answer follows when the sink is ready again, or is not to be."""
@@ -120,13 +122,14 @@ class SinkProcess(Apart):
     def __init__(self, link: KafkaLink, terms: Terms) -> None:
         """Start it; it connects. Raises BrokerError."""
         self.is_rebuilding = False
+        self.transaction_version = 0
         self._patience = terms.transaction_timeout + _PATIENCES * link.patience + _LEEWAY
         super().__init__(_SERVER, name="the sink process", error=SinkProcessError)
         try:
             with self.in_turn():
                 self.send(_encode(Opening(msgspec.to_builtins(link, enc_hook=str), terms, os.getpid())))
                 answer = self._next()
-            _require_done(answer)
+            self._require_done(answer)
         except BaseException:  # told to stop meanwhile, too
             self.close()
             raise
@@ -149,18 +152,19 @@ class SinkProcess(Apart):
                     self.is_rebuilding = True
         finally:
             self.is_rebuilding = False
-        _require_done(answer)
+        self._require_done(answer)
 
     def _next(self) -> Answer:
         return _answer.decode(self.next(self._patience))
 
-
-def _require_done(answer: Answer) -> None:
-    if isinstance(answer, Refused):
-        if answer.kind in KINDS:
-            raise KINDS[answer.kind](answer.text)
-        message = f"the sink process failed: {answer.kind}"
-        raise SinkProcessError(message)
+    def _require_done(self, answer: Answer) -> None:
+        if isinstance(answer, Refused):
+            if answer.kind in KINDS:
+                raise KINDS[answer.kind](answer.text)
+            message = f"the sink process failed: {answer.kind}"
+            raise SinkProcessError(message)
+        if isinstance(answer, Done):
+            self.transaction_version = answer.transaction_version
 
 
 def _identity(claim: Any) -> Identity:  # noqa: ANN401 the client is untyped

@@ -63,7 +63,7 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     open_things.callback(sink.close)
     gc.collect()
     gc.freeze()
-    reply(_encode(Done()))
+    reply(_encode(Done(sink.transaction_version)))
     failure: Refused | None = None
     while True:
         request = _request.decode(requests.next())
@@ -92,7 +92,7 @@ def _written(sink: Sink, request: Write, claim: Claim) -> Done | Refused:
         raise
     except Exception as error:  # noqa: BLE001 raised again by the worker
         return _refusal(error)
-    return Done()
+    return Done(sink.transaction_version)
 
 
 def _refusal(error: Exception) -> Refused:

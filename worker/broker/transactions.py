@@ -127,7 +127,8 @@ class Transactions:
         return await self._asker.ask(CoordinatorType.TRANSACTION, self._identity.transactional_id or "", request)
 
     async def _init(self) -> None:
-        version = await self._asker.insist(self._find_version, is_repeatable=True)
+        features = await self._asker.insist(lambda: self._asker.ask_any(requests.features()), is_repeatable=True)
+        version = requests.transaction_version(features)
         request = requests.init(self._identity, self._timeout)
         answer = await self._asker.insist(
             lambda: self._ask_coordinator(request), is_repeatable=True, lost=self._count_stray
@@ -135,11 +136,6 @@ class Transactions:
         self._identity = replace(
             self._identity, producer_id=answer.producer_id, epoch=answer.producer_epoch, version=version
         )
-
-    async def _find_version(self) -> int:
-        answer = await self._network.send(requests.features(), None)
-        requests.require_all(answer)
-        return requests.transaction_version(answer)
 
     def _count_stray(self) -> None:
         self.stray_inits += 1

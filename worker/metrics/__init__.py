@@ -88,6 +88,9 @@ class Metrics:
         self.transactions = self._counter(
             "transactions_total", "Batches written, by what became of them.", "outcome", known=_each(OUTCOMES)
         )
+        self.transaction_version = self._gauge(
+            "transaction_version", "Version of Kafka's transactions in force: 1 or 2 (KIP-890); 0 when at least once."
+        )
         self.rebalances = self._counter(
             "rebalances_total", "Changes of the assignment, by what they did.", "kind", known=_each(REBALANCES)
         )
