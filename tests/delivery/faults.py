@@ -268,12 +268,13 @@ def _of_workers_and_brokers() -> dict[str, Fault]:
 
 def _of_requests() -> dict[str, Fault]:
     late, both = request_faults.late, (1, 2)
+    at_once = (("membership", "static"),)  # else each restart waits for the session of the one before
     patient = (("transaction_timeout", "15"), ("session_timeout", "20"))
     return {
         "late-add-partitions": Fault(late(Api.ADD_PARTITIONS_TO_TXN), versions=(1,)),
         "late-add-offsets": Fault(late(Api.ADD_OFFSETS_TO_TXN), versions=(1,)),
         "late-produce": Fault(late(Api.PRODUCE), versions=both),
-        "late-offsets": Fault(request_faults.late_offsets, workers=1, times=4, versions=both),
+        "late-offsets": Fault(request_faults.late_offsets, workers=1, times=6, settings=at_once, versions=both),
         "late-end": Fault(late(Api.END_TXN, request_faults.HELD_OFFSETS), versions=both),
         "late-init": Fault(request_faults.late_init, times=4, versions=both),
         "delayed-answer": Fault(request_faults.delayed_answer, times=3, settings=patient, versions=both),

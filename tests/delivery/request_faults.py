@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 3
 _ONE_OF: Final = 4
 _LATE: Final = (Harm.LATE_COPY, Harm.DUPLICATE)
+# How often a struck request is delivered without its sender.
+_DELIVERIES: Final = {Harm.LATE_COPY: 1, Harm.DUPLICATE: 2, Harm.RESET: 1, Harm.DELAYED_ANSWER: 0}
 # Transactions stay open for longer, so that what comes late meets one that is half done.
 HELD_OFFSETS: Final = Rule(Api.TXN_OFFSET_COMMIT, Harm.DELAY, every=2, seconds=(0, 0.25))
-_HELD_END: Final = Rule(Api.END_TXN, Harm.DELAY, every=2, seconds=(0, 0.5))
 _IN_EVERY_TRANSACTION: Final = (Api.PRODUCE, Api.TXN_OFFSET_COMMIT, Api.END_TXN)
 _ONLY_BEFORE_VERSION_2: Final = (Api.ADD_PARTITIONS_TO_TXN, Api.ADD_OFFSETS_TO_TXN)
 
@@ -40,11 +41,12 @@ def late(api: Api, *beside: Rule) -> Callable[[Stage], None]:
 
 
 def late_offsets(stage: Stage) -> None:
-    """Deliver offsets when the worker has given them up, and kill it each second time: another then reads from them."""
-    turn = _turn(stage)
-    _harm(stage, Rule(Api.TXN_OFFSET_COMMIT, _LATE[turn // 2 % 2], every=_ONE_OF, times=_AT_ONCE), _HELD_END)
-    if turn % 2:
-        _restart(stage)
+    """Deliver offsets during the next transaction, and kill the worker after that: its successor reads from them.
+
+    The transaction after it would put the offsets right again, so the time of each step is chosen.
+    """
+    rule = Rule(Api.TXN_OFFSET_COMMIT, _LATE[_turn(stage) % 2], every=_ONE_OF, seconds=(0.6, 1.0), times=1)
+    _harm(stage, rule, Rule(Api.END_TXN, Harm.DELAY, seconds=(0.4, 0.5)), after=_restart_when_next_has_ended)
     stage.flowing()
 
 
@@ -52,9 +54,11 @@ def late_init(stage: Stage) -> None:
     """Deliver an InitProducerId late: that of a worker that starts, and of one whose transaction failed, in turns."""
     turn = _turn(stage)
     slow_end = Rule(Api.END_TXN, Harm.DELAYED_ANSWER, seconds=(2 * TRANSACTION_TIMEOUT,) * 2, times=1)
-    provoke = _restart if turn % 2 == 0 else None
     late_one = Rule(Api.INIT_PRODUCER_ID, _LATE[turn // 2 % 2], times=1)
-    _harm(stage, late_one, *([] if provoke else [slow_end]), provoke=provoke)
+    if turn % 2:
+        _harm(stage, late_one, slow_end)
+    else:
+        _harm(stage, late_one, provoke=_restart)
     stage.flowing()
 
 
@@ -82,17 +86,31 @@ def _turn(stage: Stage) -> int:
     return len(stage.struck)
 
 
-def _harm(stage: Stage, rule: Rule, *beside: Rule, provoke: Callable[[Stage], None] | None = None) -> None:
-    """Wait until the first rule has struck as often as it may, then heal. `provoke` makes its request happen."""
-    kind = (rule.api, rule.harm)
-    wanted = stage.frames.struck[kind] + (rule.times or 1)
+def _harm(
+    stage: Stage,
+    rule: Rule,
+    *beside: Rule,
+    provoke: Callable[[Stage], None] = lambda _: None,
+    after: Callable[[Stage], None] = lambda _: None,
+) -> None:
+    """Wait until the first rule has struck as often as it may and what it holds back is delivered; then heal.
+
+    `provoke` makes its request happen; `after` is done before all is healed.
+    """
+    frames, kind, times = stage.frames, (rule.api, rule.harm), rule.times or 1
+    struck, delivered = frames.struck[kind] + times, len(frames.late) + times * _DELIVERIES[rule.harm]
     stage.strike()
-    stage.frames.strike(rule, *beside)
-    if provoke:
-        provoke(stage)
-    stage.until(lambda: stage.frames.struck[kind] >= wanted, 60, f"{rule.api.name} was sent and struck")
-    stage.wait(rule.seconds[1] if rule.harm in _LATE else 0)
-    stage.frames.strike()
+    frames.strike(rule, *beside)
+    provoke(stage)
+    stage.until(lambda: frames.struck[kind] >= struck, 60, f"{rule.api.name} was sent and struck")
+    stage.until(lambda: len(frames.late) >= delivered, 10, f"{rule.api.name} was delivered")
+    after(stage)
+    frames.strike()
+
+
+def _restart_when_next_has_ended(stage: Stage) -> None:
+    stage.wait(0.45)
+    _restart(stage)
 
 
 def _restart(stage: Stage) -> None:
