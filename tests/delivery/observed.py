@@ -121,7 +121,7 @@ class Tripwires:
         return self.armed.read_bytes()[0] == 0
 
     def __call__(self) -> None:
-        from kafka.net.manager import KafkaConnectionManager  # noqa: PLC0415
+        from kafka.net.connection import KafkaConnection  # noqa: PLC0415
 
         from worker.broker import sink_process  # noqa: PLC0415
         from worker.broker.transactions import Transactions  # noqa: PLC0415
@@ -153,7 +153,7 @@ class Tripwires:
 
         for name in _CALLS:
             setattr(Transactions, name, _tripped(name, getattr(Transactions, name), at))
-        KafkaConnectionManager.send = _watched(KafkaConnectionManager.send, at)
+        KafkaConnection.send_request = _watched(KafkaConnection.send_request, at)
 
 
 def _tripped(name: str, call: Any, at: Callable[[str], str | None]) -> Any:
@@ -176,11 +176,11 @@ def _watched(send: Any, at: Callable[[str], str | None]) -> Any:
     from kafka.errors import KafkaConnectionError  # noqa: PLC0415
     from kafka.future import Future  # noqa: PLC0415
 
-    def watched(self: Any, request: Any, node_id: Any = None, request_timeout_ms: Any = None) -> Any:
+    def watched(self: Any, request: Any, request_timeout_ms: Any = None) -> Any:
         name = type(request).__name__
         if at(f"{name} sent") == "fail":
             return Future().failure(KafkaConnectionError(f"planted before {name}"))
-        future, answer = Future(), send(self, request, node_id=node_id, request_timeout_ms=request_timeout_ms)
+        future, answer = Future(), send(self, request, request_timeout_ms=request_timeout_ms)
 
         def arrived(value: Any) -> None:
             if at(f"{name} answered") == "fail":
