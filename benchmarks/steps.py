@@ -10,7 +10,7 @@ import numpy as np
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from worker.broker import batches
-from worker.broker.unpacking import unpacked
+from worker.broker.client.unpacking import unpacked
 from worker.bundle import Bundle
 from worker.classifier import Classifier, Scores
 from worker.engine import Done, Kind

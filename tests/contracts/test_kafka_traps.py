@@ -16,7 +16,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from tests.contracts.worlds import InKafka, events, positions, settled, take, until, values
 from worker.broker import AtLeastOnceSink, BrokerError, ExactlyOnceSink, KafkaSource
-from worker.broker.network import Network, TooLateError
+from worker.broker.client.network import Network, TooLateError
 from worker.broker.transactions import Transactions
 from worker.messages import Outgoing
 from worker.stream import RolledBackError

@@ -20,7 +20,7 @@ from kafka.structs import ConsumerGroupMetadata
 
 from tests.simulation.answers import GROUP_NODE, LABELS, answer
 from tests.simulation.cluster import INPUT
-from worker.broker.network import TooLateError, UnknownOutcomeError
+from worker.broker.client.network import TooLateError, UnknownOutcomeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -67,9 +67,7 @@ class SimConsumer:
         self._member, self._generation = "", -1
         self._must_join, self._has_asked = True, False
         self._held: dict[TopicPartition, State] = {}
-        self._cluster = SimpleNamespace(partitions_for_topic=lambda _: set(range(process.cluster.partitions)))
-        nothing = SimpleNamespace(run=lambda _: False)  # is on its way
-        self._fetcher = SimpleNamespace(fetched_records=self._drawn, send_fetches=lambda: None, _manager=nothing)
+        self._fetcher = SimpleNamespace(fetch_records=self._drawn)
         process.consumer = self
 
     @property
@@ -123,8 +121,12 @@ class SimConsumer:
                     fetched[partition] = found
         return fetched
 
-    def _drawn(self, _: int, *, update_offsets: bool) -> tuple[dict[TopicPartition, list[Any]], bool]:
+    def partitions_for_topic(self, _: str) -> set[int]:
+        return set(range(self._brokers.partitions))
+
+    def _drawn(self, _: int, *, update_offsets: bool, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], bool]:
         assert update_offsets
+        assert timeout_ms >= 0
         return self._fetched(), False
 
     def _has_news(self) -> bool:
@@ -274,7 +276,7 @@ class Pause:
 
 
 class SimNetwork:
-    """`worker.broker.network.Network`: one connection to each of the simulated brokers.
+    """`worker.broker.client.network.Network`: one connection to each of the simulated brokers.
 
     The first coordinates transactions, the second the group; each partition's leader is another.
     """

@@ -11,7 +11,7 @@ from kafka import errors
 from kafka.future import Future
 from kafka.net.selector import NetworkSelector
 
-from worker.broker.network import Network, UnknownOutcomeError
+from worker.broker.client.network import Network, UnknownOutcomeError
 
 TOPIC = "sms.verdicts"
 

@@ -12,7 +12,8 @@ from kafka.future import Future
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import OffsetCommitRequest, OffsetCommitResponse
 
-from worker.broker import KafkaLink, network, sink
+from worker.broker import KafkaLink, sink
+from worker.broker.client import network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c, encode_varint
 
-from worker.broker.unpacking import _Unpacking, _varint, unpacked
+from worker.broker.client.unpacking import _Unpacking, _varint, unpacked
 from worker.messages import Record
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kafka.record.memory_records import MemoryRecordsBuilder
 
     from worker.broker.asking import Asker
-    from worker.broker.network import Network
+    from worker.broker.client.network import Network
     from worker.broker.requests import Identity
     from worker.messages import Outgoing
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kafka import errors
 
 from worker.broker import requests
-from worker.broker.network import TooLateError, UnknownOutcomeError
+from worker.broker.client.network import TooLateError, UnknownOutcomeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kafka.protocol.metadata import CoordinatorType
 
-    from worker.broker.network import Network
+    from worker.broker.client.network import Network
 
 Answer = TypeVar("Answer")
 

@@ -13,8 +13,9 @@ from kafka.protocol.metadata import CoordinatorType
 
 from worker.broker import requests
 from worker.broker.asking import Asker
-from worker.broker.link import explain, explained, is_refusal, milliseconds
-from worker.broker.network import Network
+from worker.broker.client.connecting import is_refusal
+from worker.broker.client.network import Network
+from worker.broker.link import explain, explained, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
-from kafka.net.compat import KafkaNetClient
 
-from worker.broker.network import TooLateError
-from worker.broker.thrift import be_thrifty
+from worker.broker.client import UnknownClientError, require_known
+from worker.broker.client.connecting import UNTRUSTED, is_refusal, net_client
+from worker.broker.client.network import TooLateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # An answer that takes longer is asked for again, perhaps from another broker.
 REQUEST_TIMEOUT: Final = 10.0
-# In OpenSSL's words: a certificate that is expired, or of an authority that we do not trust, or of another host.
-_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 # After an outage the client must not sleep half a minute before it notices that all is well again.
 _LONGEST_RECONNECT: Final = 1.0
 _RECONNECT: Final = 0.2
@@ -48,13 +46,18 @@ class KafkaLink:
     patience: float = 60.0
 
     def connect(self, kind: Callable[..., Any], *topics: str, **more: Any) -> Any:  # noqa: ANN401 the client is untyped
-        """Make a client of some kind; one that cannot connect lets go of what it opened, as it would not by itself."""
+        """Make a client of some kind; one that cannot connect closes what it opened, as it would not by itself.
+
+        Raises the client's errors, and BrokerError where the installed client is not one that was tested.
+        """
+        try:
+            require_known()
+        except UnknownClientError as error:
+            raise BrokerError(str(error)) from error
         opened: list[Any] = []
 
         def remember(**configs: Any) -> Any:  # noqa: ANN401
-            opened.append(KafkaNetClient(**configs))
-            _heed_refusals(opened[-1]._manager)  # noqa: SLF001
-            be_thrifty(opened[-1]._manager)  # noqa: SLF001
+            opened.append(net_client(**configs))
             return opened[-1]
 
         deadline = time.monotonic() + self.patience
@@ -89,42 +92,6 @@ class KafkaLink:
             "metadata_max_age_ms": milliseconds(_METADATA_AGE),
             "bootstrap_timeout_ms": milliseconds(self.patience),
         } | more
-
-
-def is_refusal(error: object) -> bool:
-    """Whether a broker, or the check of its certificate, said no: to ask again would be to be told the same."""
-    if isinstance(error, errors.SaslAuthenticationFailedError | errors.UnsupportedSaslMechanismError):
-        return True
-    return isinstance(error, errors.KafkaConnectionError) and _UNTRUSTED in str(error)
-
-
-def _heed_refusals(manager: Any) -> None:  # noqa: ANN401 the client is untyped
-    """Let the start end when every broker has refused us, where the client would ask on and then say `timeout`."""
-    connect, build = manager.get_connection, manager._build_transport  # noqa: SLF001
-    refusals: dict[Any, BaseException] = {}
-
-    async def build_transport(*node: Any, **more: Any) -> Any:  # noqa: ANN401
-        transport = await build(*node, **more)
-        receive = transport._sock_recv  # noqa: SLF001
-
-        def receive_before_the_end() -> tuple[bytes, Any]:
-            """A broker says why it refuses and hangs up at once; the client would hear only the latter."""
-            received, error = receive()
-            return (received, None) if received else (received, error)
-
-        transport._sock_recv = receive_before_the_end  # noqa: SLF001
-        return transport
-
-    def get_connection(node_id: Any, **more: Any) -> Any:  # noqa: ANN401
-        if len(refusals) >= len(manager.cluster.bootstrap_brokers()) and not manager.bootstrapped:
-            raise next(iter(refusals.values()))
-        connection = connect(node_id, **more)
-        connection.init_future.add_errback(
-            lambda error: refusals.__setitem__(node_id, error) if is_refusal(error) else None
-        )
-        return connection
-
-    manager.get_connection, manager._build_transport = get_connection, build_transport  # noqa: SLF001
 
 
 def milliseconds(seconds: float) -> int:
@@ -169,7 +136,7 @@ def explain(error: BaseException, link: KafkaLink) -> str:
     }
     mend = next((mend for kind, mend in mends.items() if isinstance(error, kind)), None)
     text = named(error)
-    if _UNTRUSTED in text:
+    if UNTRUSTED in text:
         mend = (
             "renew the broker's certificate"
             if "expired" in text

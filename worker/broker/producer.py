@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from worker.broker import requests
 from worker.broker.appending import Appender
 from worker.broker.asking import Asker
-from worker.broker.network import Network
+from worker.broker.client.network import Network
 from worker.broker.requests import Identity
 
 if TYPE_CHECKING:

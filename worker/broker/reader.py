@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kafka import KafkaConsumer, TopicPartition
 
+from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
-from worker.broker.thrift import UnhurriedSelector
-from worker.broker.unpacking import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +31,6 @@ class Reader:
             self._consumer = link.connect(
                 KafkaConsumer,
                 group_id=group_id,
-                selector=UnhurriedSelector,
                 isolation_level="read_committed",
                 auto_offset_reset="earliest",
                 enable_auto_commit=False,

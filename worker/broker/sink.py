@@ -14,8 +14,8 @@ from kafka.protocol.metadata import CoordinatorType
 
 from worker.broker import requests
 from worker.broker.asking import Asker
+from worker.broker.client.network import Network
 from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
-from worker.broker.network import Network
 from worker.broker.producer import Producer
 from worker.broker.transactions import Transactions
 from worker.stream import FencedError, RolledBackError

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from kafka import KafkaConsumer, TopicPartition, errors
 
-from worker.broker.fetching import ask_once
+from worker.broker.client import consuming
+from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining
+from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explain, explained, milliseconds
-from worker.broker.member import Member, generations_taken_up, is_fenced, is_joining, keep_joining
-from worker.broker.thrift import UnhurriedSelector
-from worker.broker.unpacking import unpack
+from worker.broker.member import Member
 from worker.messages import dated
 from worker.stream import FencedError
 
@@ -71,7 +71,6 @@ class KafkaSource:
                 KafkaConsumer,
                 topic,
                 group_id=group_id,
-                selector=UnhurriedSelector,
                 # Without it the client does not ask for stable offsets: it would read what an open transaction commits.
                 isolation_level="read_committed",
                 enable_auto_commit=False,
@@ -85,7 +84,6 @@ class KafkaSource:
                 metrics_enabled=False,
             )
         unpack(self._consumer)
-        ask_once(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
         self._claim, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
@@ -129,8 +127,7 @@ class KafkaSource:
 
     def is_cut_off(self) -> bool:
         """Whether no heartbeat was answered for a whole session: the brokers are gone, or out of reach."""
-        is_over: bool = self._consumer._coordinator.heartbeat.session_timeout_expired()  # noqa: SLF001 nothing public says
-        return is_over
+        return consuming.is_session_over(self._consumer)
 
     def claim(self) -> Claim:
         """Return the group's metadata as of the last poll: of then, never of commit time."""
@@ -157,12 +154,8 @@ class KafkaSource:
 
     def lag(self) -> Mapping[messages.TopicPartition, int]:
         """Return the records between the last polled and the end, where both are known; asks no broker."""
-        # `position()` would ask one, for a partition whose start is not known yet.
-        states = self._consumer._subscription.assignment.items()  # noqa: SLF001
         return {
-            (partition.topic, partition.partition): max(0, state.highwater - state.position.offset)
-            for partition, state in states
-            if state.highwater is not None and state.position is not None
+            (partition.topic, partition.partition): lag for partition, lag in consuming.lags(self._consumer).items()
         }
 
     def close(self) -> None:
@@ -191,8 +184,7 @@ class KafkaSource:
     def _await_partitions(self, topic: str) -> None:
         """Know the topic before the group is joined: else the first assignment is empty, and all must join again."""
         deadline = time.monotonic() + _METADATA_WAIT
-        cluster = self._consumer._cluster  # noqa: SLF001 the public call asks for all topics there are
-        while cluster.partitions_for_topic(topic) is None and time.monotonic() < deadline:
+        while self._consumer.partitions_for_topic(topic) is None and time.monotonic() < deadline:
             time.sleep(_RETRY)
 
     def _follow_group(self) -> bool:
@@ -205,7 +197,7 @@ class KafkaSource:
         self._claim, self._has_moved = self._taken_up[-1], True
         self._taken_up.clear()
         # The client keeps a partition's state for as long as it is held, and makes a new one when it comes (again).
-        held = dict(self._consumer._subscription.assignment)  # noqa: SLF001
+        held = consuming.states(self._consumer)
         kept = (p for p, state in held.items() if self._held.get(p) is state and not has_missed_one)
         self._held, self._kept = held, frozenset((partition.topic, partition.partition) for partition in kept)
         return True
@@ -219,9 +211,7 @@ class KafkaSource:
             for_news = min(wait, _RETRY) if self._is_held_up() else wait
             fetched: dict[TopicPartition, list[Record]] = self._consumer.poll(milliseconds(for_news))
             if not fetched and self._is_held_up():
-                fetched, _ = self._consumer._fetcher.fetch_records(  # noqa: SLF001
-                    self._max_records, update_offsets=True, timeout_ms=milliseconds(wait)
-                )
+                fetched = consuming.fetch(self._consumer, self._max_records, milliseconds(wait))
         except errors.FencedInstanceIdError as error:
             raise self._fenced() from error
         except errors.NoOffsetForPartitionError as error:

@@ -33,7 +33,7 @@ from kafka.protocol.metadata import CoordinatorType
 from worker.broker import requests
 from worker.broker.appending import Appender
 from worker.broker.asking import Asker
-from worker.broker.network import Network
+from worker.broker.client.network import Network
 from worker.broker.requests import Identity
 
 if TYPE_CHECKING:

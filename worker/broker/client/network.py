@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from kafka import errors
 from kafka.future import Future
 
-from worker.broker.thrift import UnhurriedSelector
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -53,12 +51,11 @@ class Network:
 
     def __init__(self, link: KafkaLink) -> None:
         """Connect. Raises the client's errors."""
-        self._client = link.connect(
+        self._made = link.connect(
             _bootstrapped,
-            selector=UnhurriedSelector,
             slow_task_threshold_secs=0,  # it would warn of a large transaction's encoding as of a loop
         )
-        self._manager, self._net = self._client._manager, self._client._net  # noqa: SLF001
+        self._manager, self._net = self._made._manager, self._made._net  # noqa: SLF001
 
     def send(self, request: Any, node: int | None) -> Future:  # noqa: ANN401 the client is untyped
         """Begin to send to a broker, or to any. Requests to one broker are answered in their order.
@@ -103,12 +100,8 @@ class Network:
 
     def catch_up(self) -> None:
         """Take in what has come by now, a broker's hanging up above all, and hand out what is to be sent."""
-        self._net._selector.looks = True  # noqa: SLF001
-        try:
-            for _ in range(2):  # the second does what the first has woken
-                self._net.poll(timeout_ms=0)
-        finally:
-            self._net._selector.looks = False  # noqa: SLF001
+        for _ in range(2):  # the second does what the first has woken
+            self._net.poll(timeout_ms=0)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Let time pass."""
@@ -151,4 +144,4 @@ class Network:
 
     def close(self) -> None:
         """Let go at once, whatever is on its way."""
-        self._client.close()
+        self._made.close()
