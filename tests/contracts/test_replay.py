@@ -12,6 +12,7 @@ from kafka import errors
 
 from tests.contracts.worlds import InKafka, settled
 from worker.broker import BrokerError, Publisher, Replayed, Selection, replay
+from worker.broker.client.network import UnknownOutcomeError
 from worker.broker.transactions import Transactions
 from worker.messages import DeadLetter, Outgoing, Record, Unreadable, bury
 
@@ -129,6 +130,40 @@ def test_a_replay_that_was_cut_short_is_ended_by_another(
     assert replayed(in_kafka, Selection()).sent.total() == 4
 
     assert sorted(record.value or b"" for record in in_kafka.read(in_kafka.input)) == [each.value for each in letters]
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_replay_whose_answer_is_lost_goes_on_and_sends_each_once(
+    in_kafka: InKafka, letters: list[Outgoing], monkeypatch: pytest.MonkeyPatch, *, is_committed: bool
+) -> None:
+    replayed(in_kafka, Selection(since=NOON, until=NOON + 2))
+    monkeypatch.setattr(sys.modules[replay.__module__], "_LETTERS", 3)
+    commit, calls = Transactions.commit, itertools.count(1)
+
+    def lose_the_second(*arguments: Any, **named: Any) -> None:
+        is_lost = next(calls) == 2
+        if is_committed or not is_lost:
+            commit(*arguments, **named)
+        if is_lost:
+            raise UnknownOutcomeError
+
+    monkeypatch.setattr(Transactions, "commit", lose_the_second)
+    found = replayed(in_kafka, Selection())
+
+    assert (found.sent.total(), found.left.total()) == (8, 2)
+    assert sorted(record.value or b"" for record in in_kafka.read(in_kafka.input)) == [each.value for each in letters]
+
+
+def test_an_unknown_outcome_ends_a_replay_that_sends_all_once_more(
+    in_kafka: InKafka, letters: list[Outgoing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any, **__: Any) -> None:
+        raise UnknownOutcomeError
+
+    monkeypatch.setattr(Transactions, "commit", lose)
+
+    with pytest.raises(BrokerError, match=f"0 were sent back before that.*{len(letters)} more may be"):
+        replayed(in_kafka, Selection(), again=True)
 
 
 def test_a_topic_that_is_not_there_is_named(in_kafka: InKafka) -> None:

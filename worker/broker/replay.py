@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from kafka import errors
 from kafka.structs import ConsumerGroupMetadata
 
+from worker.broker.client.network import UnknownOutcomeError
 from worker.broker.link import BrokerError, explained, named
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
@@ -31,6 +32,8 @@ _LETTERS: Final = 4096
 _BYTES: Final = 16 << 20
 _TRANSACTION_TIMEOUT: Final = 60.0
 _SAY_EVERY: Final = 1.0
+# How often a replay goes on by itself after an answer was lost.
+_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,42 +115,51 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
 
     Each transaction takes some thousands, and with them the note that they were sent, beside the offsets of the
     group `name`: a replay that was cut short is ended by another. `name` is the transactional id too, so that the
-    later of two at once fences the earlier. Raises BrokerError, or TimeoutError when reading gets nowhere.
+    later of two at once fences the earlier. When an answer is lost, the notes are read again and the replay goes on;
+    not with `again`, since the notes then cannot tell. Raises BrokerError, or TimeoutError when reading gets nowhere.
     """
+    work = _Replay(selection, input_topic, name, again)
     with explained(link):
-        # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
-        transactions = None if dry_run else Transactions(link, name, _TRANSACTION_TIMEOUT)
-        try:
-            with Reader(link, dead_letter_topic, group_id=name) as reader:
-                for topic, partition in ((dead_letter_topic, selection.partition), (input_topic, None)):
-                    if partition not in (None, *(known := reader.partitions(topic))):
-                        message = f"topic {topic} has no partition {partition}; it has {known}"
-                        raise BrokerError(message)
-                return _Replay(reader, transactions, selection, input_topic, name, again).run(say)
-        finally:
-            if transactions:
-                transactions.close()  # what is not committed by now, the broker aborts
+        for attempts_left in reversed(range(_ATTEMPTS)):
+            # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
+            transactions = None if dry_run else Transactions(link, name, _TRANSACTION_TIMEOUT)
+            try:
+                with Reader(link, dead_letter_topic, group_id=name) as reader:
+                    for topic, partition in ((dead_letter_topic, selection.partition), (input_topic, None)):
+                        if partition not in (None, *(known := reader.partitions(topic))):
+                            message = f"topic {topic} has no partition {partition}; it has {known}"
+                            raise BrokerError(message)
+                    return work.run(reader, transactions, say)
+            except UnknownOutcomeError as error:
+                if again or not attempts_left:
+                    raise BrokerError(work.interrupted(error)) from error
+            finally:
+                if transactions:
+                    transactions.close()  # what is not committed by now, the broker aborts
+    raise AssertionError
 
 
 @dataclass(slots=True)
 class _Replay:
-    reader: Reader
-    transactions: Transactions | None
     selection: Selection
     input_topic: str
     name: str
     again: bool
     done: Replayed = field(default_factory=Replayed)
+    transactions: Transactions | None = None
+    _met: dict[tuple[str, int], int] = field(default_factory=dict)
+    _unsure: dict[tuple[str, int], str] = field(default_factory=dict)
     _notes: dict[tuple[str, int], str] = field(default_factory=dict)
     _sent_back: dict[tuple[str, int], SentBack] = field(default_factory=dict)
     _waiting: list[Letter] = field(default_factory=list)
     _bytes: int = 0
 
-    def run(self, say: Callable[[str], None] | None) -> Replayed:
-        """Read to the end, and send as it goes."""
-        self._notes = self.reader.notes()
+    def run(self, reader: Reader, transactions: Transactions | None, say: Callable[[str], None] | None) -> Replayed:
+        """Read to the end, and send as it goes; or go on so where an answer was lost."""
+        self.transactions, self._notes = transactions, reader.notes()
+        self._settle()
         said = time.monotonic()
-        for read, record in enumerate(self.reader.to_end(), 1):
+        for read, record in enumerate(reader.to_end(), 1):
             self._take(record)
             if len(self._waiting) >= _LETTERS or self._bytes >= _BYTES:
                 self._send()
@@ -174,26 +186,43 @@ class _Replay:
         if is_sent:
             self._waiting.append(letter)
             self._bytes += len(record.value or b"") + len(record.key or b"")
-        elif is_chosen:
+        elif is_chosen and record.offset >= self._met.get(place, 0):
             self.done.left[letter.reason] += 1
+        self._met[place] = max(record.offset + 1, self._met.get(place, 0))
 
     def _send(self) -> None:
         """What waits, and the notes that it was sent, in one transaction."""
         if self.transactions and self._waiting:
             try:
                 self._commit(self.transactions)
+            except UnknownOutcomeError:
+                raise
             except (errors.KafkaError, NoteError) as error:
-                cause = error if isinstance(error, NoteError) else named(error)
-                message = f"{cause}; {self.done.sent.total():,} were sent back before that, and will not be sent again"
-                raise BrokerError(message) from error
+                raise BrokerError(self.interrupted(error)) from error
+        self._count()
+
+    def interrupted(self, error: Exception) -> str:
+        """Say what stopped it and how far it had come."""
+        cause = error if isinstance(error, NoteError) else named(error)
+        sent = f"{self.done.sent.total():,} were sent back before that, and will not be sent again"
+        return f"{cause}; {sent}" if not self._unsure else f"{cause}; {sent}; {len(self._waiting):,} more may be"
+
+    def _count(self) -> None:
+        """Count what waits as sent."""
         self.done.sent.update(letter.reason for letter in self._waiting)
-        self._waiting, self._bytes = [], 0
+        self._waiting, self._bytes, self._unsure = [], 0, {}
+
+    def _settle(self) -> None:
+        """After a lost answer, the notes say whether the transaction was committed; either way all is read again."""
+        if self._unsure and all(self._notes.get(place) == note for place, note in self._unsure.items()):
+            self._count()
+        self._waiting, self._bytes, self._unsure, self._sent_back = [], 0, {}, {}
 
     def _commit(self, transactions: Transactions) -> None:
         until = time.monotonic() + _TRANSACTION_TIMEOUT
         places = {(letter.record.topic, letter.record.partition) for letter in self._waiting}
         ends = {place: self._sent_back[place].end for place in places}
         notes = {place: self._sent_back[place].note() for place in places}
-        letters = [letter.original for letter in self._waiting]
+        letters, self._unsure = [letter.original for letter in self._waiting], notes
         transactions.send({self.input_topic: letters}, ends, ConsumerGroupMetadata(self.name), notes, until=until)
         transactions.commit(until=until)
