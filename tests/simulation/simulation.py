@@ -119,6 +119,7 @@ class Simulation:
         self.parts = parts or Parts()
         self.processes: list[Process] = []
         self.strays: list[Request] = []
+        self.late = 0
         self._tasks: list[Task] = []
         self._fed = 0
         self._patches = contextlib.ExitStack()
@@ -196,6 +197,7 @@ class Simulation:
         first = {request.connection: request for request in reversed(self.strays)}
         request = list(first.values())[which % len(first)]
         self.strays.remove(request)
+        self.late += 1
         request.arrive(is_heard=False)
 
     def heartbeat(self, process: Process) -> None:
