@@ -11,6 +11,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition, errors
 
 from worker.broker.client import consuming
+from worker.broker.client.fetching import ask_once
 from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining
 from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explain, explained, milliseconds
@@ -84,6 +85,7 @@ class KafkaSource:
                 metrics_enabled=False,
             )
         unpack(self._consumer)
+        ask_once(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
         self._claim, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
