@@ -67,7 +67,8 @@ class SimConsumer:
         self._member, self._generation = "", -1
         self._must_join, self._has_asked = True, False
         self._held: dict[TopicPartition, State] = {}
-        self._fetcher = SimpleNamespace(fetch_records=self._drawn)
+        nothing = SimpleNamespace(run=lambda _: False)  # is on its way
+        self._fetcher = SimpleNamespace(fetched_records=self._drawn, send_fetches=lambda: None, _manager=nothing)
         process.consumer = self
 
     @property
@@ -124,9 +125,8 @@ class SimConsumer:
     def partitions_for_topic(self, _: str) -> set[int]:
         return set(range(self._brokers.partitions))
 
-    def _drawn(self, _: int, *, update_offsets: bool, timeout_ms: int) -> tuple[dict[TopicPartition, list[Any]], bool]:
+    def _drawn(self, _: int, *, update_offsets: bool) -> tuple[dict[TopicPartition, list[Any]], bool]:
         assert update_offsets
-        assert timeout_ms >= 0
         return self._fetched(), False
 
     def _has_news(self) -> bool:

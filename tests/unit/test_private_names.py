@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "worker/broker/client"
 UPSTREAM = Path(kafka.__file__).parent
 MOST = 25
-# torch has no public name for its scaled matrix product; the process's own end is public in all but its spelling.
-OTHERS = {"_scaled_mm", "_exit"}
+# torch has no public name for its scaled matrix product; the others are public in all but their spelling.
+OTHERS = {"_scaled_mm", "_exit", "_fields"}
 
 
 def private_attributes(tree: ast.AST) -> Iterator[ast.Attribute]:
