@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.kafka.cluster import Cluster
 from deploy.kafka.node import scratch
-from tests.delivery import answers
+from tests.delivery import answers, plants
 from tests.delivery.frames import Api, FrameProxy, Harm, Rule
 from tests.delivery.stage import Load, Stage
 from tests.integration.tiny import build
@@ -84,6 +84,7 @@ def main() -> int:
     parser.add_argument("--delay", type=float, nargs=2, default=LateCopies.delay, help="by so many seconds")
     parser.add_argument("--jitter", type=float, default=LateCopies.jitter, help="seconds that offsets are held at most")
     parser.add_argument("--jitter-share", type=float, default=LateCopies.jitter_share, help="of this share of them")
+    parser.add_argument("--retry-end", action="store_true", help="plant the bug: EndTxn sent again under one epoch")
     options = parser.parse_args()
     fault = LateCopies(options.every, tuple(options.delay), options.jitter, options.jitter_share)
     with (
@@ -100,7 +101,8 @@ def main() -> int:
     ):
         bundle = build(Path(made) / "tiny")
         load = Load(total=options.messages, rate=options.rate)
-        found = play(cluster, frames, bundle, Path(made) / "run", load, fault)
+        changes = (plants.sends_the_end_again,) if options.retry_end else ()
+        found = play(cluster, frames, bundle, Path(made) / "run", load, fault, changes)
     print(json.dumps(found))
     return 1 if found["lost"] or found["duplicated"] else 0
 

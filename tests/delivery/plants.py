@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -84,3 +85,20 @@ def commits_what_is_in_flight_of_a_revoked_partition() -> None:
 
     Inbox.move = move  # type: ignore[method-assign]
     Inbox.still_ours = still_ours  # type: ignore[method-assign]
+
+
+def sends_the_end_again() -> None:
+    """Sends EndTxn again under the same epoch when its answer is lost: the first may come in the next transaction."""
+    from worker.broker.transactions import Transactions  # noqa: PLC0415
+
+    end = Transactions._end
+
+    async def end_insistently(transactions: Any, *, is_commit: bool) -> None:
+        asker = transactions._asker
+        insist, asker.insist = asker.insist, functools.partial(asker.insist, is_repeatable=True)
+        try:
+            await end(transactions, is_commit=is_commit)
+        finally:
+            asker.insist = insist
+
+    Transactions._end = end_insistently  # type: ignore[method-assign]
