@@ -184,8 +184,8 @@ def _share(name: str, size: int, rates: tuple[float, float, float]) -> Entry:
 
 def fp8_flips(bundle: str) -> list[Entry]:
     """How many of the collection's messages a trained bundle labels otherwise in fp8 than in bf16."""
-    from worker.classifier import Classifier  # noqa: PLC0415
     from worker.engine import Kind  # noqa: PLC0415
+    from worker.model.classifier import Classifier  # noqa: PLC0415
 
     labels = {}
     for kind in (Kind.CUDA_BF16, Kind.CUDA_FP8, Kind.CUDA_NF4, Kind.CPU):
@@ -228,8 +228,8 @@ def _rivals(tokens: Sequence[Tokens]) -> Iterator[tuple[str, float, float]]:
 
 def on_cpu(bundle: str, threads: int) -> list[Entry]:
     """A bundle on this processor: all of the collection's messages, as the worker would prepare them."""
-    from worker.classifier import Classifier  # noqa: PLC0415
     from worker.engine import Kind  # noqa: PLC0415
+    from worker.model.classifier import Classifier  # noqa: PLC0415
 
     classifier = Classifier.load(bundle, Kind.CPU, threads=threads)
     texts = list(collection())

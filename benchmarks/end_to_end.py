@@ -30,8 +30,8 @@ from benchmarks import hiccups, open_loop, results, texts
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from worker.broker import KafkaLink, Publisher, Reader
-from worker.classifier import Classifier
 from worker.messages import Outgoing, decode_verdict
+from worker.model.classifier import Classifier
 from worker.settings import PREFIX, SHIPPED_BUNDLE
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from triton.testing import do_bench  # type: ignore[import-untyped]
 
 from benchmarks.results import Entry, record
 from benchmarks.tinyllama import SHAPE, tokens
-from worker.engine import kernels, twins
+from worker.engine import kernels
+from worker.engine import reference as twins
 from worker.engine.packing import pack
 
 if TYPE_CHECKING:

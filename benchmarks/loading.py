@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.results import Entry, record
 from benchmarks.tinyllama import random_weights, save_base
-from worker.engine import files, forward, nf4, twins, weights
+from worker.engine import files, forward, nf4, weights
+from worker.engine import reference as twins
 
 if TYPE_CHECKING:
     from collections.abc import Callable

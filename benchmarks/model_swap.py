@@ -33,11 +33,11 @@ from benchmarks import results, texts
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from tests import bundles
-from worker import releases
 from worker.broker import KafkaLink, Publisher, Reader
-from worker.bundle import Bundle
-from worker.classifier import Classifier
 from worker.messages import Outgoing, decode_verdict
+from worker.model.bundle import Bundle
+from worker.model.classifier import Classifier
+from worker.rollout import link as releases
 from worker.settings import PREFIX, SHIPPED_BUNDLE
 
 if TYPE_CHECKING:

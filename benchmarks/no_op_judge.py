@@ -26,11 +26,11 @@ import numpy as np
 
 from benchmarks import end_to_end, results, steps, texts
 from worker import commands
-from worker.bundle import Bundle
-from worker.classifier import Classifier, Prepared
-from worker.lineup import Model
-from worker.policy import Policy
-from worker.verdicts import Verdicts
+from worker.model.bundle import Bundle
+from worker.model.classifier import Classifier, Prepared
+from worker.model.models_in_service import Model
+from worker.model.policy import Policy
+from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from worker.bundle import Bundle
+    from worker.model.bundle import Bundle
 
 
 def tinyllama() -> nn.Module:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.results import Entry, record
-from training import clusters, data
-from training.screen import steps
+from training.data import clusters
+from training.data import split as data
+from training.fit.screen import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

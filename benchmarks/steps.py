@@ -11,15 +11,15 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
 from worker.broker import batches
 from worker.broker.client.unpacking import unpacked
-from worker.bundle import Bundle
-from worker.classifier import Classifier, Scores
 from worker.engine import Done, Kind
-from worker.inbox import Batch, Waiting
-from worker.lineup import Model
 from worker.messages import decode
-from worker.policy import Policy
-from worker.text import normalise
-from worker.verdicts import Judged, Verdicts
+from worker.model.bundle import Bundle
+from worker.model.classifier import Classifier, Scores
+from worker.model.models_in_service import Model
+from worker.model.normalise import normalise
+from worker.model.policy import Policy
+from worker.pipeline.inbox import Batch, Waiting
+from worker.pipeline.verdicts import Judged, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.texts import collection
-from worker.bundle import Base, Bundle, Calibration, write
 from worker.engine.weights import Layer, Shape, Weights
+from worker.model.bundle import Base, Bundle, Calibration, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

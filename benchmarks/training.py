@@ -26,16 +26,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.results import Entry, record
 from benchmarks.tinyllama import CONFIG
-from training import batches, data, model, packing, recipe, sources, train
-from training.epochs import Epochs
-from training.passes import Learner
+from training.data import sources
+from training.data import split as data
+from training.fit import batches, model, packing, recipe, train
+from training.fit.epochs import Epochs
+from training.fit.passes import Learner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from training.batches import Example
-    from training.data import Row
-    from training.recipe import Recipe
+    from training.data.split import Row
+    from training.fit.batches import Example
+    from training.fit.recipe import Recipe
 
 SHARE: Final = 0.8
 """Of the collection's rows: 4,459, as the published recipe trains on."""

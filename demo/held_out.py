@@ -6,9 +6,9 @@ import functools
 from typing import Final
 
 from demo.stream import Disguise, Row
-from training import data
-from training.disguises import DISGUISES
-from worker.bundle import Bundle
+from training.data import split as data
+from training.data.disguises import DISGUISES
+from worker.model.bundle import Bundle
 from worker.settings import SHIPPED_BUNDLE
 
 SPLIT: Final = 0

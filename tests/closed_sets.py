@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from worker.messages import Action, Outgoing, Unreadable, Unscored
+from worker.process.states import State
 from worker.simulate.poison import ODD, UNREADABLE
-from worker.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from worker.classifier import UNSCORED, Prepared, Scores
 from worker.messages import Record
-from worker.stream import FencedError, RolledBackError
+from worker.model.classifier import UNSCORED, Prepared, Scores
+from worker.pipeline.ports import FencedError, RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.messages import Headers, Outgoing, Positions, TopicPartition
-    from worker.stream import Claim
+    from worker.pipeline.ports import Claim
 
 INPUT: Final = "sms.events"
 VERDICTS: Final = "sms.verdicts"

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from training import data
-from training.recipe import RecipeError
+from training.data import split as data
+from training.fit.recipe import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

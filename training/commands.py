@@ -6,35 +6,26 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training import (
-    adapters,
-    calibrate,
-    data,
-    datacard,
-    evaluate,
-    export,
-    judging,
-    recipe,
-    reference,
-    report,
-    runs,
-    shipping,
-    train,
-)  # fmt: skip
-from training.batches import DivergedError
-from training.model import ModelError
-from training.passes import NoRoomError
-from training.screen import console, describe, progress
-from worker import drift
-from worker.bundle import Base, BundleError, check_replaceable
+from training.bundle import adapters, calibrate, export, shipping
+from training.data import card as datacard
+from training.data import split as data
+from training.fit import published as reference
+from training.fit import recipe, runs, train
+from training.fit.batches import DivergedError
+from training.fit.model import ModelError
+from training.fit.passes import NoRoomError
+from training.fit.screen import console, describe, progress
+from training.judge import evaluate, judging, report
 from worker.engine import UnsupportedModelError
+from worker.model.bundle import Base, BundleError, check_replaceable
+from worker.rollout import drift
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping, Sequence
 
-    from training.data import Row
-    from worker.classifier import Classifier
+    from training.data.split import Row
+    from worker.model.classifier import Classifier
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, adapters.AdapterError,

@@ -6,13 +6,13 @@ import html
 import os
 from typing import TYPE_CHECKING
 
-from training import findings
+from training.judge import findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from training.evaluate import Report
+    from training.judge.evaluate import Report
 
 _PAGE = """<!doctype html><meta charset="utf-8"><title>misjudged</title>
 <style>body{{font:14px sans-serif;max-width:70em;margin:2em auto}}td{{padding:.2em .6em;vertical-align:top}}</style>

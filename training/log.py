@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training import model
+from training.fit import model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

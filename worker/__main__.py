@@ -9,8 +9,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from worker import leaving, logs
 from worker import settings as knobs
+from worker.process import logs
+from worker.process import signals as leaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

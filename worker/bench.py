@@ -12,13 +12,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.batching import CostModel
+from worker.pipeline.batching import CostModel
 from worker.simulate.texts import chat, notice, spam
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from worker.classifier import Classifier, Prepared
+    from worker.model.classifier import Classifier, Prepared
 
 _MESSAGES: Final = 4096
 _SMALLEST: Final = 64

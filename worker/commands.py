@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from worker import changeover, engine, leaving, logs, releases
-from worker.bundle import BundleError
-from worker.classifier import CanaryError, Classifier, published
-from worker.drift import Reference
+from worker import engine
 from worker.engine import UnsupportedModelError
-from worker.lineup import Model, Role
-from worker.policy import Policy, PolicyError
-from worker.verdicts import Verdicts
+from worker.model.bundle import BundleError
+from worker.model.classifier import CanaryError, Classifier, published
+from worker.model.models_in_service import Model, Role
+from worker.model.policy import Policy, PolicyError
+from worker.pipeline.verdicts import Verdicts
+from worker.process import logs
+from worker.process import signals as leaving
+from worker.rollout import changeover
+from worker.rollout import link as releases
+from worker.rollout.drift import Reference
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +51,7 @@ log = structlog.get_logger()
 
 def run(settings: Settings, _: argparse.Namespace) -> int:
     """Run the worker until it is stopped (0; 3 when what was in flight could not be committed) or broken (1)."""
-    from worker.assembly import Refused, Worker  # noqa: PLC0415 predict needs no broker
+    from worker.app import Refused, Worker  # noqa: PLC0415 predict needs no broker
 
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
@@ -61,8 +65,8 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     gc.freeze()
     try:
         with worker:
-            leaving.stop_on_signals(worker.service)
-            is_all_committed = worker.service.run()
+            leaving.stop_on_signals(worker.pipeline.service)
+            is_all_committed = worker.pipeline.service.run()
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
         log.exception("stopped uncommitted", cause=f"{type(error).__name__}: {error}")
@@ -168,7 +172,7 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 
 def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    from worker.assembly import findings  # noqa: PLC0415 predict needs no broker
+    from worker.app import findings  # noqa: PLC0415 predict needs no broker
 
     if sys.stderr.isatty():
         print(f"asking {settings.brokers} ...", file=sys.stderr)  # noqa: T201 which can take some seconds
@@ -177,7 +181,7 @@ def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
     """Send dead letters back to the input."""
-    from worker.assembly import Refused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
+    from worker.app import Refused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
@@ -188,7 +192,7 @@ def replay(settings: Settings, options: argparse.Namespace) -> int:
 
 def simulate(settings: Settings, options: argparse.Namespace) -> int:
     """Send made-up traffic to the input topic until it is told to stop."""
-    from worker.assembly import Refused, simulate_traffic  # noqa: PLC0415 predict needs no broker
+    from worker.app import Refused, simulate_traffic  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
@@ -225,7 +229,7 @@ def back(settings: Settings, _: argparse.Namespace) -> int:
 
 def compare(settings: Settings, options: argparse.Namespace) -> int:
     """Say what the shadow would have done otherwise."""
-    from worker.assembly import Refused, comparisons  # noqa: PLC0415 predict needs no broker
+    from worker.app import Refused, comparisons  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:

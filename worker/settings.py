@@ -18,8 +18,9 @@ from pydantic import Field, FilePath, PositiveFloat, SecretStr, StringConstraint
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from worker import cores, pem
+from worker import pem
 from worker.messages import MAX_DEPTH, MAX_HEADERS
+from worker.process import cores
 
 PREFIX: Final = "HAMGATE_"
 SHIPPED_BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "nano"

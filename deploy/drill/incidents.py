@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from worker import bundle as bundles
+from worker.model import bundle as bundles
 from worker.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:

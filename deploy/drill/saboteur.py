@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.__main__ import main
-from worker.classifier import Judging
+from worker.model.classifier import Judging
 
 if TYPE_CHECKING:
-    from worker.classifier import Scores
+    from worker.model.classifier import Scores
 
 HOLD: Final = "DRILL_HOLD"
 

@@ -19,7 +19,7 @@ from worker.broker import AtLeastOnceSink, BrokerError, ExactlyOnceSink, KafkaSo
 from worker.broker.client.network import Network, TooLateError
 from worker.broker.transactions import Transactions
 from worker.messages import Outgoing
-from worker.stream import RolledBackError
+from worker.pipeline.ports import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

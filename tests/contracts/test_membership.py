@@ -13,7 +13,7 @@ from kafka.admin import KafkaAdminClient
 
 from tests.contracts.worlds import InKafka, events, positions, settled, take, until, values
 from worker.broker import BrokerError, KafkaSource, Member
-from worker.stream import FencedError
+from worker.pipeline.ports import FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

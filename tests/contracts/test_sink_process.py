@@ -20,7 +20,7 @@ from tests.contracts.worlds import InKafka, events, positions, settled, take, un
 from tests.processes import has_ended, watched
 from worker.broker import BrokerError, KafkaLink, SinkProcess, SinkProcessError, Terms
 from worker.messages import Outgoing
-from worker.stream import RolledBackError
+from worker.pipeline.ports import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from tests.contracts.worlds import World, events, positions, settled, take, until, values
 from worker.messages import Outgoing
-from worker.stream import FencedError, RolledBackError
+from worker.pipeline.ports import FencedError, RolledBackError
 
 
 def test_records_of_a_partition_come_in_offset_order_and_each_once(world: World) -> None:

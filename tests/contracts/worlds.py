@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Place
     from worker.messages import Record
-    from worker.stream import Sink, Source
+    from worker.pipeline.ports import Sink, Source
 
 
 class World(Protocol):

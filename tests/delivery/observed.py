@@ -34,7 +34,7 @@ class Counted:
 
     def __call__(self) -> None:
         from worker.broker import ExactlyOnceSink, SinkProcess  # noqa: PLC0415 in the worker's process
-        from worker.stream import FencedError, RolledBackError  # noqa: PLC0415
+        from worker.pipeline.ports import FencedError, RolledBackError  # noqa: PLC0415
 
         counts = _mapped(self.path, _COUNTS.size)
 
@@ -73,7 +73,7 @@ class SlowJudge:
     seconds: float
 
     def __call__(self) -> None:
-        from worker.classifier import Judging  # noqa: PLC0415
+        from worker.model.classifier import Judging  # noqa: PLC0415
 
         scores, batches = Judging.scores, [0]
 

@@ -24,7 +24,7 @@ def commits_before_it_publishes() -> None:
 
 def commits_the_last_offset_read() -> None:
     """Kafka wants the next one: whoever reads next judges one message of each partition again."""
-    from worker.inbox import Batch  # noqa: PLC0415
+    from worker.pipeline.inbox import Batch  # noqa: PLC0415
 
     positions = Batch.positions.fget
     assert positions is not None
@@ -52,7 +52,7 @@ def keeps_the_offsets_of_an_aborted_transaction() -> None:
     from kafka import errors  # noqa: PLC0415
 
     from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415
-    from worker.stream import RolledBackError  # noqa: PLC0415
+    from worker.pipeline.ports import RolledBackError  # noqa: PLC0415
 
     recover, write, unsent = ExactlyOnceSink._recover, ExactlyOnceSink.write, {}
 
@@ -74,7 +74,7 @@ def keeps_the_offsets_of_an_aborted_transaction() -> None:
 
 def commits_what_is_in_flight_of_a_revoked_partition() -> None:
     """Takes the new claim for whatever is in the pipe."""
-    from worker.inbox import Batch, Inbox  # noqa: PLC0415
+    from worker.pipeline.inbox import Batch, Inbox  # noqa: PLC0415
 
     def move(inbox: Any, _: object, claim: Any) -> int:
         inbox._claim = claim

@@ -12,23 +12,23 @@ import numpy as np
 from tests.fakes import FakeBroker, FakeSink, FakeSource
 from tests.fuzz.cases import MAX_BYTES
 from tests.simulation.process import Silent
-from worker.batching import MicroBatcher
-from worker.bundle import Bundle
-from worker.classifier import Classifier
 from worker.engine import Done, Kind
-from worker.inbox import Batch
-from worker.lineup import begin
 from worker.messages import Action, Unreadable, decode_verdict
-from worker.pipeline import Limits, Pipeline
-from worker.policy import Policy
+from worker.model.bundle import Bundle
+from worker.model.classifier import Classifier
+from worker.model.models_in_service import begin
+from worker.model.policy import Policy
+from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.inbox import Batch
+from worker.pipeline.stages import Limits, Pipeline
+from worker.pipeline.verdicts import Judged, Verdicts
 from worker.settings import SHIPPED_BUNDLE
-from worker.verdicts import Judged, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.inbox import Waiting
     from worker.messages import Record
+    from worker.pipeline.inbox import Waiting
 
 # What one event may cost in CPU seconds: so much, and so much for each of its bytes.
 _FIXED, _A_BYTE = 0.02, 20e-6

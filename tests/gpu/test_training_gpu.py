@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig
 
-from training import model, packing, recipe
-from training.batches import Example
-from training.passes import MOST_TOKENS, Learner, NoRoomError
+from training.fit import model, packing, recipe
+from training.fit.batches import Example
+from training.fit.passes import MOST_TOKENS, Learner, NoRoomError
 from worker.engine import weights
 from worker.engine.cpu import CpuEngine
 

@@ -34,7 +34,7 @@ READY_WITHIN = 60.0
 
 # One process loads torch, once; each worker is a fork of it: a test waits half a second for its worker, not eight.
 _LOADED = multiprocessing.get_context("forkserver")
-_LOADED.set_forkserver_preload(["torch", "worker.assembly", "worker.engine.cpu", "tests.integration.harness"])
+_LOADED.set_forkserver_preload(["torch", "worker.app", "worker.engine.cpu", "tests.integration.harness"])
 
 
 def environment(place: Place, bundle: Path, instance: str = "one", /, **settings: str) -> dict[str, str]:

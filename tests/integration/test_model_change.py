@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from deploy.kafka import topics
 from tests import bundles
 from tests.integration.harness import Traffic, Watch, WorkerProcess, environment, exactly_once, until
-from worker import releases
-from worker.bundle import Bundle
+from worker.model.bundle import Bundle
+from worker.rollout import link as releases
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from training import pretrain
+from training.fit import pretrain
 
 if TYPE_CHECKING:
     from typing import Any

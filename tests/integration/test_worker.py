@@ -15,10 +15,10 @@ import pytest
 
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
 from tests.processes import has_ended, watched
-from worker import leaving
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, exhume
-from worker.pipeline import Pipeline
+from worker.pipeline.stages import Pipeline
+from worker.process import signals as leaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from worker.bundle import Base, Bundle, Calibration, write
+from worker.model.bundle import Base, Bundle, Calibration, write
 
 if TYPE_CHECKING:
     from pathlib import Path

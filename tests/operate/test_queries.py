@@ -19,9 +19,9 @@ from deploy.kafka import topics
 from deploy.kafka.node import LOOPBACK, free_port
 from deploy.prometheus.local import LocalPrometheus
 from tests.integration.harness import until
-from worker import bundle as bundles
 from worker.engine.device import GpuState
 from worker.metrics import Metrics, MetricsServer
+from worker.model import bundle as bundles
 from worker.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from unittest import mock
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from worker.service import Stage
+from worker.pipeline.service import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -194,7 +194,7 @@ def installed(hub: Hub) -> Iterator[None]:
         for module in ("inbox", "service"):
             patches.enter_context(mock.patch(f"worker.{module}.threading", threads))
         patches.enter_context(
-            mock.patch("worker.pipeline.queue", SimpleNamespace(Queue=type("CoQueue", (CoQueue,), of_hub)))
+            mock.patch("worker.pipeline.stages.queue", SimpleNamespace(Queue=type("CoQueue", (CoQueue,), of_hub)))
         )
-        patches.enter_context(mock.patch("worker.service.Stage", type("CoStage", (CoStage,), of_hub)))
+        patches.enter_context(mock.patch("worker.pipeline.service.Stage", type("CoStage", (CoStage,), of_hub)))
         yield

@@ -13,15 +13,15 @@ from tests.simulation.cluster import INPUT
 from tests.simulation.process import Parts
 from worker.broker import ExactlyOnceSink, KafkaSource
 from worker.broker.transactions import Transactions
-from worker.inbox import Batch, Inbox
-from worker.stream import RolledBackError
+from worker.pipeline.inbox import Batch, Inbox
+from worker.pipeline.ports import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.messages import Outgoing, Positions
-    from worker.pipeline import Pipeline
-    from worker.stream import Claim
+    from worker.pipeline.ports import Claim
+    from worker.pipeline.stages import Pipeline
 
 
 class CommitsFirst(ExactlyOnceSink):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tests.fakes import FakeClassifier
 from tests.simulation.clients import SimConsumer, SimNetwork
 from tests.simulation.cluster import DEAD_LETTERS, INPUT, VERDICTS
-from worker.batching import MicroBatcher
 from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member
-from worker.pipeline import Limits, Pipeline
-from worker.policy import Policy
-from worker.service import Service
-from worker.verdicts import Verdicts
+from worker.model.policy import Policy
+from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.service import Service
+from worker.pipeline.stages import Limits, Pipeline
+from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.clients import Request
     from tests.simulation.cluster import Cluster
     from tests.simulation.coroutines import Hub, Task
-    from worker.inbox import Waiting
+    from worker.pipeline.inbox import Waiting
 
 # The protocol's own times, short so that a schedule may pass them.
 TRANSACTION_TIMEOUT, SESSION_TIMEOUT, MAX_POLL_INTERVAL, PATIENCE, GRACE = 2.0, 3.0, 30.0, 30.0, 5.0

@@ -12,7 +12,7 @@ from tests.simulation.coroutines import Hub, installed
 from tests.simulation.process import QUIET, SESSION_TIMEOUT, Parts, Process
 from worker.broker import BrokerError
 from worker.messages import decode_verdict
-from worker.stream import FencedError
+from worker.pipeline.ports import FencedError
 
 if TYPE_CHECKING:
     from tests.simulation.clients import Request
@@ -129,7 +129,7 @@ class Simulation:
         network = lambda _: self.hub.process().network()  # noqa: E731
         self._patches.enter_context(mock.patch("worker.broker.transactions.Network", network))
         # So that what a poll brings is handed over in several parts, and others may go first between them.
-        self._patches.enter_context(mock.patch("worker.pipeline._SLICE", 2))
+        self._patches.enter_context(mock.patch("worker.pipeline.stages._SLICE", 2))
         for module in ("pipeline", "service", "broker.sink", "broker.source"):
             self._patches.enter_context(mock.patch(f"worker.{module}.log", QUIET))
         return self

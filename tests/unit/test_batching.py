@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.batching import CostModel, MicroBatcher, Pace
+from worker.pipeline.batching import CostModel, MicroBatcher, Pace
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from worker.bundle import Base, Bundle, BundleError, Calibration, Canary, load, write
-from worker.text import NORMALISER_VERSION
+from worker.model.bundle import Base, Bundle, BundleError, Calibration, Canary, load, write
+from worker.model.normalise import NORMALISER_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,7 +239,7 @@ def test_an_empty_folder_and_a_damaged_bundle_are_replaced(
 
 
 def test_loading_a_bundle_loads_no_torch(folder: Path) -> None:
-    code = f"import sys; from worker.bundle import load; load({str(folder)!r}); print('torch' in sys.modules)"
+    code = f"import sys; from worker.model.bundle import load; load({str(folder)!r}); print('torch' in sys.modules)"
 
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

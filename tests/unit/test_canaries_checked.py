@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from tests.unit.test_classifier import WordEngine, bundle
-from worker import assembly, commands
+from worker import app as assembly
+from worker import commands
 from worker.__main__ import main
-from worker.bundle import Canary
-from worker.classifier import Classifier
+from worker.model.bundle import Canary
+from worker.model.classifier import Classifier
 from worker.settings import Settings
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from tests import bundles
 from tests.bundles import NANO
 from worker import commands, settings
-from worker.changeover import Changeover, Place, fingerprint
-from worker.lineup import Lineup, Model, Role
 from worker.metrics import Metrics
+from worker.model.models_in_service import Lineup, Model, Role
+from worker.rollout.changeover import Changeover, Place, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -270,7 +270,7 @@ def test_the_way_back_needs_no_new_proof(watched: Watched, tmp_path: Path) -> No
 def _with_canary(bundle: Any) -> Any:
     import msgspec  # noqa: PLC0415
 
-    from worker.bundle import Canary  # noqa: PLC0415
+    from worker.model.bundle import Canary  # noqa: PLC0415
 
     return msgspec.structs.replace(bundle, canaries=(Canary(HAM, "spam"),))
 

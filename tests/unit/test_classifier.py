@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from worker.bundle import Base, Bundle, Calibration, Canary
-from worker.classifier import HAM, UNSCORED, CanaryError, Classifier, platt
 from worker.engine import Done, Kind
-from worker.tokenizing import cut
+from worker.model.bundle import Base, Bundle, Calibration, Canary
+from worker.model.classifier import HAM, UNSCORED, CanaryError, Classifier, platt
+from worker.model.tokenizer import cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,7 +203,7 @@ def test_cutting_keeps_the_ends(most: int, kept: list[int]) -> None:
 
 
 def test_importing_the_classifier_loads_no_torch() -> None:
-    code = "import sys, worker.classifier; sys.exit('torch' in sys.modules)"
+    code = "import sys, worker.model.classifier; sys.exit('torch' in sys.modules)"
 
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker import cores
+from worker.process import cores
 
 if TYPE_CHECKING:
     from pathlib import Path

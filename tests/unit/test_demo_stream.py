@@ -9,10 +9,10 @@ import pytest
 
 from demo.held_out import SHOWN, are_unseen, held_out
 from demo.stream import BURST, CLEAN, ODD, SKIPPED, UNSCORED, VERDICT, WARM_UP, Event, Row, apart, parts, programme
-from training import data
+from training.data import split as data
 from worker.messages import Record, Unreadable, UnreadableError, decode
+from worker.model.normalise import normalise
 from worker.settings import Settings
-from worker.text import normalise
 
 ROWS = [Row(f"message {number}", number % 5 == 0) for number in range(40)]
 DISGUISES = {"shouted": lambda text, _: text.upper(), "backwards": lambda text, _: text[::-1]}

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from worker.drift import LEAST, Reference, Window
+from worker.rollout.drift import LEAST, Reference, Window
 
 DICE = np.random.default_rng(1)
 

@@ -10,7 +10,7 @@ from deploy.drill import saboteur
 from tests.fakes import FakeBroker
 from tests.unit.test_classifier import WordEngine, bundle
 from tests.unit.test_pipeline import NOW, event, make, read
-from worker.classifier import Classifier, Judging
+from worker.model.classifier import Classifier, Judging
 
 if TYPE_CHECKING:
     from pathlib import Path

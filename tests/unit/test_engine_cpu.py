@@ -11,9 +11,9 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from benchmarks.peers import merged
 from benchmarks.texts import collection
-from worker.classifier import Classifier
 from worker.engine import Kind, UnsupportedModelError, weights
 from worker.engine.cpu import CpuEngine, _one_threaded
+from worker.model.classifier import Classifier
 from worker.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:

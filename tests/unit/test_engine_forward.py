@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine import twins
+from worker.engine import reference as twins
 from worker.engine.cpu import CpuEngine
 from worker.engine.forward import Forward, Fp8, Nf4, Plain
 from worker.engine.nf4 import round_trip

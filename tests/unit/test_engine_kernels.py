@@ -23,7 +23,8 @@ if DEVICE.type == "cpu":
 
     interpreter._patch_lang_tensor = patch_with_item
 
-from worker.engine import fused, kernels, rows, twins  # noqa: E402
+from worker.engine import fused, kernels, rows  # noqa: E402
+from worker.engine import reference as twins  # noqa: E402
 from worker.engine.nf4 import LEVELS  # noqa: E402
 from worker.engine.weights import Shape  # noqa: E402
 

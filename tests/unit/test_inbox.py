@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from worker.batching import MicroBatcher
-from worker.inbox import Batch, Inbox, Waiting
 from worker.messages import Record
+from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.inbox import Batch, Inbox, Waiting
 
 CLAIM, LATER = object(), object()
 

@@ -17,8 +17,9 @@ import pytest
 
 from deploy.kafka.node import free_port
 from tests.unit.test_service import until
-from worker import commands, leaving
+from worker import commands
 from worker.__main__ import main
+from worker.process import signals as leaving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,17 +10,17 @@ import pytest
 
 from tests.fakes import INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink
 from tests.unit.test_pipeline import NOW, event, make, read, step
-from worker.classifier import Prepared
-from worker.lineup import Lineup, Model, Role, in_share
 from worker.messages import Record
-from worker.policy import Policy
-from worker.stream import RolledBackError
-from worker.verdicts import Verdicts
+from worker.model.classifier import Prepared
+from worker.model.models_in_service import Lineup, Model, Role, in_share
+from worker.model.policy import Policy
+from worker.pipeline.ports import RolledBackError
+from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.pipeline import Pipeline
+    from worker.pipeline.stages import Pipeline
 
 
 class Marked(FakeClassifier):

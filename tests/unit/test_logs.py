@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from worker import logs
+from worker.process import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

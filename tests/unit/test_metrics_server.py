@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from worker.assembly import Refused, _serve
+from worker.app import Refused, _serve
 from worker.metrics import Metrics, MetricsServer
-from worker.probes import Probes
+from worker.metrics.probes import Probes
 from worker.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from worker import pieces
-from worker.pieces import Pieces
+from worker.model import words as pieces
+from worker.model.normalise import normalise
+from worker.model.words import Pieces
 from worker.settings import SHIPPED_BUNDLE
-from worker.text import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,18 +12,18 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from tests.closed_sets import hostile, strays
 from tests.fakes import DEAD_LETTERS, INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink, FakeSource
-from worker.batching import MicroBatcher
 from worker.metrics import Metrics
-from worker.pipeline import Limits, Pipeline
-from worker.policy import Policy
-from worker.stream import FencedError, RolledBackError
-from worker.verdicts import Verdicts
+from worker.model.policy import Policy
+from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.ports import FencedError, RolledBackError
+from worker.pipeline.stages import Limits, Pipeline
+from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.classifier import Prepared, Scores
-    from worker.inbox import Waiting
+    from worker.model.classifier import Prepared, Scores
+    from worker.pipeline.inbox import Waiting
 
 NOW = 1000.0
 
@@ -308,7 +308,7 @@ class Slicing(FakeClassifier):
 
 def sliced(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, classifier: Slicing) -> Pipeline:
     """A pipeline that makes two messages ready at a time."""
-    monkeypatch.setattr("worker.pipeline._SLICE", 2)
+    monkeypatch.setattr("worker.pipeline.stages._SLICE", 2)
     return make(broker, classifier=classifier)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.messages import Action
-from worker.policy import Policy, PolicyError
+from worker.model.policy import Policy, PolicyError
 
 
 def policy(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import bundles
-from worker import releases
 from worker.__main__ import main
+from worker.rollout import link as releases
 
 if TYPE_CHECKING:
     from pathlib import Path

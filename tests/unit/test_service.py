@@ -11,12 +11,12 @@ import pytest
 
 from tests.fakes import VERDICTS, FakeBroker, FakeClassifier, FakeSink
 from tests.unit.test_pipeline import event, make
-from worker.service import Service
+from worker.pipeline.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.pipeline import Pipeline
+    from worker.pipeline.stages import Pipeline
 
 
 class Run:

@@ -179,7 +179,9 @@ def test_the_settings_shown_can_be_read_back(tmp_path: Path, capsys: pytest.Capt
     assert (again.threads, again.deadline, again.flag_from) == (7, 2.5, None)
 
 
-@pytest.mark.parametrize("module", ["worker.messages", "worker.batching", "worker.settings", "worker.__main__"])
+@pytest.mark.parametrize(
+    "module", ["worker.messages", "worker.pipeline.batching", "worker.settings", "worker.__main__"]
+)
 def test_light_modules_load_none_of_the_heavy_ones(module: str) -> None:
     program = f"import sys, {module}; print({{'torch', 'kafka', 'prometheus_client'}} & set(sys.modules))"
 
@@ -191,7 +193,7 @@ def test_light_modules_load_none_of_the_heavy_ones(module: str) -> None:
 def test_what_judges_loads_none_of_what_trains(tmp_path: Path) -> None:
     """Seconds of a start, and their warnings: a worker is this and the Kafka client."""
     program = (
-        "import sys, worker.assembly; from worker.__main__ import main; main(['predict', 'hello']);"
+        "import sys, worker.app; from worker.__main__ import main; main(['predict', 'hello']);"
         "print({'transformers', 'peft', 'bitsandbytes', 'accelerate', 'datasets'} & set(sys.modules))"
     )
 

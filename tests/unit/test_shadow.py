@@ -9,18 +9,18 @@ import pytest
 
 from tests.fakes import INPUT, FakeBroker, FakeClassifier
 from tests.unit.test_pipeline import NOW, event, make, read, step
-from worker import compare
-from worker.lineup import Lineup, Model, Role
-from worker.policy import Policy
-from worker.shadow import Disagreement, Shadow, Summary, decode_report
-from worker.verdicts import Verdicts
+from worker.model.models_in_service import Lineup, Model, Role
+from worker.model.policy import Policy
+from worker.pipeline.verdicts import Verdicts
+from worker.rollout import compare
+from worker.rollout.shadow import Disagreement, Shadow, Summary, decode_report
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.classifier import Prepared, Scores
     from worker.messages import Outgoing
-    from worker.pipeline import Pipeline
+    from worker.model.classifier import Prepared, Scores
+    from worker.pipeline.stages import Pipeline
 
 NUMBER = "+447700900123"
 

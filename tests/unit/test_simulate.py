@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from worker.messages import Outgoing, Record, Unreadable, UnreadableError, decode
+from worker.pipeline.tracecontext import carried
 from worker.simulate import Mix, Stream, plan
 from worker.simulate.poison import ODD, UNREADABLE
 from worker.simulate.shape import Swells, of_day
-from worker.tracecontext import carried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

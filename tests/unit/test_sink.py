@@ -9,7 +9,7 @@ import pytest
 from kafka import errors
 
 from worker.broker import BrokerError, ExactlyOnceSink, KafkaLink, sink
-from worker.stream import FencedError, RolledBackError
+from worker.pipeline.ports import FencedError, RolledBackError
 
 PATIENCE = 60.0
 CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=1, member_id="m", group_instance_id=None)

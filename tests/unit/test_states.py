@@ -7,9 +7,9 @@ import pytest
 from tests.fakes import FakeBroker, FakeSink
 from tests.unit.test_pipeline import make, read
 from tests.unit.test_service import Run, until
-from worker.service import Service
-from worker.states import State, state
-from worker.stream import RolledBackError
+from worker.pipeline.ports import RolledBackError
+from worker.pipeline.service import Service
+from worker.process.states import State, state
 
 CALM = {
     "has_ended": False,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.text import is_uncovered, normalise
+from worker.model.normalise import is_uncovered, normalise
 
 TRICKY = "a1 3.w-!@$|€£&;#x0mplt9\u200b\u0301\u0327аб\u00ad\x93\ud800ﬁⓐ𝐚🅰É ı\n\tİßĦ"
 ENTITIES = ["&amp;", "&", "#", "38", ";", "a", " ", "1", "lt", "аб", "б", "."]

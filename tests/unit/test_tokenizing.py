@@ -18,13 +18,14 @@ import pytest
 from tests.bundles import NANO
 from tests.processes import has_ended, watched
 from tests.unit.test_classifier import WordEngine, bundle
-from worker import assembly, tokenizer_process
-from worker.apart import environment
-from worker.bundle import Bundle, BundleError
-from worker.classifier import Classifier
+from worker import app as assembly
 from worker.engine import Kind
-from worker.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError, TokenizerProcesses
-from worker.tokenizing import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
+from worker.model import tokenizer_process
+from worker.model.bundle import Bundle, BundleError
+from worker.model.classifier import Classifier
+from worker.model.tokenizer import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
+from worker.model.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError, TokenizerProcesses
+from worker.process.child import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -184,7 +185,7 @@ def test_of_several_processes_none_is_left_where_one_cannot_be_had(
 def test_a_worker_that_ends_while_they_start_does_not_wait_for_them() -> None:
     code = (
         "import os, signal, sys, threading; from pathlib import Path\n"
-        "from worker.tokenizer_process import TokenizerProcess, TokenizerProcesses\n"
+        "from worker.model.tokenizer_process import TokenizerProcess, TokenizerProcesses\n"
         "is_stopped, give = threading.Event(), TokenizerProcess.give\n"
         "def stopped(process, description):\n"
         "    os.kill(process.pid, signal.SIGSTOP)\n"
@@ -351,7 +352,7 @@ def test_it_ends_with_the_last_reference_to_it() -> None:
 
 def test_it_ends_when_the_worker_is_killed() -> None:
     code = (
-        "import sys; from pathlib import Path; from worker.tokenizer_process import TokenizerProcesses\n"
+        "import sys; from pathlib import Path; from worker.model.tokenizer_process import TokenizerProcesses\n"
         "processes = TokenizerProcesses(Path(sys.argv[1]).read_bytes(), 16)\n"
         "print(*processes.pids, flush=True); sys.stdin.read()"
     )
@@ -421,7 +422,7 @@ def test_an_answer_names_a_failure_by_its_kind_and_not_by_what_it_was_given() ->
 
 def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     needless = {"torch", "kafka", "pydantic", "structlog", "transformers"}
-    code = f"import sys, worker.tokenizer_process; print(*{needless} & set(sys.modules))"
+    code = f"import sys, worker.model.tokenizer_process; print(*{needless} & set(sys.modules))"
     monkeypatch.setenv("HAMGATE_SASL_PASSWORD", "secret")
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
@@ -445,7 +446,7 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
 def test_by_themselves_processes_are_there_beside_a_gpu_with_cores_to_spare(
     monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: Kind, cores: int, processes: int
 ) -> None:
-    monkeypatch.setattr("worker.cores.available", lambda: cores)
+    monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
     assert assembly.tokenizer_processes(asked, kind) == processes
 
@@ -463,6 +464,6 @@ def test_by_themselves_processes_are_there_beside_a_gpu_with_cores_to_spare(
 def test_by_itself_the_sink_is_apart_beside_a_gpu_with_cores_to_spare(
     monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, is_apart: bool
 ) -> None:
-    monkeypatch.setattr("worker.cores.available", lambda: cores)
+    monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
     assert assembly.is_sink_apart(asked, kind) is is_apart

@@ -12,8 +12,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.fakes import INPUT, VERDICTS, FakeBroker, FakeSink
 from tests.unit.test_pipeline import NOW, event, make, step
-from worker.stream import RolledBackError
-from worker.tracing import Names, Tracing
+from worker.pipeline.ports import RolledBackError
+from worker.pipeline.tracing import Names, Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

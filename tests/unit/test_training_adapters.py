@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tests.bundles import NANO
-from training import adapters, export
-from training.adapters import AdapterError
-from worker.bundle import Base, load
-from worker.classifier import Classifier
+from training.bundle import adapters, export
+from training.bundle.adapters import AdapterError
 from worker.engine import nf4
+from worker.model.bundle import Base, load
+from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from worker.bundle import Bundle
+    from worker.model.bundle import Bundle
 
 TEXTS = ("free prize call now", "see you at home", "ok")
 BOTH = ["q_proj", "v_proj"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from training import clusters, data
+from training.data import clusters
+from training.data import split as data
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bundles import NANO
-from training import commands, data, evaluate, judging, recipe, runs
+from training import commands
 from training.__main__ import main
-from training.evaluate import Exam
-from worker.bundle import Bundle
+from training.data import split as data
+from training.fit import recipe, runs
+from training.judge import evaluate, judging
+from training.judge.evaluate import Exam
+from worker.model.bundle import Bundle
 
 if TYPE_CHECKING:
     from collections.abc import Callable

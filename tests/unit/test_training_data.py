@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from training import batches, data, evaluate, sources
 from training.__main__ import main
-from training.data import Row
-from training.disguises import DISGUISES
-from worker.text import normalise
+from training.data import sources
+from training.data import split as data
+from training.data.disguises import DISGUISES
+from training.data.split import Row
+from training.fit import batches
+from training.judge import evaluate
+from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +87,7 @@ def test_a_row_without_a_score_counts_as_delivered() -> None:
             return texts
 
         def judge(self, prepared: list[str]) -> object:
-            from worker.classifier import Scores  # noqa: PLC0415
+            from worker.model.classifier import Scores  # noqa: PLC0415
 
             empty = torch.tensor([float("nan")] * len(prepared)).double().numpy()
             return Scores(empty, torch.full((len(prepared),), -1).numpy(), torch.zeros(len(prepared)).bool().numpy())

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
 from benchmarks import results
-from training import baselines, compare, data, errors, evaluate, findings, hardware, judged, metrics
-from training.data import Row
-from training.evaluate import Exam, Parts, Report
-from training.judged import Judged, Judgement
+from training import errors, hardware
+from training.data import split as data
+from training.data.split import Row
+from training.judge import baselines, compare, evaluate, findings, judged, metrics
+from training.judge.evaluate import Exam, Parts, Report
+from training.judge.judged import Judged, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,22 +13,24 @@ import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from tests.unit.test_training_run import TOY, adapter, quiet, rows
-from training import batches, data, export, model, packing, recipe, runs, train
-from training.batches import Example
-from training.data import Row
-from training.epochs import Epochs, shown
-from training.model import ModelError
-from training.recipe import RECIPES, Fit
-from training.reference import Reference
-from worker.classifier import Classifier
+from training.bundle import export
+from training.data import split as data
+from training.data.split import Row
+from training.fit import batches, model, packing, recipe, runs, train
+from training.fit.batches import Example
+from training.fit.epochs import Epochs, shown
+from training.fit.model import ModelError
+from training.fit.published import Reference
+from training.fit.recipe import RECIPES, Fit
 from worker.engine import weights
 from worker.engine.cpu import CpuEngine
+from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from training.recipe import Recipe
+    from training.fit.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

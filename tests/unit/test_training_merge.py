@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from training import data
-from training.data import DataError
+from training.data import split as data
+from training.data.split import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from training import model, recipe
-from training.recipe import RecipeError
+from training.fit import model, recipe
+from training.fit.recipe import RecipeError
 
 if TYPE_CHECKING:
     from typing import Any

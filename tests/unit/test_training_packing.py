@@ -13,10 +13,10 @@ from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig
 
-from training import model, packing, recipe
-from training.batches import Example, collate
-from training.packing import pack
-from training.passes import Learner, cut, loss_of
+from training.fit import model, packing, recipe
+from training.fit.batches import Example, collate
+from training.fit.packing import pack
+from training.fit.passes import Learner, cut, loss_of
 
 if TYPE_CHECKING:
     from typing import Any
@@ -150,8 +150,8 @@ def test_running_out_of_memory_makes_the_passes_smaller_and_the_gradients_stay_t
             raise torch.cuda.OutOfMemoryError
         return real(tuned, batch, **more)
 
-    monkeypatch.setattr("training.passes.model.logits", small_memory)
-    monkeypatch.setattr("training.passes._LEAST_TOKENS", 32)
+    monkeypatch.setattr("training.fit.passes.model.logits", small_memory)
+    monkeypatch.setattr("training.fit.passes._LEAST_TOKENS", 32)
 
     _, found = learnt(adapted(CONFIGS["llama"]), messages(12))
 
@@ -164,7 +164,7 @@ def test_no_room_even_for_the_smallest_pass_is_said_with_what_would_help(monkeyp
     def no_memory(*_: Any, **__: Any) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr("training.passes.model.logits", no_memory)
+    monkeypatch.setattr("training.fit.passes.model.logits", no_memory)
 
     with pytest.raises(Exception, match="with gradient checkpointing: a smaller base"):
         learnt(adapted(CONFIGS["llama"]), messages(4))

@@ -11,17 +11,19 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
-from training import export, pretrain, recipe, reference, train
-from training.data import Row
-from training.reference import Reference
-from worker.classifier import Classifier
+from training.bundle import export
+from training.data.split import Row
+from training.fit import pretrain, recipe, train
+from training.fit import published as reference
+from training.fit.published import Reference
+from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from typing import Any
 
     import pytest
 
-    from worker.bundle import Bundle
+    from worker.model.bundle import Bundle
 
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
 MORE = {"num_key_value_heads": 2, "max_position_embeddings": 512, "pad_token_id": 3, "bos_token_id": 1}
@@ -71,7 +73,7 @@ def test_a_base_in_half_precision_is_judged_too_by_the_head_as_it_was_trained(
     tokens = [message.tokens for message in Classifier(bundle, whole).prepare(texts)]
     expected = whole.logits(tokens)
 
-    monkeypatch.setattr("training.model.compute_type", lambda: torch.bfloat16)
+    monkeypatch.setattr("training.fit.model.compute_type", lambda: torch.bfloat16)
     halved = Reference(bundle).logits(tokens)
 
     assert np.linalg.norm(halved - expected) < 0.1 * np.linalg.norm(expected)

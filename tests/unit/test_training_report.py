@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.results import RESULTS
-from training import report
 from training.__main__ import main
-from training.report import ReportError
+from training.judge import report
+from training.judge.report import ReportError
 
 if TYPE_CHECKING:
     from pathlib import Path

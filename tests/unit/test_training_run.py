@@ -15,14 +15,18 @@ from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from training import calibrate, data, disguises, evaluate, export, hub, pretrain, recipe, runs, train
-from training.adapters import AdapterError
-from training.data import Row
-from training.export import ExportError
-from training.model import ModelError
-from training.runs import Run, RunError
-from worker.bundle import Base, BundleError, load
-from worker.classifier import Classifier
+from training.bundle import calibrate, export
+from training.bundle.adapters import AdapterError
+from training.bundle.export import ExportError
+from training.data import disguises, hub
+from training.data import split as data
+from training.data.split import Row
+from training.fit import pretrain, recipe, runs, train
+from training.fit.model import ModelError
+from training.fit.runs import Run, RunError
+from training.judge import evaluate
+from worker.model.bundle import Base, BundleError, load
+from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

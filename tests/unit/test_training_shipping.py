@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from tests.unit.test_training_run import TOY, quiet, rows
-from training import data, evaluate, shipping, train
-from training.evaluate import Exam, Parts
-from training.judged import Judged, Judgement
-from worker.bundle import load
+from training.bundle import shipping
+from training.data import split as data
+from training.fit import train
+from training.judge import evaluate
+from training.judge.evaluate import Exam, Parts
+from training.judge.judged import Judged, Judgement
+from worker.model.bundle import load
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import datasets
 import pytest
 
-from training import data, sources
-from training.data import DataError
-from training.sources import Labelled
+from training.data import sources
+from training.data import split as data
+from training.data.sources import Labelled
+from training.data.split import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks import results
-from training import data, evaluate, recipe, runs, sweep
 from training.__main__ import main
-from training.recipe import RecipeError
+from training.data import split as data
+from training.fit import recipe, runs
+from training.fit.recipe import RecipeError
+from training.judge import evaluate, sweep
 
 if TYPE_CHECKING:
     from pathlib import Path

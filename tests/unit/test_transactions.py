@@ -13,7 +13,8 @@ from kafka.record.memory_records import MemoryRecords
 
 from tests.simulation.answers import LABELS, answer
 from tests.simulation.cluster import VERDICTS, Cluster
-from worker.broker import KafkaLink, requests, transactions
+from worker.broker import KafkaLink, transactions
+from worker.broker import protocol as requests
 from worker.broker.client.network import TooLateError, UnknownOutcomeError
 from worker.broker.transactions import Transactions
 from worker.messages import Outgoing

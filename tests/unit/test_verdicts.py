@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.bundle import Calibration
-from worker.classifier import UNSCORED, Classifier, Prepared, Scores
-from worker.inbox import Batch, Waiting
 from worker.messages import Action, Record, Sms, Unreadable, Unscored
-from worker.policy import Policy
-from worker.verdicts import Judged, Verdicts
+from worker.model.bundle import Calibration
+from worker.model.classifier import UNSCORED, Classifier, Prepared, Scores
+from worker.model.policy import Policy
+from worker.pipeline.inbox import Batch, Waiting
+from worker.pipeline.verdicts import Judged, Verdicts
 
 NAN = float("nan")
 LABELS = ("ham", "spam", "smishing")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kafka import TopicPartition, errors
 
-from worker.broker import requests
+from worker.broker import protocol as requests
 from worker.broker.batches import build
 from worker.broker.link import milliseconds
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from worker.broker.asking import Asker
     from worker.broker.client.network import Network
-    from worker.broker.requests import Identity
+    from worker.broker.protocol import Identity
     from worker.messages import Outgoing
 
     Batches = dict[TopicPartition, list[MemoryRecordsBuilder]]

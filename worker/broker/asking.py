@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kafka import errors
 
-from worker.broker import requests
+from worker.broker import protocol as requests
 from worker.broker.client.network import TooLateError, UnknownOutcomeError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kafka import errors
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.protocol.metadata import CoordinatorType
 
-from worker.broker import requests
+from worker.broker import protocol as requests
 from worker.broker.asking import Asker
 from worker.broker.client.connecting import is_refusal
 from worker.broker.client.network import Network

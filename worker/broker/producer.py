@@ -6,11 +6,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from worker.broker import requests
+from worker.broker import protocol as requests
 from worker.broker.appending import Appender
 from worker.broker.asking import Asker
 from worker.broker.client.network import Network
-from worker.broker.requests import Identity
+from worker.broker.protocol import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

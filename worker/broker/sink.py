@@ -12,20 +12,20 @@ import structlog
 from kafka import errors
 from kafka.protocol.metadata import CoordinatorType
 
-from worker.broker import requests
+from worker.broker import protocol as requests
 from worker.broker.asking import Asker
 from worker.broker.client.network import Network
 from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
 from worker.broker.producer import Producer
 from worker.broker.transactions import Transactions
-from worker.stream import FencedError, RolledBackError
+from worker.pipeline.ports import FencedError, RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker.broker.link import KafkaLink
     from worker.messages import Outgoing, Positions
-    from worker.stream import Claim
+    from worker.pipeline.ports import Claim
 
 # What no second try will mend: stop, and say what would.
 _HOPELESS: Final = (

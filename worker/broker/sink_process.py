@@ -1,6 +1,6 @@
 """A sink in a process of its own: transactions cost the interpreter of the reader and the judge nothing.
 
-`SinkProcess` is what the worker holds; `sink_server` is what it starts (`worker.apart`). What is said between them, in
+`SinkProcess` is what the worker holds; `sink_server` is what it starts (`worker.process.child`). What is said between them, in
 msgpack, is first what the sink is to be made of, a password among it, then what is to be prepared and written; each
 write is answered. The process must not outlive the worker: what begins anew under its name would fence the next one.
 """
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from worker.apart import Apart, ApartError
 from worker.broker.link import BrokerError, KafkaLink
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
 from worker.messages import Outgoing  # noqa: TC001 # a field's type
-from worker.stream import FencedError, RolledBackError
+from worker.pipeline.ports import FencedError, RolledBackError
+from worker.process.child import Apart, ApartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.messages import Positions
-    from worker.stream import Claim, Sink
+    from worker.pipeline.ports import Claim, Sink
 
 _SERVER: Final = "worker.broker.sink_server"
 # A write ends by the transaction's timeout, and what may follow it by the link's patience, twice: nobody is to wait for

@@ -15,15 +15,15 @@ import msgspec
 import structlog
 from kafka.structs import ConsumerGroupMetadata
 
-from worker import logs
-from worker.apart import Frames, GoneError, reply, served
 from worker.broker.link import KafkaLink
 from worker.broker.sink_process import KINDS, Done, Opening, Prepare, Rebuilding, Refused, Request, Write
+from worker.process import logs
+from worker.process.child import Frames, GoneError, reply, served
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.stream import Claim, Sink
+    from worker.pipeline.ports import Claim, Sink
 
 _opening: Final = msgspec.msgpack.Decoder(Opening)
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Prepare | Write)

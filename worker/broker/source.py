@@ -17,7 +17,7 @@ from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member
 from worker.messages import dated
-from worker.stream import FencedError
+from worker.pipeline.ports import FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker import messages
     from worker.broker.link import KafkaLink
     from worker.messages import Record
-    from worker.stream import Claim
+    from worker.pipeline.ports import Claim
 
 MAX_POLL_RECORDS: Final = 4096
 # Of values: events as large as they may be, each made to be slow to read, must not hold the reader out of its group.

@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 from kafka.protocol.metadata import CoordinatorType
 
-from worker.broker import requests
+from worker.broker import protocol as requests
 from worker.broker.appending import Appender
 from worker.broker.asking import Asker
 from worker.broker.client.network import Network
-from worker.broker.requests import Identity
+from worker.broker.protocol import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

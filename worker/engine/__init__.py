@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from worker.bundle import Bundle
     from worker.engine.device import GpuState
+    from worker.model.bundle import Bundle
 
 Tokens: TypeAlias = Union[Sequence[int], "NDArray[np.int32]"]
 """One message's token ids; an array costs the engine less."""

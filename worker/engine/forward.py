@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.engine import nf4
-from worker.engine.twins import FP8, FP8_MAX, rope
+from worker.engine.reference import FP8, FP8_MAX, rope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

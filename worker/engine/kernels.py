@@ -15,11 +15,11 @@ from torch import Tensor
 
 from worker.engine import programs
 from worker.engine.fused import add_product_norm_fp8, gated, gated_fp8
+from worker.engine.reference import FP8
 from worker.engine.rows import norm_fp8, product_fp8, row_scale
-from worker.engine.twins import FP8
 
 if TYPE_CHECKING:
-    from worker.engine.twins import Rope
+    from worker.engine.reference import Rope
     from worker.engine.weights import Shape
 
 __all__ = [

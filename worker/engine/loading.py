@@ -13,7 +13,7 @@ from worker.engine.cpu import CpuEngine
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from worker.bundle import Base, Bundle
+    from worker.model.bundle import Base, Bundle
 
 _OLDEST: Final = {Kind.CUDA_BF16: (8, 0), Kind.CUDA_NF4: (8, 0), Kind.CUDA_FP8: (8, 9)}
 """The first compute capability that has each kind's arithmetic."""

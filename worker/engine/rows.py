@@ -9,7 +9,7 @@ import triton  # type: ignore[import-untyped]
 from torch import Tensor
 
 from worker.engine import programs
-from worker.engine.twins import FP8
+from worker.engine.reference import FP8
 
 
 def row_scale(hidden: Tensor, epsilon: float) -> Tensor:

@@ -20,7 +20,7 @@ from worker.messages import Action, Unreadable, Unscored
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
 from worker.metrics.server import Health, MetricsServer
-from worker.states import State
+from worker.process.states import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

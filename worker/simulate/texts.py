@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.bundle import HARMLESS
+from worker.model.bundle import HARMLESS
 
 if TYPE_CHECKING:
     import random

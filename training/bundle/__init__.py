@@ -1,0 +1,1 @@
+"""From a trained adapter to a bundle that the worker loads."""

@@ -1,0 +1,227 @@
+"""An adapter, its tokenizer and its base to a bundle that the worker loads: our own, or one that PEFT saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+
+from training.bundle import adapters, calibrate
+from training.data import hub
+from training.data.disguises import DISGUISES, disguise
+from training.data.split import LABELS
+from training.fit import model, runs
+from training.fit import published as reference
+from worker.engine.loading import located, seen_through_nf4
+from worker.model import bundle
+from worker.model.bundle import Base, Bundle, Calibration, Canary, naming_problems
+from worker.model.normalise import normalise
+from worker.rollout import drift
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.data.split import Row
+    from worker.model.classifier import Classifier
+
+CANARIES: Final = (
+    Canary("WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim", "spam"),
+    Canary("WINNER!! You've been selected for a free iPhone!!!", "spam"),
+    Canary("Hey, are we still meeting for lunch today?", "ham"),
+    Canary("ok see you at 7, bring the charger", "ham"),
+)
+"""What an English SMS model must know. A bundle keeps what its model answers; `missed` says where that differs."""
+
+_HALF: Final = 0.5
+_PLAIN: Final = Calibration(slope=1.0, intercept=0.0)
+
+
+class ExportError(ValueError):
+    """A folder that no bundle can be made of; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a bundle is called and made from, and the digest of the data it was trained on."""
+
+    name: str
+    recipe: Mapping[str, Any]
+    data_digest: str
+    base: Base
+    labels: tuple[str, ...] = LABELS
+    max_tokens: int = 256
+
+
+def export(
+    run: Path,
+    calibration: Sequence[Row],
+    data_digest: str,
+    out: Path,
+    *,
+    labels: tuple[str, ...] = LABELS,
+) -> Bundle:
+    """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
+
+    Raises RunError, ExportError, CalibrationError, BundleError.
+    """
+    recipe = runs.read(run).pinned
+    parts = {"adapter": run / "adapter", "tokenizer": run / "tokenizer"}
+    for part, folder in parts.items():
+        if not folder.is_dir():
+            message = f"{run}: no {part}/ in it; has its training ended?"
+            raise ExportError(message)
+    _check_out(out, run, Path(recipe.base.id))
+    if recipe.on_hub and recipe.base.revision is None:
+        message = (
+            f"{run / runs.FILE}: no revision, so nobody can know which weights of {recipe.base.id} it was trained on; "
+            'put the folder back if it was one, or write the hub\'s commit there as "revision", or train anew'
+        )
+        raise ExportError(message)
+    base = Base(recipe.base.id, recipe.base.revision)
+    if recipe.pretraining:
+        parts["base"] = run / "base"
+        base = msgspec.structs.replace(base, path="base")
+    elif (local := Path(recipe.base.id)).is_dir():
+        parts["base"] = local
+        base = Base(local.resolve().name, None, "base")
+        recipe = msgspec.structs.replace(recipe, base=msgspec.structs.replace(recipe.base, id=base.id))
+    origin = Origin(recipe.name, recipe.resolved(), data_digest, base, labels, recipe.fit.max_tokens)
+    return _write(origin, parts, calibration, out)
+
+
+def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Sequence[Row] = ()) -> Bundle:
+    """Make a bundle of an adapter folder as PEFT saves it.
+
+    `origin.base` is a local folder, whose weights go in too, or a hub id, which is pinned to the commit it has now.
+
+    LoRA as the engines run it is kept byte for byte; an adapter of another kind is merged into its base, whose weights
+    then go in even if a hub has them. Without `calibration` rows the scores stay the model's own, at 0.5.
+    Raises AdapterError, ExportError, ModelError, CalibrationError, BundleError.
+    """
+    _check_named(origin)
+    _check_out(out, adapter, Path(origin.base.id))
+    local = Path(origin.base.id)
+    base = Base(local.resolve().name, None, "base")
+    if not local.is_dir():
+        base = Base(origin.base.id, hub.commit(origin.base.id, origin.base.revision))
+        local = located(base)
+    elif origin.base.revision is not None:
+        message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
+        raise ExportError(message)
+    model.configured(local, None, origin.labels, pad_token_id=None)
+    if not any(local.glob("*.safetensors")):
+        message = f"{local}: no safetensors file in it; a base is config.json and weights"
+        raise ExportError(message)
+    adapters.check(adapter, local, len(origin.labels))
+    with tempfile.TemporaryDirectory() as making:
+        made = Path(making)
+        has_own = (adapter / "tokenizer.json").is_file()
+        tokenizer = model.load_tokenizer(*((adapter, None) if has_own else (origin.base.id, base.revision)))
+        tokenizer.save_pretrained(made / "tokenizer")
+        parts = {"tokenizer": made / "tokenizer"}
+        recipe = dict(origin.recipe)
+        if adapters.is_served(adapter):
+            parts["adapter"] = adapters.alone(adapter, made / "adapter")
+            if base.path:
+                parts["base"] = local
+        else:
+            quantised, double = seen_through_nf4(recipe)
+            tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
+            parts |= adapters.merge(
+                adapter, local, origin.labels, tokens, made / "merged", quantised=quantised, double=double
+            )
+            recipe |= {"quantisation": "none", "double_quantisation": False}
+            recipe["merged"] = {"kind": adapters.kind(adapter), "sha256": adapters.digest(adapter),
+                                "quantisation": "nf4" * quantised or "none", "double_quantisation": double}  # fmt: skip
+            base = msgspec.structs.replace(base, path="base")
+        return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out)
+
+
+def missed(made: Bundle) -> list[str]:
+    """The canaries' texts that the bundle's model labels otherwise than a person would."""
+    answers = {canary.text: canary.label for canary in made.canaries}
+    return [canary.text for canary in CANARIES if answers.get(canary.text) != canary.label]
+
+
+def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Log odds of not being ham, before calibration, by the engine that serves. Texts must not be empty."""
+    logits = classifier.engine.logits([message.tokens for message in classifier.prepare(texts)])
+    return calibrate.odds_of(logits.astype(np.float64))
+
+
+def with_quality(made: Bundle, quality: Mapping[str, Any], out: Path) -> Bundle:
+    """The same bundle at `out`, with measured figures in it."""
+    parts = {part: made.folder / part for part in ("adapter", "tokenizer", "base") if (made.folder / part).is_dir()}
+    return bundle.write(out, msgspec.structs.replace(made, quality=dict(quality)), parts)
+
+
+def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: Path) -> Bundle:
+    """Write it with the model's own scores, judge with it, and write it again with what that says."""
+    draft = Bundle(
+        name=origin.name,
+        base=origin.base,
+        labels=origin.labels,
+        threshold=_HALF,
+        calibration=_PLAIN,
+        max_tokens=origin.max_tokens,
+        recipe=dict(origin.recipe),
+        data_digest=origin.data_digest,
+        quality={},
+        canaries=(),
+        created_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+    with tempfile.TemporaryDirectory() as making:
+        classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
+        calibration, threshold = _PLAIN, _HALF
+        quality: dict[str, Any] = {}
+        rows = [row for row in rows if normalise(row.text)]
+        if rows:
+            odds = log_odds(classifier, [row.text for row in rows])
+            is_spam = np.array([row.label != origin.labels[0] for row in rows])
+            calibration = calibrate.fit(odds, is_spam)
+            scores = _scores(odds, calibration)
+            ham = [row.text for row in rows if row.label == origin.labels[0]]
+            hidden = [_scores(log_odds(classifier, texts), calibration) for texts in _disguised(ham)]
+            threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
+            quality = {drift.QUALITY: drift.Reference.of(scores).as_quality()}
+        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold, quality=quality)
+        judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
+        answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
+        canaries = tuple(
+            Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
+        )
+        return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+
+
+def _scores(odds: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:
+    return calibrate.sigmoid(calibration.slope * odds + calibration.intercept)
+
+
+def _disguised(texts: Sequence[str]) -> Iterator[list[str]]:
+    """The texts under each disguise, thrown otherwise than any that a model is judged by."""
+    for name in DISGUISES:
+        yield [text for text in disguise(name, texts, "threshold") if normalise(text)]
+
+
+def _check_named(origin: Origin) -> None:
+    """Raise ExportError where no bundle can be called so, or have such labels: before anything is made."""
+    for problem in naming_problems(origin.name, origin.labels):
+        message = f"{problem} (it is {origin.name!r}, {','.join(origin.labels)!r})"
+        raise ExportError(message)
+
+
+def _check_out(out: Path, *sources: Path) -> None:
+    """Raise ExportError or BundleError where a bundle would replace what it is made of, or what is no bundle."""
+    for source in sources:
+        if source.exists() and source.resolve().is_relative_to(out.resolve()):
+            message = f"{out}: would take the place of {source}, which it is made of; name another folder"
+            raise ExportError(message)
+    bundle.check_replaceable(out)

@@ -1,0 +1,1 @@
+"""Messages: read, cleaned, de-duplicated, clustered, split, disguised."""

@@ -1,0 +1,1 @@
+"""What a model is worth: judging, comparing, sweeping, reporting."""

@@ -1,0 +1,243 @@
+"""The commands that read data and judge: prepare, evaluate, compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from training import errors, hardware
+from training.bundle import export
+from training.data import card as datacard
+from training.data import sources
+from training.data import split as data
+from training.fit import epochs, recipe, train
+from training.fit.screen import console, progress, ranking, steps, tell
+from training.judge import baselines, compare, evaluate, findings, judged, report, sweep
+from training.judge.evaluate import Exam, Report
+from training.judge.judged import CLEAN
+from worker.model.bundle import Bundle, naming_problems
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from training.data.split import Prepared, Row
+    from training.fit.recipe import Recipe
+    from training.judge.judged import Judgement
+
+
+class Asked(NamedTuple):
+    """The rows that the options name, the labels they are under, and rows of another collection to judge by."""
+
+    prepared: Prepared
+    labels: tuple[str, ...]
+    outside: tuple[Row, ...]
+
+    def exam(self, seed: int) -> Exam:
+        """One split of them. Raises DataError where there is nothing to ask."""
+        parts = evaluate.cut(self.prepared.rows, seed)
+        for name, rows in (("train", parts.fit), ("test", parts.test)):
+            spam = _spam(rows)
+            if not 0 < spam < len(rows):
+                message = f"split {seed}: {spam} spam among {len(rows)} {name} rows; both kinds are needed in each"
+                raise data.DataError(message)
+        return Exam(seed, parts, self.labels, self.outside)
+
+
+def asked(options: argparse.Namespace) -> Asked:
+    """Read what the options name. With no --data: the shipped sets, the second one only to refine and to judge by."""
+    labels = tuple(label.strip() for label in options.labels.split(","))
+    for problem in naming_problems("ours", labels):
+        message = f"--labels {options.labels!r}: {problem}"
+        raise data.DataError(message)
+    is_shipped = not options.data
+    refine = options.refine or (data.MENDELEY if is_shipped and len(labels) > len(data.LABELS) else None)
+    renamed = sources.mapping(options.map)
+    with steps() as told:
+        prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine, told=told)
+    place = options.outside or (data.MENDELEY if is_shipped else None)
+    outside = data.new_rows(place, prepared.rows, data.THREE) if place else ()
+    for source in prepared.sources:
+        for warning in source.warnings:
+            console.print(f"WARNING {source.name}: {warning}", markup=False)
+    return Asked(prepared, labels, outside)
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Say what was read, dropped and kept; write the parts and their data card if asked to."""
+    if options.out and options.out.exists() and not options.out.is_dir():
+        message = f"{options.out}: a file, where three are to be written into a folder; name another"
+        raise data.DataError(message)
+    rows = asked(options)
+    lines = list(data.report(rows.prepared))
+    parts = evaluate.cut(rows.prepared.rows, options.seed)
+    lines += [
+        f"split {options.seed}: {name:<11} {len(part):>5,}  spam {_spam(part):,}"
+        for name, part in parts._asdict().items()
+    ]
+    for line in lines:
+        console.print(line, markup=False)
+    if options.out:
+        written = [(_write_rows(options.out, name, part), name) for name, part in parts._asdict().items()]
+        for made, name in written:
+            made.replace(options.out / f"{name}.tsv")
+        datacard.write(rows.prepared, parts, options.seed, options.out)
+    return 0
+
+
+def judge(options: argparse.Namespace) -> int:
+    """Judge a bundle on one split, or a recipe on several; the figures of several go to benchmarks/results."""
+    rows = asked(options)
+    if options.bundle:
+        exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
+        require_new(Bundle.load(options.bundle), rows.prepared, exam)
+        reports = [_beside(evaluate.evaluate(options.bundle, exam), exam, options.runs)]
+        tell(findings.findings(reports), name, f"split {options.seed}")
+        return 0
+    chosen = recipe.load(options.recipe, base=options.base)
+    name = _name(chosen, rows.labels)
+    seeds = range(options.splits) if options.only is None else [options.only]
+    reports = [_one_split(chosen, rows, seed, options.runs) for seed in seeds]
+    tell(
+        findings.findings(reports), name, f"mean of {len(reports)} splits" if len(reports) > 1 else f"split {seeds[0]}"
+    )
+    listing = options.runs / f"{name}-errors.html"
+    errors.write(reports, listing)
+    console.print(f"what was misjudged, to read here and nowhere else: {listing}")
+    if options.only is None:
+        console.print(f"written: {findings.record(reports, name)}")
+    return 0
+
+
+def report_(options: argparse.Namespace) -> int:
+    """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
+    figures = report.load(options.results, options.name)
+    source = f"benchmarks/results/{options.results.name}"
+    console.print(report.write(figures, options.name, source, options.out))
+    if options.card:
+        report.renew(options.card, report.card(figures, source))
+        console.print(options.card)
+    return 0
+
+
+def sweep_(options: argparse.Namespace) -> int:
+    """Compare configurations on slices of train; a table, and a plot beside the runs."""
+    name, trials = sweep.load(options.sweep, options.splits)
+    folder = options.runs / f"{name}-{options.sweep.stem}"
+    if options.trial is not None:
+        with progress() as told:
+            sweep.run(trials[options.trial], options.runs, progress=told)
+        return 0
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = options.jobs * ([str(gpu) for gpu in range(torch.cuda.device_count())] or [""])
+    sweep.run_all(options.sweep, trials, folder, jobs, console.print)
+    found = list(sweep.outcomes(trials, folder))
+    if not found:
+        return 1
+    ranking(found)
+    sweep.plot(found, folder / "sweep.png")
+    console.print(f"{folder / 'sweep.png'}")
+    whole = {each.configuration: each for each in found if len(each.each) == options.splits}
+    if whole:
+        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem)}")
+    if left := [each for each in dict.fromkeys(trial.configuration for trial in trials) if each not in whole]:
+        console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)
+    return int(bool(left))
+
+
+def against(options: argparse.Namespace) -> int:
+    """Say which of two bundles is better on the same test rows, by paired tests; 1 when the first is worse."""
+    rows = asked(options)
+    exam = rows.exam(options.seed)
+    for bundle in (options.bundle, options.other):
+        require_new(Bundle.load(bundle), rows.prepared, exam)
+    one, other = (evaluate.evaluate(bundle, exam) for bundle in (options.bundle, options.other))
+    groups = [row.cluster for row in exam.parts.test]
+    worst = 0
+    for name in (CLEAN, *(f"attack/{each}" for each in one.attacks)):
+        found = compare.compare(one.sets[name], other.sets[name], groups)
+        console.print(f"{name:<20} {found}", markup=False)
+        worst = max(worst, int(found.verdict == "worse"))
+    return worst
+
+
+def require_new(bundle: Bundle, prepared: Prepared, exam: Exam) -> None:
+    """Refuse to judge a bundle by rows that it was made of; warn where that cannot be known. Raises DataError."""
+    held_out = bundle.quality.get("held-out")
+    if held_out == data.digest(exam.parts.test):
+        return
+    if held_out and bundle.data_digest == prepared.digest:
+        split = bundle.quality.get("split")
+        message = (
+            f"{bundle.folder}: made of the rows of split {split}, so it has learnt most of split {exam.seed}'s test "
+            f"rows; judge it by those it has not: --seed {split}"
+        )
+        raise data.DataError(message)
+    console.print(
+        f"WARNING {bundle.folder}: nothing in it says that it was made without these rows; figures may flatter it",
+        markup=False,
+    )
+
+
+def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
+    exam, run = rows.exam(seed), runs / f"{_name(chosen, rows.labels)}-{seed}"
+    about = {"run": _identity(chosen, exam), "rows": exam.digest, "seed": seed}
+    model = judged.load(run / "answers.npz", about)
+    if model is None:
+        with progress(f"split {seed}, ") as told:
+            train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
+        datacard.write(rows.prepared, exam.parts, seed, run)
+        export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
+        model = evaluate.evaluate(
+            run / "bundle", exam, about | {"device": hardware.device(), "shown": epochs.shown(chosen)}
+        )
+        model.save(run / "answers.npz")
+    report = _beside(model, exam, runs)
+    clean = {name: judgement.clean.measure()["f1"] for name, judgement in report.baselines.items()}
+    beside = "".join(f", {name} {f1:.3f}" for name, f1 in clean.items())
+    console.print(f"split {seed}: F1 {report.model.clean.measure()['f1']:.3f}{beside}")
+    return report
+
+
+def _identity(chosen: Recipe, exam: Exam) -> str:
+    """What answers depend on besides the questions: the recipe, wherever its base lies, and the rows learnt from.
+
+    So that answers alone, without their run, can be brought from another machine.
+    """
+    plain = chosen.resolved()
+    del plain["base"]
+    learnt = data.digest((*exam.parts.fit, *exam.parts.calibration))
+    return hashlib.sha256(json.dumps([plain, learnt], sort_keys=True).encode()).hexdigest()
+
+
+def _beside(model: Judgement, exam: Exam, runs: Path) -> Report:
+    if not baselines.are_here():
+        console.print("scikit-learn is not installed: no baselines beside it; the answers are kept, judge on elsewhere")
+        return Report(exam, model, {})
+    found = {}
+    for name in baselines.BASELINES:
+        file = runs / f"{name}-{len(exam.labels)}-labels-{exam.seed}.npz"
+        found[name] = evaluate.baseline(name, exam, file)
+    return Report(exam, model, found)
+
+
+def _name(chosen: Recipe, labels: Sequence[str]) -> str:
+    return chosen.name if len(labels) == len(data.LABELS) else f"{chosen.name}-{len(labels)}-labels"
+
+
+def _spam(rows: Sequence[Row]) -> int:
+    return sum(row.label != data.LABELS[0] for row in rows)
+
+
+def _write_rows(folder: Path, name: str, rows: Sequence[Row]) -> Path:
+    """Write them under a name that is not theirs yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".{name}.{os.getpid()}"
+    # A line is a row: a text's own line ends, which no row of the collection has, would break that.
+    path.write_text("".join(f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in rows), encoding="utf-8")
+    return path

@@ -1,0 +1,225 @@
+"""A results file as pages a person reads: a report with plots, a bundle's card. Every figure is from the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from training.data.disguises import DISGUISES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    Figures = Mapping[str, Mapping[str, Any]]
+
+TITLES: Final = {
+    "f1-mean": "F1", "mcc-mean": "MCC", "auc-mean": "AUC", "pr-auc-mean": "area under precision over recall",
+    "recall-at-1-percent": "recall at 1 % false positives", "recall-at-0.1-percent": "recall at 0.1 % false positives",
+    "ece-mean": "calibration error (ECE)", "macro-f1-mean": "macro F1",
+}  # fmt: skip
+JUDGES: Final = {"": "{name}", "baseline-": "LinearSVC", "boosted-": "boosted trees"}
+_INK: Final = ("#1b5e9b", "#d1762b", "#7a7a7a")
+
+
+class ReportError(ValueError):
+    """A results file that no report can be made of; the text says which."""
+
+
+def load(path: Path, name: str) -> dict[str, dict[str, Any]]:
+    """The figures of a judge, by name without its own. Raises ReportError."""
+    try:
+        rows = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        message = f"{path}: no results there ({type(error).__name__}); `evaluate` writes them"
+        raise ReportError(message) from None
+    prefix = f"judge/{name}/"
+    found = {row["name"].removeprefix(prefix): row for row in rows if row["name"].startswith(prefix)}
+    if "f1-mean" not in found:
+        message = f"{path}: holds no {prefix}f1-mean"
+        raise ReportError(message)
+    return found
+
+
+def write(figures: Figures, name: str, source: str, folder: Path) -> Path:
+    """Write `judge-<name>.md` and its plots into the folder; returns the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = [
+        _reliability(figures, name, folder / f"judge-{name}-reliability.png"),
+        _attacks(figures, name, folder / f"judge-{name}-attacks.png"),
+    ]
+    page = folder / f"judge-{name}.md"
+    page.write_text("\n".join(_page(figures, name, source, plots)) + "\n")
+    return page
+
+
+def card(figures: Figures, source: str) -> str:
+    """The measured part of a model card: what a reader of a bundle needs before using it."""
+    extra = figures["f1-mean"]["extra"]
+    hides, blames = (figures[f"attack-{which}-worst"]["extra"]["attack"] for which in ("recall", "ham-fpr"))
+    lines = [f"From `{source}`: {extra['splits']} honest splits, models made the same way; 95 % intervals.", ""]
+    lines += [line.format(name="this recipe") for line in _table(figures, list(TITLES), *list(JUDGES.values())[:2])]
+    caught, flagged = _share(figures, "attack-recall-worst"), _share(figures, "attack-ham-fpr-worst")
+    lines += [
+        "",
+        (
+            f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}), "
+            f"{flagged} of ham flagged ({blames})."
+        ),
+    ]
+    if "outside/ham/flagged" in figures:
+        told = (f"{label} {_share(figures, f'outside/{label}/flagged')}" for label in ("smishing", "spam", "ham"))
+        lines += ["", f"Texts of another collection, none learnt from, flagged: {', '.join(told)}."]
+    return "\n".join(lines)
+
+
+def renew(readme: Path, measured: str) -> None:
+    """Put the measured part between the card's two marks."""
+    text = readme.read_text()
+    marked = f"{_MARK}\n\n{measured}\n\n{_MARK}"
+    whole, count = re.subn(f"{_MARK}.*{_MARK}", lambda _: marked, text, flags=re.DOTALL)
+    if not count:
+        message = f"{readme}: no two lines `{_MARK}` to put the figures between"
+        raise ReportError(message)
+    readme.write_text(whole)
+
+
+_MARK: Final = "<!-- measured -->"
+
+
+def _page(figures: Figures, name: str, source: str, plots: Sequence[Path]) -> Iterator[str]:
+    extra = figures["f1-mean"]["extra"]
+    yield f"# How good {name} is"
+    yield ""
+    yield f"Made from `{source}` by `python -m training report`; nothing here is typed."
+    yield f"Put together by `{extra['command']}`, commit {extra['commit']}, {extra['date']}."
+    yield f"Learnt and judged on {extra['judged-on']}."
+    yield ""
+    yield f"Means over {extra['splits']} honest splits (whole clusters of near-twins are held out), with 95 % intervals"
+    yield "by Student's t. The baselines are fitted and judged on the same rows."
+    yield ""
+    yield from (line.format(name=name) for line in _table(figures, list(TITLES), *JUDGES.values()))
+    yield from _splits(figures, name)
+    yield from ["", "## Calibration", "", f"![Promised and observed share of spam]({plots[0].name})"]
+    yield from _disguised(figures, plots[1])
+    yield from _elsewhere(figures)
+    yield from _kinds(figures)
+    yield from _classes(figures, name)
+
+
+def _splits(figures: Figures, name: str) -> Iterator[str]:
+    """Each split's F1, and the paired tests."""
+    yield ""
+    for prefix, title in JUDGES.items():
+        if (row := figures.get(f"{prefix}f1-mean")) is not None:
+            each = ", ".join(f"{f1:.3f}" for f1 in row["extra"]["each"])
+            yield f"- F1 of each split, {title.format(name=name)}: {each}"
+    for other, title in (("baseline", "LinearSVC"), ("boosted", "boosted trees")):
+        if (row := figures.get(f"f1-difference-to-{other}")) is not None:
+            told = row["extra"]
+            alone = f"right alone on {told['right-alone']} messages, wrong alone on {told['wrong-alone']}"
+            yield f"- Against {title}, paired: **{told['verdict']}**, F1 {row['value']:+.4f} ({row['range']})"
+            yield f"  by redrawing clusters; {alone}, McNemar p {told['mcnemar-p']}"
+
+
+def _disguised(figures: Figures, plot: Path) -> Iterator[str]:
+    met = [each for each in DISGUISES if figures[f"attack/{each}/recall"]["extra"].get("met-in-training")]
+    told = f" Training shows some disguises ({', '.join(met)}), the rest never." if met else ""
+    yield from ["", "## Disguised", "", f"The same test rows, spam and ham alike.{told}"]
+    yield from ["", f"![Spam still caught under each disguise]({plot.name})", ""]
+    yield "| | spam caught | ham flagged | LinearSVC: caught | flagged |"
+    yield "|---|---|---|---|---|"
+    for attack in DISGUISES:
+        keys = [f"{prefix}attack/{attack}/{what}" for prefix in ("", "baseline-") for what in ("recall", "ham-fpr")]
+        yield f"| {attack} | " + " | ".join(_share(figures, key) for key in keys) + " |"
+
+
+def _elsewhere(figures: Figures) -> Iterator[str]:
+    if "outside/ham/flagged" not in figures:
+        return
+    yield from [
+        "",
+        "## Texts of another collection",
+        "",
+        "None of them, and no row of that collection, was learnt from.",
+        "",
+    ]
+    yield "| | rows | flagged | at 1 % of its ham | LinearSVC: flagged | at 1 % |"
+    yield "|---|---|---|---|---|---|"
+    for label in ("smishing", "spam", "ham"):
+        names = [f"outside/{label}/{what}" for what in ("flagged", "recall-at-1-percent")]
+        cells = [_share(figures, prefix + each) for prefix in ("", "baseline-") for each in names]
+        yield f"| {label} | {figures[names[0]]['extra']['rows']} | " + " | ".join(cells) + " |"
+
+
+def _kinds(figures: Figures) -> Iterator[str]:
+    yield from ["", "## By kind of text", "", "| | spam caught | of | ham flagged | of |", "|---|---|---|---|---|"]
+    for key in (key for key in figures if key.startswith("slice/") and key.endswith("/recall")):
+        other = key.replace("/recall", "/ham-fpr")
+        spam, ham = figures[key]["extra"]["spam"], figures[other]["extra"]["ham"]
+        yield f"| {key.split('/')[1]} | {_share(figures, key)} | {spam} | {_share(figures, other)} | {ham} |"
+
+
+def _classes(figures: Figures, name: str) -> Iterator[str]:
+    keys = [key for key in figures if key.startswith("class/")]
+    if keys:
+        yield from ["", "## By class", "", f"| F1 | {name} | LinearSVC | boosted trees |", "|---|---|---|---|"]
+    for key in keys:
+        yield f"| {key.split('/')[1]} | " + " | ".join(_share(figures, prefix + key) for prefix in JUDGES) + " |"
+
+
+def _table(figures: Figures, keys: Sequence[str], *titles: str) -> Iterator[str]:
+    prefixes = list(JUDGES)[: len(titles)]
+    yield "| | " + " | ".join(titles) + " |"
+    yield "|---" * (len(titles) + 1) + "|"
+    for key in (key for key in keys if key in figures):
+        yield f"| {TITLES[key]} | " + " | ".join(_share(figures, prefix + key) for prefix in prefixes) + " |"
+
+
+def _share(figures: Figures, key: str) -> str:
+    row = figures.get(key)
+    if row is None:
+        return ""
+    low, _, high = row["range"].partition(" to ")
+    return f"{row['value']:.3f} [{float(low):.3f}, {float(high):.3f}]"
+
+
+def _reliability(figures: Figures, name: str, path: Path) -> Path:
+    figure, axes = _canvas()
+    points = figures["ece-mean"]["extra"]["reliability"]
+    axes.plot([0, 1], [0, 1], color=_INK[2], linewidth=1, linestyle="--")
+    axes.plot([said for said, _, _ in points], [came for _, came, _ in points], color=_INK[0], marker="o")
+    for said, came, rows in points:
+        axes.annotate(f"{rows:,}", (said, came), xytext=(5, -11), textcoords="offset points", fontsize=7, color=_INK[2])
+    axes.set(
+        xlabel="promised probability of spam", ylabel="share that was spam", title=f"{name}: messages in each tenth"
+    )
+    return _saved(figure, path)
+
+
+def _attacks(figures: Figures, name: str, path: Path) -> Path:
+    figure, axes = _canvas()
+    there = [prefix for prefix in JUDGES if f"{prefix}attack-recall-worst" in figures]
+    judges = [(prefix, JUDGES[prefix].format(name=name)) for prefix in there]
+    height = 0.8 / len(judges)
+    for at, (prefix, title) in enumerate(judges):
+        values = [figures[f"{prefix}attack/{attack}/recall"]["value"] for attack in DISGUISES]
+        axes.barh([place + at * height for place in range(len(values))], values, height, color=_INK[at], label=title)
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(DISGUISES))], list(DISGUISES))
+    axes.invert_yaxis()
+    axes.set(xlabel="spam still caught", xlim=(0, 1))
+    axes.legend(fontsize=8, loc="lower left")
+    return _saved(figure, path)
+
+
+def _canvas() -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- only development has it
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _saved(figure: Any, path: Path) -> Path:  # noqa: ANN401 matplotlib's
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return path

@@ -1,0 +1,422 @@
+"""From settings to a worker: the parts, each given what it needs, in the order they must stand."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import errno
+import functools
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import structlog
+
+from worker import broker, commands, engine
+from worker.engine import Kind
+from worker.messages import VERDICT_BYTES, Unreadable
+from worker.metrics import STAGES, Metrics, MetricsServer
+from worker.metrics.probes import Probes
+from worker.model.models_in_service import Lineup, Role
+from worker.model.tokenizer_process import TokenizerProcessError
+from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.service import Service
+from worker.pipeline.stages import Limits, Pipeline
+from worker.process import cores
+from worker.process.states import State
+from worker.rollout.changeover import Changeover, Place
+from worker.rollout.compare import compare
+from worker.rollout.shadow import Shadow
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from worker.messages import Outgoing
+    from worker.model.models_in_service import Model
+    from worker.pipeline.inbox import Waiting
+    from worker.pipeline.ports import Sink
+    from worker.pipeline.service import Companion
+    from worker.pipeline.tracing import Tracing
+    from worker.rollout.compare import Comparison
+    from worker.settings import Settings
+
+# Not a setting: the image is stamped with it when it is built.
+COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
+_DAY: Final = 86_400.0
+# Of an address that cannot be had: that its port is in use, or for the privileged. All else is about the host.
+_PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
+# How long reports may wait for the brokers before they are dropped.
+_REPORT_PATIENCE: Final = 5.0
+# As many are busy with the worker itself, and with the brokers' answers.
+_BUSY_CORES: Final = 2
+# Where so many are, another one is to be had.
+_MANY_CORES: Final = 8
+
+log = structlog.get_logger()
+
+
+class Refused(Exception):  # noqa: N818 it is the start that is refused; the text says why
+    """The worker cannot start: one line for each thing that is wrong, with its mend."""
+
+
+class Worker:
+    """Everything that runs, once its parts have been found to work. Raises Refused, or what the model raises.
+
+    /livez, /readyz and /metrics answer from the first moment; /readyz says yes once the model has judged its canaries
+    and the group has given this worker partitions.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._probes = Probes("loading the model")
+        metrics = Metrics()
+        self._server = _serve(settings, metrics, self._probes)
+        try:
+            model = _model(settings)
+            self._probes.phase = "connecting to the brokers"
+            _require_well(findings(settings))
+            pipeline = _pipeline(settings, model, metrics)
+            self._tracing = pipeline.tracing
+            self.service = Service(
+                pipeline,
+                grace=settings.shutdown_grace,
+                stall=settings.max_poll_interval,
+                beside=_beside(settings, pipeline),
+            )
+            _follow(metrics, pipeline, self.service)
+        except BaseException:
+            self._server.close()
+            raise
+        _introduce(settings, metrics, pipeline, self._server)
+
+    def __enter__(self) -> Self:
+        """From now on the service answers for itself."""
+        self._probes.service = self.service
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Answer no more."""
+        self._server.close()
+        if self._tracing:
+            self._tracing.close()
+
+
+def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
+    if problems := [f"{name}: {trouble}" for name, trouble in found if trouble]:
+        raise Refused("\n".join(problems))
+
+
+def link(settings: Settings) -> broker.KafkaLink:
+    """How the brokers are spoken to."""
+    password = settings.sasl_password
+    return broker.KafkaLink(
+        brokers=settings.brokers,
+        client_id=f"{settings.group_id}.{settings.instance_id}",
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=password.get_secret_value() if password else None,
+        tls_ca=settings.tls_ca,
+        tls_certificate=settings.tls_certificate,
+        tls_key=settings.tls_key,
+    )
+
+
+def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """What the brokers say to all that this worker needs of them: a name, and what is wrong with it."""
+    is_exactly_once = settings.delivery == "exactly-once"
+    writer = broker.transactional_id(settings.group_id, settings.instance_id)
+    found = broker.check(
+        link(settings),
+        input_topic=settings.input_topic,
+        verdict_topic=settings.verdict_topic,
+        dead_letter_topic=settings.dead_letter_topic,
+        group_id=settings.group_id,
+        transactional_id=writer if is_exactly_once else None,
+        shadow_topic=settings.shadow_topic if settings.shadow else None,
+        largest_verdict=settings.max_event_bytes + VERDICT_BYTES,
+    )
+    yield from (("brokers " + settings.brokers, str(finding)) for finding in found)
+    if not found:
+        version = f"; transaction version {broker.transaction_version(link(settings))}" if is_exactly_once else ""
+        yield f"brokers {settings.brokers}, topics, group and rights{version}", None
+
+
+def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
+    """Send dead letters back to the input. Raises Refused, or ValueError naming a wrong option."""
+    known = [str(reason) for reason in Unreadable]
+    wrong = sorted(set(options.reason) - set(known))
+    if wrong:
+        message = f"--reason {wrong[0]}: no such reason; allowed: {', '.join(known)}"
+        raise ValueError(message)
+    selection = broker.Selection(
+        reasons=frozenset(map(Unreadable, options.reason)),
+        since=_moment("--since", options.since),
+        until=_moment("--until", options.until),
+        partition=options.partition,
+        from_offset=options.from_offset,
+        to_offset=options.to_offset,
+    )
+    try:
+        done = broker.replay(
+            link(settings),
+            selection,
+            dead_letter_topic=settings.dead_letter_topic,
+            input_topic=settings.input_topic,
+            name=broker.transactional_id(settings.group_id, "replay"),
+            again=options.again,
+            dry_run=options.dry_run,
+            say=lambda text: print(text, file=sys.stderr),  # noqa: T201 for whoever waits for it
+        )
+    except (broker.BrokerError, TimeoutError) as error:
+        raise Refused(str(error)) from error
+    verb = "would be sent" if options.dry_run else "sent"
+    for reason, count in sorted(done.sent.items()):
+        print(f"{count:>8,} {reason}")  # noqa: T201 the answer
+    print(f"{done.sent.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
+    if left := done.left.total():
+        print(f"{left:>8,} left: sent back by an earlier replay; --again sends them once more")  # noqa: T201 the answer
+    return 0
+
+
+def comparisons(settings: Settings, options: argparse.Namespace) -> list[Comparison]:
+    """Read the shadow's topic to its end. Raises Refused, or ValueError naming a wrong option."""
+    since = _moment("--since", options.since)
+    try:
+        with broker.Reader(link(settings), settings.shadow_topic) as reader:
+            return compare((record.value for record in reader.to_end()), since=since)
+    except (broker.BrokerError, TimeoutError) as error:
+        raise Refused(str(error)) from error
+
+
+def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
+    """Send made-up traffic. Raises Refused."""
+    from worker import simulate  # noqa: PLC0415 for this command alone
+
+    seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
+    try:
+        sending = simulate.plan(options, seed, starts_at=time.time() % _DAY if options.day == _DAY else 0.0)
+    except (OSError, ValueError) as error:
+        message = f"--texts: {error}"
+        raise Refused(message) from error
+    log.info("simulating", topic=settings.input_topic, brokers=settings.brokers, rate=options.rate, seed=seed)
+    try:
+        with broker.Publisher(link(settings)) as publisher:
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, lambda *_: sending.stop())
+            sending.run(publisher, settings.input_topic, options.seconds, options.messages, simulate.say_on_terminal)
+    except broker.BrokerError as error:
+        raise Refused(str(error)) from error
+    made = ", ".join(f"{kind} {count:,}" for kind, count in sorted(sending.stream.made.items()))
+    print(f"{sending.sent:,} sent to {settings.input_topic}: {made}")  # noqa: T201 the answer
+    return 0
+
+
+def _moment(option: str, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(given)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        message = f"{option} {given}: allowed: an RFC 3339 time with its offset, as 2026-01-31T08:00:00Z"
+        raise ValueError(message)
+    return moment.timestamp()
+
+
+def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServer:
+    try:
+        server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
+    except OSError as error:
+        name, mend = (
+            ("HAMGATE_METRICS_PORT", "name a free port, or 0 for any")
+            if error.errno in _PORT_TROUBLES
+            else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
+        )
+        message = (
+            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be had ({error.strerror}); {mend}"
+        )
+        raise Refused(message) from error
+    server.start()
+    return server
+
+
+def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
+    """A model to serve with: proven, and with processes of its own that make texts ready for it where that pays.
+
+    Raises Refused, or what commands.model raises.
+    """
+    model = commands.model(settings, folder, role)
+    if processes := tokenizer_processes(settings.tokenizer_processes, model.classifier.engine.kind):
+        try:
+            model.classifier.tokenise_apart(processes)
+        except TokenizerProcessError as error:
+            message = f"HAMGATE_TOKENIZER_PROCESSES: {error}; 0 does without"
+            raise Refused(message) from error
+    return model
+
+
+def tokenizer_processes(asked: int | None, kind: Kind) -> int:
+    """How many processes tokenise, where it is not the worker itself: as many as there are cores for beside a GPU."""
+    if asked is not None:
+        return asked
+    if not _is_rather_apart(kind):
+        return 0
+    return 2 if cores.available() >= _MANY_CORES else 1
+
+
+def is_sink_apart(asked: str, kind: Kind) -> bool:
+    """Whether transactions are written by a process of its own."""
+    return _is_rather_apart(kind) if asked == "auto" else asked == "yes"
+
+
+def _is_rather_apart(kind: Kind) -> bool:
+    """Whether it pays to do work in other processes: where the interpreter is busy while others judge."""
+    return kind is not Kind.CPU and cores.available() > _BUSY_CORES
+
+
+def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
+    try:
+        # The sink first: it fences the zombie of this instance before its partitions are asked for.
+        sink = _sink(settings, model.classifier.engine.kind)
+        source = broker.KafkaSource(
+            link(settings),
+            settings.input_topic,
+            settings.group_id,
+            session_timeout=settings.session_timeout,
+            max_poll_interval=settings.max_poll_interval,
+            member=broker.Member(
+                rebalance=settings.rebalance,
+                static_name=settings.instance_id if settings.membership == "static" else None,
+                out_of_range=settings.offset_out_of_range,
+            ),
+            undated=metrics.messages_undated.inc,
+        )
+    except broker.BrokerError as error:
+        raise Refused(str(error)) from error
+    batcher: MicroBatcher[Waiting] = MicroBatcher(
+        settings.token_budget or model.classifier.engine.token_budget,
+        settings.max_batch_messages,
+        settings.latency_budget,
+    )
+    limits = Limits(settings.max_event_bytes, settings.deadline, settings.max_event_depth, settings.max_event_headers)
+    metrics.token_budget.set(batcher.token_budget)
+    pipeline = Pipeline(source, sink, model.classifier, model.verdicts, batcher, metrics, limits)
+    pipeline.adopt(Lineup(model))
+    pipeline.tracing = _tracing(settings)
+    return pipeline
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if settings.tracing == "off":
+        return None
+    try:
+        from worker.pipeline import tracing  # noqa: PLC0415 an extra, for those who ask for it
+    except ModuleNotFoundError as error:
+        message = (
+            f"HAMGATE_TRACING: {settings.tracing} needs the extra `tracing` (pip install hamgate[tracing]): {error}"
+        )
+        raise Refused(message) from error
+    names = tracing.Names(settings.input_topic, settings.verdict_topic, settings.group_id, settings.instance_id)
+    return tracing.Tracing(names, commands.version())
+
+
+def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
+    """What works beside the pipeline: the watch over the bundles, and the shadow if there is to be one."""
+    companions: list[Companion] = []
+    places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.lineup.primary)]
+    if settings.canary:
+        places.append(Place(Role.CANARY, settings.canary, settings.canary_share))
+    if settings.shadow:
+        pipeline.shadow = Shadow(Reports(link(settings), settings.shadow_topic), pipeline.metrics)
+        places.append(Place(Role.SHADOW, settings.shadow, settings.shadow_share))
+        companions.append(pipeline.shadow)
+    watch = Changeover(
+        places,
+        load=functools.partial(_model, settings),
+        adopt=pipeline.adopt,
+        shadow=pipeline.shadow.use if pipeline.shadow else None,
+        metrics=pipeline.metrics,
+        every=settings.bundle_watch,
+    )
+    return [*companions, watch] if settings.bundle_watch else companions
+
+
+class Reports:
+    """A topic that is good to have: when the brokers do not take a report, it is dropped, and the log says so."""
+
+    def __init__(self, brokers: broker.KafkaLink, topic: str) -> None:
+        self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-reports", patience=_REPORT_PATIENCE)
+        self._topic = topic
+        self._publisher: broker.Publisher | None = None
+
+    def __call__(self, records: Sequence[Outgoing]) -> None:
+        """Publish; connect when need be."""
+        try:
+            self._publisher = self._publisher or broker.Publisher(self._link)
+            self._publisher.publish(self._topic, records)
+        except broker.BrokerError as error:
+            log.warning("reports dropped", topic=self._topic, count=len(records), cause=str(error))
+            if self._publisher:
+                self._publisher.close()
+            self._publisher = None
+
+
+def _sink(settings: Settings, kind: Kind) -> Sink:
+    is_exactly_once = settings.delivery == "exactly-once"
+    terms = broker.Terms(
+        verdict_topic=settings.verdict_topic,
+        dead_letter_topic=settings.dead_letter_topic,
+        transactional_id=broker.transactional_id(settings.group_id, settings.instance_id) if is_exactly_once else None,
+        transaction_timeout=settings.transaction_timeout,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+    )
+    if not is_sink_apart(settings.sink_process, kind):
+        return terms.sink(link(settings))
+    try:
+        return broker.SinkProcess(link(settings), terms)
+    except broker.SinkProcessError as error:
+        message = f"HAMGATE_SINK_PROCESS: {error}; `no` does without it"
+        raise Refused(message) from error
+
+
+def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
+    """Have the scraping thread ask for what changes while nothing is committed: a stall shows as it grows."""
+    metrics.follow(metrics.oldest_message, pipeline.oldest)
+    for state in State:
+        metrics.follow(metrics.state, functools.partial(lambda each: service.state() == each, state), state)
+    metrics.follow(metrics.transaction_version, lambda: pipeline.sink.transaction_version)
+    metrics.follow(metrics.inbox_messages, lambda: pipeline.inbox.waiting()[0])
+    metrics.follow(metrics.inbox_tokens, lambda: pipeline.inbox.waiting()[1])
+    if pipeline.lineup.primary.classifier.engine.kind is not Kind.CPU:
+        metrics.follow_gpu(engine.device_state(lambda: pipeline.lineup.primary.classifier.engine))
+    for stage in STAGES:
+        metrics.follow(metrics.stage_step, functools.partial(lambda name: service.steps()[name], stage), stage)
+
+
+def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server: MetricsServer) -> None:
+    model, sink = pipeline.lineup.primary, pipeline.sink
+    running = model.classifier.engine
+    metrics.know_labels(model.classifier.labels)
+    metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
+    log.info(
+        "started",
+        version=commands.version(),
+        model=model.name,
+        engine=str(running.kind),
+        tokenizer_processes=list(model.classifier.tokenizer_pids),
+        sink_process=sink.pid if isinstance(sink, broker.SinkProcess) else None,
+        token_budget=settings.token_budget or running.token_budget,
+        threshold=model.verdicts.policy.threshold,
+        delivery=settings.delivery,
+        transaction_version=sink.transaction_version,
+        brokers=settings.brokers,
+        group=settings.group_id,
+        instance=settings.instance_id,
+        metrics=f"{server.address}/metrics",
+    )

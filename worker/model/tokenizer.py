@@ -1,0 +1,93 @@
+"""Texts to token ids: without disguise, in the bundle's own pieces, cut to its bound, and what was done to them.
+
+What runs a model is not needed for it, and is not imported: it is as well done by a process of its own
+(`worker.model.tokenizer_process`).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray  # noqa: TC002 # a field's type
+from tokenizers import Tokenizer
+
+from worker.model.normalise import is_uncovered, normalise
+from worker.model.words import Pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
+"""What may have been done to a text. `tokenise` answers with indexes into this."""
+
+# No piece of a vocabulary is longer in practice; beyond this many characters for each token that will be kept, a
+# text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
+_CHARACTERS_A_TOKEN: Final = 32
+# Before disguises are undone a text may be this much longer; the middle of more is not looked at.
+_DISGUISE: Final = 2
+
+_NO_TOKENS: Final = np.empty(0, dtype=np.int32)
+
+
+class UnreadableTokenizerError(Exception):
+    """A tokenizer.json that is none; says what the library says."""
+
+
+def parse(description: bytes) -> Tokenizer:
+    """What a tokenizer.json holds, as the library has it. Takes a while. Raises UnreadableTokenizerError."""
+    try:
+        return Tokenizer.from_buffer(description)
+    except Exception as error:  # the library knows no other kind of error
+        raise UnreadableTokenizerError(str(error)) from error
+
+
+class TextTokenizer:
+    """A tokenizer, which is then this one's, and the most tokens that a text keeps."""
+
+    pids: tuple[int, ...] = ()  # it is part of this process
+    has_ended = False
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = (
+            True  # `</s>` in a message is four characters, not the sender's word to the model
+        )
+        self._pieces = Pieces(tokenizer)
+        self._max_tokens = max_tokens
+        self._reach = max_tokens * _CHARACTERS_A_TOKEN
+
+    def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
+        """For each text, in order, its token ids (none where nothing is left of it) and its index into FLAGS.
+
+        A text of more than `max_tokens` keeps its first and its last half of them: what a spammer wants done (a link,
+        a number to call) stands at an end, and padding one end must not hide the other.
+        """
+        near = [_ends(text, _DISGUISE * self._reach) for text in texts]
+        plain = [normalise(text) for text in near]
+        encoded = self._pieces.encode([_ends(text, self._reach) for text in plain])
+        return map(self._finished, texts, near, plain, encoded)
+
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+        """Begin to `tokenise`; what is returned, called, has the answer. Here nobody is at it before that."""
+        return functools.partial(self.tokenise, texts)
+
+    def _finished(self, text: str, seen: str, plain: str, ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+        tokens = ids if plain else _NO_TOKENS
+        is_truncated = len(tokens) > self._max_tokens or len(seen) < len(text)
+        if len(tokens) > self._max_tokens:
+            tokens = cut(tokens, self._max_tokens)
+        return tokens, is_uncovered(seen, plain) + 2 * is_truncated
+
+
+def cut(tokens: NDArray[np.int32], most: int) -> NDArray[np.int32]:
+    """The first and the last half of what is too long; the first has the odd one. `most` is at least 1."""
+    tail = most // 2
+    return np.concatenate([tokens[: most - tail], tokens[len(tokens) - tail :]])
+
+
+def _ends(text: str, half: int) -> str:
+    """The first and the last `half` characters."""
+    return text if len(text) <= 2 * half else text[:half] + text[-half:]

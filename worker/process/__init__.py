@@ -1,0 +1,1 @@
+"""What it takes to be a process: subprocesses, signals, logs, processors."""

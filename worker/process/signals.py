@@ -1,0 +1,109 @@
+"""How a process is told to end, and what it answers: signals while it loads and while it works, exit statuses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.pipeline.service import Service
+
+DONE, FAILED, USAGE, UNCOMMITTED = 0, 1, 2, 3
+"""Done; failed; settings or usage are wrong; told to stop, but what was in flight could not be committed in time."""
+BY_SIGNAL: Final = 128
+"""Ended by a signal, as shells say it: this and the signal's number."""
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def while_loading() -> Iterator[None]:
+    """Within this block, until `stop_on_signals`, SIGTERM and SIGINT end the process, with 0: nothing is in flight.
+
+    At once, and by a thread of its own. What a signal's handler raises is raised wherever the main thread is: a
+    finaliser swallows it, and a Kafka client that is cut short while it starts fails to close and raises that instead.
+    The first process of a container would, without a handler, not hear SIGTERM at all.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    threading.Thread(target=_leave_when_told, args=(reading,), name="leaving", daemon=True).start()
+    before = {each: signal.signal(each, lambda *_: _leave_at_the_next()) for each in _ENDING}
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        _let_the_pipe_go()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@contextlib.contextmanager
+def at_ctrl_c() -> Iterator[None]:
+    """Within this block Ctrl-C ends the process, with 130 and a word: for commands that hold Kafka clients.
+
+    At once: an exception could be swallowed by whatever the client is at, a finaliser or its own clearing up. Nothing
+    is lost by it: what such a command has not committed the brokers abort, as they do when it is unwound.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else whoever started us wants it ignored, as a shell does behind `&`
+        signal.signal(signal.SIGINT, _interrupted)
+    try:
+        yield
+    finally:
+        if before is signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+def _interrupted(number: int, _: object) -> None:
+    with contextlib.suppress(Exception):  # nobody reads, or the signal came while this very stream was written
+        sys.stdout.flush()
+    with contextlib.suppress(Exception):
+        print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed it
+    os._exit(BY_SIGNAL + number)
+
+
+def _leave_when_told(reading: int) -> None:
+    with open(reading, "rb", buffering=0) as told:
+        while number := told.read(1):
+            if number[0] in _ENDING:
+                log.info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
+                os._exit(DONE)
+
+
+def _let_the_pipe_go() -> None:
+    if (writing := signal.set_wakeup_fd(-1)) >= 0:
+        os.close(writing)
+
+
+def stop_on_signals(service: Service) -> None:
+    """First signal: finish and leave. Second: leave now, uncommitted."""
+
+    def stop(number: int, _: object) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        service.stop()
+        _leave_at_the_next()
+
+    for each in _ENDING:
+        signal.signal(each, stop)
+    _let_the_pipe_go()
+
+
+def _leave_at_the_next() -> None:
+    for each in _ENDING:
+        signal.signal(each, lambda number, _: os._exit(BY_SIGNAL + number))
+
+
+def nobody_reads() -> int:
+    """Whoever read our output has gone, as `head` does: be silent, also at the interpreter's own last flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BY_SIGNAL + signal.SIGPIPE

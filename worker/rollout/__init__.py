@@ -1,0 +1,1 @@
+"""Another model while the worker runs: changing over, shadow, comparison, drift."""
