@@ -1,1 +1,1 @@
-"""How fast, and beside what: every claim of speed comes from a file that one of these has written."""
+"""How fast, and beside what: every metadata of speed comes from a file that one of these has written."""

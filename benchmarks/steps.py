@@ -19,7 +19,7 @@ from worker.model.models_in_service import Model
 from worker.model.normalise import normalise
 from worker.model.policy import Policy
 from worker.pipeline.inbox import Batch, Waiting
-from worker.pipeline.verdicts import Judged, Verdicts
+from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,10 +98,10 @@ def _unpacked(raw: bytes) -> list[Record]:
     return records
 
 
-def _judged(batch: Batch) -> Judged:
+def _judged(batch: Batch) -> Batch:
     count = len(batch.items)
     scores = Scores(np.full(count, 0.123456789), np.zeros(count, dtype=np.int64), np.ones(count, dtype=bool))
-    return Judged(batch, list(range(count)), scores, _NOW + 0.1, 0.001)
+    return batch.begun(list(range(count)), 0.0, None).judged(scores, _NOW + 0.101, 0.001)
 
 
 def _built(records: Sequence[Any]) -> None:

@@ -53,12 +53,12 @@ class Ours:
 
     def __init__(self, bootstrap: str) -> None:
         self._transactions = Transactions(KafkaLink(bootstrap, client_id="ours"), "bench.ours", _TIMEOUT)
-        self._claim = ConsumerGroupMetadata(_GROUP)
+        self._metadata = ConsumerGroupMetadata(_GROUP)
 
     def write(self, records: list[Outgoing]) -> None:  # noqa: D102
         until = time.monotonic() + _TIMEOUT
         self._transactions.prepare(_GROUP)
-        self._transactions.send({_OUTPUT: records}, _POSITIONS, self._claim, until=until)
+        self._transactions.send({_OUTPUT: records}, _POSITIONS, self._metadata, until=until)
         self._transactions.commit(until=until)
 
     def close(self) -> None:  # noqa: D102

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.messages import Headers, Outgoing, Positions, TopicPartition
-    from worker.pipeline.ports import Claim
+    from worker.pipeline.ports import GroupMetadata
 
 INPUT: Final = "sms.events"
 VERDICTS: Final = "sms.verdicts"
@@ -27,7 +27,7 @@ DEAD_LETTERS: Final = "sms.dead-letters"
 
 
 @dataclass(frozen=True)
-class FakeClaim:
+class FakeGroupMetadata:
     """A member's place in one generation of the group."""
 
     member: int
@@ -132,8 +132,8 @@ class FakeSource:
     def is_cut_off(self) -> bool:
         return self.has_lost_the_brokers
 
-    def claim(self) -> Claim:
-        return FakeClaim(id(self), self._generation)
+    def group_metadata(self) -> GroupMetadata:
+        return FakeGroupMetadata(id(self), self._generation)
 
     def rewind(self, kept: frozenset[TopicPartition] = frozenset()) -> None:
         self.rewinds += 1
@@ -176,19 +176,23 @@ class FakeSink:
         self.is_closed = False
         broker.writers[name] = self
 
-    def prepare(self, claim: Claim) -> None:
-        assert isinstance(claim, FakeClaim)
+    def prepare(self, metadata: GroupMetadata) -> None:
+        assert isinstance(metadata, FakeGroupMetadata)
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
         failure = self.failures.pop(0) if self.failures else None
         if failure:
             raise failure
         if self.broker.writers[self.name] is not self:
             raise FencedError
-        assert isinstance(claim, FakeClaim)
-        if claim.generation != self.broker.generation or claim.member not in map(id, self.broker.members):
+        assert isinstance(metadata, FakeGroupMetadata)
+        if metadata.generation != self.broker.generation or metadata.member not in map(id, self.broker.members):
             raise RolledBackError
         self.broker.publish(VERDICTS, verdicts)
         self.broker.publish(DEAD_LETTERS, dead_letters)

@@ -19,11 +19,14 @@ from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.metrics.probes import Probes
-from worker.model.models_in_service import Lineup, Role
+from worker.model.models_in_service import ModelsInService, Role
 from worker.model.tokenizer_process import TokenizerProcessError
+from worker.pipeline.accounts import Accounts
 from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
-from worker.pipeline.stages import Limits, Pipeline
+from worker.pipeline.slices import Limits
+from worker.pipeline.stages import Pipeline
 from worker.process import cores
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
     from worker.messages import Outgoing
     from worker.model.models_in_service import Model
-    from worker.pipeline.inbox import Waiting
+    from worker.pipeline.batch import Waiting
     from worker.pipeline.ports import Sink
     from worker.pipeline.service import Companion
     from worker.pipeline.tracing import Tracing
@@ -79,7 +82,7 @@ class Worker:
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
             pipeline = _pipeline(settings, model, metrics)
-            self._tracing = pipeline.tracing
+            self._tracing = pipeline.accounts.tracing
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
@@ -253,7 +256,7 @@ def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRI
     model = commands.model(settings, folder, role)
     if processes := tokenizer_processes(settings.tokenizer_processes, model.classifier.engine.kind):
         try:
-            model.classifier.tokenise_apart(processes)
+            model.classifier.tokenise_in_processes(processes)
         except TokenizerProcessError as error:
             message = f"HAMGATE_TOKENIZER_PROCESSES: {error}; 0 does without"
             raise Refused(message) from error
@@ -264,17 +267,17 @@ def tokenizer_processes(asked: int | None, kind: Kind) -> int:
     """How many processes tokenise, where it is not the worker itself: as many as there are cores for beside a GPU."""
     if asked is not None:
         return asked
-    if not _is_rather_apart(kind):
+    if not _pays_beside(kind):
         return 0
     return 2 if cores.available() >= _MANY_CORES else 1
 
 
-def is_sink_apart(asked: str, kind: Kind) -> bool:
+def has_sink_process(asked: str, kind: Kind) -> bool:
     """Whether transactions are written by a process of its own."""
-    return _is_rather_apart(kind) if asked == "auto" else asked == "yes"
+    return _pays_beside(kind) if asked == "auto" else asked == "yes"
 
 
-def _is_rather_apart(kind: Kind) -> bool:
+def _pays_beside(kind: Kind) -> bool:
     """Whether it pays to do work in other processes: where the interpreter is busy while others judge."""
     return kind is not Kind.CPU and cores.available() > _BUSY_CORES
 
@@ -305,10 +308,10 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
     )
     limits = Limits(settings.max_event_bytes, settings.deadline, settings.max_event_depth, settings.max_event_headers)
     metrics.token_budget.set(batcher.token_budget)
-    pipeline = Pipeline(source, sink, model.classifier, model.verdicts, batcher, metrics, limits)
-    pipeline.adopt(Lineup(model))
-    pipeline.tracing = _tracing(settings)
-    return pipeline
+    models, inbox = ModelsInService(model), Inbox(batcher, time.time)
+    shadow = Shadow(Reports(link(settings), settings.shadow_topic), metrics) if settings.shadow else None
+    accounts = Accounts(metrics, inbox, models, shadow, _tracing(settings))
+    return Pipeline(source, sink, models, inbox, accounts, limits)
 
 
 def _tracing(settings: Settings) -> Tracing | None:
@@ -328,19 +331,19 @@ def _tracing(settings: Settings) -> Tracing | None:
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
     """What works beside the pipeline: the watch over the bundles, and the shadow if there is to be one."""
     companions: list[Companion] = []
-    places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.lineup.primary)]
+    metrics, shadow = pipeline.accounts.metrics, pipeline.accounts.shadow
+    places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.models.primary)]
     if settings.canary:
         places.append(Place(Role.CANARY, settings.canary, settings.canary_share))
-    if settings.shadow:
-        pipeline.shadow = Shadow(Reports(link(settings), settings.shadow_topic), pipeline.metrics)
+    if shadow and settings.shadow:
         places.append(Place(Role.SHADOW, settings.shadow, settings.shadow_share))
-        companions.append(pipeline.shadow)
+        companions.append(shadow)
     watch = Changeover(
         places,
         load=functools.partial(_model, settings),
         adopt=pipeline.adopt,
-        shadow=pipeline.shadow.use if pipeline.shadow else None,
-        metrics=pipeline.metrics,
+        shadow=shadow.use if shadow else None,
+        metrics=metrics,
         every=settings.bundle_watch,
     )
     return [*companions, watch] if settings.bundle_watch else companions
@@ -376,7 +379,7 @@ def _sink(settings: Settings, kind: Kind) -> Sink:
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
-    if not is_sink_apart(settings.sink_process, kind):
+    if not has_sink_process(settings.sink_process, kind):
         return terms.sink(link(settings))
     try:
         return broker.SinkProcess(link(settings), terms)
@@ -393,14 +396,14 @@ def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
     metrics.follow(metrics.transaction_version, lambda: pipeline.sink.transaction_version)
     metrics.follow(metrics.inbox_messages, lambda: pipeline.inbox.waiting()[0])
     metrics.follow(metrics.inbox_tokens, lambda: pipeline.inbox.waiting()[1])
-    if pipeline.lineup.primary.classifier.engine.kind is not Kind.CPU:
-        metrics.follow_gpu(engine.device_state(lambda: pipeline.lineup.primary.classifier.engine))
+    if pipeline.models.primary.classifier.engine.kind is not Kind.CPU:
+        metrics.follow_gpu(engine.device_state(lambda: pipeline.models.primary.classifier.engine))
     for stage in STAGES:
         metrics.follow(metrics.stage_step, functools.partial(lambda name: service.steps()[name], stage), stage)
 
 
 def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server: MetricsServer) -> None:
-    model, sink = pipeline.lineup.primary, pipeline.sink
+    model, sink = pipeline.models.primary, pipeline.sink
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
     metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})

@@ -65,8 +65,8 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     gc.freeze()
     try:
         with worker:
-            leaving.stop_on_signals(worker.pipeline.service)
-            is_all_committed = worker.pipeline.service.run()
+            leaving.stop_on_signals(worker.service)
+            is_all_committed = worker.service.run()
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
         log.exception("stopped uncommitted", cause=f"{type(error).__name__}: {error}")
@@ -291,7 +291,7 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         max_tokens=settings.max_tokens,
     )
     if not classifier.bundle.canaries:
-        log.warning("unproven", bundle=classifier.bundle.model, role=role, cause=_NO_CANARIES)
+        log.warning("unverified", bundle=classifier.bundle.model, role=role, cause=_NO_CANARIES)
     classifier.canaries()
     policy = Policy.make(
         classifier.threshold,

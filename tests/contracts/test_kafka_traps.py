@@ -94,7 +94,7 @@ def test_offsets_of_a_refused_transaction_do_not_leak_into_the_next(in_kafka: In
     in_kafka.feed(*(event for number in range(8) for event in events(number, key=f"k{number}")))
     source, sink = in_kafka.source(), in_kafka.sink()
     settled(in_kafka, source)
-    stale = source.claim()
+    stale = source.group_metadata()
     other = in_kafka.source()
     settled(in_kafka, source, other)
     refused = {(in_kafka.input, number): 1 for number in range(in_kafka.partitions)}
@@ -102,7 +102,7 @@ def test_offsets_of_a_refused_transaction_do_not_leak_into_the_next(in_kafka: In
         sink.write([Outgoing(b"a", b"refused")], [], refused, stale)
 
     [one, *_] = sorted(source.assignment())
-    sink.write([Outgoing(b"a", b"taken")], [], {one: 1}, source.claim())
+    sink.write([Outgoing(b"a", b"taken")], [], {one: 1}, source.group_metadata())
 
     assert committed(in_kafka) == {partition: 1 if partition == one else None for partition in refused}
 
@@ -123,12 +123,12 @@ def test_a_broker_that_does_not_answer_is_waited_for_and_its_transaction_rolled_
     taken = take(source, 1)
 
     with paused(kafka, for_seconds=3), pytest.raises(RolledBackError):
-        sink.write([Outgoing(b"a", b"1")], [], positions(taken), source.claim())
+        sink.write([Outgoing(b"a", b"1")], [], positions(taken), source.group_metadata())
 
     source.rewind()  # it may have been committed, the answer lost: what is committed decides
     again = source.poll(1.0)
     if again:
-        sink.write([Outgoing(b"a", b"1")], [], positions(again), source.claim())
+        sink.write([Outgoing(b"a", b"1")], [], positions(again), source.group_metadata())
     assert values(in_kafka.read(in_kafka.verdicts)) == [b"1"]
     sink.close()
 
@@ -142,7 +142,7 @@ def test_a_broker_that_stays_away_ends_the_worker_after_its_patience(in_kafka: I
 
     began = time.monotonic()
     with paused(kafka, for_seconds=8), pytest.raises(BrokerError, match="Timeout"):
-        sink.write([Outgoing(b"a", b"1")], [], positions(taken), source.claim())
+        sink.write([Outgoing(b"a", b"1")], [], positions(taken), source.group_metadata())
 
     assert time.monotonic() - began < 12
     sink.close()
@@ -155,10 +155,10 @@ def test_a_transaction_that_outlived_its_timeout_is_rolled_back_not_taken_for_fe
     taken = take(source, 1)
 
     with pytest.raises(RolledBackError):
-        sink.write(Slow([Outgoing(b"a", b"late")]), [], positions(taken), source.claim())
+        sink.write(Slow([Outgoing(b"a", b"late")]), [], positions(taken), source.group_metadata())
 
     assert in_kafka.read(in_kafka.verdicts) == []
-    sink.write([Outgoing(b"a", b"in time")], [], positions(taken), source.claim())
+    sink.write([Outgoing(b"a", b"in time")], [], positions(taken), source.group_metadata())
     assert values(in_kafka.read(in_kafka.verdicts)) == [b"in time"]
     sink.close()
 
@@ -169,7 +169,7 @@ def test_a_batch_that_is_refused_is_not_committed_without(in_kafka: InKafka) -> 
     too_large = Outgoing(b"a", os.urandom(2 << 20))
 
     with pytest.raises(BrokerError, match="TooLarge"):
-        sink.write([Outgoing(b"b", b"fits"), too_large], [], {(in_kafka.input, 0): 0}, source.claim())
+        sink.write([Outgoing(b"b", b"fits"), too_large], [], {(in_kafka.input, 0): 0}, source.group_metadata())
 
     assert in_kafka.read(in_kafka.verdicts) == []
 
@@ -198,7 +198,7 @@ def test_the_largest_event_fits_as_a_dead_letter(in_kafka: InKafka) -> None:
     settled(in_kafka, source)
     letter = Outgoing(b"k", bytes(range(256)) * 4096, (("reason", b"too-large"),))
 
-    sink.write([], [letter], {(in_kafka.input, 0): 0}, source.claim())
+    sink.write([], [letter], {(in_kafka.input, 0): 0}, source.group_metadata())
 
     [buried] = in_kafka.read(in_kafka.dead_letters)
     assert buried.value == letter.value
@@ -211,7 +211,7 @@ def test_what_an_open_transaction_is_about_to_commit_is_waited_for_not_read_past
     taken = take(source, 2)
     other = Transactions(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 10)
     deadline = time.monotonic() + 10
-    other.send({}, positions(taken), source.claim(), until=deadline)
+    other.send({}, positions(taken), source.group_metadata(), until=deadline)
 
     rewound = threading.Thread(target=source.rewind)
     rewound.start()
@@ -232,7 +232,7 @@ def test_a_transaction_that_never_ends_is_named_as_what_holds_the_offsets(in_kaf
     settled(in_kafka, source)
     taken = take(source, 1)
     other = Transactions(in_kafka.place.as_client("slow"), f"{in_kafka.place.group}.slow", 60)
-    other.send({}, positions(taken), source.claim(), until=time.monotonic() + 10)
+    other.send({}, positions(taken), source.group_metadata(), until=time.monotonic() + 10)
 
     with pytest.raises(BrokerError, match="find-hanging"):
         source.rewind()
@@ -271,7 +271,7 @@ def test_a_member_that_was_put_out_of_the_group_is_told_before_it_is_given_recor
     sink = in_kafka.sink()
     settled(in_kafka, source)
     taken = take(source, 3)
-    stale = source.claim()
+    stale = source.group_metadata()
 
     time.sleep(3.5)
 
@@ -298,10 +298,10 @@ def test_at_least_once_publishes_then_commits_and_refuses_a_stale_claim(in_kafka
     settled(in_kafka, source)
     taken = take(source, 2)
 
-    sink.write([Outgoing(b"a", b"1")], [Outgoing(None, b"bad")], positions(taken[:1]), source.claim())
+    sink.write([Outgoing(b"a", b"1")], [Outgoing(None, b"bad")], positions(taken[:1]), source.group_metadata())
     source.rewind()
     assert values(take(source, 1)) == [b"2"]
-    stale = source.claim()
+    stale = source.group_metadata()
     other = in_kafka.source()
     settled(in_kafka, source, other)
     before = committed(in_kafka)
@@ -327,7 +327,7 @@ def test_an_answer_that_came_between_two_commits_is_not_taken_for_one_that_is_la
     taken = take(source, 1)
 
     for pause in (0.5, 2.5, 0.0):  # the second commit asks for metadata, too; the third has its answer there
-        sink.write([], [], positions(taken), source.claim())
+        sink.write([], [], positions(taken), source.group_metadata())
         time.sleep(pause)
 
     assert not [each.message for each in caplog.records if "timed out" in each.message]

@@ -102,7 +102,7 @@ def test_a_cooperative_member_goes_on_with_what_it_keeps_while_another_joins_slo
         more += 8
         polled = first.poll(0.2)
         if polled:
-            sink.write([], [], positions(polled), first.claim())
+            sink.write([], [], positions(polled), first.group_metadata())
         read += len(polled)
 
     assert more - read <= 16, "it stood still for as long as the other took to join"
@@ -170,7 +170,7 @@ def beheaded(in_kafka: InKafka, member: Callable[..., KafkaSource]) -> Callable[
         source, sink = member("first"), in_kafka.sink()
         settled(in_kafka, source)
         taken = take(source, 6)
-        sink.write([], [], positions(taken[:2]), source.claim())
+        sink.write([], [], positions(taken[:2]), source.group_metadata())
         source.close()
         delete_up_to(in_kafka, taken[0].partition, 4)
         return member("second", out_of_range=policy)

@@ -31,7 +31,7 @@ def letters(in_kafka: InKafka) -> list[Outgoing]:
     buried = [letter(number, reasons[number % 2], NOON + number) for number in range(10)]
     source, sink = in_kafka.source(), in_kafka.sink()
     settled(in_kafka, source)
-    sink.write([], [*buried, Outgoing(b"k", b"somebody else's")], {(in_kafka.input, 0): 0}, source.claim())
+    sink.write([], [*buried, Outgoing(b"k", b"somebody else's")], {(in_kafka.input, 0): 0}, source.group_metadata())
     return buried
 
 

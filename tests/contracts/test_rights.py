@@ -118,7 +118,7 @@ def test_writing_that_is_forbidden_stops_the_sink_by_name(world: InKafka, what: 
     }
 
     deny(world, *denials[what])
-    said = stops(lambda: sink.write(events(1), [], positions(taken), source.claim()))
+    said = stops(lambda: sink.write(events(1), [], positions(taken), source.group_metadata()))
 
     assert "AuthorizationFailed" in said
     assert "grant this user" in said

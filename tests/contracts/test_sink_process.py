@@ -123,8 +123,8 @@ def test_after_a_refusal_it_goes_on(sink: SinkProcess, in_kafka: InKafka) -> Non
     with pytest.raises(RolledBackError):
         sink.write(events(1, 2, 3), [], positions(taken), STALE)
 
-    sink.prepare(source.claim())
-    sink.write(events(1, 2, 3), [], positions(taken), source.claim())
+    sink.prepare(source.group_metadata())
+    sink.write(events(1, 2, 3), [], positions(taken), source.group_metadata())
 
     assert [record.value for record in in_kafka.read(in_kafka.verdicts)] == [b"1", b"2", b"3"]
 
@@ -186,7 +186,9 @@ def test_one_whose_worker_has_ended_before_it_was_there_leaves_the_name_to_the_n
     in_kafka.feed(*events(1))
     settled(in_kafka, source)
     taken = take(source, 1)
-    successor.write(events(1), [], positions(taken), source.claim())  # FencedError, were it not the last of its name
+    successor.write(
+        events(1), [], positions(taken), source.group_metadata()
+    )  # FencedError, were it not the last of its name
 
 
 def test_one_that_is_stopped_is_not_waited_for_for_ever(in_kafka: InKafka) -> None:

@@ -64,7 +64,7 @@ def test_what_was_written_is_seen_as_soon_as_write_returns_and_not_before(world:
     assert world.read(world.verdicts) == []
 
     letter = Outgoing(None, b"\xff", (("reason", b"invalid-utf8"), ("theirs", None)))
-    sink.write([Outgoing(b"a", b"1"), Outgoing(b"a", b"2")], [letter], positions(taken), source.claim())
+    sink.write([Outgoing(b"a", b"1"), Outgoing(b"a", b"2")], [letter], positions(taken), source.group_metadata())
 
     assert values(world.read(world.verdicts)) == [b"1", b"2"]
     [buried] = world.read(world.dead_letters)
@@ -76,7 +76,7 @@ def test_what_is_committed_is_where_the_next_member_begins(world: World) -> None
     source, sink = world.source(), world.sink()
     settled(world, source)
     taken = take(source, 4)
-    sink.write([], [], positions(taken[:3]), source.claim())
+    sink.write([], [], positions(taken[:3]), source.group_metadata())
     source.close()
 
     heir = world.source()
@@ -91,7 +91,7 @@ def test_offsets_are_committed_also_when_there_is_nothing_to_publish(world: Worl
     settled(world, source)
     taken = take(source, 2)
 
-    sink.write([], [], positions(taken), source.claim())
+    sink.write([], [], positions(taken), source.group_metadata())
     source.rewind()
 
     assert source.poll(0.5) == []
@@ -106,7 +106,7 @@ def test_rewinding_goes_back_to_what_is_committed_and_to_the_start_where_nothing
     source.rewind()
     assert values(take(source, 3)) == [b"1", b"2", b"3"]
 
-    sink.write([], [], positions(taken[:2]), source.claim())
+    sink.write([], [], positions(taken[:2]), source.group_metadata())
     source.rewind()
     assert values(take(source, 1)) == [b"3"]
 
@@ -116,7 +116,7 @@ def test_a_claim_from_before_a_rebalance_is_refused_and_nothing_of_it_is_seen(wo
     source, sink = world.source(), world.sink()
     settled(world, source)
     taken = take(source, 3)
-    stale = source.claim()
+    stale = source.group_metadata()
 
     other = world.source()
     settled(world, source, other)
@@ -133,13 +133,13 @@ def test_a_sink_goes_on_after_a_rollback(world: World) -> None:
     world.feed(*events(1, 2, 3))
     source, sink = world.source(), world.sink()
     settled(world, source)
-    stale = source.claim()
+    stale = source.group_metadata()
     other = world.source()
     settled(world, source, other)
     with pytest.raises(RolledBackError):
         sink.write([Outgoing(b"a", b"never seen")], [], {(world.input, 0): 0}, stale)
 
-    sink.write([Outgoing(b"a", b"seen")], [], dict.fromkeys(source.assignment(), 0), source.claim())
+    sink.write([Outgoing(b"a", b"seen")], [], dict.fromkeys(source.assignment(), 0), source.group_metadata())
 
     assert values(world.read(world.verdicts)) == [b"seen"]
 
@@ -150,8 +150,8 @@ def test_a_newer_writer_of_the_same_name_fences_the_older(world: World) -> None:
     newer = world.sink("twin")
 
     with pytest.raises(FencedError):
-        older.write([Outgoing(b"a", b"the older's")], [], {(world.input, 0): 0}, source.claim())
-    newer.write([Outgoing(b"a", b"the newer's")], [], {(world.input, 0): 0}, source.claim())
+        older.write([Outgoing(b"a", b"the older's")], [], {(world.input, 0): 0}, source.group_metadata())
+    newer.write([Outgoing(b"a", b"the newer's")], [], {(world.input, 0): 0}, source.group_metadata())
 
     assert values(world.read(world.verdicts)) == [b"the newer's"]
 
@@ -193,13 +193,13 @@ def test_no_record_of_a_new_assignment_comes_before_the_news_of_it(world: World)
 def test_the_claim_stays_that_of_the_last_poll(world: World) -> None:
     source = world.source()
     settled(world, source)
-    before = source.claim()
+    before = source.group_metadata()
 
     other = world.source()
     for _ in range(5):
         other.poll(0.1)
 
-    assert source.claim() == before
+    assert source.group_metadata() == before
 
 
 def test_staying_alive_reads_nothing_and_loses_nothing(world: World) -> None:
@@ -238,7 +238,7 @@ def test_the_lag_is_what_lies_between_the_last_polled_and_the_end(world: World) 
     partition = (taken[0].topic, taken[0].partition)
     assert source.lag()[partition] == 0
 
-    sink.write([], [], positions(taken[:1]), source.claim())
+    sink.write([], [], positions(taken[:1]), source.group_metadata())
     source.rewind()
 
     assert source.lag()[partition] == 2
@@ -250,7 +250,7 @@ def test_a_key_has_one_partition_and_its_order_holds_across_writes(world: World)
     keys = [b"+4477%05d" % number for number in range(50)]
 
     for turn in range(3):
-        sink.write([Outgoing(key, b"%d" % turn) for key in keys], [], {(world.input, 0): 0}, source.claim())
+        sink.write([Outgoing(key, b"%d" % turn) for key in keys], [], {(world.input, 0): 0}, source.group_metadata())
 
     by_key: dict[bytes | None, list[tuple[int, bytes | None]]] = {}
     for record in world.read(world.verdicts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from dataclasses import replace
 from typing import Any
 
 # Each is called in the worker's own process, before it starts: imports are its, not the test's.
@@ -15,16 +16,16 @@ def commits_before_it_publishes() -> None:
 
     write = ExactlyOnceSink.write
 
-    def commit_first(sink: Any, verdicts: Any, dead_letters: Any, positions: Any, claim: Any) -> None:
-        write(sink, [], [], positions, claim)
-        write(sink, verdicts, dead_letters, {}, claim)
+    def commit_first(sink: Any, verdicts: Any, dead_letters: Any, positions: Any, metadata: Any) -> None:
+        write(sink, [], [], positions, metadata)
+        write(sink, verdicts, dead_letters, {}, metadata)
 
     ExactlyOnceSink.write = commit_first  # type: ignore[method-assign]
 
 
 def commits_the_last_offset_read() -> None:
     """Kafka wants the next one: whoever reads next judges one message of each partition again."""
-    from worker.pipeline.inbox import Batch  # noqa: PLC0415
+    from worker.pipeline.batch import Batch  # noqa: PLC0415
 
     positions = Batch.positions.fget
     assert positions is not None
@@ -44,7 +45,7 @@ def claims_at_commit_time() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._consumer.group_metadata(), name)
 
-    KafkaSource.claim = lambda source: Late(source._consumer)  # type: ignore[method-assign]
+    KafkaSource.metadata = lambda source: Late(source._consumer)  # type: ignore[method-assign]
 
 
 def keeps_the_offsets_of_an_aborted_transaction() -> None:
@@ -56,9 +57,9 @@ def keeps_the_offsets_of_an_aborted_transaction() -> None:
 
     recover, write, unsent = ExactlyOnceSink._recover, ExactlyOnceSink.write, {}
 
-    def keep(sink: Any, verdicts: Any, dead_letters: Any, positions: Any, claim: Any) -> None:
+    def keep(sink: Any, verdicts: Any, dead_letters: Any, positions: Any, metadata: Any) -> None:
         unsent.update(positions)
-        write(sink, verdicts, dead_letters, dict(unsent), claim)
+        write(sink, verdicts, dead_letters, dict(unsent), metadata)
         unsent.clear()
 
     def abort(sink: Any, cause: BaseException, *, elapsed: float) -> None:
@@ -73,18 +74,18 @@ def keeps_the_offsets_of_an_aborted_transaction() -> None:
 
 
 def commits_what_is_in_flight_of_a_revoked_partition() -> None:
-    """Takes the new claim for whatever is in the pipe."""
-    from worker.pipeline.inbox import Batch, Inbox  # noqa: PLC0415
+    """Takes the new metadata for whatever is in the pipe."""
+    from worker.pipeline.inbox import Inbox  # noqa: PLC0415
 
-    def move(inbox: Any, _: object, claim: Any) -> int:
-        inbox._claim = claim
+    def move(inbox: Any, _: object, metadata: Any) -> int:
+        inbox._metadata = metadata
         return 0
 
-    def still_ours(inbox: Any, batch: Any) -> Any:
-        return Batch(batch.epoch, inbox._claim or batch.claim, batch.items, batch.taken_at)
+    def still_owned(inbox: Any, batch: Any) -> Any:
+        return replace(batch, metadata=inbox._metadata or batch.metadata)
 
     Inbox.move = move  # type: ignore[method-assign]
-    Inbox.still_ours = still_ours  # type: ignore[method-assign]
+    Inbox.still_owned = still_owned  # type: ignore[method-assign]
 
 
 def sends_the_end_again() -> None:

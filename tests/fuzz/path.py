@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.fakes import FakeBroker, FakeSink, FakeSource
 from tests.fuzz.cases import MAX_BYTES
+from tests.pipelines import pipeline_of
 from tests.simulation.process import Silent
 from worker.engine import Done, Kind
 from worker.messages import Action, Unreadable, decode_verdict
@@ -18,17 +19,17 @@ from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier
 from worker.model.models_in_service import begin
 from worker.model.policy import Policy
+from worker.pipeline.batch import Batch
 from worker.pipeline.batching import MicroBatcher
-from worker.pipeline.inbox import Batch
-from worker.pipeline.stages import Limits, Pipeline
-from worker.pipeline.verdicts import Judged, Verdicts
+from worker.pipeline.slices import Limits, slices
+from worker.pipeline.verdicts import Verdicts
 from worker.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.messages import Record
-    from worker.pipeline.inbox import Waiting
+    from worker.pipeline.batch import Waiting
 
 # What one event may cost in CPU seconds: so much, and so much for each of its bytes.
 _FIXED, _A_BYTE = 0.02, 20e-6
@@ -67,7 +68,7 @@ class Path:
         broker = FakeBroker()
         source, sink = FakeSource(broker), FakeSink(broker)
         metrics = Silent()
-        self._pipeline = Pipeline(source, sink, classifier, self._verdicts, batcher, metrics, limits)  # type: ignore[arg-type]
+        self._pipeline = pipeline_of(source, sink, classifier, self._verdicts, batcher, metrics, limits)  # type: ignore[arg-type]
 
     def pass_through(self, records: Sequence[Record]) -> None:
         """Every record to its verdict, its dead letter, or nothing for a tombstone. Raises FindingError."""
@@ -75,7 +76,7 @@ class Path:
         rows = [row for row, item in enumerate(items) if item.sms]
         scores = begin([(items[row].prepared, items[row].model) for row in rows]).scores()  # type: ignore[misc]
         batch = Batch(0, None, items, _NOW)  # type: ignore[arg-type]
-        outcome = self._verdicts.of(Judged(batch, rows, scores, _NOW, 0.0), now=_NOW)
+        outcome = self._verdicts.of(batch.begun(rows, 0.0, None).judged(scores, _NOW, 0.0), now=_NOW)
         verdicts, letters = iter(outcome.verdicts), iter(outcome.dead_letters)
         for record, item in zip(records, items, strict=True):
             if record.value is None:
@@ -91,7 +92,8 @@ class Path:
     def _read(self, record: Record) -> Waiting:
         began = time.thread_time()
         try:
-            [[item]] = self._pipeline._prepared([record])
+            [ready] = slices([record], lambda: self._pipeline.models, self._pipeline.limits, lambda: _NOW)
+            [item] = ready.items
         except Exception as error:
             message = f"case {record.offset} crashed: {type(error).__name__}"
             raise FindingError(message) from error

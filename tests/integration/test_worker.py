@@ -146,7 +146,7 @@ def test_a_worker_that_is_killed_takes_its_processes_along(
 
 def judge_for_ever() -> None:
     def end(pipeline: Pipeline, _: object) -> None:
-        with pipeline._at_work("judge"):
+        with pipeline.progress.at_work("judge"):
             time.sleep(600)
 
     Pipeline._end = end  # type: ignore[method-assign]

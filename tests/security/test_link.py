@@ -147,7 +147,7 @@ def test_who_is_entitled_is_let_in_and_works(entitled: Secured, mechanism: str) 
     while not records and time.monotonic() < until:
         records = list(source.poll(0.2))
     positions = {(record.topic, record.partition): record.offset + 1 for record in records}
-    writer.write([Outgoing(b"k", record.value) for record in records], [], positions, source.claim())
+    writer.write([Outgoing(b"k", record.value) for record in records], [], positions, source.group_metadata())
     source.close()
     writer.close()
 

@@ -231,11 +231,11 @@ class Cluster:
         log += [(transaction, record) for record in records]
         transaction.records += [(partition, record) for record in records]
 
-    def commit_offsets(self, name: str, epoch: int, positions: Positions, claim: Any) -> None:
+    def commit_offsets(self, name: str, epoch: int, positions: Positions, metadata: Any) -> None:
         """The group's part of a transaction: pending until its marker."""
         writer = self._writer(name, epoch)
         self._add_implicitly(name, epoch, OFFSETS)
-        self.group.require(claim.member_id, claim.generation_id, claim.group_instance_id)
+        self.group.require(metadata.member_id, metadata.generation_id, metadata.group_instance_id)
         if writer.state != _ONGOING or writer.transaction is None or OFFSETS not in writer.transaction.partitions:
             raise errors.InvalidTxnStateError
         writer.transaction.offsets.update(positions)

@@ -189,9 +189,18 @@ def installed(hub: Hub) -> Iterator[None]:
     threads = SimpleNamespace(Condition=lambda: CoCondition(hub), Event=lambda: CoEvent(hub))
     of_hub = {"hub": hub}
     with contextlib.ExitStack() as patches:
-        for module in ("pipeline", "service", "broker.sink", "broker.source", "broker.transactions"):
+        for module in (
+            "pipeline.stages",
+            "pipeline.progress",
+            "pipeline.accounts",
+            "pipeline.service",
+            "pipeline.slices",
+            "broker.sink",
+            "broker.source",
+            "broker.transactions",
+        ):
             patches.enter_context(mock.patch(f"worker.{module}.time", clock))
-        for module in ("inbox", "service"):
+        for module in ("pipeline.inbox", "pipeline.service"):
             patches.enter_context(mock.patch(f"worker.{module}.threading", threads))
         patches.enter_context(
             mock.patch("worker.pipeline.stages.queue", SimpleNamespace(Queue=type("CoQueue", (CoQueue,), of_hub)))

@@ -13,14 +13,15 @@ from tests.simulation.cluster import INPUT
 from tests.simulation.process import Parts
 from worker.broker import ExactlyOnceSink, KafkaSource
 from worker.broker.transactions import Transactions
-from worker.pipeline.inbox import Batch, Inbox
+from worker.pipeline.batch import Batch
 from worker.pipeline.ports import RolledBackError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.messages import Outgoing, Positions
-    from worker.pipeline.ports import Claim
+    from worker.pipeline.inbox import Inbox
+    from worker.pipeline.ports import GroupMetadata
     from worker.pipeline.stages import Pipeline
 
 
@@ -28,13 +29,17 @@ class CommitsFirst(ExactlyOnceSink):
     """Commits the offsets, then publishes: what dies between is lost."""
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
-        super().write([], [], positions, claim)
-        super().write(verdicts, dead_letters, {}, claim)
+        super().write([], [], positions, metadata)
+        super().write(verdicts, dead_letters, {}, metadata)
 
 
-class _LateClaim:
+class _LateMetadata:
     """The group's metadata as of whenever it is asked for."""
 
     def __init__(self, consumer: Any) -> None:
@@ -44,11 +49,11 @@ class _LateClaim:
         return getattr(self._consumer.group_metadata(), name)
 
 
-class ClaimsLate(KafkaSource):
+class AsksLate(KafkaSource):
     """Stamps a batch with the generation of its commit, not of its poll."""
 
-    def claim(self) -> Claim:
-        return _LateClaim(self._consumer)
+    def group_metadata(self) -> GroupMetadata:
+        return _LateMetadata(self._consumer)
 
 
 class KeepsOffsets(ExactlyOnceSink):
@@ -57,10 +62,14 @@ class KeepsOffsets(ExactlyOnceSink):
     _unsent: Positions | None = None
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
         self._unsent = {**(self._unsent or {}), **positions}
-        super().write(verdicts, dead_letters, self._unsent, claim)
+        super().write(verdicts, dead_letters, self._unsent, metadata)
         self._unsent = None
 
     def _recover(self, cause: BaseException, *, elapsed: float) -> Any:
@@ -117,8 +126,8 @@ def _keep_what_waits(pipeline: Pipeline) -> None:
 
     move = pipeline.inbox.move
 
-    def keep_all(_: Any, claim: Claim) -> int:
-        return move(frozenset((INPUT, number) for number in range(99)), claim)
+    def keep_all(_: Any, metadata: GroupMetadata) -> int:
+        return move(frozenset((INPUT, number) for number in range(99)), metadata)
 
     pipeline.inbox.move = keep_all  # type: ignore[method-assign]
 
@@ -128,7 +137,7 @@ def _forget_to_rewind(pipeline: Pipeline) -> None:
 
     def begin(inbox: Inbox) -> tuple[int, None]:
         inbox._not_rewound = None
-        return inbox.epoch, None
+        return inbox.ownership, None
 
     pipeline.inbox.begin = types.MethodType(begin, pipeline.inbox)  # type: ignore[method-assign]
 
@@ -144,7 +153,7 @@ def _shift_positions(by: int) -> Any:
 
         def take_shifted() -> Batch | None:
             batch = take()
-            return batch and Shifted(batch.epoch, batch.claim, batch.items, batch.taken_at)
+            return batch and Shifted(batch.ownership, batch.metadata, batch.items, batch.taken_at)
 
         pipeline.inbox.take = take_shifted  # type: ignore[method-assign]
 
@@ -155,7 +164,7 @@ PLANTS: Final = {
     "commit before publish": Parts(sink=CommitsFirst),
     "offset of the last one read": Parts(pipeline=_shift_positions(-1)),
     "offset one too far": Parts(pipeline=_shift_positions(+1)),
-    "metadata taken at commit time": Parts(source=ClaimsLate),
+    "metadata taken at commit time": Parts(source=AsksLate),
     "stale offsets after an abort": Parts(sink=KeepsOffsets),
     "commit before the records are acknowledged": Parts(sink=EndsEarly),
     "in-flight batch of a revoked partition committed": Parts(pipeline=_keep_what_waits),

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes import FakeClassifier
+from tests.pipelines import pipeline_of
 from tests.simulation.clients import SimConsumer, SimNetwork
 from tests.simulation.cluster import DEAD_LETTERS, INPUT, VERDICTS
 from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member
 from worker.model.policy import Policy
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.service import Service
-from worker.pipeline.stages import Limits, Pipeline
+from worker.pipeline.slices import Limits
 from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from tests.simulation.clients import Request
     from tests.simulation.cluster import Cluster
     from tests.simulation.coroutines import Hub, Task
-    from worker.pipeline.inbox import Waiting
+    from worker.pipeline.batch import Waiting
+    from worker.pipeline.stages import Pipeline
 
 # The protocol's own times, short so that a schedule may pass them.
 TRANSACTION_TIMEOUT, SESSION_TIMEOUT, MAX_POLL_INTERVAL, PATIENCE, GRACE = 2.0, 3.0, 30.0, 30.0, 5.0
@@ -115,7 +117,7 @@ class Process:
         classifier, now = FakeClassifier(), lambda: self.hub.now
         batcher: MicroBatcher[Waiting] = MicroBatcher(1000, BATCH, 0.1)
         policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
-        pipeline = Pipeline(
+        pipeline = pipeline_of(
             source,
             sink,
             classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts

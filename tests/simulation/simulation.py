@@ -129,8 +129,8 @@ class Simulation:
         network = lambda _: self.hub.process().network()  # noqa: E731
         self._patches.enter_context(mock.patch("worker.broker.transactions.Network", network))
         # So that what a poll brings is handed over in several parts, and others may go first between them.
-        self._patches.enter_context(mock.patch("worker.pipeline.stages._SLICE", 2))
-        for module in ("pipeline", "service", "broker.sink", "broker.source"):
+        self._patches.enter_context(mock.patch("worker.pipeline.slices._SLICE", 2))
+        for module in ("pipeline.accounts", "pipeline.service", "broker.sink", "broker.source"):
             self._patches.enter_context(mock.patch(f"worker.{module}.log", QUIET))
         return self
 

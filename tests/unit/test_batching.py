@@ -16,7 +16,7 @@ from worker.pipeline.batching import CostModel, MicroBatcher, Pace
 class Item:
     tokens: int
     timestamp: float = 0.0
-    lot: int = 0
+    revision: int = 0
 
 
 def batcher(*, token_budget: int = 100, max_messages: int = 10, latency_budget: float = 0.1) -> MicroBatcher[Item]:

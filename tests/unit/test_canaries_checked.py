@@ -81,4 +81,4 @@ def test_a_worker_that_takes_a_bundle_without_canaries_warns_too(
     with capture_logs() as lines:
         commands.model(Settings())
 
-    assert [(line["event"], line["log_level"]) for line in lines] == [("unproven", "warning")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [("unverified", "warning")]

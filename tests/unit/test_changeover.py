@@ -15,7 +15,7 @@ from tests import bundles
 from tests.bundles import NANO
 from worker import commands, settings
 from worker.metrics import Metrics
-from worker.model.models_in_service import Lineup, Model, Role
+from worker.model.models_in_service import Model, ModelsInService, Role
 from worker.rollout.changeover import Changeover, Place, fingerprint
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Watched:
         self.links = {role: folder / role for role in Role}
         self.point(Role.PRIMARY, NANO)
         self.first = commands.model(self.settings, self.links[Role.PRIMARY])
-        self.lineups: list[Lineup] = [Lineup(self.first)]
+        self.lineups: list[ModelsInService] = [ModelsInService(self.first)]
         self.shadows: list[tuple[Model | None, float]] = []
         self.changeover = Changeover(
             [
@@ -98,7 +98,7 @@ def test_a_new_bundle_comes_into_force_once_it_has_held_still(watched: Watched, 
     assert said["event"] == "model in force"
     now = watched.lineups[-1]
     assert now.primary.name == said["model"] != watched.first.name
-    assert now.number == 1
+    assert now.revision == 1
     assert watched.value("hamgate_model_changes_total", role="primary", outcome="swapped") == 1
     info = {"role": "primary", "name": "nano", "engine": "cpu", "labels": "ham,spam"}
     assert watched.value("hamgate_model_info", digest=now.primary.classifier.bundle.digest, **info) == 1
@@ -215,7 +215,7 @@ def test_the_tokenizer_process_of_a_bundle_that_is_refused_ends_with_it(watched:
 
     def load(folder: Path, role: Role) -> Model:
         model = watched.load(folder, role)
-        model.classifier.tokenise_apart()
+        model.classifier.tokenise_in_processes()
         pids.extend(model.classifier.tokenizer_pids)
         return model
 

@@ -32,9 +32,9 @@ def test_a_judge_that_is_held_judges_nothing_until_it_is_let_go(
 
     judging.start()
     time.sleep(0.3)
-    assert list(pipeline.busy()) == ["judge"]
+    assert list(pipeline.progress.busy()) == ["judge"]
     assert pipeline.judged.empty()
 
     hold.unlink()
     judging.join(5)
-    assert len(pipeline.judged.get_nowait().batch.items) == 1  # type: ignore[union-attr] # there is one
+    assert len(pipeline.judged.get_nowait().items) == 1  # type: ignore[union-attr] # there is one

@@ -12,9 +12,10 @@ from tests.fakes import INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink
 from tests.unit.test_pipeline import NOW, event, make, read, step
 from worker.messages import Record
 from worker.model.classifier import Prepared
-from worker.model.models_in_service import Lineup, Model, Role, in_share
+from worker.model.models_in_service import Model, ModelsInService, Role, in_share
 from worker.model.policy import Policy
 from worker.pipeline.ports import RolledBackError
+from worker.pipeline.service import Service
 from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def answers(broker: FakeBroker) -> list[tuple[str, str]]:
 
 def with_model(broker: FakeBroker, first: Model, sink: FakeSink | None = None) -> Pipeline:
     pipeline = make(broker, sink)
-    pipeline.adopt(Lineup(first))
+    pipeline.adopt(ModelsInService(first))
     return pipeline
 
 
@@ -60,7 +61,7 @@ def test_a_message_is_judged_by_the_model_that_tokenised_it_whatever_comes_into_
     pipeline = with_model(broker, model(901))
 
     read(pipeline)
-    pipeline.adopt(Lineup(model(902), number=1))
+    pipeline.adopt(ModelsInService(model(902), revision=1))
     broker.feed(event("three", id="c"), at=NOW)
     read(pipeline)
     for _ in range(2):
@@ -77,7 +78,7 @@ def test_a_transaction_holds_the_verdicts_of_one_lineup_only() -> None:
     for number in range(1, 6):
         broker.feed(event("x", id=str(number)), b"unreadable", None, at=NOW)
         read(pipeline)
-        pipeline.adopt(Lineup(model(901 + number), number=number))
+        pipeline.adopt(ModelsInService(model(901 + number), revision=number))
 
     for _ in range(5):
         pipeline.judge()
@@ -94,7 +95,7 @@ def test_what_is_rolled_back_over_a_change_is_judged_again_by_the_new_model_once
     pipeline = with_model(broker, model(901), FakeSink(broker, RolledBackError()))
 
     read(pipeline)
-    pipeline.adopt(Lineup(model(902), number=1))
+    pipeline.adopt(ModelsInService(model(902), revision=1))
     pipeline.judge()
     pipeline.write()
     step(pipeline)
@@ -105,7 +106,7 @@ def test_what_is_rolled_back_over_a_change_is_judged_again_by_the_new_model_once
 def test_a_canary_judges_its_share_of_the_keys_by_its_own_threshold() -> None:
     broker = FakeBroker(partitions=1)
     pipeline = make(broker)
-    pipeline.adopt(Lineup(model(901), model(902, threshold=0.95, role=Role.CANARY), 0.3))
+    pipeline.adopt(ModelsInService(model(901), model(902, threshold=0.95, role=Role.CANARY), 0.3))
     keys = [b"+44770090%04d" % n for n in range(400)] * 2
     for n, key in enumerate(keys):
         broker.append(INPUT, 0, NOW, key, event("win" if n % 2 else "no", id=str(n)))
@@ -123,7 +124,7 @@ def test_a_canary_judges_its_share_of_the_keys_by_its_own_threshold() -> None:
     for n, verdict in enumerate(shown):
         assert verdict["threshold"] == (0.95 if verdict["model"] == "m902@0" else 0.5)
         assert verdict["action"] == ("block" if n % 2 and verdict["model"] == "m901@0" else "deliver")
-    registry = pipeline.metrics.registry
+    registry = pipeline.accounts.metrics.registry
     judged = [
         registry.get_sample_value("hamgate_messages_judged_total", {"role": role, "label": label}) or 0
         for role in ("primary", "canary") for label in ("ham", "spam")
@@ -151,14 +152,15 @@ def test_records_without_a_key_are_shared_out_one_by_one() -> None:
 def test_a_canary_whose_tokenizer_is_gone_is_told_from_the_model_in_force() -> None:
     pipeline = make(FakeBroker())
     first, canary = model(901), model(902, role=Role.CANARY)
-    pipeline.adopt(Lineup(first, canary, 0.3))
-    assert pipeline.losses() == []
+    pipeline.adopt(ModelsInService(first, canary, 0.3))
+    losses = Service(pipeline, grace=1.0, stall=1.0)._losses
+    assert losses() == []
 
     canary.classifier.has_tokenizer = False  # type: ignore[misc] # a fake's
-    assert pipeline.losses() == ["read: the canary's tokenizer process has ended"]
+    assert losses() == ["read: the canary's tokenizer process has ended"]
 
     first.classifier.has_tokenizer = False  # type: ignore[misc]
-    assert pipeline.losses() == [
+    assert losses() == [
         "read: the tokenizer process has ended",
         "read: the canary's tokenizer process has ended",
     ]

@@ -1,4 +1,4 @@
-"""What at-least-once commits: to the coordinator as it is by then, fenced by the claim, refused by name."""
+"""What at-least-once commits: to the coordinator as it is by then, fenced by the metadata, refused by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 POSITIONS = {("sms.events", 0): 7, ("sms.events", 2): 9}
-CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=4, member_id="m", group_instance_id=None)
+METADATA: Any = SimpleNamespace(group_id="hamgate", generation_id=4, member_id="m", group_instance_id=None)
 _TOPIC = OffsetCommitResponse.OffsetCommitResponseTopic
 
 
@@ -61,7 +61,7 @@ def commit(net: NetworkSelector, group: Group, monkeypatch: pytest.MonkeyPatch, 
     client = SimpleNamespace(_manager=group, _net=net)
     monkeypatch.setattr(network, "_bootstrapped", lambda **_: client)
     monkeypatch.setattr(KafkaLink, "connect", lambda _, make, **options: make(**options))
-    sink._Offsets(KafkaLink("none:1")).commit(POSITIONS, CLAIM, until=time.monotonic() + within)
+    sink._Offsets(KafkaLink("none:1")).commit(POSITIONS, METADATA, until=time.monotonic() + within)
 
 
 def test_all_positions_are_committed_in_the_name_of_the_member(

@@ -12,18 +12,20 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from tests.closed_sets import hostile, strays
 from tests.fakes import DEAD_LETTERS, INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink, FakeSource
+from tests.pipelines import pipeline_of
 from worker.metrics import Metrics
 from worker.model.policy import Policy
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.ports import FencedError, RolledBackError
-from worker.pipeline.stages import Limits, Pipeline
+from worker.pipeline.slices import Limits
 from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker.model.classifier import Prepared, Scores
-    from worker.pipeline.inbox import Waiting
+    from worker.pipeline.batch import Waiting
+    from worker.pipeline.stages import Pipeline
 
 NOW = 1000.0
 
@@ -44,7 +46,7 @@ def make(
     batcher: MicroBatcher[Waiting] = MicroBatcher(1000, max_messages, 0.1)
     policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
     classifier = classifier or FakeClassifier()
-    return Pipeline(
+    return pipeline_of(
         FakeSource(broker),
         sink or FakeSink(broker),
         classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
@@ -73,7 +75,7 @@ def verdicts(broker: FakeBroker) -> list[dict[str, Any]]:
 
 
 def value(pipeline: Pipeline, name: str, **labels: str) -> float:
-    return pipeline.metrics.registry.get_sample_value(name, labels) or 0.0
+    return pipeline.accounts.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
 def test_a_message_becomes_a_verdict_and_its_offset_is_committed() -> None:
@@ -201,7 +203,7 @@ def test_a_change_of_the_model_falls_between_two_transactions() -> None:
         broker.feed(event("x", id=str(number)), at=NOW)
         read(pipeline)
         pipeline.judge()
-        pipeline.adopt(replace(pipeline.lineup, number=pipeline.lineup.number + 1))
+        pipeline.adopt(replace(pipeline.models, revision=pipeline.models.revision + 1))
 
     pipeline.write()
 
@@ -214,8 +216,8 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
     class Recorder(FakeSink):
         def prepare(self, _: Any) -> None: ...
 
-        def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, claim: Any) -> None:
-            written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], claim))
+        def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, metadata: Any) -> None:
+            written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], metadata))
 
     broker, claims = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
     broker.feed(*[event("x", id=str(n)) for n in range(3)], at=NOW)
@@ -225,7 +227,7 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
         pipeline.judge()
     pipeline.inbox = SimpleNamespace(  # type: ignore[assignment]
         **{name: getattr(pipeline.inbox, name) for name in ("begin_writing", "end_writing", "learn", "fill")},
-        still_ours=lambda batch: replace(batch, claim=claims[batch.items[0].record.offset]),
+        still_owned=lambda batch: replace(batch, metadata=claims[batch.items[0].record.offset]),
     )
 
     pipeline.write()
@@ -308,7 +310,7 @@ class Slicing(FakeClassifier):
 
 def sliced(monkeypatch: pytest.MonkeyPatch, broker: FakeBroker, classifier: Slicing) -> Pipeline:
     """A pipeline that makes two messages ready at a time."""
-    monkeypatch.setattr("worker.pipeline.stages._SLICE", 2)
+    monkeypatch.setattr("worker.pipeline.slices._SLICE", 2)
     return make(broker, classifier=classifier)
 
 
@@ -347,9 +349,9 @@ def test_slices_on_their_way_over_a_change_of_the_model_are_each_of_the_model_th
 ) -> None:
     broker, newer = FakeBroker(), Slicing()
     broker.feed(*[event(str(n), id=str(n)) for n in range(4)], at=NOW)
-    classifier = Slicing(lambda _: pipeline.adopt(replace(pipeline.lineup, primary=second, number=1)))
+    classifier = Slicing(lambda _: pipeline.adopt(replace(pipeline.models, primary=second, revision=1)))
     pipeline = sliced(monkeypatch, broker, classifier)
-    second = replace(pipeline.lineup.primary, classifier=newer)  # type: ignore[arg-type]
+    second = replace(pipeline.models.primary, classifier=newer)  # type: ignore[arg-type]
 
     read(pipeline)
     for _ in range(2):
@@ -483,7 +485,7 @@ def test_a_trace_goes_from_event_to_verdict_and_shows_as_an_exemplar() -> None:
     step(pipeline)
 
     assert [record.headers for record in broker.records(VERDICTS)] == [(("traceparent", parent),), ()]
-    shown = openmetrics(pipeline.metrics.registry).decode()
+    shown = openmetrics(pipeline.accounts.metrics.registry).decode()
     assert shown.count("trace_id") == 1
     assert '_bucket{le="1.0"} 2.0 # {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 1.0 ' in shown
 
@@ -526,14 +528,14 @@ def test_the_lag_is_told_in_seconds_while_there_is_more_to_read() -> None:
 
     pipeline.read()  # the rebalance
     pipeline.read()  # two of three
-    pipeline._lag_shown = 0.0
-    pipeline._show_lag()
+    pipeline.accounts._lag_shown = 0.0
+    pipeline.accounts.lag(pipeline.source, NOW)
     assert value(pipeline, "hamgate_consumer_lag_messages", topic=INPUT, partition="0") == 1
     assert value(pipeline, "hamgate_consumer_lag_seconds", topic=INPUT, partition="0") == 30
 
     step(pipeline)
-    pipeline._lag_shown = 0.0
-    pipeline._show_lag()
+    pipeline.accounts._lag_shown = 0.0
+    pipeline.accounts.lag(pipeline.source, NOW)
     assert value(pipeline, "hamgate_consumer_lag_seconds", topic=INPUT, partition="0") == 0
 
 
@@ -555,7 +557,7 @@ def test_the_parts_of_the_time_budget_make_up_the_whole() -> None:
 def test_no_message_gets_anything_into_a_label() -> None:
     broker = FakeBroker(partitions=3)
     pipeline = make(broker, max_messages=5000)
-    pipeline.metrics.know_labels(("ham", "spam"))
+    pipeline.accounts.metrics.know_labels(("ham", "spam"))
     assert isinstance(pipeline.source, FakeSource)
     pipeline.source.max_poll_records = 5000
     broker.publish(INPUT, hostile(2000), timestamp=NOW)
@@ -563,7 +565,7 @@ def test_no_message_gets_anything_into_a_label() -> None:
     step(pipeline)
 
     assert value(pipeline, "hamgate_messages_consumed_total") == 2000
-    assert strays(openmetrics(pipeline.metrics.registry).decode(), INPUT) == []
+    assert strays(openmetrics(pipeline.accounts.metrics.registry).decode(), INPUT) == []
 
 
 @dataclass

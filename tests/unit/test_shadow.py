@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes import INPUT, FakeBroker, FakeClassifier
 from tests.unit.test_pipeline import NOW, event, make, read, step
-from worker.model.models_in_service import Lineup, Model, Role
+from worker.model.models_in_service import Model, ModelsInService, Role
 from worker.model.policy import Policy
 from worker.pipeline.verdicts import Verdicts
 from worker.rollout import compare
@@ -47,10 +47,10 @@ class Shaded:
         self.reports: list[Outgoing] = []
         self.now = NOW
         self.pipeline: Pipeline = make(broker)
-        self.pipeline.adopt(Lineup(model(FakeClassifier(), "first@1", Role.PRIMARY)))
-        self.shadow = Shadow(self.reports.extend, self.pipeline.metrics, clock=lambda: self.now)
+        self.pipeline.adopt(ModelsInService(model(FakeClassifier(), "first@1", Role.PRIMARY)))
+        self.shadow = Shadow(self.reports.extend, self.pipeline.accounts.metrics, clock=lambda: self.now)
         self.shadow.use(model(classifier, "second@2", Role.SHADOW), share)
-        self.pipeline.shadow = self.shadow
+        self.pipeline.accounts.shadow = self.shadow
 
     def finish(self) -> list[Disagreement | Summary]:
         while self.shadow._waiting.qsize():
@@ -60,7 +60,7 @@ class Shaded:
         return [decode_report(report.value or b"") for report in self.reports]
 
     def value(self, series: str, **labels: str) -> float:
-        return self.pipeline.metrics.registry.get_sample_value(series, labels) or 0.0
+        return self.pipeline.accounts.metrics.registry.get_sample_value(series, labels) or 0.0
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from worker.broker import BrokerError, ExactlyOnceSink, KafkaLink, sink
 from worker.pipeline.ports import FencedError, RolledBackError
 
 PATIENCE = 60.0
-CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=1, member_id="m", group_instance_id=None)
+METADATA: Any = SimpleNamespace(group_id="hamgate", generation_id=1, member_id="m", group_instance_id=None)
 
 
 class Refused:
@@ -49,7 +49,7 @@ def refused(clock: SimpleNamespace, after: list[float]) -> None:
     for seconds in after:
         clock.now += seconds
         with pytest.raises(RolledBackError):
-            writer.write([], [], {}, CLAIM)
+            writer.write([], [], {}, METADATA)
 
 
 def test_rollbacks_with_an_idle_hour_between_them_end_nobody(clock: SimpleNamespace) -> None:
@@ -78,7 +78,7 @@ def test_a_late_request_of_its_own_fences_a_sink_once_and_it_goes_on(
     monkeypatch.setattr(sink, "Transactions", Fenced)
 
     with pytest.raises(RolledBackError):
-        writer.write([], [], {}, CLAIM)
+        writer.write([], [], {}, METADATA)
     with pytest.raises(FencedError):
-        writer.write([], [], {}, CLAIM)
+        writer.write([], [], {}, METADATA)
     assert clock.now == 1000.0

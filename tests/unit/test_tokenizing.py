@@ -371,7 +371,7 @@ def test_a_tokenizer_that_is_none_is_refused_in_the_same_words(tmp_path: Path) -
     (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"version": "1.0"')
 
     with pytest.raises(BundleError, match=r"tokenizer/tokenizer\.json: .+") as apart:
-        classifier.tokenise_apart()
+        classifier.tokenise_in_processes()
     with pytest.raises(BundleError) as here:
         Classifier(classifier.bundle, WordEngine(2))
 
@@ -386,7 +386,7 @@ def test_a_tokenizer_that_was_changed_after_it_was_verified_is_refused(tmp_path:
         file.write(" ")
 
     with pytest.raises(BundleError, match="changed since it was verified"):
-        classifier.tokenise_apart()
+        classifier.tokenise_in_processes()
 
 
 def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,7 +401,7 @@ def test_a_classifier_judges_alike_with_its_tokenizer_apart(tmp_path: Path) -> N
     classifier = Classifier(bundle(tmp_path), WordEngine(2))
     before = classifier.prepare(texts)
 
-    classifier.tokenise_apart()
+    classifier.tokenise_in_processes()
     after = classifier.prepare(texts)
 
     assert len(classifier.tokenizer_pids) == 1
@@ -466,4 +466,4 @@ def test_by_itself_the_sink_is_apart_beside_a_gpu_with_cores_to_spare(
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert assembly.is_sink_apart(asked, kind) is is_apart
+    assert assembly.has_sink_process(asked, kind) is is_apart

@@ -30,7 +30,7 @@ class Traced:
         self.exporter = InMemorySpanExporter()
         self.broker = broker
         self.pipeline = make(broker, FakeSink(broker, *failures))
-        self.pipeline.tracing = self.tracing = Tracing(
+        self.pipeline.accounts.tracing = self.tracing = Tracing(
             Names(INPUT, VERDICTS, "hamgate", "worker-1"), "0", self.exporter
         )
 
@@ -129,9 +129,9 @@ def test_spans_go_out_as_otlp_to_where_the_environment_says(
         threading.Thread(target=collector.serve_forever, daemon=True).start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
         pipeline = make(broker)
-        pipeline.tracing = Tracing(Names(INPUT, VERDICTS, "hamgate", "worker-1"), "0")
+        pipeline.accounts.tracing = Tracing(Names(INPUT, VERDICTS, "hamgate", "worker-1"), "0")
         step(pipeline)
-        pipeline.tracing.close()
+        pipeline.accounts.tracing.close()
         collector.shutdown()
 
     [(path, body)] = bodies

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 16}
 MORE = {"num_key_value_heads": 2, "max_position_embeddings": 512, "pad_token_id": 3, "bos_token_id": 1}
-HAM, SPAM = ("see you at home", "call me later mum", "good night love"), ("free prize now", "win cash", "claim today")
+HAM, SPAM = (
+    ("see you at home", "call me later mum", "good night love"),
+    ("free prize now", "win cash", "claim today"),
+)
 
 
 def rows(count: int, seed: int) -> list[Row]:

@@ -128,11 +128,11 @@ def connected(wire: Wire, monkeypatch: pytest.MonkeyPatch, version: int) -> Tran
     return Transactions(KafkaLink("none:1"), "hamgate.one", 10.0)
 
 
-CLAIM: Any = SimpleNamespace(group_id="hamgate", generation_id=0, member_id="m", group_instance_id=None)
+METADATA: Any = SimpleNamespace(group_id="hamgate", generation_id=0, member_id="m", group_instance_id=None)
 
 
 def write(writer: Transactions, *records: Outgoing) -> None:
-    writer.send({VERDICTS: records}, POSITIONS, CLAIM, until=10.0)
+    writer.send({VERDICTS: records}, POSITIONS, METADATA, until=10.0)
     writer.commit(until=10.0)
 
 

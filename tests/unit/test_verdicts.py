@@ -16,8 +16,8 @@ from worker.messages import Action, Record, Sms, Unreadable, Unscored
 from worker.model.bundle import Calibration
 from worker.model.classifier import UNSCORED, Classifier, Prepared, Scores
 from worker.model.policy import Policy
-from worker.pipeline.inbox import Batch, Waiting
-from worker.pipeline.verdicts import Judged, Verdicts
+from worker.pipeline.batch import Batch, Waiting
+from worker.pipeline.verdicts import Verdicts
 
 NAN = float("nan")
 LABELS = ("ham", "spam", "smishing")
@@ -32,9 +32,9 @@ def message(offset: int, *, tokens: int = 4) -> Waiting:
     return Waiting(record(offset), 100.0, Sms(f"m-{offset}", "x", 99.0), prepared, tokens=len(prepared))
 
 
-def judged(items: list[Waiting], rows: list[int], labels: list[int], scores: list[float]) -> Judged:
+def judged(items: list[Waiting], rows: list[int], labels: list[int], scores: list[float]) -> Batch:
     answers = Scores(np.array(scores), np.array(labels), np.array(labels) != UNSCORED)
-    return Judged(Batch(0, object(), items, 100.5), rows, answers, started_at=100.5, seconds=0.25)
+    return Batch(0, object(), items, 100.5).begun(rows, 0.0, None).judged(answers, 100.75, 0.25)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_verdicts_score_and_threshold_give_its_label_and_its_action(score: flo
     policy = Policy.make(threshold, flag_from=None, block_from=None, on_unscored="unscored")
 
     outcome = Verdicts(LABELS, policy, "nano@0").of(
-        Judged(Batch(0, object(), [message(0)], 100.5), [0], scores, started_at=100.5, seconds=0.25), now=101.0
+        Batch(0, object(), [message(0)], 100.5).begun([0], 0.0, None).judged(scores, 100.75, 0.25), now=101.0
     )
 
     shown = json.loads(outcome.verdicts[0].value or b"")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataError", "cluster"]
 
-_DATA: Final = Path(__file__).resolve().parent.parent / "data"
+_DATA: Final = Path(__file__).resolve().parents[2] / "data"
 UCI: Final = _DATA / "uci" / "SMSSpamCollection"
 MENDELEY: Final = _DATA / "mendeley" / "Dataset_5971.csv"
 LABELS: Final = ("ham", "spam")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-RECIPES: Final = Path(__file__).resolve().parent / "recipes"
+RECIPES: Final = Path(__file__).resolve().parent.parent / "recipes"
 Count = Annotated[int, Meta(ge=1)]
 Steps = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(gt=0, le=1)]

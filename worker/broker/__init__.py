@@ -2,7 +2,7 @@
 
     link       how the brokers are spoken to: addresses and security, as every client takes them
     thrift     how often a connection speaks to the system
-    source     the input topic as a member of the group, and the claim that fences what it read
+    source     the input topic as a member of the group, and the metadata that fences what it read
     fetching   how often a poll asks the client's own thread
     unpacking  fetched bytes to our records
     member     how it is a member: static or not, eager or cooperative; and what the client's joining needs mended

@@ -140,27 +140,27 @@ def produce(identity: Identity, batches: Mapping[TopicPartition, bytearray]) -> 
 def commit_offsets(
     identity: Identity,
     positions: Positions,
-    claim: Any,  # noqa: ANN401 the client is untyped
+    metadata: Any,  # noqa: ANN401 the client is untyped
     notes: Mapping[tuple[str, int], str],
 ) -> TxnOffsetCommitRequest:
-    """Write the group's offsets, fenced by the claim (KIP-447)."""
+    """Write the group's offsets, fenced by the metadata (KIP-447)."""
     topic, (lowest, highest) = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic, _TXN_OFFSET_COMMIT[identity.version]
     return TxnOffsetCommitRequest(
         **identity.fields(),
-        generation_id=claim.generation_id,
-        **_member(claim),
+        generation_id=metadata.generation_id,
+        **_member(metadata),
         topics=_offsets(topic, topic.TxnOffsetCommitRequestPartition, positions, notes),
         min_version=lowest,
         max_version=highest,
     )
 
 
-def commit(positions: Positions, claim: Any) -> OffsetCommitRequest:  # noqa: ANN401 the client is untyped
-    """Write the group's offsets, fenced by the claim, in no transaction."""
+def commit(positions: Positions, metadata: Any) -> OffsetCommitRequest:  # noqa: ANN401 the client is untyped
+    """Write the group's offsets, fenced by the metadata, in no transaction."""
     topic = OffsetCommitRequest.OffsetCommitRequestTopic
     return OffsetCommitRequest(
-        generation_id_or_member_epoch=claim.generation_id,
-        **_member(claim),
+        generation_id_or_member_epoch=metadata.generation_id,
+        **_member(metadata),
         topics=_offsets(topic, topic.OffsetCommitRequestPartition, positions, {}),
         max_version=_NEWEST_COMMIT,
     )
@@ -197,11 +197,11 @@ def raise_worst(refusals: Sequence[BaseException]) -> None:
         raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, RETRIABLE)))
 
 
-def _member(claim: Any) -> dict[str, Any]:  # noqa: ANN401 the client is untyped
+def _member(metadata: Any) -> dict[str, Any]:  # noqa: ANN401 the client is untyped
     return {
-        "group_id": claim.group_id,
-        "member_id": claim.member_id,
-        "group_instance_id": claim.group_instance_id,
+        "group_id": metadata.group_id,
+        "member_id": metadata.member_id,
+        "group_instance_id": metadata.group_instance_id,
     }
 
 

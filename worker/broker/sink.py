@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.broker.link import KafkaLink
     from worker.messages import Outgoing, Positions
-    from worker.pipeline.ports import Claim
+    from worker.pipeline.ports import GroupMetadata
 
 # What no second try will mend: stop, and say what would.
 _HOPELESS: Final = (
@@ -47,7 +47,7 @@ log = structlog.get_logger()
 
 
 class ExactlyOnceSink:
-    """Each write is one transaction, fenced by the transactional id and by the claim (KIP-447)."""
+    """Each write is one transaction, fenced by the transactional id and by the metadata (KIP-447)."""
 
     is_rebuilding = False
     has_ended = False  # it is part of this process
@@ -80,26 +80,30 @@ class ExactlyOnceSink:
         """The transaction version in force (KIP-890): 1 or 2."""
         return self._transactions.version
 
-    def prepare(self, claim: Any) -> None:  # noqa: ANN401 the client is untyped
+    def prepare(self, metadata: Any) -> None:  # noqa: ANN401 the client is untyped
         """Have the coordinator asked for a transaction while its records are still being made."""
-        if _is_member(claim):
+        if _is_member(metadata):
             self._began = time.monotonic()
-            self._transactions.prepare(claim.group_id)
+            self._transactions.prepare(metadata.group_id)
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
         """Publish all and commit `positions` with them, in one transaction.
 
         Raises RolledBackError, FencedError or BrokerError. When only the answer to the commit was lost, the
         transaction may stand although it is called rolled back; the rewind then finds it committed, and all is well.
         """
-        _require_membership(claim)
+        _require_membership(metadata)
         began, self._began = self._began or time.monotonic(), None
         until = began + self._timeout  # beyond it the broker aborts by itself
         messages = dict(zip(self._topics, (verdicts, dead_letters), strict=True))
         try:
-            self._transactions.send(messages, positions, claim, until=until)
+            self._transactions.send(messages, positions, metadata, until=until)
             self._transactions.commit(until=until)
         except errors.KafkaError as error:
             self._recover(error, elapsed=time.monotonic() - began)
@@ -153,7 +157,7 @@ class ExactlyOnceSink:
 
 
 class AtLeastOnceSink:
-    """Each write is published and acknowledged, then its offsets are committed, fenced by the claim."""
+    """Each write is published and acknowledged, then its offsets are committed, fenced by the metadata."""
 
     transaction_version = 0
     is_rebuilding = False  # it has nothing to roll back
@@ -168,18 +172,22 @@ class AtLeastOnceSink:
             self._offsets = _Offsets(link)
             half_made.pop_all()
 
-    def prepare(self, claim: Claim) -> None:
+    def prepare(self, metadata: GroupMetadata) -> None:
         """Nothing: there is nothing to begin."""
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
-        """Publish all, then commit `positions`. Raises RolledBackError when the claim is stale, or BrokerError."""
-        _require_membership(claim)
+        """Publish all, then commit `positions`. Raises RolledBackError when the metadata is stale, or BrokerError."""
+        _require_membership(metadata)
         until = time.monotonic() + self._link.patience
         try:
             self._producer.publish(dict(zip(self._topics, (verdicts, dead_letters), strict=True)), until=until)
-            self._offsets.commit(positions, claim, until=until)
+            self._offsets.commit(positions, metadata, until=until)
         except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
             raise RolledBackError(named(error)) from error
         except _NAME_TAKEN as error:
@@ -195,19 +203,19 @@ class AtLeastOnceSink:
 
 
 class _Offsets:
-    """Commits for a member by its claim. The consumer's own commit belongs to another thread, and stamps by now."""
+    """Commits for a member by its metadata. The consumer's own commit belongs to another thread, and stamps by now."""
 
     def __init__(self, link: KafkaLink) -> None:
         self._network = Network(replace(link, client_id=f"{link.client_id}-offsets"))
         self._asker = Asker(self._network)
 
-    def commit(self, positions: Positions, claim: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
+    def commit(self, positions: Positions, metadata: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
         """Commit, asking again while the coordinator is moving. Raises the broker's error, or TooLateError.
 
         What is published and not committed is published again: there is time for one request, `until` or not.
         """
-        request = requests.commit(positions, claim)
-        ask = functools.partial(self._asker.ask, CoordinatorType.GROUP, claim.group_id, request)
+        request = requests.commit(positions, metadata)
+        ask = functools.partial(self._asker.ask, CoordinatorType.GROUP, metadata.group_id, request)
         self._network.catch_up()
         # A second copy can only move the offset back to what was published before it: judged again, never lost.
         self._asker.run(
@@ -218,12 +226,12 @@ class _Offsets:
         self._network.close()
 
 
-def _is_member(claim: Any) -> bool:  # noqa: ANN401 the client is untyped
-    """Whether a claim fences anything: the broker takes a transaction's offsets from no member, unchecked."""
-    return claim.generation_id >= 0 and bool(claim.member_id)
+def _is_member(metadata: Any) -> bool:  # noqa: ANN401 the client is untyped
+    """Whether a metadata fences anything: the broker takes a transaction's offsets from no member, unchecked."""
+    return metadata.generation_id >= 0 and bool(metadata.member_id)
 
 
-def _require_membership(claim: Any) -> None:  # noqa: ANN401 the client is untyped
-    if not _is_member(claim):
+def _require_membership(metadata: Any) -> None:  # noqa: ANN401 the client is untyped
+    if not _is_member(metadata):
         message = "polled by no member of the group"
         raise RolledBackError(message)

@@ -1,8 +1,8 @@
 """A sink in a process of its own: transactions cost the interpreter of the reader and the judge nothing.
 
-`SinkProcess` is what the worker holds; `sink_server` is what it starts (`worker.process.child`). What is said between them, in
-msgpack, is first what the sink is to be made of, a password among it, then what is to be prepared and written; each
-write is answered. The process must not outlive the worker: what begins anew under its name would fence the next one.
+`SinkProcess` is what the worker holds, and it starts `sink_server` (`worker.process.child`). In msgpack the worker says
+first what the sink is made of, a password among it, then what to prepare and to write; each write is answered. The
+process must not outlive the worker: a new session under its name would fence the next worker.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from worker.broker.link import BrokerError, KafkaLink
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
 from worker.messages import Outgoing  # noqa: TC001 # a field's type
 from worker.pipeline.ports import FencedError, RolledBackError
-from worker.process.child import Apart, ApartError
+from worker.process.child import Child, ChildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.messages import Positions
-    from worker.pipeline.ports import Claim, Sink
+    from worker.pipeline.ports import GroupMetadata, Sink
 
 _SERVER: Final = "worker.broker.sink_server"
 # A write ends by the transaction's timeout, and what may follow it by the link's patience, twice: nobody is to wait for
 # a process that was stopped.
 _PATIENCES, _LEEWAY = 2, 10.0
 Identity: TypeAlias = tuple[str | None, int, str, str | None]
-"""What of a claim fences: group, generation, member, and the static member's name."""
+"""What of a metadata fences: group, generation, member, and the static member's name."""
 
 
-class SinkProcessError(ApartError):
+class SinkProcessError(ChildError):
     """The sink process ended, failed, or could not be started. Says how, and never what it was given."""
 
 
@@ -72,7 +72,7 @@ class Opening(msgspec.Struct, array_like=True, frozen=True):
 class Prepare(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """To begin; it is not answered."""
 
-    claim: Identity
+    metadata: Identity
 
 
 class Write(msgspec.Struct, array_like=True, frozen=True, tag=1):
@@ -81,7 +81,7 @@ class Write(msgspec.Struct, array_like=True, frozen=True, tag=1):
     verdicts: list[Outgoing]
     dead_letters: list[Outgoing]
     positions: list[tuple[str, int, int]]
-    claim: Identity
+    metadata: Identity
 
 
 class Done(msgspec.Struct, array_like=True, frozen=True, tag=0):
@@ -113,7 +113,7 @@ _answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Done |
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-class SinkProcess(Apart):
+class SinkProcess(Child):
     """A sink in a process of its own. Raises what it raises, and SinkProcessError.
 
     On Linux it ends with the thread that makes this, which is to be the one that the worker itself ends with.
@@ -134,17 +134,21 @@ class SinkProcess(Apart):
             self.close()
             raise
 
-    def prepare(self, claim: Claim) -> None:
+    def prepare(self, metadata: GroupMetadata) -> None:
         """As the sink in it does. That the process has ended is left to the write to say."""
         with contextlib.suppress(SinkProcessError), self.in_turn():
-            self.send(_encode(Prepare(_identity(claim))))
+            self.send(_encode(Prepare(_identity(metadata))))
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
         """As the sink in it does. Raises RolledBackError, FencedError, BrokerError."""
         at = [(topic, partition, offset) for (topic, partition), offset in positions.items()]
-        request = _encode(Write([*verdicts], [*dead_letters], at, _identity(claim)))
+        request = _encode(Write([*verdicts], [*dead_letters], at, _identity(metadata)))
         try:
             with self.in_turn():
                 self.send(request)
@@ -167,5 +171,5 @@ class SinkProcess(Apart):
             self.transaction_version = answer.transaction_version
 
 
-def _identity(claim: Any) -> Identity:  # noqa: ANN401 the client is untyped
-    return claim.group_id, claim.generation_id, claim.member_id, claim.group_instance_id
+def _identity(metadata: Any) -> Identity:  # noqa: ANN401 the client is untyped
+    return metadata.group_id, metadata.generation_id, metadata.member_id, metadata.group_instance_id

@@ -23,7 +23,7 @@ from worker.process.child import Frames, GoneError, reply, served
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.pipeline.ports import Claim, Sink
+    from worker.pipeline.ports import GroupMetadata, Sink
 
 _opening: Final = msgspec.msgpack.Decoder(Opening)
 _request: Final[msgspec.msgpack.Decoder[Request]] = msgspec.msgpack.Decoder(Prepare | Write)
@@ -67,27 +67,27 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     failure: Refused | None = None
     while True:
         request = _request.decode(requests.next())
-        claim = ConsumerGroupMetadata(*request.claim)
+        metadata = ConsumerGroupMetadata(*request.metadata)
         if isinstance(request, Prepare):
-            failure = _prepared(sink, claim)
+            failure = _prepared(sink, metadata)
         else:
-            reply(_encode(failure or _written(sink, request, claim)))
+            reply(_encode(failure or _written(sink, request, metadata)))
             failure = None
 
 
-def _prepared(sink: Sink, claim: Claim) -> Refused | None:
+def _prepared(sink: Sink, metadata: GroupMetadata) -> Refused | None:
     """What the write that follows is to be answered with, if this has failed."""
     try:
-        sink.prepare(claim)
+        sink.prepare(metadata)
     except Exception as error:  # noqa: BLE001 told to the worker
         return _refusal(error)
     return None
 
 
-def _written(sink: Sink, request: Write, claim: Claim) -> Done | Refused:
+def _written(sink: Sink, request: Write, metadata: GroupMetadata) -> Done | Refused:
     positions = {(topic, partition): offset for topic, partition, offset in request.positions}
     try:
-        sink.write(request.verdicts, request.dead_letters, positions, claim)
+        sink.write(request.verdicts, request.dead_letters, positions, metadata)
     except GoneError:
         raise
     except Exception as error:  # noqa: BLE001 raised again by the worker

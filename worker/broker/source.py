@@ -1,4 +1,4 @@
-"""The input topic as one member of a consumer group, and the claim that fences what it read."""
+"""The input topic as one member of a consumer group, and the metadata that fences what it read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker import messages
     from worker.broker.link import KafkaLink
     from worker.messages import Record
-    from worker.pipeline.ports import Claim
+    from worker.pipeline.ports import GroupMetadata
 
 MAX_POLL_RECORDS: Final = 4096
 # Of values: events as large as they may be, each made to be slow to read, must not hold the reader out of its group.
@@ -44,7 +44,7 @@ class KafkaSource:
     """One member of the group. Every call from one thread; no listener: kafka would call it on its heartbeat thread.
 
     The group is watched by its generation instead. Each assignment has one, the client takes it up only inside `poll`,
-    and the claim follows it only once the new assignment stands, so that no record can be stamped with a newer one.
+    and the metadata follows it only once the new assignment stands, so that no record can be stamped with a newer one.
     """
 
     def __init__(  # noqa: PLR0913 plain values, each a setting, and whom to tell
@@ -88,7 +88,7 @@ class KafkaSource:
         ask_once(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
-        self._claim, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
+        self._metadata, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
 
     def poll(self, wait: float) -> Sequence[Record]:
         """Return the next records, in offset order for each partition; none after `wait` seconds, or on a rebalance.
@@ -131,10 +131,10 @@ class KafkaSource:
         """Whether no heartbeat was answered for a whole session: the brokers are gone, or out of reach."""
         return consuming.is_session_over(self._consumer)
 
-    def claim(self) -> Claim:
+    def group_metadata(self) -> GroupMetadata:
         """Return the group's metadata as of the last poll: of then, never of commit time."""
-        claim: Claim = self._claim
-        return claim
+        metadata: GroupMetadata = self._metadata
+        return metadata
 
     def rewind(self, kept: frozenset[messages.TopicPartition] = frozenset()) -> None:
         """Go back to the last committed offset of every assigned partition but those kept; to its start for none.
@@ -190,13 +190,13 @@ class KafkaSource:
             time.sleep(_RETRY)
 
     def _follow_group(self) -> bool:
-        """Whether the member has been given a new assignment since the last poll; its claim then goes with it."""
+        """Whether the member has been given a new assignment since the last poll; its metadata then goes with it."""
         if not self._taken_up:
             return False
-        generations = [each.generation_id for each in (self._claim, *self._taken_up)]
+        generations = [each.generation_id for each in (self._metadata, *self._taken_up)]
         # Of a generation that was never taken up nobody has told us: another may have held it all meanwhile.
         has_missed_one = any(after - before not in {0, 1} for before, after in itertools.pairwise(generations))
-        self._claim, self._has_moved = self._taken_up[-1], True
+        self._metadata, self._has_moved = self._taken_up[-1], True
         self._taken_up.clear()
         # The client keeps a partition's state for as long as it is held, and makes a new one when it comes (again).
         held = consuming.states(self._consumer)

@@ -96,7 +96,7 @@ class Transactions:
         self,
         messages: Mapping[str, Sequence[Outgoing]],
         positions: Positions,
-        claim: Any,  # noqa: ANN401 the client is untyped
+        metadata: Any,  # noqa: ANN401 the client is untyped
         notes: Mapping[tuple[str, int], str] | None = None,
         *,
         until: float,
@@ -107,7 +107,7 @@ class Transactions:
         brokers' permanent errors at once, UnknownOutcomeError when an answer is lost, and at the deadline the last
         retriable error or TooLateError.
         """
-        self._asker.run(lambda: self._send(messages, positions, claim, notes or {}), until=until)
+        self._asker.run(lambda: self._send(messages, positions, metadata, notes or {}), until=until)
 
     def commit(self, *, until: float) -> None:
         """Commit. Raises as `send` does; then it may have been committed all the same."""
@@ -180,15 +180,15 @@ class Transactions:
         self,
         messages: Mapping[str, Sequence[Outgoing]],
         positions: Positions,
-        claim: Any,  # noqa: ANN401
+        metadata: Any,  # noqa: ANN401
         notes: Mapping[tuple[str, int], str],
     ) -> None:
         batches = await self._appender.build(messages)
         if self.version == 1:
-            await self._open(batches, claim.group_id)
+            await self._open(batches, metadata.group_id)
         self._written.append(frozenset(batches))
         self._is_empty = self._is_empty and not batches and not positions
-        offsets = requests.commit_offsets(self._identity, positions, claim, notes) if positions else None
+        offsets = requests.commit_offsets(self._identity, positions, metadata, notes) if positions else None
         node = self._asker.known(CoordinatorType.GROUP)
         asked = self._network.send(offsets, node) if offsets and node is not None else None
         await self._appender.append(batches, self._identity)

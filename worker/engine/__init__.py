@@ -9,101 +9,38 @@ Importing this loads no torch; `load` does. Read next:
     cpu       the packed forward pass in float32
     gpu       batches into captured graphs; forward, the pass they capture; kernels, what it is made of
     device    what the GPU says of itself
-    twins     each kernel in plain PyTorch, by which it is tested
+    reference  each kernel in plain PyTorch, by which it is tested
+    kinds     what all of them are
 """
 
 from __future__ import annotations
 
-import enum
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, Union
+from typing import TYPE_CHECKING
+
+from worker.engine.kinds import Begun, Done, Engine, Kind, Tokens, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
     from worker.engine.device import GpuState
     from worker.model.bundle import Bundle
 
-Tokens: TypeAlias = Union[Sequence[int], "NDArray[np.int32]"]
-"""One message's token ids; an array costs the engine less."""
-
-
-class Kind(enum.StrEnum):
-    """How a model is run. `auto` is the fastest that this machine bears without changing the model's answers."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA_BF16 = "cuda-bf16"
-    CUDA_FP8 = "cuda-fp8"
-    CUDA_NF4 = "cuda-nf4"
-
-
-class UnsupportedModelError(Exception):
-    """A model that no engine here runs as it was trained, or an engine that this machine cannot run; says which."""
-
-
-class Begun(Protocol):
-    """A batch on its way through an engine."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether its logits can be had without waiting."""
-
-    def logits(self) -> NDArray[np.float32]:
-        """Wait for it; its logits [n, labels], in the order given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A batch that was judged as it was begun."""
-
-    answer: NDArray[np.float32]
-    is_done = True
-
-    def logits(self) -> NDArray[np.float32]:
-        """Return its logits [n, labels], in the order given."""
-        return self.answer
-
-
-class Engine(Protocol):
-    """A loaded model. It is used from one thread at a time."""
-
-    @property
-    def kind(self) -> Kind:
-        """What it was resolved to: never `auto`."""
-
-    @property
-    def labels(self) -> int:
-        """How many logits a message gets."""
-
-    @property
-    def token_budget(self) -> int:
-        """How many tokens it takes in one pass; more are cut into several. Out of memory halves it."""
-
-    @property
-    def shared_tokens(self) -> int:
-        """How many tokens, the same at the start of every message, cost nothing: they are worked out once."""
-
-    @property
-    def halvings(self) -> int:
-        """How often it ran out of memory and halved its token budget."""
-
-    def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
-        """Judge messages, each given as its token ids: [n, labels], in the order given.
-
-        A message's logits do not depend on its neighbours, but for rounding. Raises ValueError on a message
-        without tokens. What is not finite is returned as it is: the caller decides what that means.
-        """
-
-    def begin(self, tokens: Sequence[Tokens]) -> Begun:
-        """Begin to judge messages as `logits` does; another batch may be begun before this one is done."""
+__all__ = [
+    "Begun",
+    "Done",
+    "Engine",
+    "Kind",
+    "Tokens",
+    "UnsupportedModelError",
+    "device_state",
+    "limit_gpu",
+    "load",
+    "release",
+]
 
 
 def load(

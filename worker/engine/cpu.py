@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engine import Done, Kind
+from worker.engine.kinds import Done, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from worker.engine import Tokens
+    from worker.engine.kinds import Tokens
     from worker.engine.weights import Layer, Shape, Weights
 
 TOKEN_BUDGET: Final = 16_384

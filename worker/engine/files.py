@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import torch
 from safetensors import SafetensorError, safe_open
 
-from worker.engine import UnsupportedModelError
+from worker.engine.kinds import UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.engine import Kind, Tokens
     from worker.engine.forward import Forward
+    from worker.engine.kinds import Kind, Tokens
 
 TOKEN_BUDGET: Final = 8448
 """Tokens in one graph at most: see `packing.SIZES`."""

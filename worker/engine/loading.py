@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from worker.engine import Engine, Kind, UnsupportedModelError, weights
+from worker.engine import weights
 from worker.engine.cpu import CpuEngine
+from worker.engine.kinds import Engine, Kind, UnsupportedModelError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

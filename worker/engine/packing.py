@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.engine import Tokens
+    from worker.engine.kinds import Tokens
 
 SIZES: Final = (
     *(32, 64, 128, 256, 384, 512, 640, 768, 1024, 1152, 1280, 1536, 1792, 2048, 2304, 2560),

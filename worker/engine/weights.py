@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import torch
 from torch import Tensor
 
-from worker.engine import UnsupportedModelError, files, nf4
+from worker.engine import files, nf4
+from worker.engine.kinds import UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

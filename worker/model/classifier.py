@@ -162,7 +162,7 @@ class Classifier:
         engine = engines.load(bundle, tokenizer, kind, threads=threads, token_budget=token_budget)
         return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens, tokenizer=tokenizer)
 
-    def tokenise_apart(self, processes: int = 1) -> None:
+    def tokenise_in_processes(self, processes: int = 1) -> None:
         """Have texts tokenised by processes of this classifier's own from now on; they end with the classifier.
 
         Raises BundleError, TokenizerProcessError; so may `prepare` then, when one of them has ended.

@@ -1,8 +1,8 @@
-"""Which bundle judges which message: the one in force, and for a share of the keys its canary.
+"""Which model judges which message: the primary, and for a share of the keys its canary.
 
-A lineup is a value: the reader takes the one in force for each poll, and every message carries the model that tokenised
-it to the judge and to its verdict. So no message is cut by one model's pieces and judged by another's weights, however
-often the lineup changes meanwhile; and a batch, which is a transaction, never holds messages of two lineups.
+The models in service are a value. The reader takes it for each slice of a poll, and a message carries the model that
+tokenised it to the judge and to its verdict. So no message is cut by one model's tokenizer and judged by another's
+weights, and a transaction never holds messages of two revisions.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lineup:
-    """The models in force; `number` rises with each change, `since` is when it came about (time.monotonic)."""
+class ModelsInService:
+    """The models in service; `revision` rises with each change, `since` is when it came about (time.monotonic)."""
 
     primary: Model
     canary: Model | None = None
     share: float = 0.0
-    number: int = 0
+    revision: int = 0
     since: float = field(default_factory=time.monotonic)
 
     @property
-    def models(self) -> list[Model]:
-        """All of them."""
+    def all(self) -> list[Model]:
+        """Return the primary, and the canary where there is one."""
         return [self.primary] if self.canary is None else [self.primary, self.canary]
 
     def begin_preparing(self, messages: Sequence[tuple[Record, Sms]]) -> Callable[[], list[tuple[Prepared, Model]]]:

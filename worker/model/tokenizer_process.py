@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from worker.model.tokenizer import TextTokenizer, UnreadableTokenizerError, parse
-from worker.process.child import Apart, ApartError, Frames, reply, served
+from worker.process.child import Child, ChildError, Frames, reply, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,7 +34,7 @@ _ERRORS: Final = 2
 _SHARE: Final = 8
 
 
-class TokenizerProcessError(ApartError):
+class TokenizerProcessError(ChildError):
     """The tokenizer process ended, failed, or could not be started. Says how, and never what it was given."""
 
 
@@ -61,7 +61,7 @@ class _Asked:
     reply: Reply | None = None
 
 
-class TokenizerProcess(Apart):
+class TokenizerProcess(Child):
     """A `TextTokenizer` in a process of its own, with the same answers, from `give` and `wait` on. Threads take turns.
 
     It ends with `close`, with the last reference to this, or with this process. Raises TokenizerProcessError.

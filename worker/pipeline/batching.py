@@ -36,8 +36,8 @@ class Weighed(Protocol):
         """When its message was handed to the broker, in Unix seconds."""
 
     @property
-    def lot(self) -> int:
-        """What it may share a batch with: only what is of the same lot."""
+    def revision(self) -> int:
+        """What it may share a batch with: only what is of the same revision."""
 
 
 Item = TypeVar("Item", bound=Weighed)
@@ -179,7 +179,7 @@ class MicroBatcher(Generic[Item]):
     def _cut(self) -> list[Item]:
         count, tokens = 0, 0
         for item in itertools.islice(self._waiting, self.max_messages):
-            if count and (tokens + item.tokens > self.token_budget or item.lot != self._waiting[0].lot):
+            if count and (tokens + item.tokens > self.token_budget or item.revision != self._waiting[0].revision):
                 break
             count, tokens = count + 1, tokens + item.tokens
         self._tokens -= tokens

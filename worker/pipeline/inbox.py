@@ -7,96 +7,29 @@ batch that must wait for the judge anyway goes on filling, so that under load ba
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from worker.pipeline.batch import Batch
 from worker.pipeline.batching import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from worker.messages import Positions, Record, Sms, TopicPartition, Unreadable
-    from worker.model.classifier import Prepared
-    from worker.model.models_in_service import Model
+    from worker.messages import TopicPartition
+    from worker.pipeline.batch import Held, Waiting
     from worker.pipeline.batching import MicroBatcher
-    from worker.pipeline.ports import Claim
-
-    Held = frozenset[TopicPartition]
+    from worker.pipeline.ports import GroupMetadata
 
 # Two batches: one to be taken at once when the judge is free, one to fill meanwhile.
 _ROOM = 2
 
 
-class Waiting(msgspec.Struct, frozen=True, gc=False):
-    """A record on its way: a message made ready, or the reason it is unreadable, or, with neither, a tombstone.
-
-    `model` is what tokenised it and will judge it; `lot` the number of the lineup that was in force when it was polled;
-    `tokens` what it costs in a batch, which is asked for at every step.
-    """
-
-    record: Record
-    polled_at: float
-    sms: Sms | None = None
-    prepared: Prepared | None = None
-    unreadable: Unreadable | None = None
-    model: Model | None = None
-    lot: int = 0
-    tokens: int = 0
-
-    @property
-    def partition(self) -> TopicPartition:
-        """Where it is from."""
-        return self.record.topic, self.record.partition
-
-    @property
-    def timestamp(self) -> float:
-        """The record's own."""
-        return self.record.timestamp
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What is judged, published and committed as one; `epoch` tells of which partitions it still may be."""
-
-    epoch: int
-    claim: Claim
-    items: list[Waiting]
-    taken_at: float
-
-    @property
-    def positions(self) -> Positions:
-        """What to commit with it."""
-        # Kafka wants the next offset to read, not the last one read.
-        return {(r.topic, r.partition): r.offset + 1 for r in [item.record for item in self.items]}
-
-    @property
-    def lot(self) -> int:
-        """The number of the lineup that all of it was polled under."""
-        return self.items[0].lot
-
-    @property
-    def oldest(self) -> float:
-        """The earliest timestamp in it."""
-        return min([item.record.timestamp for item in self.items])
-
-    @property
-    def tokens(self) -> int:
-        """What it costs the engine."""
-        return sum([item.tokens for item in self.items])
-
-    def only(self, held: Held, claim: Claim) -> Batch:
-        """What of it is from these partitions, under this claim."""
-        return Batch(self.epoch, claim, [item for item in self.items if item.partition in held], self.taken_at)
-
-
 class Inbox:
-    """A micro-batcher between two threads, and the epochs that tell fresh batches from stale ones.
+    """A micro-batcher between two threads, and the ownership that tells fresh batches from stale ones.
 
-    An epoch ends when the group takes back what it gave: of some partitions in a rebalance, of all when a transaction
-    is refused. What was polled of them and is not committed will be delivered again, so all of it must be let go,
-    wherever in the pipe it is. Partitions that were held without a break go on, under the claim that then holds.
+    An ownership ends when the group takes partitions back: some in a rebalance, all when a transaction is refused. What
+    was polled of them and is not committed will be delivered again, so all of it is discarded, wherever in the pipe it
+    is. Partitions that were held without a break go on, under the group metadata that then holds.
     """
 
     def __init__(self, batcher: MicroBatcher[Waiting], clock: Callable[[], float]) -> None:
@@ -104,12 +37,12 @@ class Inbox:
         self._clock = clock
         self._pace = Pace()
         self._changed = threading.Condition()
-        self._claim: Claim | None = None
+        self._metadata: GroupMetadata | None = None
         self._is_more_at_hand = False
         self._is_closed = False
         self._not_rewound: Held | None = None  # None: nothing is to be rewound
-        self.epoch = 0
-        self._began: dict[TopicPartition, int] = {}  # the epoch since which a partition is held, where it is not:
+        self.ownership = 0
+        self._began: dict[TopicPartition, int] = {}  # the ownership since which a partition is held, where it is not:
         self._floor = 0
 
     @property
@@ -118,23 +51,23 @@ class Inbox:
         return self._not_rewound is not None
 
     def begin(self) -> tuple[int, Held | None]:
-        """The epoch that the coming poll belongs to; and if the source must be rewound before it, except for what.
+        """The ownership that the coming poll belongs to; and if the source must be rewound before it, except for what.
 
-        The two are read as one: a poll of the old position must never pass for one of the new epoch.
+        The two are read as one: a poll of the old position must never pass for one of the new ownership.
         """
         with self._changed:
             not_rewound, self._not_rewound = self._not_rewound, None
-            return self.epoch, not_rewound
+            return self.ownership, not_rewound
 
-    def offer(self, items: Sequence[Waiting], *, epoch: int, claim: Claim, more: bool = False) -> bool:
-        """Add what a poll brought, in order; whether there is more at hand. False: stale, and let go."""
+    def offer(self, items: Sequence[Waiting], *, ownership: int, metadata: GroupMetadata, more: bool = False) -> bool:
+        """Add what a poll brought, in order; whether there is more at hand. False: stale, and not added."""
         with self._changed:
-            if epoch < self._floor:
+            if ownership < self._floor:
                 return False
             for item in items:
                 self._batcher.add(item)
-            # The first claim of an epoch is the one that can fence most.
-            self._claim = self._claim or claim
+            # The first metadata of an ownership is the one that can fence most.
+            self._metadata = self._metadata or metadata
             self._is_more_at_hand = more
             self._changed.notify_all()
             return True
@@ -148,9 +81,9 @@ class Inbox:
                 now = self._clock()
                 hold = 0.0 if self._batcher.is_full else self._pace.hold(self._batcher.tokens, now)
                 items = [] if hold else self._batcher.take(now, nothing_at_hand=not self._is_more_at_hand)
-                if items and self._claim is not None:
+                if items and self._metadata is not None:
                     self._changed.notify_all()
-                    return Batch(self.epoch, self._claim, items, now)
+                    return Batch(self.ownership, self._metadata, items, now)
                 self._changed.wait(hold or self._batcher.wait(now))
             return None
 
@@ -171,17 +104,17 @@ class Inbox:
             self._pace.ended(messages, seconds)
             self._changed.notify_all()
 
-    def still_ours(self, batch: Batch) -> Batch | None:
-        """What of a batch is of partitions held without a break since it was polled, under the claim of now.
+    def still_owned(self, batch: Batch) -> Batch | None:
+        """What of a batch is of partitions held without a break since it was polled, under the metadata of now.
 
-        Held so, a partition can have been nobody else's: a newer claim of ours covers it too (as Kafka Streams does
+        Held so, a partition can have been nobody else's: a newer metadata of ours covers it too (as Kafka Streams does
         it), but only together with the news of what was lost, hence both as one.
         """
         with self._changed:
-            if batch.epoch == self.epoch or self._claim is None:
-                return batch if batch.epoch == self.epoch else None
-            held = frozenset(p for p in batch.positions if self._began.get(p, self._floor) <= batch.epoch)
-            return batch.only(held, self._claim) if held else None
+            if batch.ownership == self.ownership or self._metadata is None:
+                return batch if batch.ownership == self.ownership else None
+            held = frozenset(p for p in batch.positions if self._began.get(p, self._floor) <= batch.ownership)
+            return batch.only(held, self._metadata) if held else None
 
     def learn(self, tokens: int, seconds: float) -> None:
         """Tell the batcher what a batch has taken, from leaving to commit."""
@@ -194,24 +127,24 @@ class Inbox:
             return self._changed.wait_for(lambda: self._is_closed or not self._is_brimming(), wait)
 
     def restart(self) -> int:
-        """End the epoch of all: let go of what waits, returning how many; it is read again from what is committed."""
+        """End the ownership of all: discard what waits, returning how many; it is read again from what is committed."""
         with self._changed:
-            return self._end(kept=frozenset(), claim=None)
+            return self._end(kept=frozenset(), metadata=None)
 
-    def move(self, kept: Held, claim: Claim) -> int:
-        """End the epoch of all but the partitions kept through a rebalance, which go on under the new claim."""
+    def move(self, kept: Held, metadata: GroupMetadata) -> int:
+        """End the ownership of all but the partitions kept through a rebalance, which go on under the new metadata."""
         with self._changed:
             if self._not_rewound is not None:
                 kept &= self._not_rewound  # a restart that the reader has not followed yet
-            return self._end(kept, claim if kept else None)
+            return self._end(kept, metadata if kept else None)
 
-    def _end(self, kept: Held, claim: Claim | None) -> int:
+    def _end(self, kept: Held, metadata: GroupMetadata | None) -> int:
         waiting = len(self._batcher)
-        self.epoch += 1
+        self.ownership += 1
         self._began = {partition: self._began.get(partition, self._floor) for partition in kept}
-        self._floor = self.epoch
+        self._floor = self.ownership
         self._batcher.retain(lambda item: item.partition in kept)
-        self._claim = claim
+        self._metadata = metadata
         self._is_more_at_hand = False
         self._not_rewound = kept
         self._changed.notify_all()

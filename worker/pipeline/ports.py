@@ -21,7 +21,7 @@ class FencedError(Exception):
     """A newer instance with this transactional id has taken over. Stop: all that follows would be refused."""
 
 
-class Claim(Protocol):
+class GroupMetadata(Protocol):
     """Proof of belonging to the group as of one poll, carried with its records to the commit (KIP-447)."""
 
 
@@ -45,7 +45,7 @@ class Source(Protocol):
         """Return which partitions were held without a break through the change that `rebalanced` told of.
 
         Their records go on where they were: what was polled of them need not be let go, and may be committed under
-        the claim of now.
+        the metadata of now.
         """
 
     def keep_alive(self) -> None:
@@ -54,7 +54,7 @@ class Source(Protocol):
     def is_cut_off(self) -> bool:
         """Whether the group has not answered for a whole session. May be asked from another thread."""
 
-    def claim(self) -> Claim:
+    def group_metadata(self) -> GroupMetadata:
         """Return the group's metadata as of the last poll: of then, never of commit time."""
 
     def rewind(self, kept: frozenset[TopicPartition] = frozenset()) -> None:
@@ -84,11 +84,15 @@ class Sink(Protocol):
     def has_ended(self) -> bool:
         """Whether a process that it needs is gone, so that the next write will fail; may be asked by any thread."""
 
-    def prepare(self, claim: Claim) -> None:
-        """Begin what a write under this claim will need, which is the next call; waits for nothing, raises nothing."""
+    def prepare(self, metadata: GroupMetadata) -> None:
+        """Begin what a write under this metadata, the next call, will need; waits for nothing, raises nothing."""
 
     def write(
-        self, verdicts: Sequence[Outgoing], dead_letters: Sequence[Outgoing], positions: Positions, claim: Claim
+        self,
+        verdicts: Sequence[Outgoing],
+        dead_letters: Sequence[Outgoing],
+        positions: Positions,
+        metadata: GroupMetadata,
     ) -> None:
         """Publish all and commit `positions` with them; when this returns, a read_committed reader will see it.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from worker.model.models_in_service import Role
 from worker.process.states import State, state
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Service:
 
     def steps(self) -> dict[str, float]:
         """For how many seconds each stage has been at what it is at; 0 when it waits for work."""
-        busy = self._pipeline.busy()
+        busy = self._pipeline.progress.busy()
         reading = self._read.held_up_for() if self._read.is_alive() else 0.0
         return {"read": reading, "judge": busy.get("judge", 0.0), "write": busy.get("write", 0.0)}
 
@@ -132,11 +133,19 @@ class Service:
             for stage in (*self._stages, *self._beside)
             if stage.failure
         ]
-        busy = self._pipeline.busy()
+        busy = self._pipeline.progress.busy()
         troubles += [f"{name}: no progress for {s:.0f} s" for name, s in busy.items() if s > self._stall]
         if self._read.is_alive() and self._read.held_up_for() > self._stall:
             troubles.append(f"read: no progress for {self._read.held_up_for():.0f} s")
-        return troubles if self._stopping.is_set() else troubles + self._pipeline.losses()
+        return troubles if self._stopping.is_set() else troubles + self._losses()
+
+    def _losses(self) -> list[str]:
+        """Which subprocess has ended, by stage: the stage will break as soon as there is work."""
+        pipeline = self._pipeline
+        mute = [model.role for model in pipeline.models.all if not model.classifier.has_tokenizer]
+        whose = ["the canary's" if role is Role.CANARY else "the" for role in mute]
+        losses = [f"read: {each} tokenizer process has ended" for each in whose]
+        return [*losses, "write: the sink process has ended"] if pipeline.sink.has_ended else losses
 
     def obstacles(self) -> list[str]:
         """Why it takes no messages now."""

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from worker.messages import Headers
-    from worker.pipeline.inbox import Waiting
-    from worker.pipeline.verdicts import Judged, Outcome
+    from worker.pipeline.batch import Batch, Waiting
+    from worker.pipeline.verdicts import Outcome
 
 _NS: Final = 1_000_000_000
 _FLUSH: Final = 5_000  # milliseconds
@@ -50,7 +50,7 @@ class BatchTrace:
     """The spans of one batch, open until it is known what became of it. `headers` go with the verdicts, by row."""
 
     tracing: Tracing
-    judged: Judged
+    batch: Batch
     spans: dict[int, Span]
     headers: Mapping[int, Headers] = field(default_factory=dict)
 
@@ -84,11 +84,11 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("hamgate", version)
 
-    def begin(self, judged: Judged) -> BatchTrace:
+    def begin(self, batch: Batch) -> BatchTrace:
         """Open a span for each message of a batch that came with a sampled context, as of when it was polled."""
-        begun = BatchTrace(self, judged, {})
+        begun = BatchTrace(self, batch, {})
         headers: dict[int, Headers] = {}
-        for row, item in enumerate(judged.batch.items):
+        for row, item in enumerate(batch.items):
             if item.record.headers and (span := self._span_of(item)):
                 begun.spans[row] = span
                 headers[row] = _injected(span)
@@ -99,7 +99,7 @@ class Tracing:
         """Make the batch's own spans, all at once, now that it is over."""
         if not traced.spans:
             return
-        judged, batch, names = traced.judged, traced.judged.batch, self._names
+        batch, names = traced.batch, self._names
         polled_at = min(item.polled_at for item in batch.items)
         its = {**self._common(), "messaging.batch.message_count": len(batch.items)}
         links = [Link(span.get_span_context()) for span in traced.spans.values()]
@@ -117,7 +117,7 @@ class Tracing:
         inside = trace.set_span_in_context(whole)
         for name, kind, since, until, more in (
             ("wait", SpanKind.INTERNAL, polled_at, batch.taken_at, {}),
-            ("judge", SpanKind.INTERNAL, judged.started_at, judged.ended_at, {"hamgate.judged": len(judged.rows)}),
+            ("judge", SpanKind.INTERNAL, batch.started_at, batch.ended_at, {"hamgate.judged": len(batch.rows)}),
             (f"send {names.verdict_topic}", SpanKind.PRODUCER, taken_up_at, now, its | {
                 "messaging.operation.name": "send", "messaging.operation.type": "send",
                 "messaging.destination.name": names.verdict_topic,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from worker.messages import (
@@ -19,7 +19,7 @@ from worker.messages import (
     encode_verdict,
     rfc3339,
 )
-from worker.model.classifier import UNSCORED, Scores, published
+from worker.model.classifier import UNSCORED, published
 from worker.pipeline import tracecontext
 
 if TYPE_CHECKING:
@@ -28,36 +28,10 @@ if TYPE_CHECKING:
     from worker.messages import Headers
     from worker.model.models_in_service import Role
     from worker.model.policy import Policy
-    from worker.pipeline.inbox import Batch, Waiting
+    from worker.pipeline.batch import Batch, Waiting
 
 _HUNDREDTHS: Final = 100_000
 """Of a millisecond, in a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A batch and its scores; `rows` are the items that were judged, in the scores' order; seconds the model took."""
-
-    batch: Batch
-    rows: list[int]
-    scores: Scores
-    started_at: float
-    seconds: float
-
-    @property
-    def ended_at(self) -> float:
-        """When the model was done with it."""
-        return self.started_at + self.seconds
-
-    def only(self, batch: Batch) -> Judged:
-        """The same for what is left of its batch, in the same order."""
-        if len(batch.items) == len(self.batch.items):
-            return replace(self, batch=batch)
-        answers = {id(self.batch.items[row]): at for at, row in enumerate(self.rows)}
-        rows = [row for row, item in enumerate(batch.items) if id(item) in answers]
-        chosen = [answers[id(batch.items[row])] for row in rows]
-        scores = Scores(self.scores.score[chosen], self.scores.label[chosen], self.scores.scored[chosen])
-        return replace(self, batch=batch, rows=rows, scores=scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +68,13 @@ class Verdicts:
     policy: Policy
     model: str
 
-    def of(self, judged: Judged, *, now: float, contexts: Mapping[int, Headers] | None = None) -> Outcome:
+    def of(self, batch: Batch, *, now: float, contexts: Mapping[int, Headers] | None = None) -> Outcome:
         """Decide on every item of a batch, in order; `contexts` are those of the items that are traced here, by row."""
         outcome = Outcome()
-        scores, labels = published(judged.scores.score).tolist(), judged.scores.label.tolist()
-        answers = dict(zip(judged.rows, zip(labels, scores, strict=True), strict=True))
-        when = _Times(judged.batch.taken_at, _milliseconds(judged.seconds), rfc3339(judged.ended_at), now)
-        for row, item in enumerate(judged.batch.items):
+        scores, labels = published(batch.scores.score).tolist(), batch.scores.label.tolist()
+        answers = dict(zip(batch.rows, zip(labels, scores, strict=True), strict=True))
+        when = _Times(batch.taken_at, _milliseconds(batch.seconds), rfc3339(batch.ended_at), now)
+        for row, item in enumerate(batch.items):
             context, trace = tracecontext.carried(item.record.headers) if item.record.headers else ((), None)
             if trace:
                 outcome.traces[row] = trace

@@ -31,7 +31,7 @@ _END: Final = 5.0
 _REQUESTS, _REPLIES = 0, 1
 
 
-class ApartError(Exception):
+class ChildError(Exception):
     """The process ended, failed, or could not be started. Says how, and never what it was given."""
 
 
@@ -39,7 +39,7 @@ class GoneError(Exception):
     """In the process: nobody is there to be told."""
 
 
-class Apart:
+class Child:
     """The process, as the worker holds it: `python -m module arguments`; `name` is what it is called in errors.
 
     What it is for is a subclass's to say, by `send` and `next`, in turn.
@@ -47,7 +47,7 @@ class Apart:
     It ends with `close`, with the last reference to this, or with this process. Everything raises `error`.
     """
 
-    def __init__(self, module: str, *arguments: str, name: str, error: type[ApartError]) -> None:
+    def __init__(self, module: str, *arguments: str, name: str, error: type[ChildError]) -> None:
         self._name, self._error = name, error
         command = [sys.executable, "-P", "-m", module, *arguments]
         try:
@@ -117,7 +117,7 @@ class Apart:
             message = f"{self._name} has not answered for {within:g} s"
             raise self._error(message) from None
 
-    def _ended(self) -> ApartError:
+    def _ended(self) -> ChildError:
         try:
             status = self._process.wait(_END)
         except subprocess.TimeoutExpired:

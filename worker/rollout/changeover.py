@@ -20,7 +20,7 @@ from worker import engine
 from worker.engine import UnsupportedModelError
 from worker.model.bundle import FOLDERS, MANIFEST, Bundle, BundleError
 from worker.model.classifier import UNSCORED, CanaryError
-from worker.model.models_in_service import Lineup, Model, Role
+from worker.model.models_in_service import Model, ModelsInService, Role
 from worker.model.policy import PolicyError
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ class Changeover:
 
     places: Sequence[Place]
     load: Callable[[Path, Role], Model]
-    adopt: Callable[[Lineup], None]
+    adopt: Callable[[ModelsInService], None]
     shadow: Callable[[Model | None, float], None] | None
     metrics: Metrics
     every: float
     name: str = "models"
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _number: int = 0
+    _revision: int = 0
     _known: deque[str] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def __post_init__(self) -> None:
@@ -189,11 +189,11 @@ class Changeover:
             if self.shadow:
                 self.shadow(place.model, place.share)
             return
-        self._number += 1
+        self._revision += 1
         canary = next((place for place in self.places if place.role is Role.CANARY and place.model), None)
         share = canary.share if canary else 0.0
         self.metrics.model_share.labels(Role.PRIMARY).set(1 - share)
-        self.adopt(Lineup(self._primary(), canary.model if canary else None, share, self._number))
+        self.adopt(ModelsInService(self._primary(), canary.model if canary else None, share, self._revision))
 
     def _introduce(self, place: Place, model: Model) -> None:
         bundle = model.classifier.bundle

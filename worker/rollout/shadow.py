@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from worker.metrics import Metrics
     from worker.model.models_in_service import Model
-    from worker.pipeline.inbox import Waiting
-    from worker.pipeline.verdicts import Judged
+    from worker.pipeline.batch import Batch, Waiting
 
 # Batches that may wait for it.
 _ROOM: Final = 8
@@ -105,16 +104,16 @@ class Shadow:
         """Judge a share of the keys with this model from now on; with none, nothing."""
         self._model, self._share = model, share
 
-    def offer(self, judged: Judged) -> None:
+    def offer(self, batch: Batch) -> None:
         """Take a batch that is committed, if there is room: only what the bundle in force has scored."""
         model, share = self._model, self._share
-        if model is None or not judged.rows:
+        if model is None or not batch.rows:
             return
-        pairs = zip(judged.scores.label.tolist(), published(judged.scores.score).tolist(), strict=True)
+        pairs = zip(batch.scores.label.tolist(), published(batch.scores.score).tolist(), strict=True)
         chosen = [
-            (judged.batch.items[row], pair)
-            for row, pair in zip(judged.rows, pairs, strict=True)
-            if pair[0] != UNSCORED and _is_primarys(judged.batch.items[row], share)
+            (batch.items[row], pair)
+            for row, pair in zip(batch.rows, pairs, strict=True)
+            if pair[0] != UNSCORED and _is_primarys(batch.items[row], share)
         ]
         if not chosen:
             return

@@ -58,7 +58,7 @@ _SPAM: Final = (
     "Your parcel could not be delivered: pay the {small} fee at {link} to release it",
     "Hi mum, my phone broke, this is my new number. Can you send {money} today? x",
     "FREE entry in our weekly draw for {money} cash! Text WIN to {short}. Terms {link}",
-    "You are owed a tax refund of {money}. Claim before {day}: {link}",
+    "You are owed a tax refund of {money}. GroupMetadata before {day}: {link}",
     "Earn {money} a day from home, no experience needed. Message {premium} on the app",
     "Final notice: unpaid toll of {small}. Avoid a penalty, pay now at {link}",
     "Hot singles in {town} want to meet YOU tonight! Reply YES to {short}",
