@@ -19,7 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from worker.messages import Action, Unreadable, Unscored
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
-from worker.metrics.server import Health, MetricsServer
+from worker.metrics.server import Health, MetricsServer, Shown
 from worker.states import State
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from worker.engine.device import GpuState
 
-__all__ = ["BulkHistogram", "Gauge", "Health", "Metrics", "MetricsServer"]
+__all__ = ["BulkHistogram", "Gauge", "Health", "Metrics", "MetricsServer", "Shown"]
 
 # The SLO bounds of docs/operations.md are among these exactly: 20 ms, 60 ms, 100 ms, 250 ms, 1 s.
 SECONDS: Final = (
