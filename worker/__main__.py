@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-_ASKING_BROKERS = ("check", "replay", "simulate", "compare")
+_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if command == "print-settings":
         return _print_settings(settings, flags)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if command == "run":
+    if command == "run" or (command == "audit" and not options["once"]):
         logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
         phase = leaving.while_loading()
     elif command in _ASKING_BROKERS:
@@ -118,8 +118,22 @@ def _parser() -> argparse.ArgumentParser:
     compared = add("compare", "say what the shadow would have done otherwise", "[--since TIME] [--json] ")
     compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
     compared.add_argument("--json", action="store_true", help="for programs")
+    _add_audit(
+        add("audit", "prove that every message has one answer, in order; says what has not", "[--once [--json]] ... ")
+    )
     add("print-settings", "show every setting in force, where it came from, secrets masked")
     return parser
+
+
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("--once", action="store_true", help="prove what is committed by now; 0 when all is, 1 when not")
+    audit.add_argument("--json", action="store_true", help="with --once: for programs")
+    audit.add_argument(
+        "--from-offset", action="append", default=[], metavar="P:O", help="partition P from offset O; may be repeated"
+    )
+    audit.add_argument(
+        "--from-time", metavar="TIME", help="from this RFC 3339 time, or Unix seconds; else where it was"
+    )
 
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:

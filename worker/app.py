@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.messages import Outgoing
+    from worker.metrics import Shown
     from worker.model.models_in_service import Model
     from worker.pipeline.batch import Waiting
     from worker.pipeline.ports import Sink
@@ -76,7 +77,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._probes = Probes("loading the model")
         metrics = Metrics()
-        self._server = _serve(settings, metrics, self._probes)
+        self._server = serve(settings, metrics, self._probes)
         try:
             model = _model(settings)
             self._probes.phase = "connecting to the brokers"
@@ -231,7 +232,8 @@ def _moment(option: str, given: str | None) -> float | None:
     return moment.timestamp()
 
 
-def _serve(settings: Settings, metrics: Metrics, probes: Probes) -> MetricsServer:
+def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
+    """Answer /metrics, /livez and /readyz from now on. Raises Refused where the address cannot be had."""
     try:
         server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
     except OSError as error:

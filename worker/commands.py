@@ -247,6 +247,14 @@ def compare(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def audit(settings: Settings, options: argparse.Namespace) -> int:
+    """Prove that every input offset has one verdict or dead letter, in order; until it is stopped, or once."""
+    from worker.audit import command  # noqa: PLC0415 predict needs no broker
+
+    logs.configure(settings.log_level, settings.log_format)
+    return command.audit(settings, options)
+
+
 def bench(settings: Settings, options: argparse.Namespace) -> int:
     """Measure this machine with the bundle and engine that are set, and say what to set for it."""
     from worker import bench as measuring  # noqa: PLC0415 only whoever asks
@@ -327,4 +335,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "use": use,
     "back": back,
     "compare": compare,
+    "audit": audit,
 }

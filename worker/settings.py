@@ -127,6 +127,14 @@ class Settings(BaseSettings):
     session_timeout: float = Field(15, ge=1, le=1800, description="after which a silent worker loses its partitions")
     max_poll_interval: float = Field(300, ge=2, le=86_400, description="after which a stuck worker leaves the group")
 
+    # The audit.
+    audit_window: int = Field(
+        1_000_000, ge=1000, le=1_000_000_000, description="input offsets that the audit holds at most, ten bytes each"
+    )
+    audit_group_id: TopicName | None = Field(
+        None, description="consumer group of the audit's progress; none: the worker's, and `.audit`"
+    )
+
     # The link's security.
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how the brokers are spoken to"

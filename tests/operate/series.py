@@ -1,10 +1,11 @@
-"""Which series a query names, and which the worker shows."""
+"""Which series a query names, and which worker and audit show."""
 
 from __future__ import annotations
 
 import re
 
-from worker.metrics import Metrics
+from worker.audit.ledger import Kind
+from worker.metrics import AuditMetrics, Metrics
 
 _NAME = re.compile(r"\b(hamgate[a-z0-9_:]*)\b")
 # What is not the worker's own: Prometheus's, and every Python process's.
@@ -18,11 +19,11 @@ def series_named(expr: str) -> set[str]:
 
 
 def shown_series() -> set[str]:
-    """All series that the worker's metrics can give, under the names that Prometheus stores."""
+    """All series that the metrics of worker and audit can give, under the names that Prometheus stores."""
     metrics = Metrics()
     metrics.follow_gpu(lambda: None)
     names: set[str] = set()
-    for collector in metrics.registry._collector_to_names:
+    for collector in (*metrics.registry._collector_to_names, *AuditMetrics(Kind).registry._collector_to_names):
         described = getattr(collector, "describe", collector.collect)
         for family in described():
             endings = {

@@ -28,7 +28,7 @@ def test_compose_itself_takes_the_file_with_every_profile() -> None:
         compose = tools.tool("compose", fetch=False)
     except tools.MissingError as error:
         pytest.skip(str(error))
-    for profiles in ([], ["demo"], ["gpu"], ["demo", "gpu"]):
+    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["demo", "gpu", "audit"]):
         chosen = [word for profile in profiles for word in ("--profile", profile)]
         said = subprocess.run(
             [compose, *chosen, "config", "--format", "json"],
@@ -99,7 +99,8 @@ def test_prometheus_scrapes_what_the_services_are_called() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
 
     jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}
-    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic"}
+    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit"}
+    assert jobs["hamgate-audit"]["dns_sd_configs"][0]["names"] == ["audit"]
     assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]
 
 

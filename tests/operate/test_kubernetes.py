@@ -17,6 +17,7 @@ from worker.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("base", "overlays/gpu", "overlays/keda")
+AUDIT = "overlays/audit"
 UV = ROOT / ".venv" / "bin" / "uv"
 SCHEMAS = "kubernetes-validate==1.37.0"
 READER = Path(__file__).with_name("custom_resources.py")
@@ -39,6 +40,15 @@ def resource(overlay: str, kind: str) -> dict[str, Any]:
     return dict(found)
 
 
+def of_the_audit(kind: str) -> dict[str, Any]:
+    [found] = [
+        each
+        for each in yaml.safe_load_all(built(AUDIT))
+        if (each["kind"], each["metadata"]["name"]) == (kind, "hamgate-audit")
+    ]
+    return dict(found)
+
+
 def ours(*names: str) -> dict[str, Any]:
     return dict(yaml.safe_load(FOLDER.joinpath(*names).read_text()))
 
@@ -49,8 +59,8 @@ def test_every_file_of_the_base_is_part_of_it() -> None:
     assert listed == {path.name for path in (FOLDER / "base").glob("*.yaml")} - {"kustomization.yaml"}
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_it_builds_and_fits_the_schemas_of_kubernetes_strictly(overlay: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("overlay", "count"), [*((overlay, 6) for overlay in OVERLAYS), (AUDIT, 9)])
+def test_it_builds_and_fits_the_schemas_of_kubernetes_strictly(overlay: str, count: int, tmp_path: Path) -> None:
     path = tmp_path / "built.yaml"
     path.write_text(built(overlay))
 
@@ -60,10 +70,10 @@ def test_it_builds_and_fits_the_schemas_of_kubernetes_strictly(overlay: str, tmp
     )  # fmt: skip
 
     assert said.returncode == 0, said.stdout + said.stderr
-    assert (said.stdout + said.stderr).count("passed") == 6  # the others are custom resources, below
+    assert (said.stdout + said.stderr).count("passed") == count  # the others are custom resources, below
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, AUDIT])
 def test_custom_resources_have_no_field_that_their_operators_do_not_know(overlay: str, tmp_path: Path) -> None:
     path = tmp_path / "built.yaml"
     path.write_text(built(overlay))
@@ -147,3 +157,33 @@ def test_a_gpu_worker_has_a_gpu_and_room_to_leave_it() -> None:
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert worker["image"] == "hamgate:gpu"
     assert resource("overlays/gpu", "ConfigMap")["data"]["HAMGATE_ENGINE"] == "cuda-bf16"
+
+
+def test_the_audit_is_one_of_its_kind_and_told_what_the_workers_are() -> None:
+    spec = of_the_audit("Deployment")["spec"]
+    [audit] = spec["template"]["spec"]["containers"]
+    workers = next(
+        each
+        for each in yaml.safe_load_all(built(AUDIT))
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "hamgate")
+    )
+
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert audit["args"] == ["audit"]
+    assert audit["envFrom"] == workers["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    assert spec["template"]["spec"]["enableServiceLinks"] is False
+    assert audit["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+
+
+def test_nothing_takes_the_audit_for_a_worker() -> None:
+    labels = of_the_audit("Deployment")["spec"]["template"]["metadata"]["labels"]
+
+    assert labels == {"app.kubernetes.io/name": "hamgate-audit"}
+    assert of_the_audit("Deployment")["spec"]["selector"]["matchLabels"] == labels
+    assert of_the_audit("Service")["spec"]["selector"] == of_the_audit("Service")["metadata"]["labels"] == labels
+    assert of_the_audit("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
+    monitor = of_the_audit("ServiceMonitor")["spec"]
+    assert monitor["selector"]["matchLabels"] == labels
+    assert monitor["endpoints"][0]["relabelings"][0] == {"targetLabel": "job", "replacement": "hamgate-audit"}

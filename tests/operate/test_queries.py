@@ -19,8 +19,9 @@ from deploy.kafka import topics
 from deploy.kafka.node import LOOPBACK, free_port
 from deploy.prometheus.local import LocalPrometheus
 from tests.integration.harness import until
+from worker.audit.ledger import Kind
 from worker.engine.device import GpuState
-from worker.metrics import Metrics, MetricsServer
+from worker.metrics import AuditMetrics, Metrics, MetricsServer
 from worker.model import bundle as bundles
 from worker.settings import SHIPPED_BUNDLE
 
@@ -75,6 +76,14 @@ def stand_in() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def audit() -> Iterator[str]:
+    server = MetricsServer(AuditMetrics(Kind), Well(), host=LOOPBACK, port=0)
+    server.start()
+    yield server.address.removeprefix("http://")
+    server.close()
+
+
+@pytest.fixture(scope="module")
 def asked() -> dict[str, Any]:
     """What was asked of one Prometheus, for all tests of this module: it is started once."""
     return {}
@@ -84,6 +93,7 @@ def asked() -> dict[str, Any]:
 def watched(
     asked: dict[str, Any],
     stand_in: str,
+    audit: str,
     place: Place,
     start: Callable[..., WorkerProcess],
     traffic: Traffic,
@@ -101,7 +111,7 @@ def watched(
     beside = str(bundle_beside(tmp_path / "beside"))
     worker = start(shadow=beside, shadow_topic=shadow_topic, canary=beside, canary_share="0.5")
     here, gone = f"{LOOPBACK}:{worker.port}", f"{LOOPBACK}:{free_port()}"
-    targets = {"hamgate": [here, gone], "stand-in": [stand_in], "broker": [stand_in]}
+    targets = {"hamgate": [here, gone], "stand-in": [stand_in], "broker": [stand_in], "hamgate-audit": [audit]}
     with LocalPrometheus(tmp_path / "prometheus", targets, scrape=0.5, hurry=60) as prometheus, traffic.flowing():
         until(lambda: worker.metric("hamgate_dead_letters_total") > 0)
         until(lambda: "HamgateScrapeMissing" in prometheus.firing())

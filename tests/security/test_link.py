@@ -13,11 +13,14 @@ from kafka.admin import ResourceType
 from deploy.kafka import topics
 from deploy.kafka.node import scratch
 from tests.security.secured import PASSWORD, WRONG_PASSWORD, Secured
+from worker.audit.auditor import Topics
+from worker.audit.brokers import AwayError
 from worker.broker import BrokerError, ExactlyOnceSink, KafkaLink, KafkaSource, Publisher, Reader, check
+from worker.broker.audit import AuditedTopics
 from worker.messages import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.broker
 TOPICS = ("events", "verdicts", "dead-letters")
@@ -173,3 +176,39 @@ def test_a_throttled_writer_slows_and_recovers(entitled: Secured) -> None:
     assert recovered < slowed - 1
     with Reader(entitled.link("TLS"), "verdicts") as reader:
         assert sum(len(record.value or b"") == 30_000 for record in reader.to_end()) == 20
+
+
+def test_an_auditor_is_let_in_with_the_rights_of_the_runbook_and_told_which_one_is_missing(secured: Secured) -> None:
+    secured.add_user("auditor")
+    for topic in TOPICS:
+        secured.grant(ResourceType.TOPIC, topic, "READ", user="auditor")
+    secured.grant(ResourceType.GROUP, "group", "DESCRIBE", user="auditor")
+    link, names = secured.link("SASL_SSL", sasl_username="auditor"), Topics(*TOPICS)
+
+    with AuditedTopics(link, names, worker_group="group", audit_group="group.audit") as brokers:
+        with pytest.raises(BrokerError, match="READ on the audit's group and DESCRIBE on the worker's"):
+            brokers.progress()
+        secured.grant(ResourceType.GROUP, "group.audit", "READ", user="auditor")
+        _until(lambda: _is_answered(brokers.progress))
+
+        assert len(brokers.partitions()) == len(TOPICS) * 2
+        assert brokers.events.starts() == {("events", 0): 0, ("events", 1): 0}
+        assert brokers.committed() == brokers.settled()
+        assert brokers.written().keys() == brokers.answers.ends().keys()
+        brokers.commit({("events", 0): (0, ""), ("verdicts", 1): (0, "7")})
+        assert brokers.progress() == {("events", 0): (0, ""), ("verdicts", 1): (0, "7")}
+
+
+def _is_answered(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except (AwayError, BrokerError):  # a grant takes a moment, and so has a group's first coordinator
+        return False
+    return True
+
+
+def _until(what: Callable[[], bool], within: float = 30) -> None:
+    deadline = time.monotonic() + within
+    while not what():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from worker.audit.ledger import Kind
 from worker.engine.device import GpuState
-from worker.metrics import SECONDS, BulkHistogram, Metrics, MetricsServer
+from worker.metrics import SECONDS, AuditMetrics, BulkHistogram, Metrics, MetricsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.metrics_core import Metric
 
@@ -88,6 +90,17 @@ FROZEN = {
     "hamgate_alive": ("gauge", ()),
     "hamgate_build": ("info", ()),
 }
+FROZEN_AUDIT = {
+    "hamgate_audit_proven_messages": ("counter", ()),
+    "hamgate_audit_mismatches": ("counter", ("kind",)),
+    "hamgate_audit_skipped": ("counter", ()),
+    "hamgate_audit_window_messages": ("gauge", ()),
+    "hamgate_audit_unproven_seconds": ("gauge", ()),
+    "hamgate_audit_paused": ("gauge", ()),
+    "hamgate_audit_ready": ("gauge", ()),
+    "hamgate_audit_alive": ("gauge", ()),
+}
+ALL = FROZEN | FROZEN_AUDIT
 GPU = GpuState(1, 2, 3, 4, utilization=0.5, watts=600.0, celsius=70.0, halvings=1)
 SUFFIX = {"counter": "_total", "info": "_info"}
 
@@ -103,22 +116,25 @@ def labels_of(instrument: Any, family: Metric) -> tuple[str, ...]:
     return tuple(family._labelnames if named is None else named)  # type: ignore[attr-defined]
 
 
-def test_the_series_are_those_that_dashboards_know() -> None:
+@pytest.mark.parametrize(("made", "frozen"), [(with_gpu, FROZEN), (lambda: AuditMetrics(Kind), FROZEN_AUDIT)])
+def test_the_series_are_those_that_dashboards_know(
+    made: Callable[[], Metrics | AuditMetrics], frozen: dict[str, tuple[str, tuple[str, ...]]]
+) -> None:
     families = {
         family.name: (family.type, labels_of(instrument, family))
-        for instrument in with_gpu().registry._collector_to_names
+        for instrument in made().registry._collector_to_names
         for family in instrument.collect()
         if family.name.startswith("hamgate_")
     }
 
-    assert families == FROZEN
+    assert families == frozen
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, (kind, _) in FROZEN.items()])
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, (kind, _) in ALL.items()])
 def test_the_manual_names_every_series_with_its_labels(name: str, kind: str) -> None:
     manual = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
-    labels = FROZEN[name][1]
+    labels = ALL[name][1]
     assert f"`{name}{SUFFIX.get(kind, '')}{'{' + ','.join(labels) + '}' if labels else ''}`" in manual
 
 
@@ -246,3 +262,27 @@ def test_an_unused_counter_without_labels_is_shown_as_zero() -> None:
     text = generate_latest(Metrics().registry).decode()
 
     assert "hamgate_messages_consumed_total 0.0" in text
+
+
+def test_every_kind_of_mismatch_is_shown_as_zero_from_the_start() -> None:
+    text = generate_latest(AuditMetrics(Kind).registry).decode()
+
+    for kind in ("lost", "missing-dead-letter", "duplicated", "reordered", "wrong-source"):
+        assert f'hamgate_audit_mismatches_total{{kind="{kind}"}} 0.0' in text
+    assert text.count("hamgate_audit_mismatches_total{") == 5
+
+
+def test_what_is_not_proven_ages_while_the_audit_does_not_look() -> None:
+    metrics, now = AuditMetrics(Kind), time.time()
+    oldest: list[float | None] = [None]
+    looked_at = [now]
+    metrics.follow(lambda: oldest[0], lambda: looked_at[0])
+
+    def shown() -> float:
+        return metrics.registry.get_sample_value("hamgate_audit_unproven_seconds") or 0.0
+
+    assert shown() < 5
+    oldest[0] = now - 100
+    assert 100 <= shown() < 105
+    looked_at[0] = now - 1000
+    assert 1000 <= shown() < 1005

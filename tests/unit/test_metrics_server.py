@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from worker.app import Refused, _serve
+from worker.app import Refused, serve
 from worker.metrics import Metrics, MetricsServer
 from worker.metrics.probes import Probes
 from worker.settings import Settings
@@ -98,7 +98,7 @@ def test_a_host_that_is_not_ours_is_refused_by_its_setting(host: str) -> None:
     settings = Settings(metrics_host=host, metrics_port=0)
 
     with pytest.raises(Refused, match=r"^HAMGATE_METRICS_HOST: .*name an address of this host"):
-        _serve(settings, Metrics(), Probes("loading the model"))
+        serve(settings, Metrics(), Probes("loading the model"))
 
 
 def test_a_port_that_is_in_use_is_refused_by_its_setting() -> None:
@@ -106,4 +106,4 @@ def test_a_port_that_is_in_use_is_refused_by_its_setting() -> None:
         settings = Settings(metrics_port=taken.getsockname()[1])
 
         with pytest.raises(Refused, match=r"^HAMGATE_METRICS_PORT: .*name a free port"):
-            _serve(settings, Metrics(), Probes("loading the model"))
+            serve(settings, Metrics(), Probes("loading the model"))

@@ -18,7 +18,7 @@ import pytest
 from tests.bundles import NANO
 from tests.processes import has_ended, watched
 from tests.unit.test_classifier import WordEngine, bundle
-from worker import app as assembly
+from worker import app
 from worker.engine import Kind
 from worker.model import tokenizer_process
 from worker.model.bundle import Bundle, BundleError
@@ -448,7 +448,7 @@ def test_by_themselves_processes_are_there_beside_a_gpu_with_cores_to_spare(
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert assembly.tokenizer_processes(asked, kind) == processes
+    assert app.tokenizer_processes(asked, kind) == processes
 
 
 @pytest.mark.parametrize(
@@ -466,4 +466,4 @@ def test_by_itself_the_sink_is_apart_beside_a_gpu_with_cores_to_spare(
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert assembly.has_sink_process(asked, kind) is is_apart
+    assert app.has_sink_process(asked, kind) is is_apart

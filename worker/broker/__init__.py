@@ -12,6 +12,7 @@
     producer   batches to the brokers without a transaction; batches: what both send
     reader     whole topics, read_committed, outside any group; and plain publishing
     replay     dead letters back to the input, each once; sentback: the note of which
+    audit      what the audit asks: topics from any position, the offsets of the workers' group and its own
     check      what is wrong with the link, the topics or the rights, each with its mend
 
 kafka-python is pinned below 3.1: its connections, requests and encoder are used as they are. Transactions are our own,

@@ -47,7 +47,7 @@ class Library:
 
 Way = Fused | Library
 
-# Measured on an H100: see docs/decisions.md.
+# Measured on an H100: see docs/experiments.md.
 GATED: Final[Sequence[Way]] = (
     Library(),
     Library(1536),

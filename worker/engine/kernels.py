@@ -34,7 +34,7 @@ __all__ = [
     "row_scale",
 ]
 
-# Measured on an H100: see docs/decisions.md.
+# Measured on an H100: see docs/experiments.md.
 ATTEND: Final = {"TILE": 16, "KEYS": 32, "num_warps": 4, "num_stages": 1}
 ENDS: Final = {"KEYS": 32, "num_warps": 4, "num_stages": 1}
 _LOG2_E: Final = math.log2(math.e)

@@ -4,6 +4,7 @@
     gpu         what the device says of itself when it is asked
     exposition  the text that /metrics answers
     server      /metrics, /livez and /readyz
+    audit       the series of `hamgate audit`, which shows no others
 
 Base units, closed label sets: no id, no number, no offset, no text. tests/unit/test_metrics.py freezes the names, and
 docs/metrics.md says what each is for.
@@ -17,9 +18,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, In
 from prometheus_client.process_collector import ProcessCollector
 
 from worker.messages import Action, Unreadable, Unscored
+from worker.metrics.audit import AuditMetrics
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
-from worker.metrics.server import Health, MetricsServer
+from worker.metrics.server import Health, MetricsServer, Shown
 from worker.process.states import State
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from worker.engine.device import GpuState
 
-__all__ = ["BulkHistogram", "Gauge", "Health", "Metrics", "MetricsServer"]
+__all__ = ["AuditMetrics", "BulkHistogram", "Gauge", "Health", "Metrics", "MetricsServer", "Shown"]
 
 # The SLO bounds of docs/operations.md are among these exactly: 20 ms, 60 ms, 100 ms, 250 ms, 1 s.
 SECONDS: Final = (

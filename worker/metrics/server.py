@@ -14,7 +14,7 @@ import structlog
 from worker.metrics.exposition import exposition
 
 if TYPE_CHECKING:
-    from worker.metrics import Metrics
+    from prometheus_client import CollectorRegistry, Gauge
 
 
 log = structlog.get_logger()
@@ -30,10 +30,18 @@ class Health(Protocol):
         """Why it is not ready; empty when it is."""
 
 
+class Shown(Protocol):
+    """What /metrics shows: a registry, and in it what the probes say."""
+
+    registry: CollectorRegistry
+    ready: Gauge
+    alive: Gauge
+
+
 class MetricsServer:
     """/metrics, /livez and /readyz, on a thread of their own. Raises OSError when the address cannot be had."""
 
-    def __init__(self, metrics: Metrics, health: Health, *, host: str, port: int) -> None:
+    def __init__(self, metrics: Shown, health: Health, *, host: str, port: int) -> None:
         handler = type("Handler", (_Handler,), {"metrics": metrics, "health": health})
         self._server = (_ServerV6 if ":" in host else _Server)((host, port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
@@ -70,7 +78,7 @@ class _ServerV6(_Server):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    metrics: ClassVar[Metrics]
+    metrics: ClassVar[Shown]
     health: ClassVar[Health]
     protocol_version = "HTTP/1.1"
     timeout = 10  # a silent client holds a thread no longer

@@ -7,14 +7,12 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from worker.pipeline.service import Service
 
 DONE, FAILED, USAGE, UNCOMMITTED = 0, 1, 2, 3
 """Done; failed; settings or usage are wrong; told to stop, but what was in flight could not be committed in time."""
@@ -85,7 +83,14 @@ def _let_the_pipe_go() -> None:
         os.close(writing)
 
 
-def stop_on_signals(service: Service) -> None:
+class Stoppable(Protocol):
+    """What finishes when it is told to."""
+
+    def stop(self) -> None:
+        """Finish; may be called from a signal handler."""
+
+
+def stop_on_signals(service: Stoppable) -> None:
     """First signal: finish and leave. Second: leave now, uncommitted."""
 
     def stop(number: int, _: object) -> None:

@@ -66,7 +66,7 @@ PRIVATE: Final = {
     # Transactions by our own requests: none is sent twice under one epoch (KIP-890).
     "_manager": Use(_NETWORK, "net/compat.py", "tests/unit/test_network.py"),
     "_net": Use(_NETWORK, "net/compat.py", "tests/unit/test_network.py"),
-    # Speed: docs/decisions has what was measured, and what was deleted because it no longer paid.
+    # Speed: docs/experiments.md has what was measured, and what was deleted because it no longer paid.
     "_send_fetches_async": Use(_POLL, "consumer/fetcher.py", "tests/unit/test_fetching.py"),
     "_completed_fetches": Use(_POLL, "consumer/fetcher.py", "tests/unit/test_fetching.py"),
     "_fetch_futures": Use(_POLL, "consumer/fetcher.py", "tests/unit/test_fetching.py"),

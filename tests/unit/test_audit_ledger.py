@@ -1,0 +1,353 @@
+"""The audit's rules, one by one: what is a mismatch, what is none, and what is kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.audited import letter, verdict
+from worker.audit.answers import Where, buried, judged
+from worker.audit.ledger import Kind, Ledger
+from worker.audit.window import OffsetWindow, State
+from worker.messages import Record
+
+OUT = ("verdicts", 0)
+LETTERS = ("letters", 0)
+
+
+class Told:
+    """A ledger of one partition, told things in short; answers take the next offset of their topic."""
+
+    def __init__(self, window: int = 100, floor: int = 0, known: dict[tuple[str, int], int] | None = None) -> None:
+        self.ledger = Ledger("events", window)
+        self.ledger.begin(0, floor, known)
+        self.positions: dict[tuple[str, int], int] = {}
+
+    def read(self, *offsets: int, is_readable: bool | None = True) -> list[bool]:
+        self.ledger.visible({0: max(offsets) + 1})
+        return [self.ledger.read(0, offset, float(offset), is_readable=is_readable) for offset in offsets]
+
+    def answer(
+        self, *offsets: int, place: tuple[str, int] = OUT, topic: str = "events", partition: int = 0
+    ) -> list[bool]:
+        taken = []
+        for offset in offsets:
+            at = self.positions.get(place, 0)
+            self.positions[place] = at + 1
+            taken.append(self.ledger.answer(Where(*place, at), Where(topic, partition, offset)))
+        return taken
+
+    def committed(self, offset: int) -> None:
+        self.ledger.committed({0: offset}, self.positions)
+
+    def found(self) -> list[tuple[Kind, int | None, int]]:
+        return [(each.kind, each.source and each.source.offset, each.count) for each in self.ledger.found()]
+
+
+def test_records_answered_once_in_order_are_proven() -> None:
+    told = Told()
+    told.read(0, 1, 2)
+    told.answer(0, 1, 2)
+    told.committed(3)
+
+    assert told.found() == []
+    assert (told.ledger.proven, told.ledger.progress()) == (3, {0: 3})
+
+
+def test_a_record_below_the_committed_offset_without_an_answer_is_lost() -> None:
+    told = Told()
+    told.read(0, 1, 2, 3, 4, 5)
+    told.answer(0, 3)
+    told.committed(5)
+
+    assert told.found() == [(Kind.LOST, 1, 2), (Kind.LOST, 4, 1)]
+    assert told.ledger.mismatches[Kind.LOST] == 3
+    assert told.ledger.progress() == {0: 5}
+
+
+def test_committed_offsets_of_long_ago_say_nothing_of_what_came_since() -> None:
+    told = Told(window=4)
+    for offset in range(20):
+        told.read(offset)
+        told.answer(offset)
+    told.read(20, 21)
+    told.committed(2)
+
+    assert told.found() == []
+    assert told.ledger.waiting() == 2
+
+
+def test_an_unreadable_record_without_an_answer_misses_its_dead_letter() -> None:
+    told = Told()
+    told.read(0)
+    told.read(1, is_readable=False)
+    told.committed(2)
+
+    assert told.found() == [(Kind.LOST, 0, 1), (Kind.MISSING_DEAD_LETTER, 1, 1)]
+
+
+def test_a_record_answered_again_is_duplicated_once_for_each_time() -> None:
+    told = Told()
+    told.read(0, 1)
+    told.answer(0, 1, 0)
+    told.answer(1, place=LETTERS)
+
+    assert told.found() == [(Kind.DUPLICATED, 0, 1), (Kind.DUPLICATED, 1, 1)]
+    assert told.ledger.proven == 2
+
+
+def test_what_was_settled_long_ago_is_still_told_to_be_duplicated() -> None:
+    told = Told(window=10)
+    for offset in range(100):
+        told.read(offset)
+        told.answer(offset)
+
+    told.answer(3)
+
+    assert told.found() == [(Kind.DUPLICATED, 3, 1)]
+
+
+def test_an_answer_after_that_of_a_later_record_in_the_same_partition_is_reordered() -> None:
+    told = Told()
+    told.read(0, 1, 2, 3)
+    told.answer(2, 0, 1, 3)
+
+    assert told.found() == [(Kind.REORDERED, 0, 1), (Kind.REORDERED, 1, 1)]
+    assert told.ledger.proven == 2
+    told.committed(4)
+    assert told.found() == []
+
+
+def test_answers_in_other_partitions_and_topics_may_come_in_any_order() -> None:
+    told = Told()
+    told.read(0, 1, 2)
+    told.answer(2)
+    told.answer(1, place=("verdicts", 1))
+    told.answer(0, place=LETTERS)
+
+    assert told.found() == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"topic": "other"},
+        {"partition": 7},
+    ],
+)
+def test_an_answer_to_what_is_no_input_is_of_a_wrong_source(wrong: dict[str, object]) -> None:
+    told = Told()
+    told.read(0)
+    told.answer(0, **wrong)  # type: ignore[arg-type]
+
+    assert [(kind, count) for kind, _, count in told.found()] == [(Kind.WRONG_SOURCE, 1)]
+
+
+def test_an_answer_to_a_tombstone_a_marker_or_an_offset_beyond_the_end_is_of_a_wrong_source() -> None:
+    told = Told()
+    told.read(0)
+    told.read(1, is_readable=None)
+    told.read(3)
+    told.answer(1, 2, 4, -1)
+
+    assert told.found() == [(Kind.WRONG_SOURCE, offset, 1) for offset in (1, 2, 4, -1)]
+
+
+def test_an_answer_that_says_no_source_is_of_a_wrong_one() -> None:
+    told = Told()
+
+    assert told.ledger.answer(Where(*OUT, 5), None)
+
+    [found] = told.ledger.found()
+    assert (found.kind, found.source, found.answer) == (Kind.WRONG_SOURCE, None, Where(*OUT, 5))
+
+
+def test_an_answer_whose_record_is_not_read_yet_is_to_be_told_again() -> None:
+    told = Told()
+    told.ledger.visible({0: 2})
+    told.ledger.read(0, 0, 0.0, is_readable=True)
+
+    assert told.answer(1) == [False]
+    told.ledger.read(0, 1, 0.0, is_readable=True)
+    assert told.answer(1) == [True]
+
+    assert told.found() == []
+
+
+def test_a_tombstone_needs_no_answer() -> None:
+    told = Told()
+    told.read(0, is_readable=None)
+    told.committed(1)
+
+    assert told.found() == []
+    assert told.ledger.progress() == {0: 1}
+    assert told.ledger.proven == 0
+
+
+def test_below_where_the_audit_began_only_what_comes_after_a_proof_is_duplicated() -> None:
+    told = Told(floor=10)
+    told.read(10, 11)
+    told.answer(8, 9, 10)
+    assert told.found() == []
+    told.committed(11)
+
+    told.answer(9)
+
+    assert told.found() == [(Kind.DUPLICATED, 9, 1)]
+
+
+def test_a_restart_knows_the_answers_that_were_seen_before_it() -> None:
+    told = Told(floor=10, known={OUT: 2})
+    told.read(10)
+    told.answer(8, 9, 10, 9)
+
+    assert told.found() == [(Kind.DUPLICATED, 9, 1)]
+
+
+def test_reading_stops_while_the_window_is_full_and_goes_on_when_there_is_room() -> None:
+    told = Told(window=3)
+
+    assert told.read(0, 1, 2, 3) == [True, True, True, False]
+    assert told.ledger.is_paused()
+    told.answer(1, 2)
+    assert told.ledger.is_paused()
+    told.answer(0)
+
+    assert not told.ledger.is_paused()
+    assert told.read(3) == [True]
+
+
+def test_a_window_is_shared_by_the_partitions() -> None:
+    ledger = Ledger("events", 10)
+    for partition in range(5):
+        ledger.begin(partition, 0)
+
+    assert [ledger.read(3, offset, 0.0, is_readable=True) for offset in range(3)] == [True, True, False]
+
+
+def test_a_full_window_that_no_answer_can_empty_gives_up_its_first_records() -> None:
+    told = Told(window=3)
+    told.ledger.visible({0: 9})
+    for offset in range(4):
+        told.ledger.read(0, offset, 0.0, is_readable=True)
+    assert told.answer(4) == [False]
+
+    told.ledger.overflow()
+
+    assert told.found() == [(Kind.LOST, 0, 2)]
+    assert not told.ledger.is_paused()
+
+
+def test_a_full_window_whose_answers_are_still_to_come_gives_nothing_up() -> None:
+    told = Told(window=3)
+    told.read(0, 1, 2, 3)
+
+    told.ledger.overflow()
+
+    assert told.found() == []
+
+
+def test_deleted_records_are_skipped_and_counted_and_their_answers_are_no_news() -> None:
+    told = Told()
+    told.read(0)
+    assert told.ledger.skip(0, 5)
+    told.read(5)
+    told.answer(0, 1, 2, 5)
+    told.committed(6)
+
+    assert told.found() == []
+    assert (told.ledger.skipped, told.ledger.proven) == (4, 2)
+
+
+def test_more_deleted_records_than_the_window_holds_are_skipped_once_nothing_waits() -> None:
+    told = Told(window=3)
+    told.read(0)
+    assert not told.ledger.skip(0, 1000)
+    told.answer(0)
+
+    assert told.ledger.skip(0, 1000)
+
+    assert (told.ledger.skipped, told.ledger.positions()) == (999, {0: 1000})
+    told.answer(500)
+    assert told.found() == []
+
+
+def test_where_answers_were_deleted_nothing_below_the_committed_offset_is_audited() -> None:
+    told = Told()
+    told.read(0, 1, 2)
+    told.answer(1)
+
+    told.ledger.give_up({0: 2})
+    assert (told.ledger.skipped, told.ledger.progress()) == (1, {0: 2})
+    told.ledger.give_up({0: 10})
+
+    assert (told.ledger.skipped, told.ledger.progress()) == (9, {0: 10})
+    assert told.found() == []
+
+
+def test_a_late_answer_to_what_was_reported_as_lost_is_no_second_mismatch() -> None:
+    told = Told()
+    told.read(0)
+    told.committed(1)
+    told.answer(0)
+
+    assert told.found() == [(Kind.LOST, 0, 1)]
+
+
+def test_the_oldest_record_without_an_answer_is_known_by_its_time() -> None:
+    told = Told()
+    assert told.ledger.oldest() is None
+    told.read(3, 4, 5)
+    told.answer(3, 5)
+
+    assert told.ledger.oldest() == 4.0
+    assert told.ledger.waiting() == 1
+
+
+def test_verdicts_and_dead_letters_say_what_they_answer() -> None:
+    for outgoing, says in ((verdict(3, 7), judged), (letter(3, 7), buried)):
+        record = Record("out", 0, 0, 0.0, outgoing.key, outgoing.value, outgoing.headers)
+        assert says(record) == Where("events", 3, 7)
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"[]", b"{}", b'{"source": {"topic": "t"}}'])
+def test_what_is_no_verdict_or_no_dead_letter_answers_nothing(value: bytes | None) -> None:
+    record = Record("out", 0, 0, 0.0, b"k", value)
+
+    assert judged(record) is None
+    assert buried(record) is None
+    forged = letter(0, 0).headers
+    assert buried(Record("out", 0, 0, 0.0, b"k", value, (*forged[:-2], ("source-offset", b"\xff"), forged[-1]))) is None
+
+
+@given(st.lists(st.sampled_from(["read", "tombstone", "gap", "first", "last"]), max_size=300), st.integers(1, 20))
+def test_a_window_says_the_same_as_a_list_of_everything(steps: list[str], size: int) -> None:
+    window, model = OffsetWindow(5, size), dict[int, State]()
+    position = 5
+    for step in steps:
+        waiting = [offset for offset, state in model.items() if state is State.UNANSWERED]
+        low = waiting[0] if waiting else position
+        if step in {"first", "last"}:
+            if waiting:
+                offset = waiting[0 if step == "first" else -1]
+                window.settle(offset, State.ANSWERED)
+                model[offset] = State.ANSWERED
+        else:
+            offset = position + (3 if step == "gap" else 0)
+            state = State.BLANK if step == "tombstone" else State.UNANSWERED
+            is_added = window.add(offset, state, float(offset))
+            assert is_added == (offset + 1 - low <= size or (not waiting and offset - position >= size))
+            if is_added or window.position > position:  # the gap alone may have found room
+                model |= dict.fromkeys(range(position, window.position), State.BLANK)
+                position = window.position
+            if is_added:
+                model[offset] = state
+        waiting = [offset for offset, state in model.items() if state is State.UNANSWERED]
+        assert window.position == position
+        assert window.low == (waiting[0] if waiting else position)
+        assert window.oldest() == (float(waiting[0]) if waiting else None)
+        assert [offset for offset, _ in window.waiting_below(position)] == waiting
+        assert all(window.state(offset) in {state, None} for offset, state in model.items())
+        assert all(window.state(offset) is model[offset] for offset in range(window.low, position))
+        assert position - window.low <= size

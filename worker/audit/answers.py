@@ -1,0 +1,48 @@
+"""Which input record a record of an output topic answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from worker.messages import Source, exhume
+
+if TYPE_CHECKING:
+    from worker.messages import Record
+
+
+class Where(NamedTuple):
+    """One record's place in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """All of a verdict that the audit reads."""
+
+    source: Source
+
+
+_verdict: Final = msgspec.json.Decoder(_Answer)
+
+
+def judged(verdict: Record) -> Where | None:
+    """Return which record a verdict is of; None when it does not say."""
+    try:
+        source = _verdict.decode(verdict.value or b"").source
+    except msgspec.DecodeError:
+        return None
+    return Where(source.topic, source.partition, source.offset)
+
+
+def buried(letter: Record) -> Where | None:
+    """Return which record a dead letter was made of; None when it does not say."""
+    try:
+        exhume(letter)
+        added = {name: (value or b"").decode() for name, value in letter.headers[-5:]}
+        return Where(added["source-topic"], int(added["source-partition"]), int(added["source-offset"]))
+    except ValueError:
+        return None
