@@ -2,27 +2,19 @@
 
 Read in this order:
 
-    pipeline     START HERE: three stages, each one thread, and the life of a batch
+    pipeline/    stages START HERE: read, judge, write, each one thread
+                 batch (a record and a batch in flight), slices (a poll, prepared), inbox and batching (when to stop
+                 waiting), ports (what is asked of a broker), verdicts (scores to what is published), accounts (what a
+                 commit tells metrics, traces and the shadow), service (the threads), progress, tracing
     messages     what travels: Record, Sms, Verdict, DeadLetter; bytes in, bytes out
-    batching     when to stop waiting for company
-    text         the normaliser: what a spammer hides, made plain
-    pieces       words to token ids, each cut once
-    tokenizing   texts to token ids: without disguise, cut to the bundle's bound
-    tokenizer_process  the same in processes of their own, which leaves the interpreter to the pipeline
-    apart        what it takes to have a process of one's own
-    classifier   texts to scores, by way of a bundle and an engine
+    model/       a text to a score: normalise, words, tokenizer, bundle, classifier, policy, models_in_service
     engine/      how the model is run on CPU and GPU
-    bundle       the model folder, and why one is refused
-    policy       from a score to an action
-    lineup       which model judges which message: primary, canary
-    changeover   another bundle while it runs; shadow: one that judges beside; drift, compare, releases
-    stream       what the pipeline asks of a broker
-    states       what a worker is doing, and what makes it do something else
-    broker       the answer, in Kafka: the only module that imports it
-    metrics      every series and its meaning; /metrics, /livez, /readyz
-    simulate/    made-up traffic for any broker
-    tracing      spans, if they are asked for; tracecontext: what is carried in any case
-    bench        how fast this machine judges, and what to set for it
-    cores        how many processors there are for it
-    settings     every knob, checked at the door; pem: the files of a TLS link
+    broker/      Kafka: source, sink, transactions, replay, check; client/ has every private name of the Kafka client
+    rollout/     another model while it runs: changeover, link, shadow, compare, drift
+    audit/       `hamgate audit`: every input offset has one answer, in order
+    metrics/     every series and its meaning; /metrics, /livez, /readyz
+    process/     subprocesses, signals, logs, processors, what the worker is doing (states)
+    simulate/    made-up traffic; bench: how fast this machine judges
+    settings     every knob, checked at start; pem: the files of a TLS link
+    app          the composition root; commands: one function for each command; __main__: the parser
 """

@@ -28,7 +28,7 @@ def checked(
 ) -> tuple[int, list[str]]:
     judge = Classifier(bundle(folder, canaries=canaries), WordEngine(2))
     monkeypatch.setattr(Classifier, "load", lambda *_, **__: judge)
-    monkeypatch.setattr(assembly, "findings", lambda _: iter([("brokers", None)]))
+    monkeypatch.setattr(app, "findings", lambda _: iter([("brokers", None)]))
     return main(["check"]), capsys.readouterr().out.splitlines()
 
 
@@ -62,7 +62,7 @@ def test_the_clients_own_words_do_not_stand_beside_the_findings(
         yield "brokers", "no connection"
 
     monkeypatch.setattr(Classifier, "load", lambda *_, **__: Classifier(bundle(tmp_path), WordEngine(2)))
-    monkeypatch.setattr(assembly, "findings", ask)
+    monkeypatch.setattr(app, "findings", ask)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
     status = main(["check"])

@@ -1,1 +1,1 @@
-"""The pipeline: `stages` first."""
+"""The pipeline. `stages` first: it reads, judges and writes. Importing this package loads nothing."""
