@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from tests.unit.test_classifier import WordEngine, bundle
-from worker import commands
+from worker import app, commands
 from worker.__main__ import main
 from worker.model.bundle import Canary
 from worker.model.classifier import Classifier
