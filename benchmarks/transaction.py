@@ -1,4 +1,6 @@
-"""How long a transaction takes from a writing thread: ours, kafka-python's and librdkafka's, in turns on one broker.
+"""How long a transaction takes from a writing thread, in turns on one broker.
+
+Ours by both transaction versions (KIP-890), kafka-python's and librdkafka's.
 
     python -m benchmarks.transaction [--transactions 200] [--records 200] [--rounds 3] [--pause 0.01]
 
@@ -15,6 +17,7 @@ import threading
 import time
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from unittest import mock
 
 import confluent_kafka
 import numpy as np
@@ -51,8 +54,10 @@ class Writer(Protocol):
 class Ours:
     """As the worker's sink does it: prepared, then sent."""
 
+    name = "ours"
+
     def __init__(self, bootstrap: str) -> None:
-        self._transactions = Transactions(KafkaLink(bootstrap, client_id="ours"), "bench.ours", _TIMEOUT)
+        self._transactions = Transactions(KafkaLink(bootstrap, client_id=self.name), f"bench.{self.name}", _TIMEOUT)
         self._metadata = ConsumerGroupMetadata(_GROUP)
 
     def write(self, records: list[Outgoing]) -> None:  # noqa: D102
@@ -63,6 +68,16 @@ class Ours:
 
     def close(self) -> None:  # noqa: D102
         self._transactions.close()
+
+
+class OursByVersion1(Ours):
+    """The same by transaction version 1, as on a cluster that has not finalised version 2."""
+
+    name = "ours-version-1"
+
+    def __init__(self, bootstrap: str) -> None:
+        with mock.patch("worker.broker.protocol.transaction_version", lambda _: 1):
+            super().__init__(bootstrap)
 
 
 class KafkaPython:
@@ -113,7 +128,12 @@ class Librdkafka:
         self._consumer.close()
 
 
-WRITERS: Final[dict[str, type[Any]]] = {"ours": Ours, "kafka-python": KafkaPython, "librdkafka": Librdkafka}
+WRITERS: Final[dict[str, type[Any]]] = {
+    "ours": Ours,
+    "ours-version-1": OursByVersion1,
+    "kafka-python": KafkaPython,
+    "librdkafka": Librdkafka,
+}
 Times = dict[tuple[str, str], list[list[float]]]
 
 
@@ -133,7 +153,7 @@ def main() -> int:
                         took = _measure(writers[name], records, options)
                     times.setdefault((name, beside), []).append(took)
                     p50, p99 = 1000 * np.percentile(took, (50, 99))
-                    print(f"{name:<13} {beside:<6} p50 {p50:6.2f} ms  p99 {p99:6.2f} ms", flush=True)
+                    print(f"{name:<15} {beside:<6} p50 {p50:6.2f} ms  p99 {p99:6.2f} ms", flush=True)
         for writer in writers.values():
             writer.close()
     print(_record(options, times))
