@@ -76,7 +76,7 @@ class OursByVersion1(Ours):
     name = "ours-version-1"
 
     def __init__(self, bootstrap: str) -> None:
-        with mock.patch("worker.broker.protocol.transaction_version", lambda _: 1):
+        with mock.patch("worker.broker.protocol.transaction_version", return_value=1):
             super().__init__(bootstrap)
 
 
