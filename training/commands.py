@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training.bundle import adapters, calibrate, export, shipping
+from training.data import balance, modern, moderncard
 from training.data import card as datacard
 from training.data import split as data
 from training.fit import published as reference
@@ -128,6 +129,22 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
     return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: spread}
 
 
+def corpus(options: argparse.Namespace) -> int:
+    """Make data/modern's table of its voices, or check that it is what they give."""
+    if options.balance:
+        balance.FILE.write_text(modern.balanced(), encoding="utf-8")
+        balance.table.cache_clear()
+    made = modern.make()
+    if options.check:
+        moderncard.check(made)
+    elif not moderncard.write(made):
+        console.print("scikit-learn is not installed: card.json was not made anew")
+    console.print(f"{len(made.messages):,} messages")
+    for reason, count in sorted(made.dropped.items()):
+        console.print(f"dropped {count}: {reason}")
+    return 0
+
+
 def predict(options: argparse.Namespace) -> int:
     """Label and probability of each text."""
     classifier = reference.classifier(options.bundle)
@@ -147,6 +164,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "report": judging.report_,
     "sweep": judging.sweep_,
     "import": bring,
+    "modern": corpus,
     "nano": nano,
     "predict": predict,
 }

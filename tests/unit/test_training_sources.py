@@ -118,4 +118,4 @@ def test_a_label_map_that_makes_no_sense_is_refused(tmp_path: Path, bad: str) ->
 def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str, line: str) -> None:
     (tmp_path / name).write_text(line + "\n", encoding="utf-8-sig")
 
-    assert sources.read(tmp_path / name, ("ham", "spam"))[0] == [("ham", "hello")]
+    assert sources.read(tmp_path / name, ("ham", "spam"))[0] == [Labelled("ham", "hello")]

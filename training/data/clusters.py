@@ -6,6 +6,7 @@ Jaccard decides on each: only a pair that is never proposed can be missed, and t
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, Protocol
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 SIMILAR: Final = 0.7
 EXACT_MOST: Final = 20_000
-"""Messages up to which every pair that shares a gram is counted."""
+"""Messages up to which every pair that could be similar is checked."""
 
 _GRAM: Final = 5
+_ROUNDING: Final = 1e-9
+"""0.7 of a whole number may come out just above the whole number that it is."""
 _DIGIT: Final = re.compile(r"\d")
 _BANDS, _ROWS = 32, 4
 """A pair of Jaccard 0.7 is proposed with 0.9998, one of 0.3 with 0.23."""
@@ -50,19 +53,31 @@ def cluster(keys: Sequence[str], told: Told = silent) -> list[int]:
 
 
 def exact(keys: Sequence[str]) -> list[int]:
-    """Count every pair that shares a gram, by an inverted index."""
+    """Check every pair that could be similar: one that shares a rare gram (prefix filtering, Chaudhuri et al. 2006)."""
     forest = _Forest(len(keys))
+    sets = [_grams(name) for name in keys]
+    counts = Counter(gram for grams in sets for gram in grams)
     holders: defaultdict[str, list[int]] = defaultdict(list)
-    sizes: list[int] = []
-    for at, name in enumerate(keys):
-        grams = _grams(name)
-        shared = Counter(other for gram in grams for other in holders[gram])
-        for other, count in shared.items():
-            if count >= SIMILAR * (len(grams) + sizes[other] - count):
+    for at, grams in enumerate(sets):
+        rarest = sorted(grams, key=lambda gram: (counts[gram], gram))
+        shared_least = math.ceil(SIMILAR * len(grams) - _ROUNDING)
+        prefix = rarest[: len(grams) - shared_least + 1]
+        for other in {each for gram in prefix for each in holders[gram]}:
+            if forest.root(at) != forest.root(other) and _share(grams, sets[other]):
                 forest.join(at, other)
-        sizes.append(len(grams))
-        for gram in grams:
+        for gram in prefix:
             holders[gram].append(at)
+    return forest.roots()
+
+
+def joined(found: Sequence[int], marks: Sequence[str]) -> list[int]:
+    """The clusters with those made one that hold the same mark; an empty mark joins nothing."""
+    forest = _Forest(len(found))
+    first: dict[str, int] = {}
+    for at, (root, mark) in enumerate(zip(found, marks, strict=True)):
+        forest.join(at, root)
+        if mark:
+            forest.join(at, first.setdefault(mark, at))
     return forest.roots()
 
 
@@ -133,7 +148,12 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def _are_similar(one: str, other: str) -> bool:
-    grams, more = _grams(one), _grams(other)
+    return _share(_grams(one), _grams(other))
+
+
+def _share(grams: set[str], more: set[str]) -> bool:
+    if min(len(grams), len(more)) < SIMILAR * max(len(grams), len(more)):
+        return False
     shared = len(grams & more)
     return shared >= SIMILAR * (len(grams) + len(more) - shared)
 

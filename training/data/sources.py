@@ -9,6 +9,7 @@ import codecs
 import csv
 import hashlib
 import io
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -41,10 +42,11 @@ class Source(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """A message as it was found, under a label of ours."""
+    """A message as it was found, under a label of ours. Those of one group are not to be parted by a split."""
 
     label: str
     text: str
+    group: str = ""
 
 
 def read(
@@ -77,8 +79,16 @@ def mapping(text: str) -> dict[str, str]:
     return {theirs.strip().casefold(): ours.strip() for theirs, _, ours in pairs}
 
 
-_Found = list[tuple[int, str, str]]
-"""Line or row number, label, text."""
+class _Row(NamedTuple):
+    """A row as it was read, under its own label, and where it stands."""
+
+    number: int
+    label: str
+    text: str
+    group: str = ""
+
+
+_Found = list[_Row]
 
 
 def _under_our_labels(found: _Found, name: str, labels: Sequence[str], renamed: Mapping[str, str]) -> list[Labelled]:
@@ -88,13 +98,13 @@ def _under_our_labels(found: _Found, name: str, labels: Sequence[str], renamed: 
         message = f"label map: {wrong[0]!r} is none of {', '.join(labels)}"
         raise DataError(message)
     rows = []
-    for number, label, text in found:
+    for number, label, text, group in found:
         ours = known.get(label.strip().casefold())
         ours = known.get(ours, ours) if ours else None
         if ours is None:
             message = f"{name}:{number}: its label is none of {', '.join(known)}; --map theirs=ours names others"
             raise DataError(message)
-        rows.append(Labelled(sys.intern(ours), text))
+        rows.append(Labelled(sys.intern(ours), text, sys.intern(group)))
     if not rows:
         message = f"{name}: no rows in it"
         raise DataError(message)
@@ -102,10 +112,15 @@ def _under_our_labels(found: _Found, name: str, labels: Sequence[str], renamed: 
 
 
 def _lines(path: Path) -> tuple[_Found, list[str]]:
-    """Label, tab, text: one row a line, no quoting, the first tab only: texts hold tabs and quotes."""
+    """Label, tab, text: one row a line, no quoting, the first tab only: texts hold tabs and quotes.
+
+    A file whose first line names its columns, `text` and `label` among them, is a table as data/modern/messages.tsv is.
+    """
     found = []
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
+            if number == 1 and {b"text", b"label"} <= set(line.rstrip(b"\r\n").split(b"\t")):
+                return _table(path), []
             try:
                 label, tab, text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").partition("\t")
             except UnicodeDecodeError:
@@ -116,8 +131,42 @@ def _lines(path: Path) -> tuple[_Found, list[str]]:
             if not tab:
                 message = f"{path}:{number}: not a label, a tab and a text"
                 raise DataError(message)
-            found.append((number, label, text))
+            found.append(_Row(number, label, text))
     return found, []
+
+
+def table(path: Path) -> Iterator[dict[str, str]]:
+    r"""Rows of a file whose first line names its columns; \t, \n and \\ in a text are meant. Raises DataError."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        message = f"{path}: not UTF-8 at byte {error.start}"
+        raise DataError(message) from None
+    header = lines[0].split("\t")
+    for number, line in enumerate(lines[1:], 2):
+        fields = line.split("\t")
+        if len(fields) != len(header):
+            message = f"{path}:{number}: {len(fields)} columns, {len(header)} are named"
+            raise DataError(message)
+        yield {name: unescaped(field) for name, field in zip(header, fields, strict=True)}
+
+
+_ESCAPED: Final = re.compile(r"\\([nt\\])")
+_MEANT: Final = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def unescaped(text: str) -> str:
+    r"""The text that \t, \n and \\ stand in."""
+    return _ESCAPED.sub(lambda found: _MEANT[found[1]], text)
+
+
+def escaped(text: str) -> str:
+    """The text on one line without a tab."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _table(path: Path) -> _Found:
+    return [_Row(number, row["label"], row["text"], row.get("group", "")) for number, row in enumerate(table(path), 2)]
 
 
 def _csv(path: Path) -> tuple[_Found, list[str]]:
@@ -145,7 +194,7 @@ def _csv(path: Path) -> tuple[_Found, list[str]]:
                 raise DataError(message)
             parts = [row[body], *(row[at] for at in spilt if at < len(row) and row[at])]
             mended += len(parts) > 1
-            found.append((rows.line_num, row[label], ",".join(parts)))
+            found.append(_Row(rows.line_num, row[label], ",".join(parts)))
     except csv.Error as error:
         message = f"{path}:{rows.line_num}: {error}"
         raise DataError(message) from None
@@ -176,7 +225,7 @@ def _json_lines(path: Path) -> tuple[_Found, list[str]]:
             except msgspec.DecodeError:
                 message = f"{path}:{number}: not a JSON object"
                 raise DataError(message) from None
-            found.append((number, *_fields(row, f"{path}:{number}")))
+            found.append(_Row(number, *_fields(row, f"{path}:{number}")))
     return found, []
 
 
@@ -208,7 +257,7 @@ def _numbered(blocks: Iterable[Iterator[list[Any]]]) -> _Found:
     found: _Found = []
     for block in blocks:
         for label, text in zip(*block, strict=True):
-            found.append((len(found) + 1, "" if label is None else str(label), "" if text is None else str(text)))
+            found.append(_Row(len(found) + 1, "" if label is None else str(label), "" if text is None else str(text)))
     return found
 
 
@@ -231,7 +280,7 @@ def _hub(name: str) -> tuple[_Found, str, list[str]]:
         for row in table.select_columns([at_label, at_text]):
             label = names[row[at_label]] if names else str(row[at_label])
             digest.update(f"{label}\t{row[at_text]}\0".encode())
-            found.append((len(found) + 1, label, str(row[at_text]).rstrip("\n")))
+            found.append(_Row(len(found) + 1, label, str(row[at_text]).rstrip("\n")))
     return found, digest.hexdigest(), []
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.data import sources
-from training.data.clusters import cluster, silent
+from training.data.clusters import cluster, joined, silent
 from training.data.sources import DataError, Source
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Row:
     """A message and its label; `cluster` tells near-twins within the first source.
 
     A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-twin of.
+    Rows of one `group`, which a source may name, are in one cluster whether they are alike or not.
     """
 
     text: str
@@ -55,6 +56,7 @@ class Row:
     cluster: int = -1
     borrowed: bool = False
     near: tuple[int, ...] = ()
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def _merge(rows: Iterable[Labelled], kept: dict[str, Row], dropped: Counter[str]
         text = mend(row.text)
         name = key(text)
         if name not in kept:
-            kept[name] = Row(text, row.label, borrowed=borrowed)
+            kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group)
         else:
             is_same = (kept[name].label == LABELS[0]) == (row.label == LABELS[0])
             dropped[f"repeat, {row.label}" if is_same else "repeat under another label"] += 1
@@ -176,10 +178,11 @@ def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
     """Rows with their clusters. Those of the first source are clustered as if they were alone."""
     own = sum(not row.borrowed for row in kept.values())  # the first source's rows stand first
     names = list(kept)
-    clusters = cluster(names[:own], told)
+    groups = [row.group for row in kept.values()]
+    clusters = joined(cluster(names[:own], told), groups[:own])
     rows = [replace(row, cluster=each) for row, each in zip(kept.values(), clusters, strict=False)]
     if own < len(names):
-        families = cluster(names, told)
+        families = joined(cluster(names, told), groups)
         near: defaultdict[int, set[int]] = defaultdict(set)
         for family, each in zip(families, clusters, strict=False):
             near[family].add(each)

@@ -1,0 +1,103 @@
+"""How many rows a template of the modern corpus gives: fewer where its shape is its label's, more where it is rare.
+
+A shape is what can be seen of a text without reading it. One that stands mostly under one label would tell the label by
+itself, so templates of that label give fewer rows there and templates of the other more. `data/modern/rows.toml` holds
+the choice, so that an edited line changes its own rows only; `python -m training modern --balance` makes it anew.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from training.data import surface
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Table = Mapping[str, Mapping[str, int]]
+
+FILE: Final = Path(__file__).resolve().parents[2] / "data" / "modern" / "rows.toml"
+_LEAST, _MOST_ENGLISH, _MOST_OTHER = 1, 4, 3
+_ENGLISH, _OTHER = 3, 2
+"""Rows where nothing leans. English gives one more, since the corpus is English first."""
+_HAM_A_SCAM: Final = 1.5
+"""Rows of ham for one of a scam, wanted in every shape."""
+_DIGITS: Final = (1, 4, 8)
+_SIZES: Final = (25, 45, 80, 115, 150)
+_PRIOR: Final = 2
+_TRUSTED: Final = 60
+"""Rows beyond which a shape counts no more than others."""
+_STAY: Final = 0.05
+_HEAD: Final = """\
+# Rows made of a template, by label and by the shape of its first row. `python -m training modern --balance` writes it.
+"""
+
+
+def usual(language: str) -> int:
+    """Rows of a template where nothing leans."""
+    return _ENGLISH if language == "en" else _OTHER
+
+
+def shape(text: str, language: str) -> str:
+    """The coarse surface of a text: link, number, digits, money, size, and whether it is English."""
+    seen = surface.measured(text)
+    parts = (
+        "en" if language == "en" else "other",
+        "link" * seen.has_link,
+        "phone" * seen.has_phone,
+        f"digits-{sum(seen.digits >= each for each in _DIGITS)}",
+        "money" * seen.has_money,
+        f"size-{sum(seen.characters >= each for each in _SIZES)}",
+    )
+    return " ".join(part for part in parts if part)
+
+
+@cache
+def table() -> Table:
+    """What was fitted, label by label."""
+    return tomllib.loads(FILE.read_text(encoding="utf-8"))
+
+
+def rows(label: str, first: str, language: str) -> int:
+    """How many rows a template gives whose first row this is."""
+    return table().get(label, {}).get(shape(first, language), usual(language))
+
+
+def fitted(lines: Iterable[tuple[str, str, str, bool]]) -> dict[str, dict[str, int]]:
+    """The table for lines of (label, first row, language, is a template): by shape what comes nearest to the ratio."""
+    counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])  # one-off ham and scams, then templates
+    for label, first, language, is_template in lines:
+        if label in {"ham", "smishing"}:
+            counts[shape(first, language)][2 * is_template + (label == "smishing")] += 1
+    found: dict[str, dict[str, int]] = {"ham": {}, "smishing": {}}
+    for name, count in sorted(counts.items()):
+        language = name.split(" ", 1)[0]
+        most = _MOST_ENGLISH if language == "en" else _MOST_OTHER
+        options = [(ham, scam) for ham in range(_LEAST, most + 1) for scam in range(_LEAST, most + 1)]
+        costs = [_cost(count, option, usual(language)) for option in options]
+        best = options[costs.index(min(costs))]
+        for at, label in enumerate(found):
+            if count[2 + at] and best[at] != usual(language):
+                found[label][name] = best[at]
+    return found
+
+
+def _cost(count: Sequence[int], rows_each: tuple[int, int], usually: int) -> float:
+    """How far a shape leans with so many rows of a template of either label, and how unusual that is."""
+    ham = count[0] + count[2] * rows_each[0]
+    scam = count[1] + count[3] * rows_each[1]
+    leaning = abs(math.log((ham + _PRIOR) / ((scam + _PRIOR) * _HAM_A_SCAM)))
+    return leaning * min(ham + scam, _TRUSTED) / 10 + _STAY * sum(abs(each - usually) for each in rows_each)
+
+
+def written(fitted_table: Table) -> str:
+    """The table as TOML."""
+    parts = [_HEAD]
+    for label, by_shape in fitted_table.items():
+        parts += [f"\n[{label}]\n", *(f'"{name}" = {count}\n' for name, count in by_shape.items())]
+    return "".join(parts)
