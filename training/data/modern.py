@@ -1,7 +1,7 @@
 """The corpus of our own, `data/modern`: the lines of ten voices in, one table of messages out, the same everywhere.
 
 A voice is a file of lines, `label | kind | sender | language | text`; a line `+ | text` is another wording of the
-family above it. A text with slots is a template: training/data/fillers.py fills them, training/data/balance.py says how often.
+family above it. A text with slots is a template: `fillers` fills them, `balance` says how often.
 What is in the table follows from the voices alone, and a line that is edited changes its own rows only.
 """
 
