@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from training.__main__ import main
 from training.data import balance, clusters, fillers, modern, moderncard, sources, surface
 from training.data import split as data
 from training.data.modern import Made, Message, Template
@@ -282,12 +281,12 @@ def test_the_table_is_a_source_whose_groups_no_split_parts(tmp_path: Path) -> No
     assert [row.cluster for row in modern.rows(kept)] == [0, 0, 1]
 
 
-def test_the_command_refuses_a_table_that_is_not_what_the_voices_give(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_table_that_is_not_what_the_voices_give_is_refused(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stale = tmp_path / "messages.tsv"
-    stale.write_text(modern.MESSAGES.read_text(encoding="utf-8").replace("ham", "spam", 1), encoding="utf-8")
+    stale.write_text(modern.written(made.messages[1:]), encoding="utf-8")
     monkeypatch.setattr(modern, "MESSAGES", stale)
 
-    assert main(["modern", "--check"]) == 2
-    assert "messages.tsv is not what the voices give" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"messages\.tsv is not what the voices give"):
+        moderncard.check(made)
