@@ -133,16 +133,20 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
     """What the brokers say to all that this worker needs of them: a name, and what is wrong with it."""
     is_exactly_once = settings.delivery == "exactly-once"
     writer = broker.transactional_id(settings.group_id, settings.instance_id)
-    found = broker.check(
-        link(settings),
-        input_topic=settings.input_topic,
-        verdict_topic=settings.verdict_topic,
-        dead_letter_topic=settings.dead_letter_topic,
-        group_id=settings.group_id,
-        transactional_id=writer if is_exactly_once else None,
-        shadow_topic=settings.shadow_topic if settings.shadow else None,
-        largest_verdict=settings.max_event_bytes + VERDICT_BYTES,
-    )
+    try:
+        found = broker.check(
+            link(settings),
+            input_topic=settings.input_topic,
+            verdict_topic=settings.verdict_topic,
+            dead_letter_topic=settings.dead_letter_topic,
+            group_id=settings.group_id,
+            transactional_id=writer if is_exactly_once else None,
+            shadow_topic=settings.shadow_topic if settings.shadow else None,
+            largest_verdict=settings.max_event_bytes + VERDICT_BYTES,
+        )
+    except broker.BrokerError as error:
+        yield "Kafka client", str(error)
+        return
     yield from (("brokers " + settings.brokers, str(finding)) for finding in found)
     if not found:
         version = f"; transaction version {broker.transaction_version(link(settings))}" if is_exactly_once else ""

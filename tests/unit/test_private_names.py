@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import kafka
 import pytest
 
+from worker import app
 from worker.broker import BrokerError, KafkaLink
 from worker.broker.client import KNOWN, PRIVATE, UnknownClientError, require_known
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,3 +99,7 @@ def test_a_version_that_was_never_tested_stops_the_start_by_name(monkeypatch: py
     monkeypatch.setattr("worker.broker.client.require_known.__defaults__", ("3.0.99",))
     with pytest.raises(BrokerError, match=r"kafka-python 3\.0\.99"):
         KafkaLink("127.0.0.1:1").connect(lambda **_: None)
+    [(name, trouble)] = app.findings(Settings())
+    assert name == "Kafka client"
+    assert trouble
+    assert "install kafka-python==" in trouble
