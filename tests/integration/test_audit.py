@@ -351,6 +351,13 @@ def test_a_broker_that_is_away_for_a_while_is_said_to_be_and_costs_nothing(
     assert len(lines) < 5
 
 
+def test_where_no_worker_has_been_there_is_nothing_to_prove(place: Place, tmp_path: Path) -> None:
+    done = once(place, tmp_path, "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["offsets"] == {str(partition): [0, 0] for partition in range(place.partitions)}
+
+
 def test_an_audit_that_can_prove_nothing_says_why(place: Place, tmp_path: Path) -> None:
     wrong = once(place, tmp_path, "--from-offset", "7:0")
     assert (wrong.returncode, wrong.stdout) == (1, "")

@@ -78,7 +78,7 @@ class Auditor:
     seen: Positions
     is_readable: Callable[[Record], bool]
     stopping: threading.Event = field(default_factory=threading.Event)
-    judged: dict[int, int] = field(default_factory=dict)
+    judged: dict[int, int] | None = None
     """The committed offsets of the last proof that was made."""
     _proof: _Proof | None = None
     _checkpoints: deque[_Checkpoint] = field(default_factory=deque)

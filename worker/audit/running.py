@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _PAUSE: Final = 0.5
 """Seconds between two rounds when there is nothing to read."""
+_GLANCE: Final = 0.1
+"""The same, where somebody waits for the end."""
 _COMMIT_EVERY: Final = 5.0
 _RETRY: Final = 1.0
 _SAY_EVERY: Final = 60.0
@@ -97,7 +99,7 @@ class Audit:
     _outage: Outage = field(default_factory=Outage)
     _heard_at: float = field(default_factory=time.monotonic)
     _further_at: float = 0.0
-    _target: dict[int, int] = field(default_factory=dict)
+    _target: dict[int, int] | None = None
     _is_proven_once: bool = False
 
     def run(self) -> None:
@@ -161,16 +163,22 @@ class Audit:
     def _prove_once(self, brokers: Brokers) -> None:
         """Go on until all is settled below what the first proof found committed."""
         auditor = self._take_up(brokers)
-        while not self._target or any(at < self._target.get(each, 0) for each, at in self.ledger.progress().items()):
+        while not self._has_come_to_the_target():
             if auditor.turn(brokers):
                 self._gets_further()
             elif time.monotonic() - self._further_at > _NO_FURTHER:
                 message = f"no further for {_NO_FURTHER:g} s: does a transaction hang? docs/operations.md, Broker down"
                 raise TimeoutError(message)
+            else:
+                time.sleep(_GLANCE)
             self.news.tell()
-            self._target = self._target or dict(auditor.judged)
+            self._target = auditor.judged if self._target is None else self._target
         self._commit(brokers, auditor)
         self._is_proven_once = True
+
+    def _has_come_to_the_target(self) -> bool:
+        target, progress = self._target, self.ledger.progress()
+        return target is not None and all(at >= target.get(partition, 0) for partition, at in progress.items())
 
     def _gets_further(self) -> None:
         self._further_at = time.monotonic()
