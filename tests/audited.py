@@ -62,11 +62,12 @@ class Log:
 
     entries: list[Record | None] = field(default_factory=list)
     start: int = 0
-    open_from: int | None = None
+    open: dict[object, int] = field(default_factory=dict)
+    """Where the open transactions begin, by whose they are."""
 
     @property
     def stable(self) -> int:
-        return len(self.entries) if self.open_from is None else self.open_from
+        return min([len(self.entries), *self.open.values()])
 
 
 @dataclass
@@ -228,7 +229,7 @@ class Audited:
         self.ledger = Ledger(TOPICS.events, window)
         self.brokers = world.session()
         failures, world.failures = world.failures, None
-        positions, seen = begin(self.ledger, self.brokers, start or Start())
+        positions, seen = begin(self.ledger, self.brokers, start or Start(), TOPICS.verdicts)
         self.auditor = Auditor(self.ledger, TOPICS, positions, seen, lambda record: record.value != POISON)
         self.auditor.resume(self.brokers)
         world.failures = failures

@@ -14,7 +14,7 @@ from tests.audited import NOON, POISON, TOPICS, Audited, World, letter, verdict
 from worker.audit.starting import Start, StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from worker.messages import Record
 
@@ -24,10 +24,10 @@ SETTLED = 6
 
 
 class RightWorker:
-    """Answers every record once, in order, in transactions of which some are aborted; in the smallest steps."""
+    """Answers every record of its partitions once, in order; some transactions are aborted; in the smallest steps."""
 
-    def __init__(self, world: World, dice: random.Random, most: int = 4) -> None:
-        self.world, self.dice, self.most = world, dice, most
+    def __init__(self, world: World, dice: random.Random, partitions: Sequence[int], most: int = 4) -> None:
+        self.world, self.dice, self.partitions, self.most = world, dice, partitions, most
         self._steps: Iterator[None] = iter(())
 
     def step(self) -> None:
@@ -41,7 +41,7 @@ class RightWorker:
         """Answer all that there is."""
         for _ in self._steps:
             pass
-        while any(self._next(partition) < self._end(partition) for partition in range(self.world.events)):
+        while any(self._next(partition) < self._end(partition) for partition in self.partitions):
             for _ in self._transaction():
                 pass
 
@@ -54,7 +54,7 @@ class RightWorker:
     def _transaction(self) -> Iterator[None]:
         spans = {
             partition: (at := self._next(partition), min(self._end(partition), at + self.dice.randint(0, self.most)))
-            for partition in range(self.world.events)
+            for partition in self.partitions
         }
         touched, is_aborted = set(), self.dice.random() < 0.2
         offsets = [(partition, offset) for partition, (at, end) in spans.items() for offset in range(at, end)]
@@ -65,7 +65,7 @@ class RightWorker:
             is_poison = record.value == POISON
             place = (TOPICS.dead_letters, 0) if is_poison else (TOPICS.verdicts, hash((partition, offset % 5)) % 2)
             log = self.world.logs[place]
-            log.open_from = len(log.entries) if log.open_from is None else log.open_from
+            log.open.setdefault(self, len(log.entries))
             touched.add(place)
             answer = letter(partition, offset) if is_poison else verdict(partition, offset)
             self.world.append(*place, None if is_aborted else answer)
@@ -75,7 +75,7 @@ class RightWorker:
         for place in self.dice.sample(sorted(touched), len(touched)):
             yield
             self.world.append(*place, None)
-            self.world.logs[place].open_from = None
+            del self.world.logs[place].open[self]
 
 
 def feed(world: World, dice: random.Random) -> None:
@@ -88,16 +88,28 @@ def feed(world: World, dice: random.Random) -> None:
             world.feed(partition, kind)  # type: ignore[arg-type]
 
 
+def right_workers(world: World, dice: random.Random) -> list[RightWorker]:
+    """One for all partitions, or one for each: then their transactions are open side by side."""
+    if dice.random() < 0.3:
+        return [RightWorker(world, dice, range(world.events))]
+    return [RightWorker(world, dice, [partition]) for partition in range(world.events)]
+
+
+def finish(workers: list[RightWorker]) -> None:
+    for worker in workers:
+        worker.finish()
+
+
 def lived(world: World, dice: random.Random, steps: int, window: int) -> Audited:
     """A history: traffic, a right worker, and an audit that now and then is cut off or starts again."""
-    worker, audited = RightWorker(world, dice), Audited(world, window=window)
+    workers, audited = right_workers(world, dice), Audited(world, window=window)
     world.failures = random.Random(dice.random())
     for _ in range(steps):
         chosen = dice.random()
         if chosen < 0.1:
             feed(world, dice)
         elif chosen < 0.7:
-            worker.step()
+            dice.choice(workers).step()
         elif chosen < 0.95:
             audited.turn()
         elif chosen < 0.98:
@@ -106,7 +118,7 @@ def lived(world: World, dice: random.Random, steps: int, window: int) -> Audited
             assert audited.found() == []
             audited = Audited(world, window=window)
     world.failures = None
-    worker.finish()
+    finish(workers)
     return audited
 
 
@@ -154,7 +166,7 @@ def test_one_wrong_answer_in_a_right_history_is_found_and_nothing_else_is(
     if plant == "wrong-source":
         world.append(TOPICS.verdicts, 1, verdict(0, at + 2))
     world.commit_group(0, at + 4)
-    RightWorker(world, dice).finish()
+    finish(right_workers(world, dice))
     audited.turn(SETTLED)
 
     index = {"lost": 1, "missing-dead-letter": 1, "wrong-source": 2}.get(plant, 0)
@@ -189,7 +201,7 @@ def test_a_worker_that_stands_still_pauses_the_audit_which_loses_nothing_by_it()
     assert audited.ledger.is_paused()
     assert audited.ledger.waiting() == 10
 
-    RightWorker(world, random.Random(1)).finish()
+    RightWorker(world, random.Random(1), [0]).finish()
     audited.turn(50)
 
     assert audited.found() == []
@@ -208,6 +220,32 @@ def test_a_skip_of_more_than_the_window_is_lost_and_found() -> None:
     audited.turn(60)
 
     assert audited.found() == [("lost", 0, offset) for offset in range(5, 55)]
+    assert audited.ledger.proven == 10
+
+
+def test_a_full_window_waits_for_answers_that_another_workers_transaction_keeps_from_being_read() -> None:
+    world = World()
+    audited = Audited(world, window=10)
+    first, second = world.logs[TOPICS.verdicts, 0], world.logs[TOPICS.verdicts, 1]
+    world.feed(0, *[EVENT] * 8)
+    world.feed(1, EVENT, EVENT)
+    first.open["b"] = 0
+    world.answered(1, 0, output=0)
+    audited.turn()  # asks how far all is written while nothing can be read
+    second.open["c"] = 0
+    world.answered(1, 1, output=1)
+    for offset in range(8):
+        world.answered(0, offset, output=int(offset < 4))
+    world.commit_group(0, 8)
+    first.open.clear()
+
+    audited.turn(5)
+    assert audited.found() == []
+    second.open.clear()
+    world.commit_group(1, 2)
+    audited.turn(SETTLED)
+
+    assert audited.found() == []
     assert audited.ledger.proven == 10
 
 
@@ -250,12 +288,12 @@ def test_offsets_that_are_seen_before_their_verdicts_are_make_nothing_look_lost(
     audited = Audited(world)
     world.feed(0, EVENT)
     world.answered(0, 0)
-    world.logs[TOPICS.verdicts, 0].open_from = 0
+    world.logs[TOPICS.verdicts, 0].open["worker"] = 0
     world.commit_group(0, 1)
 
     audited.turn(SETTLED)
     assert audited.found() == []
-    world.logs[TOPICS.verdicts, 0].open_from = None
+    world.logs[TOPICS.verdicts, 0].open.clear()
     audited.turn(SETTLED)
 
     assert audited.found() == []
@@ -320,7 +358,7 @@ def test_a_start_whose_answers_may_be_deleted_or_whose_offset_is_not_there_is_re
     world = old_traffic()
     world.delete(TOPICS.verdicts, 0, below=4)
 
-    with pytest.raises(StartError, match=r"partition 0 of verdicts has nothing from before .* any more"):
+    with pytest.raises(StartError, match=r"partition 0 of verdicts may have had answers .* begins only at 4 now"):
         Audited(world, start=Start({0: 4}))
     with pytest.raises(StartError, match=r"--from-offset 0:11: the partition ends at 10"):
         Audited(world, start=Start({0: 11}))

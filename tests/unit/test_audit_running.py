@@ -97,7 +97,7 @@ def test_only_an_audit_that_is_to_commits_its_progress(*, commits: bool) -> None
 def test_once_gives_up_where_nothing_more_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_NO_FURTHER", 0.05)
     world = answered()
-    world.logs[TOPICS.verdicts, 0].open_from = 3
+    world.logs[TOPICS.verdicts, 0].open["hangs"] = 3
 
     with pytest.raises(TimeoutError, match="does a transaction hang"):
         made(world, start=Start({0: 0})).once()

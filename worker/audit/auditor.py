@@ -84,10 +84,12 @@ class Auditor:
     _checkpoints: deque[_Checkpoint] = field(default_factory=deque)
     _refused: set[TopicPartition] = field(default_factory=set)
     _is_cut: bool = False
+    _stands_still: bool = False
+    """Whether the proof was asked for when nothing moved any more."""
 
     def resume(self, brokers: Brokers) -> None:
         """Take up new connections where the old ones were. New partitions are read from their beginning."""
-        self._proof = None
+        self._proof, self._stands_still = None, False
         self._refused.clear()
         for topic, partition in brokers.partitions():
             if topic != self.topics.events:
@@ -117,7 +119,9 @@ class Auditor:
         self.positions = {place: brokers.answers.position(place) for place in self.positions}
         if self._is_cut:
             self._give_up(brokers)
-        elif self._is_read_to_the_end(self._proof):
+        elif has_read or has_matched:
+            self._stands_still = False
+        if self._proof and self._is_read_to_the_end(self._proof):
             self._judge(self._proof, has_moved=has_read or has_matched)
         return has_read or has_matched
 
@@ -211,11 +215,18 @@ class Auditor:
         )
 
     def _judge(self, proof: _Proof, *, has_moved: bool) -> None:
+        """Report what is lost.
+
+        While an answer is refused, that is only what a full window cannot wait for; and it is not reported before all
+        is read that was written when everything had come to a standstill.
+        """
         if not self._refused:
             self.ledger.committed(proof.committed, proof.written)
             self.judged, self._proof = proof.committed, None
         elif not has_moved:
-            self.ledger.overflow()
+            if self._stands_still:
+                self.ledger.overflow()
+            self._stands_still, self._proof = not self._stands_still, None
 
 
 def _is_settled(checkpoint: _Checkpoint, settled: dict[int, int]) -> bool:

@@ -186,7 +186,7 @@ class Audit:
     def _take_up(self, brokers: Brokers) -> Auditor:
         if self._auditor is None:
             terms = self.terms
-            positions, seen = begin(self.ledger, brokers, terms.start)
+            positions, seen = begin(self.ledger, brokers, terms.start, terms.topics.verdicts)
             self._auditor = Auditor(self.ledger, terms.topics, positions, seen, terms.is_readable, self.stopping)
             self.began = self.ledger.positions()
             log.info(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from worker.audit.brokers import AwayError
-from worker.messages import EARLIEST, LATEST, rfc3339
+from worker.messages import EARLIEST, LATEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,8 +48,8 @@ class Start:
         return bool(self.offsets) or self.since is not None
 
 
-def begin(ledger: Ledger, brokers: Brokers, start: Start) -> tuple[Positions, Positions]:
-    """Begin each partition of the input. Raises StartError.
+def begin(ledger: Ledger, brokers: Brokers, start: Start, verdicts: str) -> tuple[Positions, Positions]:
+    """Begin each partition of the input; `verdicts` is the topic of those. Raises StartError.
 
     Return from where the output topics are to be read, and up to where an audit before this one has read them.
     """
@@ -71,7 +71,9 @@ def begin(ledger: Ledger, brokers: Brokers, start: Start) -> tuple[Positions, Po
         else:
             ledger.begin(place[1], settled.get(place, starts[place]))
     if asked:
-        begins.append(_answers_since(brokers, asked, ends))
+        since = _answers_since(brokers, asked, ends)
+        begins.append(since)
+        _require_kept(brokers, {place: offset for place, offset in since.items() if place[0] == verdicts})
     return {place: min(each[place] for each in begins) for place in stable}, known or {}
 
 
@@ -96,15 +98,7 @@ def _answers_since(brokers: Brokers, asked: Positions, ends: Positions) -> Posit
     if moment == math.inf:  # all that is to be answered is yet to come
         return brokers.answers.ends()
     since = max(0.0, moment - _AHEAD) if moment >= EARLIEST else 0.0
-    first, found = brokers.answers.starts(), brokers.answers.at(since)
-    for (topic, partition), offset in found.items():
-        if 0 < first[topic, partition] >= offset:
-            message = (
-                f"partition {partition} of {topic} has nothing from before {rfc3339(since)} any more: answers to the "
-                "first records may be deleted; begin later"
-            )
-            raise StartError(message)
-    return found
+    return brokers.answers.at(since)
 
 
 def _sent(tail: Tail, asked: Positions) -> float:
@@ -123,6 +117,18 @@ def _sent(tail: Tail, asked: Positions) -> float:
             near = [each.timestamp for each in chunk.records if each.offset <= asked[chunk.place]]
             earliest = min([earliest, *near, *(each.timestamp for each in chunk.records[:1])])
     return earliest
+
+
+def _require_kept(brokers: Brokers, since: Positions) -> None:
+    """Of a partition that begins no earlier than its answers are looked for, some of these may be deleted."""
+    starts, ends = brokers.answers.starts(), brokers.answers.ends()
+    for place, offset in since.items():
+        if 0 < starts[place] >= offset and offset < ends[place]:
+            message = (
+                f"partition {place[1]} of {place[0]} may have had answers to the first records, and begins only at "
+                f"{starts[place]} now: begin later, at least an hour after what it still has"
+            )
+            raise StartError(message)
 
 
 def _require_there(offset: int, end: int, place: TopicPartition) -> None:
