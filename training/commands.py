@@ -128,16 +128,6 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
     return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: spread}
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Label and probability of each text."""
-    classifier = reference.classifier(options.bundle)
-    texts = [text.encode(errors="replace").decode() for text in options.texts]  # a terminal may send no UTF-8
-    scores = classifier.judge(classifier.prepare(texts))
-    for text, score, label in zip(texts, scores.score, scores.label, strict=True):
-        console.print(f"{classifier.labels[label] if label >= 0 else 'unscored'}  {score:.3f}  {text}", markup=False)
-    return 0
-
-
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "prepare": judging.prepare,
     "train": fit,
@@ -148,5 +138,4 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "sweep": judging.sweep_,
     "import": bring,
     "nano": nano,
-    "predict": predict,
 }

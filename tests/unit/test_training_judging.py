@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from benchmarks import results
 from training import errors, hardware
 from training.data import split as data
 from training.data.split import Row
@@ -137,15 +136,14 @@ def test_findings_have_the_names_that_are_followed_over_time(reports: list[Repor
 
 
 def test_a_file_of_figures_is_named_after_what_judged_and_says_what_put_it_together(
-    reports: list[Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reports: list[Report], tmp_path: Path
 ) -> None:
     there = [
         dataclasses.replace(report, model=dataclasses.replace(report.model, about={"device": "NVIDIA H100 80GB HBM3"}))
         for report in reports
     ]
-    monkeypatch.setitem(results.record.__kwdefaults__, "folder", tmp_path)
 
-    path = findings.record(there, "toy")
+    path = findings.record(there, "toy", tmp_path)
 
     assert path == tmp_path / "judge-toy-nvidia-h100-80gb-hbm3.json"
     figures = {row["name"]: row["extra"] for row in json.loads(path.read_text())}

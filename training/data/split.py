@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DataError", "cluster"]
 
-_DATA: Final = Path(__file__).resolve().parents[2] / "data"
+_TRAINING: Final = Path(__file__).resolve().parents[1]
+_INSTALLED: Final = _TRAINING / "shipped" / "data"
+_DATA: Final = _INSTALLED if _INSTALLED.is_dir() else _TRAINING.parent / "data"
+"""The shipped collections: in an installed package, else in the checkout."""
 UCI: Final = _DATA / "uci" / "SMSSpamCollection"
 MENDELEY: Final = _DATA / "mendeley" / "Dataset_5971.csv"
 LABELS: Final = ("ham", "spam")

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from training import hardware
+from training import hardware, results
 from training.data import split as data
 from training.judge import compare, metrics
 from training.judge.judged import CLEAN, FALSE_POSITIVES, OUTSIDE, Judged
+from training.results import RESULTS, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,11 +69,8 @@ def findings(reports: Sequence[Report]) -> list[Finding]:
     return [*found, *_slices(reports), *_classes(reports)]
 
 
-def record(reports: Sequence[Report], name: str) -> Path:
-    """Write them to benchmarks/results, under what judged them; a range is the 95 % interval. Returns the file."""
-    from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
-    from benchmarks.results import record as write  # noqa: PLC0415
-
+def record(reports: Sequence[Report], name: str, folder: Path = RESULTS) -> Path:
+    """Write the figures under what judged them; a range is the 95 % interval. Returns the file."""
     where = _where([report.model for report in reports])
     apart = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
              for judge, prefix in PREFIX.items()}  # fmt: skip
@@ -84,7 +82,7 @@ def record(reports: Sequence[Report], name: str) -> Path:
             f"judge/{name}/{found.name}", found.unit, round(found.figure.value, 4), found.figure.interval, extra
         )
 
-    return write(f"judge-{name}", [entry(each) for each in findings(reports)], device=where)
+    return results.record(f"judge-{name}", [entry(each) for each in findings(reports)], device=where, folder=folder)
 
 
 def pooled(judgements: Sequence[Judgement], name: str = CLEAN) -> Judged:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from training import errors, hardware
+from training import errors, hardware, results
 from training.bundle import export
 from training.data import card as datacard
 from training.data import sources
@@ -91,7 +91,7 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def judge(options: argparse.Namespace) -> int:
-    """Judge a bundle on one split, or a recipe on several; the figures of several go to benchmarks/results."""
+    """Judge a bundle on one split, or a recipe on several; the figures of several go to a results file."""
     rows = asked(options)
     if options.bundle:
         exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
@@ -110,14 +110,14 @@ def judge(options: argparse.Namespace) -> int:
     errors.write(reports, listing)
     console.print(f"what was misjudged, to read here and nowhere else: {listing}")
     if options.only is None:
-        console.print(f"written: {findings.record(reports, name)}")
+        console.print(f"written: {findings.record(reports, name, options.results)}")
     return 0
 
 
 def report_(options: argparse.Namespace) -> int:
     """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
     figures = report.load(options.results, options.name)
-    source = f"benchmarks/results/{options.results.name}"
+    source = results.named(options.results)
     console.print(report.write(figures, options.name, source, options.out))
     if options.card:
         report.renew(options.card, report.card(figures, source))
@@ -140,11 +140,12 @@ def sweep_(options: argparse.Namespace) -> int:
     if not found:
         return 1
     ranking(found)
-    sweep.plot(found, folder / "sweep.png")
-    console.print(f"{folder / 'sweep.png'}")
+    if report.can_plot():
+        sweep.plot(found, folder / "sweep.png")
+        console.print(f"{folder / 'sweep.png'}")
     whole = {each.configuration: each for each in found if len(each.each) == options.splits}
     if whole:
-        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem)}")
+        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem, options.results)}")
     if left := [each for each in dict.fromkeys(trial.configuration for trial in trials) if each not in whole]:
         console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)
     return int(bool(left))

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from training import results
 from training.bundle import export
 from training.data import split as data
 from training.fit import checkpoint, pretrain, recipe, runs, train
@@ -38,6 +39,7 @@ from training.fit import published as reference
 from training.fit.recipe import Recipe, RecipeError
 from training.fit.runs import Run
 from training.judge import evaluate, findings, metrics
+from training.results import RESULTS, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,14 +192,11 @@ def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
     yield from sorted(found, key=lambda outcome: -outcome.f1.value)
 
 
-def record(found: Sequence[Outcome], name: str, stem: str) -> Path:
-    """Write them to benchmarks/results, as `sweep/<recipe>/<configuration>/...`, under what trained them.
+def record(found: Sequence[Outcome], name: str, stem: str, folder: Path = RESULTS) -> Path:
+    """Write the figures as `sweep/<recipe>/<configuration>/...`, under what trained them.
 
     The file is the sweep's own, by the `stem` of its name. Returns it.
     """
-    from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
-    from benchmarks.results import record as write  # noqa: PLC0415
-
     entries = []
     for each in found:
         extra = {"splits": len(each.each), "each": list(each.each), "trained-on": ", ".join(each.trained_on),
@@ -215,7 +214,8 @@ def record(found: Sequence[Outcome], name: str, stem: str) -> Path:
             for what, unit, value, reach in said
         ]
     there = ", ".join(sorted({device for each in found for device in each.trained_on}))
-    return write(f"sweep-{stem}" if stem.startswith(name) else f"sweep-{name}-{stem}", entries, device=there)
+    what = f"sweep-{stem}" if stem.startswith(name) else f"sweep-{name}-{stem}"
+    return results.record(what, entries, device=there, folder=folder)
 
 
 def plot(found: Sequence[Outcome], path: Path) -> None:
