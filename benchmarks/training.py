@@ -71,7 +71,7 @@ def ours(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp())
     _forget_peaks()
     begun = time.perf_counter()
-    local = msgspec.structs.replace(chosen, base=recipe.Base(str(base)))
+    local = msgspec.structs.replace(chosen, base=recipe.RecipeBase(str(base)))
     train.fit(local, learnt, folder, seed=0, progress=lambda *_: None)
     log: dict[str, Any] = json.loads((folder / "training.json").read_text())
     shutil.rmtree(folder)

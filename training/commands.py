@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, adapters.AdapterError,
-    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseError,
+    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseBundleError,
     train.BoardError,
 )  # fmt: skip
 """What a person can mend, shown without a traceback."""

@@ -51,12 +51,12 @@ log = structlog.get_logger()
 
 def run(settings: Settings, _: argparse.Namespace) -> int:
     """Run the worker until it is stopped (0; 3 when what was in flight could not be committed) or broken (1)."""
-    from worker.app import Refused, Worker  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, Worker  # noqa: PLC0415 predict needs no broker
 
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         worker = Worker(settings)
-    except (Refused, *MODEL_ERRORS) as error:
+    except (StartRefused, *MODEL_ERRORS) as error:
         log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
         return 1
     # What is there by now stays: the collector need not look through it again, which takes a tenth of a second in which
@@ -181,23 +181,23 @@ def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
     """Send dead letters back to the input."""
-    from worker.app import Refused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         return replay_dead_letters(settings, options)
-    except (Refused, ValueError) as error:
+    except (StartRefused, ValueError) as error:
         return _fail(error)
 
 
 def simulate(settings: Settings, options: argparse.Namespace) -> int:
     """Send made-up traffic to the input topic until it is told to stop."""
-    from worker.app import Refused, simulate_traffic  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, simulate_traffic  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         return simulate_traffic(settings, options)
-    except Refused as error:
+    except StartRefused as error:
         return _fail(error)
 
 
@@ -211,7 +211,7 @@ def use(settings: Settings, options: argparse.Namespace) -> int:
         if before and before.is_dir() and before != folder.resolve():
             changeover.require_no_worse(chosen, model(settings, before))
         releases.use(link, folder)
-    except (releases.LinkError, changeover.WorseError, *MODEL_ERRORS) as error:
+    except (releases.LinkError, changeover.WorseCanariesError, *MODEL_ERRORS) as error:
         return _fail(error)
     print(f"{link} -> {folder.resolve()} ({chosen.name}); `hamgate back` returns to {before or 'nothing'}")  # noqa: T201
     return 0
@@ -229,12 +229,12 @@ def back(settings: Settings, _: argparse.Namespace) -> int:
 
 def compare(settings: Settings, options: argparse.Namespace) -> int:
     """Say what the shadow would have done otherwise."""
-    from worker.app import Refused, comparisons  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, comparisons  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         found = comparisons(settings, options)
-    except (Refused, ValueError) as error:
+    except (StartRefused, ValueError) as error:
         return _fail(error)
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=1))  # noqa: T201 the answer

@@ -110,7 +110,8 @@ def alone(collection: Path, hub: Path, recipe: Path, tmp_path_factory: pytest.Te
     run(["train", made, *chosen], ["export", made, bundle, *chosen], hub=hub)
     said = subprocess.run(
         [sys.executable, "-m", "worker", "predict", "free prize call now alpha", "see you at home bravo"],
-        cwd=ROOT, env=os.environ | offline(hub) | {"HAMGATE_BUNDLE": bundle}, capture_output=True, text=True, check=True,
+        cwd=ROOT, env=os.environ | offline(hub) | {"HAMGATE_BUNDLE": bundle},
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     return folder, said.stdout
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import sources
 from training.data.clusters import cluster, silent
-from training.data.sources import DataError, Source
+from training.data.sources import DataError, RowSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRows:
     """Rows without repeats, clustered; `dropped` counts what was left out, by reason; `digest` names the sources."""
 
     rows: tuple[Row, ...]
@@ -69,7 +69,7 @@ class Prepared:
     dropped: Counter[str]
     mixed: int
     digest: str
-    sources: tuple[Source, ...] = ()
+    sources: tuple[RowSource, ...] = ()
     refined: int = 0
 
     @property
@@ -103,7 +103,7 @@ def prepare(
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
     told: Told = silent,
-) -> Prepared:
+) -> PreparedRows:
     """Read, mend, drop repeats of a key, cluster near-twins. Without a place: the shipped UCI set. Raises DataError.
 
     `refine` is a source that only tells a finer label (smishing) for spam that is read from the others.
@@ -133,7 +133,7 @@ def prepare(
             "another label; nothing can be judged by these labels until they are mended"
         )
         raise DataError(message)
-    return Prepared(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
+    return PreparedRows(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
 
 
 LEAST_NOISE: Final = 10
@@ -193,7 +193,7 @@ def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _digest_of(origins: Sequence[Source]) -> str:
+def _digest_of(origins: Sequence[RowSource]) -> str:
     if len(origins) == 1:
         return origins[0].digest
     return hashlib.sha256("\n".join(source.digest for source in origins).encode()).hexdigest()
@@ -244,7 +244,7 @@ def digest(rows: Iterable[Row]) -> str:
     return hashlib.sha256("\0".join(f"{row.label}\t{row.text}" for row in rows).encode()).hexdigest()
 
 
-def report(prepared: Prepared) -> Iterator[str]:
+def report(prepared: PreparedRows) -> Iterator[str]:
     """What was read, what was dropped and why, what is left; line by line."""
     for source in prepared.sources:
         yield f"source   {source.name}, SHA-256 {source.digest[:12]}"

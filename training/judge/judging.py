@@ -17,7 +17,7 @@ from training.data import split as data
 from training.fit import epochs, recipe, train
 from training.fit.screen import console, progress, ranking, steps, tell
 from training.judge import baselines, compare, evaluate, findings, judged, report, sweep
-from training.judge.evaluate import Exam, Report
+from training.judge.evaluate import Exam, SplitReport
 from training.judge.judged import CLEAN
 from worker.model.bundle import Bundle, naming_problems
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from training.data.split import Prepared, Row
+    from training.data.split import PreparedRows, Row
     from training.fit.recipe import Recipe
-    from training.judge.judged import Judgement
+    from training.judge.judged import JudgedSets
 
 
 class Asked(NamedTuple):
     """The rows that the options name, the labels they are under, and rows of another collection to judge by."""
 
-    prepared: Prepared
+    prepared: PreparedRows
     labels: tuple[str, ...]
     outside: tuple[Row, ...]
 
@@ -167,7 +167,7 @@ def against(options: argparse.Namespace) -> int:
     return worst
 
 
-def require_new(bundle: Bundle, prepared: Prepared, exam: Exam) -> None:
+def require_new(bundle: Bundle, prepared: PreparedRows, exam: Exam) -> None:
     """Refuse to judge a bundle by rows that it was made of; warn where that cannot be known. Raises DataError."""
     held_out = bundle.quality.get("held-out")
     if held_out == data.digest(exam.parts.test):
@@ -185,7 +185,7 @@ def require_new(bundle: Bundle, prepared: Prepared, exam: Exam) -> None:
     )
 
 
-def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
+def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> SplitReport:
     exam, run = rows.exam(seed), runs / f"{_name(chosen, rows.labels)}-{seed}"
     about = {"run": _identity(chosen, exam), "rows": exam.digest, "seed": seed}
     model = judged.load(run / "answers.npz", about)
@@ -216,15 +216,15 @@ def _identity(chosen: Recipe, exam: Exam) -> str:
     return hashlib.sha256(json.dumps([plain, learnt], sort_keys=True).encode()).hexdigest()
 
 
-def _beside(model: Judgement, exam: Exam, runs: Path) -> Report:
+def _beside(model: JudgedSets, exam: Exam, runs: Path) -> SplitReport:
     if not baselines.are_here():
         console.print("scikit-learn is not installed: no baselines beside it; the answers are kept, judge on elsewhere")
-        return Report(exam, model, {})
+        return SplitReport(exam, model, {})
     found = {}
     for name in baselines.BASELINES:
         file = runs / f"{name}-{len(exam.labels)}-labels-{exam.seed}.npz"
         found[name] = evaluate.baseline(name, exam, file)
-    return Report(exam, model, found)
+    return SplitReport(exam, model, found)
 
 
 def _name(chosen: Recipe, labels: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ from training.results import RESULTS, Entry
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from training.fit.batches import Progress
+    from training.fit.batches import ProgressCallback
     from training.judge.evaluate import Parts
     from training.judge.metrics import Figure
 
@@ -77,7 +77,7 @@ class Trial:
         return told or UNCHANGED
 
 
-class Outcome(NamedTuple):
+class SweepOutcome(NamedTuple):
     """What a configuration gave over its splits, and what it cost in the mean.
 
     `attacked` is the share of spam that is caught under the worst disguise, `blamed` that of ham flagged under its.
@@ -117,7 +117,7 @@ def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
     ]
 
 
-def run(trial: Trial, folder: Path, *, progress: Progress) -> None:
+def run(trial: Trial, folder: Path, *, progress: ProgressCallback) -> None:
     """Train and judge one trial, unless its outcome is there already; leaves `outcome.json`, whole or not at all."""
     run_, outcome = folder / trial.name, folder / trial.name / _OUTCOME
     if _known(trial, folder):
@@ -169,14 +169,14 @@ def run_all(
             told(f"{number}/{len(open_)} {trial.name}: {how}")
 
 
-def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
+def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[SweepOutcome]:
     """Every configuration of which something is known, the best F1 first."""
     known: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         if outcome := _known(trial, folder):
             known.setdefault(trial.configuration, []).append(outcome)
     found = [
-        Outcome(
+        SweepOutcome(
             name,
             metrics.mean([each["f1"] for each in of]),
             metrics.mean([each["attacked"] for each in of]),
@@ -192,7 +192,7 @@ def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
     yield from sorted(found, key=lambda outcome: -outcome.f1.value)
 
 
-def record(found: Sequence[Outcome], name: str, stem: str, folder: Path = RESULTS) -> Path:
+def record(found: Sequence[SweepOutcome], name: str, stem: str, folder: Path = RESULTS) -> Path:
     """Write the figures as `sweep/<recipe>/<configuration>/...`, under what trained them.
 
     The file is the sweep's own, by the `stem` of its name. Returns it.
@@ -218,7 +218,7 @@ def record(found: Sequence[Outcome], name: str, stem: str, folder: Path = RESULT
     return results.record(what, entries, device=there, folder=folder)
 
 
-def plot(found: Sequence[Outcome], path: Path) -> None:
+def plot(found: Sequence[SweepOutcome], path: Path) -> None:
     """F1 with its interval over trainable parameters; a point's size is its time."""
     from matplotlib.figure import Figure as Canvas  # noqa: PLC0415 -- only development has it
 
