@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from worker import broker, commands, engine
+from worker import broker, engine, loading
 from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
@@ -253,9 +253,9 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
     """A model to serve with: proven, and with processes of its own that make texts ready for it where that pays.
 
-    Raises StartRefused, or what commands.model raises.
+    Raises StartRefused, or what loading.model raises.
     """
-    model = commands.model(settings, folder, role)
+    model = loading.model(settings, folder, role)
     if processes := tokenizer_processes(settings.tokenizer_processes, model.classifier.engine.kind):
         try:
             model.classifier.tokenise_in_processes(processes)
@@ -327,7 +327,7 @@ def _tracing(settings: Settings) -> Tracing | None:
         )
         raise StartRefused(message) from error
     names = tracing.Names(settings.input_topic, settings.verdict_topic, settings.group_id, settings.instance_id)
-    return tracing.Tracing(names, commands.version())
+    return tracing.Tracing(names, loading.version())
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
@@ -408,10 +408,10 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
     model, sink = pipeline.models.primary, pipeline.sink
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
-    metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
+    metrics.build_info.info({"version": loading.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
     log.info(
         "started",
-        version=commands.version(),
+        version=loading.version(),
         model=model.name,
         engine=str(running.kind),
         tokenizer_processes=list(model.classifier.tokenizer_pids),

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from training import errors, hardware
+from training import hardware, metrics
 from training.data import split as data
 from training.data.split import Row
-from training.judge import baselines, compare, evaluate, findings, judged, metrics
+from training.judge import baselines, compare, errors, evaluate, findings, judged
 from training.judge.evaluate import Exam, Parts, SplitReport
 from training.judge.judged import Judged, JudgedSets
 

@@ -18,10 +18,10 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from training.bundle import calibrate, export
 from training.bundle.adapters import AdapterError
 from training.bundle.export import ExportError
-from training.data import disguises, hub
+from training.data import disguises
 from training.data import split as data
 from training.data.split import Row
-from training.fit import pretrain, recipe, runs, train
+from training.fit import hub, pretrain, recipe, runs, train
 from training.fit.model import ModelError
 from training.fit.runs import Run, RunError
 from training.judge import evaluate

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from tests.unit.test_training_run import TOY, quiet, rows
-from training.bundle import shipping
 from training.data import split as data
 from training.fit import train
-from training.judge import evaluate
+from training.judge import evaluate, shipping
 from training.judge.evaluate import Exam, Parts
 from training.judge.judged import Judged, JudgedSets
 from worker.model.bundle import load

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from training.data.clusters import Told as Phases
     from training.fit.batches import ProgressCallback as Told
     from training.judge.findings import NamedFigure
-    from training.judge.metrics import Figure
     from training.judge.sweep import SweepOutcome
+    from training.metrics import Figure
     from worker.model.bundle import Bundle
 
 console: Final = Console(highlight=False, soft_wrap=True)

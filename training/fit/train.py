@@ -17,9 +17,9 @@ from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs
 from training.fit.epochs import Epochs
+from training.fit.log import Log
 from training.fit.passes import Learner
 from training.fit.runs import Run
-from training.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

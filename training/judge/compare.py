@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from training.judge.metrics import Figure
+from training.metrics import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

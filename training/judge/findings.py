@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from training import hardware, results
+from training import hardware, metrics, results
 from training.data import split as data
-from training.judge import compare, metrics
+from training.judge import compare
 from training.judge.judged import CLEAN, FALSE_POSITIVES, OUTSIDE, Judged
 from training.results import RESULTS, Entry
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from training.data.split import Row
     from training.judge.evaluate import SplitReport
     from training.judge.judged import JudgedSets
-    from training.judge.metrics import Figure
+    from training.metrics import Figure
 
 PREFIX: Final = {"linear": "baseline", "boosted": "boosted"}
 """The baselines' place in names: DESIGN calls the linear one the baseline."""

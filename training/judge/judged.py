@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from training.judge import metrics
+from training import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.judge.metrics import Figure
+    from training.metrics import Figure
 
 FALSE_POSITIVES: Final = {"1-percent": 0.01, "0.1-percent": 0.001}
 CLEAN: Final = "clean"

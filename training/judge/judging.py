@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from training import errors, hardware, results
+from training import hardware, results
 from training.bundle import export
 from training.data import card as datacard
 from training.data import sources
 from training.data import split as data
 from training.fit import epochs, recipe, train
 from training.fit.screen import console, progress, ranking, steps, tell
-from training.judge import baselines, compare, evaluate, findings, judged, report, sweep
+from training.judge import baselines, compare, errors, evaluate, findings, judged, report, sweep
 from training.judge.evaluate import Exam, SplitReport
 from training.judge.judged import CLEAN
 from worker.model.bundle import Bundle, naming_problems

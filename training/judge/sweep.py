@@ -31,14 +31,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from training import results
+from training import metrics, results
 from training.bundle import export
 from training.data import split as data
 from training.fit import checkpoint, pretrain, recipe, runs, train
 from training.fit import published as reference
 from training.fit.recipe import Recipe, RecipeError
 from training.fit.runs import Run
-from training.judge import evaluate, findings, metrics
+from training.judge import evaluate, findings
 from training.results import RESULTS, Entry
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from training.fit.batches import ProgressCallback
     from training.judge.evaluate import Parts
-    from training.judge.metrics import Figure
+    from training.metrics import Figure
 
 _VALIDATED: Final = 0.2
 """The share of the fitting rows that a configuration is judged by."""
