@@ -16,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import Entry, record
 from training.data import clusters
 from training.data import split as data
 from training.fit.screen import steps
+from training.results import Entry, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

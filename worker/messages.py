@@ -122,7 +122,7 @@ class Unscored(enum.StrEnum):
     DEADLINE = "deadline"
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
+class RecordSource(msgspec.Struct, frozen=True, gc=False):
     """Where the judged record lies; `timestamp` in epoch milliseconds, as the broker has it."""
 
     topic: str
@@ -151,7 +151,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     reason: Unscored | None
     flags: tuple[str, ...]
     model: str
-    source: Source
+    source: RecordSource
     scored_at: str
     latency_ms: Latency
 

@@ -23,7 +23,10 @@ from worker.messages import MAX_DEPTH, MAX_HEADERS
 from worker.process import cores
 
 PREFIX: Final = "HAMGATE_"
-SHIPPED_BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
+_WORKER: Final = Path(__file__).resolve().parent
+_INSTALLED: Final = _WORKER / "shipped" / "nano"
+SHIPPED_BUNDLE: Final = _INSTALLED if _INSTALLED.is_dir() else _WORKER.parent / "models" / "nano"
+"""In an installed package, else in the checkout."""
 
 # Kafka's own rule for names: Topic.validate in its sources.
 _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from tests.unit.test_classifier import WordEngine, bundle
-from worker import app, commands
+from worker import app, loading
 from worker.__main__ import main
 from worker.model.bundle import Canary
 from worker.model.classifier import Classifier
@@ -78,6 +78,6 @@ def test_a_worker_that_takes_a_bundle_without_canaries_warns_too(
     monkeypatch.setattr(Classifier, "load", lambda *_, **__: Classifier(bundle(tmp_path), WordEngine(2)))
 
     with capture_logs() as lines:
-        commands.model(Settings())
+        loading.model(Settings())
 
     assert [(line["event"], line["log_level"]) for line in lines] == [("unverified", "warning")]

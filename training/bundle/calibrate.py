@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from training.judge import metrics
+from training import metrics
 from worker.model.bundle import Calibration
 from worker.model.classifier import HAM, platt
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from training.data import balance, clusters, fillers, sources
 from training.data import split as data
 from training.data.sources import DataError
+from training.data.split import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-FOLDER: Final = Path(__file__).resolve().parents[2] / "data" / "modern"
+FOLDER: Final = DATA / "modern"
 MESSAGES: Final = FOLDER / "messages.tsv"
 VOICES: Final = ("africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us")
 SENDERS: Final = ("short", "alpha", "number", "unknown")

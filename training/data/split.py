@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import sources
 from training.data.clusters import cluster, joined, silent
-from training.data.sources import DataError, Source
+from training.data.sources import DataError, RowSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DataError", "cluster"]
 
-_DATA: Final = Path(__file__).resolve().parents[2] / "data"
-UCI: Final = _DATA / "uci" / "SMSSpamCollection"
-MENDELEY: Final = _DATA / "mendeley" / "Dataset_5971.csv"
+_TRAINING: Final = Path(__file__).resolve().parents[1]
+_INSTALLED: Final = _TRAINING / "shipped" / "data"
+DATA: Final = _INSTALLED if _INSTALLED.is_dir() else _TRAINING.parent / "data"
+"""The shipped collections: in an installed package, else in the checkout."""
+UCI: Final = DATA / "uci" / "SMSSpamCollection"
+MENDELEY: Final = DATA / "mendeley" / "Dataset_5971.csv"
 LABELS: Final = ("ham", "spam")
 THREE: Final = ("ham", "spam", "smishing")
 TEST_SHARE: Final = 0.2
@@ -60,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRows:
     """Rows without repeats, clustered; `dropped` counts what was left out, by reason; `digest` names the sources."""
 
     rows: tuple[Row, ...]
@@ -68,7 +71,7 @@ class Prepared:
     dropped: Counter[str]
     mixed: int
     digest: str
-    sources: tuple[Source, ...] = ()
+    sources: tuple[RowSource, ...] = ()
     refined: int = 0
 
     @property
@@ -102,7 +105,7 @@ def prepare(
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
     told: Told = silent,
-) -> Prepared:
+) -> PreparedRows:
     """Read, mend, drop repeats of a key, cluster near-twins. Without a place: the shipped UCI set. Raises DataError.
 
     `refine` is a source that only tells a finer label (smishing) for spam that is read from the others.
@@ -132,7 +135,7 @@ def prepare(
             "another label; nothing can be judged by these labels until they are mended"
         )
         raise DataError(message)
-    return Prepared(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
+    return PreparedRows(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
 
 
 LEAST_NOISE: Final = 10
@@ -193,7 +196,7 @@ def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _digest_of(origins: Sequence[Source]) -> str:
+def _digest_of(origins: Sequence[RowSource]) -> str:
     if len(origins) == 1:
         return origins[0].digest
     return hashlib.sha256("\n".join(source.digest for source in origins).encode()).hexdigest()
@@ -244,7 +247,7 @@ def digest(rows: Iterable[Row]) -> str:
     return hashlib.sha256("\0".join(f"{row.label}\t{row.text}" for row in rows).encode()).hexdigest()
 
 
-def report(prepared: Prepared) -> Iterator[str]:
+def report(prepared: PreparedRows) -> Iterator[str]:
     """What was read, what was dropped and why, what is left; line by line."""
     for source in prepared.sources:
         yield f"source   {source.name}, SHA-256 {source.digest[:12]}"

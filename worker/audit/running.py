@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AuditTerms:
     """What an audit is of, and from where; one that does not commit leaves the progress of others alone.
 
     `most_at_once` is how many records of one partition the worker may answer in one transaction: of each partition the
@@ -85,7 +85,7 @@ class Outage:
 class Audit:
     """Connects, audits, commits its progress; what it finds is in the news."""
 
-    terms: Terms
+    terms: AuditTerms
     connect: Callable[[], Brokers]
     ledger: Ledger
     news: News

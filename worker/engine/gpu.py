@@ -64,7 +64,7 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class QueuedBatches:
     """A batch that was queued: `waiting` are its rows, run by run, with where their logits will be."""
 
     engine: CudaEngine
@@ -175,7 +175,7 @@ class CudaEngine:
         """Logits [messages, labels], in the order given."""
         return self.begin(tokens).logits()
 
-    def begin(self, tokens: Sequence[Tokens]) -> Begun:
+    def begin(self, tokens: Sequence[Tokens]) -> QueuedBatches:
         """Queue a batch behind what runs; its answer is to be waited for.
 
         Out of memory halves the token budget and queues the batch again; any other failure of the GPU is raised.
@@ -198,9 +198,9 @@ class CudaEngine:
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._slots))
 
-    def _queue(self, tokens: Sequence[Tokens]) -> Begun:
+    def _queue(self, tokens: Sequence[Tokens]) -> QueuedBatches:
         self._check_first(tokens)
-        begun = Begun(self, tokens, waiting := [])
+        begun = QueuedBatches(self, tokens, waiting := [])
         for packed in pack(tokens, self.sizes, shared=self.shared_tokens):
             self._check(packed)
             waiting.append((packed.rows, self._launch(packed)))
