@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SAY_NOTHING: Final = {"$schema", "$comment", "$defs", "title", "description", "examples", "format"}
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
@@ -88,7 +91,7 @@ def _maximum(value: Any, wanted: float, _: Any, at: str) -> list[str]:
     return [f"{at}: above {wanted}"] if _is(value, "number") and value > wanted else []
 
 
-_CHECKS: Final = {
+_CHECKS: Final[dict[str, Callable[..., list[str]]]] = {
     "type": _type,
     "$ref": _ref,
     "anyOf": _any_of,

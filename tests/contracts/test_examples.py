@@ -191,7 +191,7 @@ def compressed(place: Place, codec: str) -> None:
 
 def with_compression(place: Place, codec: str, *topics: str) -> Place:
     """The place with new topics, which have the codec from the start: a change takes a while to be in force."""
-    names = {field: f"{getattr(place, field)}.{codec}" for field in topics}
+    names: dict[str, Any] = {field: f"{getattr(place, field)}.{codec}" for field in topics}
     new = [NewTopic(name, place.partitions, 1, config={"compression.type": codec}) for name in names.values()]
     admin = AdminClient({"bootstrap.servers": place.link.brokers})  # kept: without it the answers never come
     for done in admin.create_topics(new).values():
