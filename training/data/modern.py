@@ -11,7 +11,6 @@ import re
 import tomllib
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from training.data import balance, clusters, fillers, sources
@@ -21,6 +20,7 @@ from training.data.split import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 FOLDER: Final = DATA / "modern"
 MESSAGES: Final = FOLDER / "messages.tsv"
