@@ -136,7 +136,7 @@ def _for_people(answer: dict[str, Any]) -> str:
 
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
-    """Say of everything that a start needs whether it is well, and how to mend what is not."""
+    """Check everything that a start needs; report what is wrong and how to fix it."""
     logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
     for name, trouble in itertools.chain([("settings", None)], _check_model(settings), _check_brokers(settings)):

@@ -19,7 +19,7 @@ class NoteError(ValueError):
 
 @dataclass(slots=True)
 class _Runs:
-    """Half-open ranges, apart from one another and in order, within each of which every letter of a reason was sent."""
+    """Half-open ranges, disjoint and in order, within each of which every letter of a reason was sent."""
 
     ranges: list[list[int]] = field(default_factory=list)
     latest: list[int] | None = None  # the range of the letter that was met last, if that was sent

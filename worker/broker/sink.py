@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from worker.messages import Outgoing, Positions
     from worker.pipeline.ports import GroupMetadata
 
-# What no second try will mend: stop, and say what would.
+# Retrying does not help: stop, and say what would.
 _HOPELESS: Final = (
     errors.AuthorizationError,
     errors.SaslAuthenticationFailedError,
@@ -110,7 +110,7 @@ class ExactlyOnceSink:
         self._rolled_back = 0
 
     def close(self) -> None:
-        """Let go of the broker; an open transaction is aborted, by it."""
+        """Close the connections; the broker aborts an open transaction."""
         self._transactions.close()
 
     def _connect(self) -> Transactions:
@@ -197,7 +197,7 @@ class AtLeastOnceSink:
             raise BrokerError(explain(error, self._link)) from error
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self._producer.close()
         self._offsets.close()
 

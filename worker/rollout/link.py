@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LinkError(Exception):
-    """The link cannot be turned; says what would mend it."""
+    """The link cannot be turned; says how to fix it."""
 
 
 def current(link: Path) -> Path | None:
