@@ -5,7 +5,7 @@ recipe     everything that was chosen, in one TOML file
 sources    labelled messages from a file of any usual kind, or a hub
 data       the honest split: what is mended, dropped, kept together, merged without a leak
 datacard   what a run's rows came from, what was dropped and why
-clusters   near-twins: exactly, or by MinHash where there are many
+clusters   near-duplicates: exactly, or by MinHash where there are many
 disguises  what a spammer does to a text, to train on and to judge by
 batches    texts to token ids, shuffled, in batches
 pretrain   a small base of our own, from the train rows alone

@@ -119,14 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
     compared.add_argument("--json", action="store_true", help="JSON output")
     _add_audit(
-        add("audit", "verify that every message has one answer, in order; report what does not", "[--once [--json]] ... ")
+        add("audit", "verify that every message has one answer, in order; report mismatches", "[--once [--json]] ... ")
     )
     add("print-settings", "show every setting, its value and where it came from; secrets masked")
     return parser
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
-    audit.add_argument("--once", action="store_true", help="verify what is committed by now; exit 0 if all is, 1 if not")
+    audit.add_argument(
+        "--once", action="store_true", help="verify what is committed by now; exit 0 if all holds, else 1"
+    )
     audit.add_argument("--json", action="store_true", help="with --once: JSON output")
     audit.add_argument(
         "--from-offset", action="append", default=[], metavar="P:O", help="partition P from offset O; may be repeated"

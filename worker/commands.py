@@ -42,7 +42,7 @@ _SWITCH_INTERVAL: Final = 0.0005
 MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
 
 _NO_CANARIES: Final = (
-    "it has no canaries, so nothing shows whether it judges here as it did where it was made; "
+    "it has no canaries, so this host cannot verify that it judges as it did where it was made; "
     "`python -m training export` puts them in"
 )
 
@@ -163,7 +163,7 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
             yield f"{role} bundle {folder}", str(error)
         else:
             kind = found.classifier.engine.kind
-            drift = "" if found.reference else "; it does not say how its evaluation scored, so drift is not shown"
+            drift = "" if found.reference else "; it has no scores of its evaluation, so drift is not shown"
             count = len(found.classifier.bundle.canaries)
             judged = f"{count} canaries judged" if count else "no canaries"
             yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None

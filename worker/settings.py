@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     canary_share: float = Field(0.05, ge=0, le=1, description="share of the keys that the canary judges")
     shadow: Path | None = Field(None, description="folder of a bundle that also judges; its verdicts are not published")
     shadow_share: float = Field(1, ge=0, le=1, description="share of the keys that the shadow judges")
-    engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how the model is run")
+    engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how models run")
     threads: int = Field(cores.available(), ge=1, le=1024, description="CPU threads of the model")
     token_budget: int | None = Field(None, ge=64, le=1_048_576, description="tokens a batch; none: the engine's own")
     gpu_share: float = Field(
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         description="a process of their own writes transactions; auto: beside a GPU, with cores to spare",
     )
     max_batch_messages: int = Field(2048, ge=1, le=65_536, description="messages a batch, and so a transaction")
-    latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch goes to the model")
+    latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch is judged")
 
     # What is done with a score.
     threshold: Probability | None = Field(None, description="score from which it is spam; none: the bundle's own")
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="protocol of the connections to the brokers"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="SASL mechanism")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="mechanism")
     sasl_username: str | None = Field(None, min_length=1, description="SASL user")
     sasl_password: SecretStr | None = Field(None, min_length=1, description="SASL password")
     tls_ca: FilePath | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")

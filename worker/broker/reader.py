@@ -86,7 +86,7 @@ class Reader:
                 if positions != before:
                     before, until = positions, time.monotonic() + within
                 elif time.monotonic() > until:
-                    message = f"no further towards the end for {within:g} s"
+                    message = f"no progress towards the end for {within:g} s"
                     raise TimeoutError(message)
                 yield from self.poll(_STEP)
                 positions = self._positions()

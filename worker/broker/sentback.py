@@ -91,8 +91,8 @@ class SentBack:
         ]
         if len(note := ";".join(parts)) > _LONGEST:
             message = (
-                "what was sent back would lie in too many separate ranges to be remembered; "
-                "choose a wider range, by which they join"
+                "the letters sent back would lie in too many separate ranges to be remembered; "
+                "choose a wider range, which joins them"
             )
             raise NoteError(message)
         return note

@@ -203,7 +203,7 @@ class AtLeastOnceSink:
 
 
 class _Offsets:
-    """Commits for a member by its metadata. The consumer's own commit belongs to another thread, and stamps by now."""
+    """Commits for a member by its metadata: the consumer's own commit is another thread's, with present metadata."""
 
     def __init__(self, link: KafkaLink) -> None:
         self._network = Network(replace(link, client_id=f"{link.client_id}-offsets"))
@@ -227,7 +227,7 @@ class _Offsets:
 
 
 def _is_member(metadata: Any) -> bool:  # noqa: ANN401 the client is untyped
-    """Whether a metadata fences anything: the broker takes a transaction's offsets from no member, unchecked."""
+    """Whether group metadata fences anything: offsets of a transaction without a member are not checked."""
     return metadata.generation_id >= 0 and bool(metadata.member_id)
 
 

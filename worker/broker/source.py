@@ -132,7 +132,7 @@ class KafkaSource:
         return consuming.is_session_over(self._consumer)
 
     def group_metadata(self) -> GroupMetadata:
-        """Return the group's metadata as of the last poll: of then, never of commit time."""
+        """Return the group metadata as of the last poll, never as of the commit."""
         metadata: GroupMetadata = self._metadata
         return metadata
 
@@ -250,7 +250,7 @@ class KafkaSource:
             what = f"offset {offset} of {partition.topic}:{partition.partition}, the next to judge, is not in the input"
             if policy == "fail":
                 message = (
-                    f"{what}: messages were deleted unjudged, or the brokers lost data; correct the group's offsets, or "
+                    f"{what}: messages were deleted unjudged, or the brokers lost data; reset the group's offsets, or "
                     "set HAMGATE_OFFSET_OUT_OF_RANGE to earliest (judge what is left, perhaps again) or latest (skip)"
                 )
                 raise BrokerError(message)

@@ -1,4 +1,4 @@
-"""The kernels: each computes what the function of that name in `reference` does, on an NVIDIA GPU. `programs` has their code.
+"""The kernels: each does on an NVIDIA GPU what its namesake in `reference` does. `programs` has their code.
 
 A row of the residual stream is normalised nowhere: a norm's weights are in the matrix that follows, its factor is a
 number a row, which whoever reads the product applies as it loads. So a norm costs one read, and nothing is written.

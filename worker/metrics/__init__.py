@@ -73,7 +73,7 @@ class Metrics:
     def _delivery(self) -> None:
         self.messages_consumed = self._counter("messages_consumed_total", "Records polled, redelivered ones each time.")
         self.messages_let_go = self._counter(
-            "messages_let_go_total", "Records polled, then discarded because ownership of the partition was lost; they are read again."
+            "messages_let_go_total", "Records polled, then discarded as partition ownership was lost; read again."
         )
         self.messages_undated = self._counter(
             "messages_undated_total", "Records polled whose timestamp cannot be a time; their latency is from the poll."

@@ -55,7 +55,7 @@ class Source(Protocol):
         """Whether the group has not answered for a whole session. May be asked from another thread."""
 
     def group_metadata(self) -> GroupMetadata:
-        """Return the group's metadata as of the last poll: of then, never of commit time."""
+        """Return the group metadata as of the last poll, never as of the commit."""
 
     def rewind(self, kept: frozenset[TopicPartition] = frozenset()) -> None:
         """Go back to the last committed offset of every assigned partition but those kept."""
@@ -96,9 +96,9 @@ class Sink(Protocol):
     ) -> None:
         """Publish all and commit `positions` with them; when this returns, a read_committed reader will see it.
 
-        Exactly once: in one transaction, fenced by the group metadata. At least once: published and acknowledged, then committed.
-        Raises RolledBackError (nothing of it took effect; the sink is ready for another), FencedError, or whatever
-        else broke: then nothing may be assumed, and the process must end.
+        Exactly once: in one transaction, fenced by the group metadata. At least once: published and acknowledged, then
+        committed. Raises RolledBackError (nothing of it took effect; the sink is ready for another), FencedError, or
+        whatever else broke: then nothing may be assumed, and the process must end.
         """
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ PRIVATE: Final = {
     "_do_join_and_sync_async": Use(_JOINS, "coordinator/base.py", "tests/contracts/test_kafka_traps.py"),
     "_generation": Use(_JOINS, "coordinator/base.py", "tests/contracts/test_kafka_traps.py"),
     "_assignors": Use(
-        "a member that was put out must not metadata what it owned before",
+        "a member that was removed must not claim what it owned before",
         "coordinator/consumer.py",
         "tests/contracts/test_membership.py",
     ),
