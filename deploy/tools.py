@@ -38,7 +38,7 @@ _BUILD_SECONDS: Final = 1500
 
 
 class MissingError(RuntimeError):
-    """A program that cannot be had here; the text says what it takes."""
+    """A program that cannot be installed here; the text says what it needs."""
 
 
 def tool(name: str, *, fetch: bool = True) -> Path:

@@ -251,7 +251,7 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
-    """A model to serve with: proven, and with processes of its own that make texts ready for it where that pays.
+    """Return a verified model to serve with, with tokenizer processes of its own where that pays.
 
     Raises Refused, or what commands.model raises.
     """
