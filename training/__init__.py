@@ -10,7 +10,7 @@ Read in this order:
                runs, published (a bundle run by transformers), screen
     bundle/    an adapter to a bundle: export, calibrate (probabilities and threshold), adapters (made elsewhere),
                shipping (refuses a worse bundle)
-    judge/     what a model is worth: judging (the commands), evaluate (one split), judged, baselines, metrics, findings,
-               compare (paired tests), sweep, report
+    judge/     what a model is worth: judging (the commands), evaluate (one split), judged, baselines, metrics,
+               findings, compare (paired tests), sweep, report
     log        what a run cost; hardware: what it was made on; errors: misjudged messages, for this machine only
 """
