@@ -1,6 +1,6 @@
-"""A million messages made ready for training: read, mended, freed of repeats, clustered; seconds and memory.
+"""A million messages made ready for training: read, repaired, de-duplicated, clustered; seconds and memory.
 
-The messages are made of the shipped collection's: pieces of two of them put together; a third is a near-twin of one
+The messages are made of the shipped collection's: pieces of two of them together; a third is a near-duplicate of one
 before it (other digits, a word changed) and a tenth a repeat. Beside it: MinHash's clusters of the collection itself
 against the exact ones.
 """

@@ -33,7 +33,7 @@ EXPECTED: Final = (
     calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseBundleError,
     train.BoardError,
 )  # fmt: skip
-"""What a person can mend, shown without a traceback."""
+"""Errors that a person can fix, shown without a traceback."""
 
 
 def fit(options: argparse.Namespace) -> int:

@@ -57,14 +57,14 @@ _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
 _REPORT_PATIENCE: Final = 5.0
 # As many are busy with the worker itself, and with the brokers' answers.
 _BUSY_CORES: Final = 2
-# Where so many are, another one is to be had.
+# With this many, another one can be spared.
 _MANY_CORES: Final = 8
 
 log = structlog.get_logger()
 
 
 class StartRefused(Exception):  # noqa: N818 it is the start that is refused; the text says why
-    """The worker cannot start: one line for each thing that is wrong, with its mend."""
+    """The worker cannot start: one line for each thing that is wrong, with its fix."""
 
 
 class Worker:
@@ -237,7 +237,7 @@ def _moment(option: str, given: str | None) -> float | None:
 
 
 def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
-    """Answer /metrics, /livez and /readyz from now on. Raises StartRefused where the address cannot be had."""
+    """Answer /metrics, /livez and /readyz from now on. Raises StartRefused where the address cannot be used."""
     try:
         server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
     except OSError as error:
@@ -247,7 +247,7 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
             else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
         )
         message = (
-            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be had ({error.strerror}); {mend}"
+            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {mend}"
         )
         raise StartRefused(message) from error
     server.start()
@@ -255,7 +255,7 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
-    """A model to serve with: proven, and with processes of its own that make texts ready for it where that pays.
+    """Return a verified model to serve with, with tokenizer processes of its own where that pays.
 
     Raises StartRefused, or what loading.model raises.
     """

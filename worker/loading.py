@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
 
 NO_CANARIES: Final = (
-    "it has no canaries, so nothing shows whether it judges here as it did where it was made; "
+    "it has no canaries, so this host cannot verify that it judges as it did where it was made; "
     "`python -m training export` puts them in"
 )
 

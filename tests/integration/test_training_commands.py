@@ -44,7 +44,7 @@ WORDS = (
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Messages that are no near-twins of each other, so that every one is a cluster of its own."""
+    """Messages that are no near-duplicates of each other, so that every one is a cluster of its own."""
     dice = random.Random(0)
     lines = []
     for index in range(220):

@@ -50,7 +50,7 @@ def test_a_bundle_without_canaries_is_warned_of_and_called_nothing_else(
     assert status == 0
     assert [line[:4] for line in said] == ["ok  ", "ok  ", "warn", "ok  "]
     assert "no canaries" in said[1]
-    assert "it has no canaries, so nothing shows" in said[2]
+    assert "it has no canaries, so this host cannot verify" in said[2]
     assert not any("canaries judged" in line for line in said)
 
 

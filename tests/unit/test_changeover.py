@@ -236,7 +236,7 @@ def test_a_threshold_outside_the_operators_bands_is_refused(tmp_path: Path) -> N
     watched.assert_refused("HAMGATE_BLOCK_FROM")
 
 
-def test_a_refused_bundle_that_is_mended_comes_into_force(watched: Watched, tmp_path: Path) -> None:
+def test_a_refused_bundle_that_is_corrected_comes_into_force(watched: Watched, tmp_path: Path) -> None:
     twin = bundles.twin(tmp_path / "twin")
     whole = (twin / bundles.ADAPTER).read_bytes()
     os.truncate(twin / bundles.ADAPTER, 1000)  # still being copied

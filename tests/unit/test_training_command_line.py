@@ -38,7 +38,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Messages without near-twins among them."""
+    """Messages without near-duplicates among them."""
     dice = random.Random(0)
     path = tmp_path_factory.mktemp("data") / "messages.tsv"
     lines = [f"{('ham', 'ham', 'spam')[at % 3]}\t{' '.join(dice.sample(WORDS, 6))} {at}\n" for at in range(120)]

@@ -299,7 +299,7 @@ def test_an_import_pins_the_base_of_its_adapter(on_hub: str, saved_by_peft: tupl
 
 def test_a_base_that_neither_a_folder_nor_the_hub_has_is_refused_by_name(on_hub: str) -> None:
     for base, revision in (("nobody/nothing", None), (on_hub, "nosuch"), ("./no such folder", None)):
-        with pytest.raises(ModelError, match=f"{base}.*: no such folder, and it cannot be had from the hub"):
+        with pytest.raises(ModelError, match=f"{base}.*: no such folder, and it could not be read from the hub"):
             hub.commit(base, revision)
 
 

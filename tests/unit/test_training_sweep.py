@@ -100,7 +100,7 @@ def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
 
     sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
 
-    assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no word of why"]
+    assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no reason given"]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""The honest split: read, mend, drop repeats, keep near-twins together; and a report of what was dropped and why.
+"""The honest split: read, repair, drop repeats, keep near-duplicates together; and report what was dropped and why.
 
-A random split of the SMS Spam Collection leaks: half of its test spam has a near-twin in train. Here the unit that is
+A random split of the SMS Spam Collection leaks: half its test spam has a near-duplicate in train. Here the unit that is
 split is the cluster, not the message. Where several sources are given, the first one is split, as if it were alone;
-rows of the others are only learnt from, and only those that are no near-twins of what is tested.
+rows of the others are only learnt from, and only those that are no near-duplicates of what is tested.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _WORD: Final = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A message and its label; `cluster` tells near-twins within the first source.
+    """A message and its label; `cluster` tells near-duplicates within the first source.
 
-    A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-twin of.
+    A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-duplicate of.
     Rows of one `group`, which a source may name, are in one cluster whether they are alike or not.
     """
 
@@ -76,7 +76,7 @@ class PreparedRows:
 
     @property
     def clusters(self) -> int:
-        """How many groups of near-twins, most of them of one."""
+        """How many groups of near-duplicates, most of them of one."""
         return len({row.cluster for row in self.rows})
 
 
@@ -106,7 +106,7 @@ def prepare(
     refine: Path | str | None = None,
     told: Told = silent,
 ) -> PreparedRows:
-    """Read, mend, drop repeats of a key, cluster near-twins. Without a place: the shipped UCI set. Raises DataError.
+    """Read, repair, drop repeats, cluster near-duplicates. Without a place: the shipped UCI set. Raises DataError.
 
     `refine` is a source that only tells a finer label (smishing) for spam that is read from the others.
     """
@@ -131,8 +131,8 @@ def prepare(
     noise = dropped["repeat under another label"] + mixed
     if noise > max(LEAST_NOISE, _NOISE * len(rows)):
         message = (
-            f"label noise: {noise} of {len(rows)} messages stand, as repeats or near-twins, under ham and under "
-            "another label; nothing can be judged by these labels until they are mended"
+            f"label noise: {noise} of {len(rows)} messages stand, as repeats or near-duplicates, under ham and under "
+            "another label; correct the labels before judging by them"
         )
         raise DataError(message)
     return PreparedRows(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
@@ -262,7 +262,7 @@ def report(prepared: PreparedRows) -> Iterator[str]:
     spam = [row for row in prepared.rows if row.label != LABELS[0]]
     twins = sum(sizes[row.cluster] > 1 for row in spam)
     yield f"clusters {len(sizes):>6,}  largest {max(sizes.values())}, of mixed labels {prepared.mixed}"
-    yield f"near-twins: {twins / max(1, len(spam)):.0%} of the spam that is kept has one"
+    yield f"near-duplicates: {twins / max(1, len(spam)):.0%} of the spam that is kept has one"
 
 
 def _counts(counts: Counter[str]) -> str:

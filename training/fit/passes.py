@@ -93,7 +93,7 @@ class Learner:
                     packed = packing.pack(part, places=places if whole else 0, grain=self._grain)
                     self.gradients[-1] += self._run(packed, total)
             except torch.cuda.OutOfMemoryError:
-                pass  # what the failed pass holds is let go first: its traceback keeps it alive
+                pass  # release what the failed pass holds first: its traceback keeps it alive
             else:
                 return
             self._make_room(max(len(example.ids) for example in examples))

@@ -47,7 +47,7 @@ class PairedComparison(NamedTuple):
 def compare(one: Judged, other: Judged, groups: Sequence[int] | NDArray[np.intp], *, seed: int = 0) -> PairedComparison:
     """Compare judges of the same rows, several splits laid end to end.
 
-    `groups` names each row's cluster of near-twins: whole clusters are drawn again with replacement, so that twins, and
+    `groups` names each row's cluster of near-duplicates: clusters are drawn with replacement, so that duplicates, and
     a message that several splits test, do not count as independent. Raises ValueError when the rows differ.
     """
     if not np.array_equal(one.spam, other.spam) or len(groups) != len(one.spam):

@@ -1,4 +1,4 @@
-"""How good a recipe is, and how good one bundle: on test rows that share no near-twin with what it was trained on.
+"""How good a recipe is, and how good one bundle: on test rows that share no near-duplicate with what it was trained on.
 
 What is judged is the bundle, by the engine that serves it: what is measured is what is shipped. Each split's answers
 are kept as a file, so that splits can be judged on different machines and put together on another.
@@ -33,7 +33,7 @@ SLICE: Final = 0.1
 
 
 class Parts(NamedTuple):
-    """Train cut in two, and test; no cluster of near-twins is in two of them."""
+    """Train cut in two, and test; no cluster of near-duplicates is in two of them."""
 
     fit: tuple[Row, ...]
     calibration: tuple[Row, ...]

@@ -121,7 +121,7 @@ def _against(prefix: str, reports: Sequence[SplitReport], judgements: Sequence[J
     groups = [row.cluster for report in reports for row in report.exam.parts.test]
     found = compare.compare(pooled([report.model for report in reports]), pooled(judgements), groups)
     extra = {"verdict": found.verdict, "right-alone": found.only_one, "wrong-alone": found.only_other,
-             "mcnemar-p": round(found.p, 4), "resampled": "clusters of near-twins"}  # fmt: skip
+             "mcnemar-p": round(found.p, 4), "resampled": "clusters of near-duplicates"}  # fmt: skip
     return NamedFigure(f"f1-difference-to-{prefix.removesuffix('-')}", found.difference, extra)
 
 

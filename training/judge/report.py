@@ -108,7 +108,7 @@ def _page(figures: Figures, name: str, source: str, plots: Sequence[Path]) -> It
     yield f"Put together by `{extra['command']}`, commit {extra['commit']}, {extra['date']}."
     yield f"Learnt and judged on {extra['judged-on']}."
     yield ""
-    yield f"Means over {extra['splits']} honest splits (whole clusters of near-twins are held out), with 95 % intervals"
+    yield f"Means over {extra['splits']} honest splits (near-duplicates are held out together), with 95 % intervals"
     yield "by Student's t. The baselines are fitted and judged on the same rows."
     yield ""
     yield from (line.format(name=name) for line in _table(figures, list(TITLES), *JUDGES.values()))

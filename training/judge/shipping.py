@@ -36,7 +36,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
     """Make a bundle of a run and put it at `out`, with what it scored on the exam's test rows written into it.
 
     A bundle that stands there is judged on the same rows, plain and under each disguise. Where the paired interval of
-    the difference in F1 says that the new one is worse, it is refused, `even_if_worse` apart.
+    the difference in F1 says that the new one is worse, it is refused, unless `even_if_worse`.
     Raises WorseBundleError, ExportError, CalibrationError, BundleError.
     """
     out.parent.mkdir(parents=True, exist_ok=True)

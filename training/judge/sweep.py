@@ -156,7 +156,7 @@ def run_all(
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
         finally:
             free.put(device)
-        last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         return trials[at], "done" if done.returncode == 0 else f"failed: {last}"
 
     splits = 1 + max(trial.seed for trial in trials)

@@ -165,7 +165,7 @@ class Audit:
             if auditor.turn(brokers):
                 self._gets_further()
             elif time.monotonic() - self._further_at > _NO_FURTHER:
-                message = f"no further for {_NO_FURTHER:g} s: does a transaction hang? docs/operations.md, Broker down"
+                message = f"no progress for {_NO_FURTHER:g} s; see Hanging transactions in docs/operations.md"
                 raise TimeoutError(message)
             self.news.tell()
             self._target = self._target or dict(auditor.judged)

@@ -30,7 +30,7 @@ _SERVER: Final = "worker.broker.sink_server"
 # a process that was stopped.
 _PATIENCES, _LEEWAY = 2, 10.0
 Identity: TypeAlias = tuple[str | None, int, str, str | None]
-"""What of a metadata fences: group, generation, member, and the static member's name."""
+"""The part of group metadata that fences: group, generation, member, and the static member's name."""
 
 
 class SinkProcessError(ChildError):

@@ -125,7 +125,7 @@ def _for_people(answer: dict[str, Any]) -> str:
 
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
-    """Say of everything that a start needs whether it is well, and how to mend what is not."""
+    """Check everything that a start needs; report what is wrong and how to fix it."""
     logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
     for name, trouble in itertools.chain([("settings", None)], _check_model(settings), _check_brokers(settings)):
@@ -152,7 +152,7 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
             yield f"{role} bundle {folder}", str(error)
         else:
             kind = found.classifier.engine.kind
-            drift = "" if found.reference else "; it does not say how its evaluation scored, so drift is not shown"
+            drift = "" if found.reference else "; it has no scores of its evaluation, so drift is not shown"
             count = len(found.classifier.bundle.canaries)
             judged = f"{count} canaries judged" if count else "no canaries"
             yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None

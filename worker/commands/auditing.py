@@ -143,5 +143,5 @@ def _group(settings: Settings) -> str:
 
 def _require_exactly_once(settings: Settings) -> None:
     if settings.delivery != "exactly-once":
-        message = f"HAMGATE_DELIVERY: {settings.delivery} may answer a message twice; the audit proves exactly-once"
+        message = f"HAMGATE_DELIVERY: {settings.delivery} may answer a message twice; the audit verifies exactly-once"
         raise ValueError(message)

@@ -98,7 +98,7 @@ class QueuedBatches:
 class Slot:
     """One size: what it reads, what it writes, the graph between, and pinned memory for as many runs as there were.
 
-    `launched` is the graph as the runtime knows it; torch lets go of the interpreter when it is asked.
+    `launched` is the graph as the runtime knows it; torch releases the interpreter lock when it is asked.
     """
 
     inputs: Tensor
@@ -123,7 +123,7 @@ class Slot:
         return pinned
 
     def run(self, pinned: Pinned, stream: int) -> None:
-        """Queue all of it: in, the graph, out. The caller lets go of the interpreter at none of the four calls."""
+        """Queue all of it: in, the graph, out. None of the four calls releases the interpreter lock."""
         given, answer, over = pinned.inputs, pinned.answer, pinned.over.cuda_event
         pinned.is_over = False
         _call("cudaMemcpyAsync", self.inputs.data_ptr(), given.ctypes.data, given.nbytes, _EITHER_WAY, stream)
@@ -280,7 +280,7 @@ class CudaEngine:
 
 @functools.cache
 def _runtime() -> ctypes.PyDLL:
-    """The CUDA runtime that torch has loaded; calls do not let go of the interpreter."""
+    """The CUDA runtime that torch has loaded; calls do not release the interpreter lock."""
     runtime = ctypes.PyDLL(None)
     for name, arguments in _ARGUMENTS.items():
         getattr(runtime, name).argtypes = arguments
@@ -289,7 +289,7 @@ def _runtime() -> ctypes.PyDLL:
 
 
 def _call(name: str, *arguments: int) -> None:
-    """Call the runtime, which only queues. torch's own calls let go of the interpreter, each.
+    """Call the runtime, which only queues. Each of torch's own calls releases the interpreter lock.
 
     With three threads at work each had to be had back from another: on an H100's host, a batch of 50 messages took
     3 ms to queue, and less than that to judge. Raises OutOfMemoryError, RuntimeError.

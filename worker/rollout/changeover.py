@@ -161,7 +161,7 @@ class Changeover:
         self.metrics.model_changes.labels(place.role, "refused").inc()
         expected = isinstance(error, (BundleError, CanaryError, PolicyError, UnsupportedModelError, WorseCanariesError))
         log.error(
-            "bundle refused: what was in force stays",
+            "bundle refused; the one in force stays",
             role=place.role,
             bundle=str(place.path),
             cause=str(error) if expected else f"{type(error).__name__}: {error}",
