@@ -30,6 +30,7 @@ test-gpu: install ## what needs an NVIDIA GPU
 operate-check: install ## what `make test` leaves out of deploy/: needs Go, some minutes once
 	@$(PY) -m deploy.tools
 	@$(PY) -m deploy.render --check
+	@$(PY) -m deploy.formats --check
 	@$(PY) -m pytest tests/operate $(ARGS)
 
 drill: install ## provoke an incident here, see its alerts fire and end (ARGS=--list names them)

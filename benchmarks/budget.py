@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.results import Entry
+from training.results import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ import torch
 
 from benchmarks import budget, peers, roof
 from benchmarks.power import Power
-from benchmarks.results import ROOT, Entry, record
 from benchmarks.texts import collection
+from training.results import ROOT, Entry, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

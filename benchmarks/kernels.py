@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional
 from triton.testing import do_bench  # type: ignore[import-untyped]
 
-from benchmarks.results import Entry, record
 from benchmarks.tinyllama import SHAPE, tokens
+from training.results import Entry, record
 from worker.engine import kernels
 from worker.engine import reference as twins
 from worker.engine.packing import pack

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.results import Entry, record
 from benchmarks.tinyllama import random_weights, save_base
+from training.results import Entry, record
 from worker.engine import files, forward, nf4, weights
 from worker.engine import reference as twins
 

@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from benchmarks import results, texts
+from benchmarks import texts
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from tests import bundles
+from training import results
 from worker.broker import KafkaLink, Publisher, Reader
 from worker.messages import Outgoing, decode_verdict
 from worker.model.bundle import Bundle

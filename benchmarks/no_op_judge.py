@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from benchmarks import end_to_end, results, steps, texts
-from worker import commands
+from worker import loading
 from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier, Prepared
 from worker.model.models_in_service import Model
@@ -188,7 +188,7 @@ def serve(*, is_tokenising: bool) -> int:
         path.with_suffix(".part").write_text(json.dumps(names))
         path.with_suffix(".part").rename(path)
 
-    commands.model = model
+    loading.model = model
     signal.signal(signal.SIGUSR1, name_threads)
     from worker.__main__ import main as run_worker  # noqa: PLC0415
 

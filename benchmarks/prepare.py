@@ -1,6 +1,6 @@
-"""A million messages made ready for training: read, mended, freed of repeats, clustered; seconds and memory.
+"""A million messages made ready for training: read, repaired, de-duplicated, clustered; seconds and memory.
 
-The messages are made of the shipped collection's: pieces of two of them put together; a third is a near-twin of one
+The messages are made of the shipped collection's: pieces of two of them together; a third is a near-duplicate of one
 before it (other digits, a word changed) and a tenth a repeat. Beside it: MinHash's clusters of the collection itself
 against the exact ones.
 """
@@ -16,10 +16,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.results import Entry, record
 from training.data import clusters
 from training.data import split as data
 from training.fit.screen import steps
+from training.results import Entry, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from benchmarks.results import Entry, record
+from training.results import Entry, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmarks import results
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from tests import bundles
 from tests.closed_sets import hostile, strays
+from training import results
 from worker.broker import KafkaLink, Publisher
 from worker.settings import PREFIX, SHIPPED_BUNDLE
 

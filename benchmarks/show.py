@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import results
+from training import results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

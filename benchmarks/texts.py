@@ -6,7 +6,7 @@ import itertools
 from functools import cache
 from typing import Final
 
-from benchmarks.results import ROOT
+from training.results import ROOT
 
 COLLECTION: Final = ROOT / "data" / "uci" / "SMSSpamCollection"
 

@@ -24,13 +24,13 @@ from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.results import Entry, record
 from benchmarks.tinyllama import CONFIG
 from training.data import sources
 from training.data import split as data
 from training.fit import batches, model, packing, recipe, train
 from training.fit.epochs import Epochs
 from training.fit.passes import Learner
+from training.results import Entry, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ def ours(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp())
     _forget_peaks()
     begun = time.perf_counter()
-    local = msgspec.structs.replace(chosen, base=recipe.Base(str(base)))
+    local = msgspec.structs.replace(chosen, base=recipe.RecipeBase(str(base)))
     train.fit(local, learnt, folder, seed=0, progress=lambda *_: None)
     log: dict[str, Any] = json.loads((folder / "training.json").read_text())
     shutil.rmtree(folder)

@@ -24,8 +24,8 @@ import numpy as np
 from kafka import KafkaProducer, TopicPartition
 from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
-from benchmarks import results
 from deploy.kafka import node, topics
+from training import results
 from worker.broker import KafkaLink
 from worker.broker.transactions import Transactions
 from worker.messages import Outgoing

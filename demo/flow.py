@@ -165,7 +165,7 @@ class Reader:
         return all(self._consumer.position(partition) >= end for partition, end in ends.items())
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self._consumer.close()
 
     def __enter__(self) -> Self:
@@ -173,7 +173,7 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self.close()
 
     def _verdict(self, record: _Record, now: float) -> Answer:

@@ -24,7 +24,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         say "Installing python3-venv"
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3-venv >/dev/null
     else
-        say "This Python cannot make virtual environments. Mend it by: sudo apt-get install python3-venv"
+        say "This Python cannot make virtual environments. To fix it: sudo apt-get install python3-venv"
         exit 1
     fi
 fi

@@ -38,7 +38,7 @@ _BUILD_SECONDS: Final = 1500
 
 
 class MissingError(RuntimeError):
-    """A program that cannot be had here; the text says what it takes."""
+    """A program that cannot be installed here; the text says what it needs."""
 
 
 def tool(name: str, *, fetch: bool = True) -> Path:
@@ -89,7 +89,7 @@ def _build(name: str, folder: Path) -> None:
             cwd=place, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if got.returncode:
-            message = f"{name}: its module {module}@{version} cannot be had:\n{(got.stdout + got.stderr)[-800:]}"
+            message = f"{name}: its module {module}@{version} could not be fetched:\n{(got.stdout + got.stderr)[-800:]}"
             raise MissingError(message)
         # A copy: the module's folder may not be written to, and its own go.mod replaces what it needs replaced.
         source = Path(place) / "source"

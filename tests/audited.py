@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from worker.audit.auditor import Auditor, RepartitionedError, Topics
-from worker.audit.brokers import AwayError, Chunk
+from worker.audit.brokers import AwayError, FetchedRecords
 from worker.audit.ledger import Ledger
 from worker.audit.starting import Start, begin
 from worker.messages import (
@@ -15,7 +15,7 @@ from worker.messages import (
     Latency,
     Outgoing,
     Record,
-    Source,
+    RecordSource,
     Unreadable,
     Verdict,
     bury,
@@ -44,7 +44,7 @@ def verdict(partition: int, offset: int, topic: str = TOPICS.events) -> Outgoing
         reason=None,
         flags=(),
         model="tiny@0",
-        source=Source(topic, partition, offset, 0),
+        source=RecordSource(topic, partition, offset, 0),
         scored_at="2027-01-15T08:00:00.000Z",
         latency_ms=Latency(0, 0, 0, 0),
     )
@@ -112,11 +112,11 @@ class FakeTail:
     def only(self, places: Iterable[TopicPartition]) -> None:
         self.wanted = set(places)
 
-    def chunks(self, wait: float) -> list[Chunk]:
+    def chunks(self, wait: float) -> list[FetchedRecords]:
         del wait
         return [chunk for place in sorted(self.wanted) if (chunk := self._chunk(place))]
 
-    def _chunk(self, place: TopicPartition) -> Chunk | None:
+    def _chunk(self, place: TopicPartition) -> FetchedRecords | None:
         self.world.answer()
         log, at = self.world.logs[place], self.positions[place]
         gap = log.start if log.start > at else None
@@ -124,7 +124,7 @@ class FakeTail:
         end = min(log.stable, begin + self.at_once)
         self.positions[place] = max(begin, end)
         records = [each for each in log.entries[begin:end] if each is not None]
-        return Chunk(place, records, gap) if records or gap is not None else None
+        return FetchedRecords(place, records, gap) if records or gap is not None else None
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Kafka and the model in memory, for tests that must not wait: held to the real ones' claims by tests/contracts."""
+"""Kafka and the model in memory, for tests that must not wait: held to the real ones' contracts by tests/contracts."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import split as data
 from training.fit.recipe import RecipeError
+from training.results import IS_CHECKOUT, RESULTS, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _RESUMED: Final = ("train", "evaluate", "nano")
-_SHIPPED: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
+_NANO: Final = ROOT / "models" / "nano" if IS_CHECKOUT else Path("models/nano")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def _seed(text: str) -> int:
     return number
 
 
-def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the other
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     compare.add_argument("bundle", type=Path, help="folder of the one")
     compare.add_argument("other", type=Path, help="folder of the other")
     report = add("report", "make pages of a results file: tables, plots, the measured part of a bundle's card")
-    report.add_argument("results", type=Path, help="benchmarks/results/judge-<name>-<device>.json")
+    report.add_argument("results", type=Path, help="judge-<name>-<device>.json, as `evaluate` writes it")
     report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")
     report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
     report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
@@ -96,6 +97,14 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     sweep.add_argument("--runs", type=Path, default=Path("build/sweep"), help="folder for the runs")
     sweep.add_argument("--jobs", type=_at_least_one, default=1, help="trials at once on each GPU (default: 1)")
     sweep.add_argument("--trial", type=int, help=argparse.SUPPRESS)
+    for command in (evaluate, sweep):
+        command.add_argument(
+            "--results",
+            type=Path,
+            default=RESULTS,
+            metavar="FOLDER",
+            help="folder for the figures (default: %(default)s)",
+        )
     for command in (train, evaluate):
         command.add_argument(
             "--recipe",
@@ -121,17 +130,20 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a command after the o
     brought.add_argument("--quantisation", choices=("nf4", "nf4-single", "none"), default="nf4",
                          help="how training saw the base: NF4, with single scales, or as it is")  # fmt: skip
     brought.add_argument("--calibrate", type=Path, help="label, tab, text: rows to fit probabilities and threshold on")
-    nano = add("nano", "rebuild models/nano from the shipped data: train, export, judge")
+    _add_nano(add("nano", "rebuild models/nano from the shipped data: train, export, judge"))
+    _add_modern(add("modern", "make data/modern/messages.tsv of its voices, with its card and counts"))
+    return parser
+
+
+def _add_nano(nano: argparse.ArgumentParser) -> None:
     nano.add_argument("--run", type=Path, default=Path("build/nano"), help="folder for the run (default: build/nano)")
-    nano.add_argument("--out", type=Path, default=_SHIPPED, help="folder for the bundle (default: models/nano)")
-    modern = add("modern", "make data/modern/messages.tsv of its voices, with its card and counts")
+    nano.add_argument("--out", type=Path, default=_NANO, help="folder for the bundle (default: models/nano)")
+
+
+def _add_modern(modern: argparse.ArgumentParser) -> None:
     mode = modern.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="change nothing; fail if the files are not what they give")
     mode.add_argument("--balance", action="store_true", help="first choose anew how many rows a template gives")
-    predict = add("predict", "judge texts with a bundle")
-    predict.add_argument("texts", nargs="+", metavar="text")
-    predict.add_argument("--bundle", type=Path, default=_SHIPPED, help="folder of the bundle (default: models/nano)")
-    return parser
 
 
 def _data_options(command: argparse.ArgumentParser) -> None:

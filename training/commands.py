@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from training.bundle import adapters, calibrate, export, shipping
+from training.bundle import adapters, calibrate, export
 from training.data import balance, modern, moderncard
 from training.data import card as datacard
 from training.data import split as data
@@ -16,7 +16,7 @@ from training.fit.batches import DivergedError
 from training.fit.model import ModelError
 from training.fit.passes import NoRoomError
 from training.fit.screen import console, describe, progress
-from training.judge import evaluate, judging, report
+from training.judge import evaluate, judging, report, shipping
 from worker.engine import UnsupportedModelError
 from worker.model.bundle import Base, BundleError, check_replaceable
 from worker.rollout import drift
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, adapters.AdapterError,
-    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseError,
+    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseBundleError,
     train.BoardError,
 )  # fmt: skip
-"""What a person can mend, shown without a traceback."""
+"""Errors that a person can fix, shown without a traceback."""
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -145,16 +145,6 @@ def corpus(options: argparse.Namespace) -> int:
     return 0
 
 
-def predict(options: argparse.Namespace) -> int:
-    """Label and probability of each text."""
-    classifier = reference.classifier(options.bundle)
-    texts = [text.encode(errors="replace").decode() for text in options.texts]  # a terminal may send no UTF-8
-    scores = classifier.judge(classifier.prepare(texts))
-    for text, score, label in zip(texts, scores.score, scores.label, strict=True):
-        console.print(f"{classifier.labels[label] if label >= 0 else 'unscored'}  {score:.3f}  {text}", markup=False)
-    return 0
-
-
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "prepare": judging.prepare,
     "train": fit,
@@ -166,5 +156,4 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "import": bring,
     "modern": corpus,
     "nano": nano,
-    "predict": predict,
 }

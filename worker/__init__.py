@@ -16,5 +16,6 @@ Read in this order:
     process/     subprocesses, signals, logs, processors, what the worker is doing (states)
     simulate/    made-up traffic; bench: how fast this machine judges
     settings     every knob, checked at start; pem: the files of a TLS link
-    app          the composition root; commands: one function for each command; __main__: the parser
+    loading      a model as the settings ask for it
+    app          the composition root; commands: one function for each; __main__: the parser
 """

@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         "predict", "judge texts: given as arguments, or lines from standard input to JSON lines", "[text ...] "
     )
     predict.add_argument("texts", nargs="*", metavar="text", help="a message; none: read lines from standard input")
-    predict.add_argument("--json", action="store_true", help="JSON lines for arguments too")
-    add("check", "check settings, bundle, broker, topics and rights; say what is wrong and how to mend it")
+    predict.add_argument("--json", action="store_true", help="write JSON lines for arguments too")
+    add("check", "check settings, bundle, broker, topics and rights; say what is wrong and how to fix it")
     replay = add(
         "replay",
         "send dead letters back to the input, by reason and range, each once",
@@ -102,37 +102,39 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--partition", type=int, metavar="N", help="only this partition of the dead-letter topic")
     replay.add_argument("--from-offset", type=int, metavar="N", help="from this offset of it (with --partition)")
     replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this one (with --partition)")
-    replay.add_argument("--again", action="store_true", help="also what an earlier replay has sent back")
-    replay.add_argument("--dry-run", action="store_true", help="say what would be sent, send nothing")
+    replay.add_argument("--again", action="store_true", help="also letters that an earlier replay has sent back")
+    replay.add_argument("--dry-run", action="store_true", help="report what would be sent; send nothing")
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
     )
     measured = add(
-        "bench", "measure this machine with the bundle in force, and say what to set", "[--seconds S] [--json] "
+        "bench", "measure this machine with the configured bundle, and say what to set", "[--seconds S] [--json] "
     )
     measured.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each size of batch, at least")
-    measured.add_argument("--json", action="store_true", help="only what to set and why, as JSON")
-    chosen = add("use", "point HAMGATE_BUNDLE, a link, at another bundle, once that is proven", "FOLDER ")
+    measured.add_argument("--json", action="store_true", help="JSON output: only what to set and why")
+    chosen = add("use", "verify a bundle, then point HAMGATE_BUNDLE, a symbolic link, at it", "FOLDER ")
     chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
-    add("back", "point HAMGATE_BUNDLE at what it pointed to before")
-    compared = add("compare", "say what the shadow would have done otherwise", "[--since TIME] [--json] ")
+    add("back", "point HAMGATE_BUNDLE back at the bundle before")
+    compared = add("compare", "show which messages the shadow judged differently", "[--since TIME] [--json] ")
     compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
-    compared.add_argument("--json", action="store_true", help="for programs")
+    compared.add_argument("--json", action="store_true", help="JSON output")
     _add_audit(
-        add("audit", "prove that every message has one answer, in order; says what has not", "[--once [--json]] ... ")
+        add("audit", "verify that every message has one answer, in order; report mismatches", "[--once [--json]] ... ")
     )
-    add("print-settings", "show every setting in force, where it came from, secrets masked")
+    add("print-settings", "show every setting, its value and where it came from; secrets masked")
     return parser
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
-    audit.add_argument("--once", action="store_true", help="prove what is committed by now; 0 when all is, 1 when not")
-    audit.add_argument("--json", action="store_true", help="with --once: for programs")
+    audit.add_argument(
+        "--once", action="store_true", help="verify what is committed by now; exit 0 if all holds, else 1"
+    )
+    audit.add_argument("--json", action="store_true", help="with --once: JSON output")
     audit.add_argument(
         "--from-offset", action="append", default=[], metavar="P:O", help="partition P from offset O; may be repeated"
     )
     audit.add_argument(
-        "--from-time", metavar="TIME", help="from this RFC 3339 time, or Unix seconds; else where it was"
+        "--from-time", metavar="TIME", help="from this RFC 3339 time, or Unix seconds; else where the last audit ended"
     )
 
 
@@ -153,16 +155,16 @@ def _add_simulate(simulate: argparse.ArgumentParser) -> None:
 
     number(above_zero, "rate", 100, "messages a second, on average over the day")
     number(above_zero, "seconds", None, "end after this time; else at Ctrl-C")
-    number(int, "messages", None, "end after so many")
-    number(float, "day", 86_400, "seconds that a day lasts, as traffic follows its hours; 0: no hours")
+    number(int, "messages", None, "end after this many")
+    number(float, "day", 86_400, "seconds in a simulated day, as traffic follows its hours; 0: no daily curve")
     number(float, "burst-every", 120, "seconds between bursts of 3 to 10 times the traffic; 0: none")
     number(float, "campaign-every", 180, "seconds between spam campaigns; 0: none")
     number(share, "spam", 0.12, "share of spam outside campaigns")
     number(share, "poison", 0.001, "share of events that cannot be read")
     number(share, "traced", 0.01, "share of events with a trace context")
-    number(int, "subscribers", 1000, "how many write and are written to")
+    number(int, "subscribers", 1000, "number of subscribers who send and receive")
     simulate.add_argument("--texts", metavar="FILE", help="messages to send, one a line, or label<TAB>message")
-    number(int, "seed", None, "the same stream again")
+    number(int, "seed", None, "a seed: the same stream again")
 
 
 def _knob_flags() -> argparse.ArgumentParser:

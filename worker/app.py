@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from worker import broker, commands, engine
+from worker import broker, engine, loading
 from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
@@ -57,18 +57,18 @@ _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
 _REPORT_PATIENCE: Final = 5.0
 # As many are busy with the worker itself, and with the brokers' answers.
 _BUSY_CORES: Final = 2
-# Where so many are, another one is to be had.
+# With this many, another one can be spared.
 _MANY_CORES: Final = 8
 
 log = structlog.get_logger()
 
 
-class Refused(Exception):  # noqa: N818 it is the start that is refused; the text says why
-    """The worker cannot start: one line for each thing that is wrong, with its mend."""
+class StartRefused(Exception):  # noqa: N818 it is the start that is refused; the text says why
+    """The worker cannot start: one line for each thing that is wrong, with its fix."""
 
 
 class Worker:
-    """Everything that runs, once its parts have been found to work. Raises Refused, or what the model raises.
+    """Everything that runs, once its parts have been found to work. Raises StartRefused, or what the model raises.
 
     /livez, /readyz and /metrics answer from the first moment; /readyz says yes once the model has judged its canaries
     and the group has given this worker partitions.
@@ -110,7 +110,7 @@ class Worker:
 
 def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
     if problems := [f"{name}: {trouble}" for name, trouble in found if trouble]:
-        raise Refused("\n".join(problems))
+        raise StartRefused("\n".join(problems))
 
 
 def link(settings: Settings) -> broker.KafkaLink:
@@ -154,7 +154,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 
 def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
-    """Send dead letters back to the input. Raises Refused, or ValueError naming a wrong option."""
+    """Send dead letters back to the input. Raises StartRefused, or ValueError naming a wrong option."""
     known = [str(reason) for reason in Unreadable]
     wrong = sorted(set(options.reason) - set(known))
     if wrong:
@@ -180,7 +180,7 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
             say=lambda text: print(text, file=sys.stderr),  # noqa: T201 for whoever waits for it
         )
     except (broker.BrokerError, TimeoutError) as error:
-        raise Refused(str(error)) from error
+        raise StartRefused(str(error)) from error
     verb = "would be sent" if options.dry_run else "sent"
     for reason, count in sorted(done.sent.items()):
         print(f"{count:>8,} {reason}")  # noqa: T201 the answer
@@ -191,17 +191,17 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def comparisons(settings: Settings, options: argparse.Namespace) -> list[Comparison]:
-    """Read the shadow's topic to its end. Raises Refused, or ValueError naming a wrong option."""
+    """Read the shadow's topic to its end. Raises StartRefused, or ValueError naming a wrong option."""
     since = _moment("--since", options.since)
     try:
         with broker.Reader(link(settings), settings.shadow_topic) as reader:
             return compare((record.value for record in reader.to_end()), since=since)
     except (broker.BrokerError, TimeoutError) as error:
-        raise Refused(str(error)) from error
+        raise StartRefused(str(error)) from error
 
 
 def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
-    """Send made-up traffic. Raises Refused."""
+    """Send made-up traffic. Raises StartRefused."""
     from worker import simulate  # noqa: PLC0415 for this command alone
 
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
@@ -209,7 +209,7 @@ def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
         sending = simulate.plan(options, seed, starts_at=time.time() % _DAY if options.day == _DAY else 0.0)
     except (OSError, ValueError) as error:
         message = f"--texts: {error}"
-        raise Refused(message) from error
+        raise StartRefused(message) from error
     log.info("simulating", topic=settings.input_topic, brokers=settings.brokers, rate=options.rate, seed=seed)
     try:
         with broker.Publisher(link(settings)) as publisher:
@@ -217,7 +217,7 @@ def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
                 signal.signal(each, lambda *_: sending.stop())
             sending.run(publisher, settings.input_topic, options.seconds, options.messages, simulate.say_on_terminal)
     except broker.BrokerError as error:
-        raise Refused(str(error)) from error
+        raise StartRefused(str(error)) from error
     made = ", ".join(f"{kind} {count:,}" for kind, count in sorted(sending.stream.made.items()))
     print(f"{sending.sent:,} sent to {settings.input_topic}: {made}")  # noqa: T201 the answer
     return 0
@@ -237,7 +237,7 @@ def _moment(option: str, given: str | None) -> float | None:
 
 
 def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
-    """Answer /metrics, /livez and /readyz from now on. Raises Refused where the address cannot be had."""
+    """Answer /metrics, /livez and /readyz from now on. Raises StartRefused where the address cannot be used."""
     try:
         server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
     except OSError as error:
@@ -247,25 +247,25 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
             else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
         )
         message = (
-            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be had ({error.strerror}); {mend}"
+            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {mend}"
         )
-        raise Refused(message) from error
+        raise StartRefused(message) from error
     server.start()
     return server
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
-    """A model to serve with: proven, and with processes of its own that make texts ready for it where that pays.
+    """Return a verified model to serve with, with tokenizer processes of its own where that pays.
 
-    Raises Refused, or what commands.model raises.
+    Raises StartRefused, or what loading.model raises.
     """
-    model = commands.model(settings, folder, role)
+    model = loading.model(settings, folder, role)
     if processes := tokenizer_processes(settings.tokenizer_processes, model.classifier.engine.kind):
         try:
             model.classifier.tokenise_in_processes(processes)
         except TokenizerProcessError as error:
             message = f"HAMGATE_TOKENIZER_PROCESSES: {error}; 0 does without"
-            raise Refused(message) from error
+            raise StartRefused(message) from error
     return model
 
 
@@ -306,7 +306,7 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
             undated=metrics.messages_undated.inc,
         )
     except broker.BrokerError as error:
-        raise Refused(str(error)) from error
+        raise StartRefused(str(error)) from error
     batcher: MicroBatcher[Waiting] = MicroBatcher(
         settings.token_budget or model.classifier.engine.token_budget,
         settings.max_batch_messages,
@@ -329,9 +329,9 @@ def _tracing(settings: Settings) -> Tracing | None:
         message = (
             f"HAMGATE_TRACING: {settings.tracing} needs the extra `tracing` (pip install hamgate[tracing]): {error}"
         )
-        raise Refused(message) from error
+        raise StartRefused(message) from error
     names = tracing.Names(settings.input_topic, settings.verdict_topic, settings.group_id, settings.instance_id)
-    return tracing.Tracing(names, commands.version())
+    return tracing.Tracing(names, loading.version())
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
@@ -391,7 +391,7 @@ def _sink(settings: Settings, kind: Kind) -> Sink:
         return broker.SinkProcess(link(settings), terms)
     except broker.SinkProcessError as error:
         message = f"HAMGATE_SINK_PROCESS: {error}; `no` does without it"
-        raise Refused(message) from error
+        raise StartRefused(message) from error
 
 
 def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
@@ -412,10 +412,10 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
     model, sink = pipeline.models.primary, pipeline.sink
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
-    metrics.build_info.info({"version": commands.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
+    metrics.build_info.info({"version": loading.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
     log.info(
         "started",
-        version=commands.version(),
+        version=loading.version(),
         model=model.name,
         engine=str(running.kind),
         tokenizer_processes=list(model.classifier.tokenizer_pids),

@@ -122,7 +122,7 @@ class Unscored(enum.StrEnum):
     DEADLINE = "deadline"
 
 
-class Source(msgspec.Struct, frozen=True, gc=False):
+class RecordSource(msgspec.Struct, frozen=True, gc=False):
     """Where the judged record lies; `timestamp` in epoch milliseconds, as the broker has it."""
 
     topic: str
@@ -151,7 +151,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     reason: Unscored | None
     flags: tuple[str, ...]
     model: str
-    source: Source
+    source: RecordSource
     scored_at: str
     latency_ms: Latency
 
@@ -164,7 +164,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
 
 
-class _Event(msgspec.Struct, gc=False):
+class Event(msgspec.Struct, gc=False):
     """Event v1 on the wire. Unknown fields are ignored; a null is as good as absent, except for `text`.
 
     The fields that nothing here reads are declared so that a wrong type in them is a dead letter, not a surprise later.
@@ -180,7 +180,7 @@ class _Event(msgspec.Struct, gc=False):
     network: str | int | None = None
 
 
-_event = msgspec.json.Decoder(_Event)
+_event = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
 _timestamp = msgspec.json.Decoder(dt.datetime)
 _MISSING_TEXT = "missing required field `text`"

@@ -36,7 +36,7 @@ def _not_the_key(certificate: Path, key: Path) -> str | None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password=_refuse_a_passphrase)
     except _EncryptedError:
         return (
-            "is encrypted, and nobody is there to be asked for its passphrase; keep it unencrypted, for this user alone"
+            "is encrypted, and a worker cannot ask for its passphrase; keep it unencrypted, readable by this user alone"
         )
     except ssl.SSLError as error:
         mismatch = error.reason == "KEY_VALUES_MISMATCH"

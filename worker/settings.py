@@ -23,7 +23,10 @@ from worker.messages import MAX_DEPTH, MAX_HEADERS
 from worker.process import cores
 
 PREFIX: Final = "HAMGATE_"
-SHIPPED_BUNDLE: Final = Path(__file__).resolve().parent.parent / "models" / "nano"
+_WORKER: Final = Path(__file__).resolve().parent
+_INSTALLED: Final = _WORKER / "shipped" / "nano"
+SHIPPED_BUNDLE: Final = _INSTALLED if _INSTALLED.is_dir() else _WORKER.parent / "models" / "nano"
+"""In an installed package, else in the checkout."""
 
 # Kafka's own rule for names: Topic.validate in its sources.
 _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -59,12 +62,12 @@ class Settings(BaseSettings):
 
     # What is judged, and how.
     bundle: Path = Field(SHIPPED_BUNDLE, description="folder of the model bundle")
-    bundle_watch: float = Field(2, ge=0, le=3600, description="how often a bundle is looked for anew; 0: never")
+    bundle_watch: float = Field(2, ge=0, le=3600, description="seconds between checks for a new bundle; 0: never")
     canary: Path | None = Field(None, description="folder of a bundle that judges a share of the keys instead")
-    canary_share: float = Field(0.05, ge=0, le=1, description="that share")
-    shadow: Path | None = Field(None, description="folder of a bundle that judges beside, unheard")
-    shadow_share: float = Field(1, ge=0, le=1, description="share of the keys that it judges")
-    engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how it is run")
+    canary_share: float = Field(0.05, ge=0, le=1, description="share of the keys that the canary judges")
+    shadow: Path | None = Field(None, description="folder of a bundle that also judges; its verdicts are not published")
+    shadow_share: float = Field(1, ge=0, le=1, description="share of the keys that the shadow judges")
+    engine: Literal["auto", "cpu", "cuda-bf16", "cuda-fp8", "cuda-nf4"] = Field("auto", description="how models run")
     threads: int = Field(cores.available(), ge=1, le=1024, description="CPU threads of the model")
     token_budget: int | None = Field(None, ge=64, le=1_048_576, description="tokens a batch; none: the engine's own")
     gpu_share: float = Field(
@@ -84,36 +87,36 @@ class Settings(BaseSettings):
         description="a process of their own writes transactions; auto: beside a GPU, with cores to spare",
     )
     max_batch_messages: int = Field(2048, ge=1, le=65_536, description="messages a batch, and so a transaction")
-    latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch leaves")
+    latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch is judged")
 
     # What is done with a score.
     threshold: Probability | None = Field(None, description="score from which it is spam; none: the bundle's own")
     flag_from: Probability | None = Field(None, description="score from which to flag; none: the threshold")
     block_from: Probability | None = Field(None, description="score from which to block; none: the threshold")
     on_unscored: Literal["unscored", "fail-open", "fail-closed"] = Field(
-        "unscored", description="action without a score: say so, deliver, or block; its reason is always given"
+        "unscored", description="action of a verdict without a score; its reason is always given"
     )
     deadline: PositiveFloat | None = Field(
-        None, le=86_400, description="age from which a message is passed unscored; none: never"
+        None, le=86_400, description="age from which a message is not scored; none: never"
     )
     max_event_bytes: int = Field(
         65_536, ge=256, le=16_777_216, description="an event whose value and key are longer is a dead letter"
     )
     max_event_depth: int = Field(MAX_DEPTH, ge=1, le=900, description="an event nested deeper is a dead letter")
-    max_event_headers: int = Field(MAX_HEADERS, ge=0, le=10_000, description="an event of more is a dead letter")
+    max_event_headers: int = Field(MAX_HEADERS, ge=0, le=10_000, description="an event with more is a dead letter")
     max_tokens: int | None = Field(None, ge=2, le=32_768, description="tokens a message is cut to; none: the bundle's")
 
     # The stream.
     brokers: HostPorts = Field("127.0.0.1:9092", description="bootstrap servers")
     input_topic: TopicName = Field("sms.events", description="topic of events")
     verdict_topic: TopicName = Field("sms.verdicts", description="topic of verdicts")
-    dead_letter_topic: TopicName = Field("sms.dead-letters", description="topic of what could not be read")
-    shadow_topic: TopicName = Field("sms.shadow", description="topic of what a shadow judges otherwise")
+    dead_letter_topic: TopicName = Field("sms.dead-letters", description="topic of events that could not be read")
+    shadow_topic: TopicName = Field("sms.shadow", description="topic of messages that a shadow judges differently")
     group_id: TopicName = Field("hamgate", description="consumer group")
     instance_id: TopicName = Field(
-        default_factory=socket.gethostname, description="this worker's own name, the same after a restart"
+        default_factory=socket.gethostname, description="unique name of this worker, the same after a restart"
     )
-    delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="the guarantee")
+    delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery guarantee")
     membership: Literal["dynamic", "static"] = Field(
         "dynamic", description="static: a worker restarted within its session keeps its partitions (see instance_id)"
     )
@@ -137,9 +140,9 @@ class Settings(BaseSettings):
 
     # The link's security.
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="how the brokers are spoken to"
+        "PLAINTEXT", description="protocol of the connections to the brokers"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="SASL's way")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="mechanism")
     sasl_username: str | None = Field(None, min_length=1, description="SASL user")
     sasl_password: SecretStr | None = Field(None, min_length=1, description="SASL password")
     tls_ca: FilePath | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")
@@ -148,10 +151,10 @@ class Settings(BaseSettings):
 
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
-    metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, said in the log")
+    metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, named in the log")
     tracing: Literal["off", "otlp"] = Field("off", description="spans by OTLP, whose own settings are OTEL_* variables")
     shutdown_grace: PositiveFloat = Field(20, le=3600, description="time to finish what is in flight on SIGTERM")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON")
 
     @model_validator(mode="after")

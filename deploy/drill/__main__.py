@@ -1,4 +1,4 @@
-"""`python -m deploy.drill NAME`: provoke it, wait for its alerts, mend it, wait until they have ended."""
+"""`python -m deploy.drill NAME`: provoke it, wait for its alerts, fix it, wait until they have ended."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _LONGEST_RULE: Final = 1200  # seconds that the slowest of these alerts takes by
 def main() -> int:
     """Hold a drill; the exit status is 0 when every alert fired and ended."""
     parser = argparse.ArgumentParser(prog="python -m deploy.drill", description=__doc__)
-    parser.add_argument("name", nargs="?", choices=sorted(ALL), help="what is provoked")
-    parser.add_argument("--list", action="store_true", help="what can be")
-    parser.add_argument("--blind", action="store_true", help="one of them, and you are not told which")
-    parser.add_argument("--hold", action="store_true", help="keep it so until Enter")
+    parser.add_argument("name", nargs="?", choices=sorted(ALL), help="the incident to provoke")
+    parser.add_argument("--list", action="store_true", help="list the incidents")
+    parser.add_argument("--blind", action="store_true", help="provoke one without saying which")
+    parser.add_argument("--hold", action="store_true", help="hold the incident until Enter")
     parser.add_argument(
         "--hurry", type=float, default=10, help="how many times shorter the rules' waits are (default 10)"
     )
@@ -75,9 +75,9 @@ def _hold(incident: Incident, folder: Path, options: argparse.Namespace) -> int:
         patience = _LONGEST_RULE / options.hurry
         has_fired = watch.until(lambda: incident.alerts <= watch.seen, _FIRES_WITHIN + patience)
         if options.hold:
-            input("Enter mends it ")
+            input("Press Enter to fix it ")
         incident.mend(stage)
-        say("mended" if has_fired else f"mended; these never fired: {sorted(incident.alerts - watch.seen)}")
+        say("fixed" if has_fired else f"fixed; these never fired: {sorted(incident.alerts - watch.seen)}")
         has_ended = watch.until(lambda: not watch.firing & incident.alerts, _ENDS_WITHIN + patience)
         say("over" if has_ended else f"these did not end: {sorted(watch.firing & incident.alerts)}")
         return 0 if has_fired and has_ended else 1

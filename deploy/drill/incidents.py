@@ -1,4 +1,4 @@
-"""What can be provoked: how, which alerts must see it, and how it is mended."""
+"""What can be provoked: how, which alerts must see it, and how it is fixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Incident:
-    """`provoke` and `mend` act on the stage; all of `alerts` must fire, and end once it is mended."""
+    """`provoke` and `mend` act on the stage; all of `alerts` must fire, and end once it is fixed."""
 
     name: str
     says: str

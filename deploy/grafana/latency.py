@@ -66,7 +66,7 @@ LATENCY: Final = Dashboard(
                 _stage(
                     "Waiting for its batch",
                     "hamgate_queue_wait_seconds",
-                    "From the read to its batch's leaving.",
+                    "From the read until its batch goes to the model.",
                     "near HAMGATE_LATENCY_BUDGET under load: the judge is the limit. Lower the budget for shorter waits.",
                 ),
                 _stage(
@@ -128,7 +128,7 @@ LATENCY: Final = Dashboard(
                     "Batch fill",
                     "lines",
                     "percentunit",
-                    "How full batches leave.",
+                    "How full batches are when they go to the model.",
                     "near 100 % all the time: it runs at its limit; add capacity before the lag grows.",
                     [(mean("hamgate_batch_fill_ratio"), "mean")],
                     steps=(0.8, 0.95),

@@ -28,7 +28,7 @@ MODEL: Final = Dashboard(
                     "lines",
                     "percentunit",
                     "Share of verdicts that flag or block, and the day's mean.",
-                    "apart by more than 15 points: HamgateVerdictShift.",
+                    "more than 15 points from it: HamgateVerdictShift.",
                     [
                         ("hamgate:flagged:ratio_10m", "last 10 min"),
                         ("avg_over_time(hamgate:flagged:ratio_10m[1d])", "day's mean"),
@@ -131,7 +131,7 @@ MODEL: Final = Dashboard(
                     "lines",
                     "percentunit",
                     "What share of the messages each bundle judges.",
-                    "a canary: widen it when its disagreements have been read; take it away by its setting.",
+                    "a canary: widen it when its disagreements have been read; remove it by its setting.",
                     [(gauge("avg", "hamgate_model_share_ratio", "role"), "{{role}}")],
                     most=1,
                 ),
@@ -151,7 +151,7 @@ MODEL: Final = Dashboard(
                     "lines",
                     "percentunit",
                     "Share of what each bundle labels other than ham.",
-                    "a canary far from the primary judges otherwise: compare before it is widened.",
+                    "a canary far from the primary judges differently: compare before it is widened.",
                     [
                         (
                             share(
@@ -172,7 +172,7 @@ MODEL: Final = Dashboard(
                     "Disagreements",
                     "lines",
                     "mps",
-                    "Messages that the shadow labels otherwise, by both labels.",
+                    "Messages that the shadow labels differently, by both labels.",
                     "`hamgate compare` reads which; many of one kind: read them before this bundle goes into force.",
                     [(rate("hamgate_shadow_disagreements_total", "label, shadow"), "{{label}} -> {{shadow}}")],
                 ),
@@ -180,7 +180,7 @@ MODEL: Final = Dashboard(
                     "Difference of scores",
                     "lines",
                     "none",
-                    "How far the two scores of a message lie apart.",
+                    "Difference between the two scores of a message.",
                     "p50 far from 0: the bundles are calibrated differently; thresholds cannot be carried over.",
                     [
                         (quantile(part, "hamgate_shadow_score_difference"), f"p{round(part * 100)}")
@@ -193,7 +193,7 @@ MODEL: Final = Dashboard(
                     "lines",
                     "mps",
                     "Messages of its share that the shadow was too slow to judge.",
-                    "lower its share: it never holds up the verdicts, but what it says is then of a part only.",
+                    "lower its share: it never delays the verdicts, but its figures then cover only a part.",
                     [(rate("hamgate_shadow_skipped_total"), "skipped")],
                 ),
             ],

@@ -134,8 +134,8 @@ OVERVIEW: Final = Dashboard(
                     "In and out",
                     "lines",
                     "mps",
-                    "What is read, and what is answered by a verdict or a dead letter.",
-                    "in above out for long: the lag grows. Out without in: dead letters are replayed, or a rollback is made good.",
+                    "Messages read, and messages answered by a verdict or a dead letter.",
+                    "in above out for long: the lag grows. Out without in: dead letters are replayed, or a rollback is read again.",
                     [
                         (rate("hamgate_messages_consumed_total"), "read"),
                         (rate("hamgate_verdicts_total"), "verdicts"),

@@ -56,7 +56,7 @@ LEVELS: Final = (
     Level(
         "correctness",
         0.999,
-        "99.9 % of what is read is accounted for: a verdict, a dead letter, a tombstone, or let go to be read again",
+        "99.9 % of what is read is accounted for: a verdict, a dead letter, a tombstone, or discarded to be read again",
         f"clamp_min(1 - ({_ACCOUNTED}) / ({_CONSUMED} > 0), 0)",
     ),
     Level(

@@ -1,4 +1,4 @@
-"""What stands in a worker's way is named before it starts, with its mend."""
+"""What stands in a worker's way is named before it starts, with its fix."""
 
 from __future__ import annotations
 

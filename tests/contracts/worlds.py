@@ -1,4 +1,4 @@
-"""The same world twice: in lists, and in Kafka. A claim that holds in one must hold in the other."""
+"""The same world twice: in lists, and in Kafka. What holds in one must hold in the other."""
 
 from __future__ import annotations
 

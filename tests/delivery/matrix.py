@@ -11,11 +11,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks import results
 from tests.delivery import answers
 from tests.delivery.faults import catalogue
 from tests.delivery.observed import Tripwires
 from tests.delivery.stage import Load, Stage
+from training import results
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,10 +6,9 @@ import statistics
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import results
 from tests.delivery import matrix
 from tests.delivery.stage import LEEWAY, SESSION_TIMEOUT
-from training import hardware
+from training import hardware, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks import results
 from deploy.kafka import java
 from deploy.kafka.cluster import Cluster
 from tests.delivery import faults
 from tests.delivery.stage import Load, Stage
 from tests.delivery.trend import Trend, trend
 from tests.integration.tiny import build
+from training import results
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,9 @@ import time
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import results
 from tests.fuzz.cases import case
 from tests.fuzz.path import FindingError, Path
+from training import results
 
 _TOGETHER = 250
 

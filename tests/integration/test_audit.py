@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata
 from deploy.kafka.node import die_with_parent, free_port
 from tests.audited import letter, verdict
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
-from worker.audit.ledger import Kind
+from worker.audit.ledger import MismatchKind
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing
 
@@ -80,7 +80,7 @@ class AuditProcess:
         return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
 
     def mismatches(self) -> dict[str, float]:
-        return {kind: count for kind in Kind if (count := self.metric(MISMATCHES, kind=kind))}
+        return {kind: count for kind in MismatchKind if (count := self.metric(MISMATCHES, kind=kind))}
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")
@@ -259,13 +259,13 @@ def forget_a_dead_letter(worker: WrongWorker) -> None:
 @pytest.mark.parametrize(
     ("fault", "kind", "offset"),
     [
-        (lose, Kind.LOST, 10),
-        (duplicate, Kind.DUPLICATED, 10),
-        (reorder, Kind.REORDERED, 10),
-        (take_a_tombstone_for_a_source, Kind.WRONG_SOURCE, 9),
-        (take_what_is_beyond_the_end_for_a_source, Kind.WRONG_SOURCE, 1_000_000),
-        (take_another_topic_for_a_source, Kind.WRONG_SOURCE, None),
-        (forget_a_dead_letter, Kind.MISSING_DEAD_LETTER, 12),
+        (lose, MismatchKind.LOST, 10),
+        (duplicate, MismatchKind.DUPLICATED, 10),
+        (reorder, MismatchKind.REORDERED, 10),
+        (take_a_tombstone_for_a_source, MismatchKind.WRONG_SOURCE, 9),
+        (take_what_is_beyond_the_end_for_a_source, MismatchKind.WRONG_SOURCE, 1_000_000),
+        (take_another_topic_for_a_source, MismatchKind.WRONG_SOURCE, None),
+        (forget_a_dead_letter, MismatchKind.MISSING_DEAD_LETTER, 12),
     ],
 )
 def test_a_planted_mismatch_is_reported_within_ten_seconds_by_its_kind_and_place(
@@ -274,7 +274,7 @@ def test_a_planted_mismatch_is_reported_within_ten_seconds_by_its_kind_and_place
     audit: AuditProcess,
     tmp_path: Path,
     fault: Callable[[WrongWorker], None],
-    kind: Kind,
+    kind: MismatchKind,
     offset: int | None,
 ) -> None:
     worker.feed(*[EVENT] * 9, None)

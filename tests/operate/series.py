@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from worker.audit.ledger import Kind
+from worker.audit.ledger import MismatchKind
 from worker.metrics import AuditMetrics, Metrics
 
 _NAME = re.compile(r"\b(hamgate[a-z0-9_:]*)\b")
@@ -23,7 +23,7 @@ def shown_series() -> set[str]:
     metrics = Metrics()
     metrics.follow_gpu(lambda: None)
     names: set[str] = set()
-    for collector in (*metrics.registry._collector_to_names, *AuditMetrics(Kind).registry._collector_to_names):
+    for collector in (*metrics.registry._collector_to_names, *AuditMetrics(MismatchKind).registry._collector_to_names):
         described = getattr(collector, "describe", collector.collect)
         for family in described():
             endings = {

@@ -19,7 +19,7 @@ from deploy.kafka import topics
 from deploy.kafka.node import LOOPBACK, free_port
 from deploy.prometheus.local import LocalPrometheus
 from tests.integration.harness import until
-from worker.audit.ledger import Kind
+from worker.audit.ledger import MismatchKind
 from worker.engine.device import GpuState
 from worker.metrics import AuditMetrics, Metrics, MetricsServer
 from worker.model import bundle as bundles
@@ -77,7 +77,7 @@ def stand_in() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def audit() -> Iterator[str]:
-    server = MetricsServer(AuditMetrics(Kind), Well(), host=LOOPBACK, port=0)
+    server = MetricsServer(AuditMetrics(MismatchKind), Well(), host=LOOPBACK, port=0)
     server.start()
     yield server.address.removeprefix("http://")
     server.close()

@@ -110,7 +110,7 @@ def test_each_alert_says_how_bad_it_is_what_it_is_and_where_to_read_on(alert: st
     assert rule["annotations"]["description"]
     assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{alert.lower()}"
     section = RUNBOOK.partition(f"\n### {alert}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
-    assert all(f"**{part}.**" in section for part in ("See", "Mend", "Prevent")), alert
+    assert all(f"**{part}.**" in section for part in ("See", "Fix", "Prevent")), alert
 
 
 def test_the_runbook_has_no_section_for_an_alert_that_does_not_exist() -> None:

@@ -98,7 +98,7 @@ class Group:
         if self.joined is not None:
             self.joined.discard(old)
             return False
-        # The brokers' own way would leave a partition that was let go, and not given yet, to nobody: not modelled.
+        # The brokers' own way would leave a partition that was given up, and not assigned yet, to nobody: not modelled.
         return sum(map(len, self.assigned.values())) == self.partitions
 
     def leave(self, name: str) -> None:
@@ -132,7 +132,7 @@ class Group:
         }
 
     def _released(self) -> dict[str, frozenset[int]]:
-        """Of the target, what no other still owns: the rest is given when it was let go, in the next generation."""
+        """Of the target, what no other still owns: the rest is assigned in the next generation."""
         target = self._target()
         return {
             name: frozenset(p for p in share if not any(p in self.owned[o] for o in self.members if o != name))

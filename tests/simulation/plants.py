@@ -133,7 +133,7 @@ def _keep_what_waits(pipeline: Pipeline) -> None:
 
 
 def _forget_to_rewind(pipeline: Pipeline) -> None:
-    """Let go of a refused batch, and read on behind it."""
+    """Discard a refused batch, and read on behind it."""
 
     def begin(inbox: Inbox) -> tuple[int, None]:
         inbox._not_rewound = None

@@ -19,10 +19,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import results
 from tests.simulation.machine import Protocol
 from tests.simulation.plants import PLANTS
 from tests.simulation.simulation import ViolationError, wander
+from training import results
 
 if TYPE_CHECKING:
     from tests.simulation.process import Parts

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.audited import letter, verdict
 from worker.audit.answers import Where, buried, judged
-from worker.audit.ledger import Kind, Ledger
-from worker.audit.window import OffsetWindow, State
+from worker.audit.ledger import Ledger, MismatchKind
+from worker.audit.window import OffsetState, OffsetWindow
 from worker.messages import Record
 
 OUT = ("verdicts", 0)
@@ -41,7 +41,7 @@ class Told:
     def committed(self, offset: int) -> None:
         self.ledger.committed({0: offset}, self.positions)
 
-    def found(self) -> list[tuple[Kind, int | None, int]]:
+    def found(self) -> list[tuple[MismatchKind, int | None, int]]:
         return [(each.kind, each.source and each.source.offset, each.count) for each in self.ledger.found()]
 
 
@@ -61,8 +61,8 @@ def test_a_record_below_the_committed_offset_without_an_answer_is_lost() -> None
     told.answer(0, 3)
     told.committed(5)
 
-    assert told.found() == [(Kind.LOST, 1, 2), (Kind.LOST, 4, 1)]
-    assert told.ledger.mismatches[Kind.LOST] == 3
+    assert told.found() == [(MismatchKind.LOST, 1, 2), (MismatchKind.LOST, 4, 1)]
+    assert told.ledger.mismatches[MismatchKind.LOST] == 3
     assert told.ledger.progress() == {0: 5}
 
 
@@ -84,7 +84,7 @@ def test_an_unreadable_record_without_an_answer_misses_its_dead_letter() -> None
     told.read(1, is_readable=False)
     told.committed(2)
 
-    assert told.found() == [(Kind.LOST, 0, 1), (Kind.MISSING_DEAD_LETTER, 1, 1)]
+    assert told.found() == [(MismatchKind.LOST, 0, 1), (MismatchKind.MISSING_DEAD_LETTER, 1, 1)]
 
 
 def test_a_record_answered_again_is_duplicated_once_for_each_time() -> None:
@@ -93,7 +93,7 @@ def test_a_record_answered_again_is_duplicated_once_for_each_time() -> None:
     told.answer(0, 1, 0)
     told.answer(1, place=LETTERS)
 
-    assert told.found() == [(Kind.DUPLICATED, 0, 1), (Kind.DUPLICATED, 1, 1)]
+    assert told.found() == [(MismatchKind.DUPLICATED, 0, 1), (MismatchKind.DUPLICATED, 1, 1)]
     assert told.ledger.proven == 2
 
 
@@ -105,7 +105,7 @@ def test_what_was_settled_long_ago_is_still_told_to_be_duplicated() -> None:
 
     told.answer(3)
 
-    assert told.found() == [(Kind.DUPLICATED, 3, 1)]
+    assert told.found() == [(MismatchKind.DUPLICATED, 3, 1)]
 
 
 def test_an_answer_after_that_of_a_later_record_in_the_same_partition_is_reordered() -> None:
@@ -113,7 +113,7 @@ def test_an_answer_after_that_of_a_later_record_in_the_same_partition_is_reorder
     told.read(0, 1, 2, 3)
     told.answer(2, 0, 1, 3)
 
-    assert told.found() == [(Kind.REORDERED, 0, 1), (Kind.REORDERED, 1, 1)]
+    assert told.found() == [(MismatchKind.REORDERED, 0, 1), (MismatchKind.REORDERED, 1, 1)]
     assert told.ledger.proven == 2
     told.committed(4)
     assert told.found() == []
@@ -141,7 +141,7 @@ def test_an_answer_to_what_is_no_input_is_of_a_wrong_source(wrong: dict[str, obj
     told.read(0)
     told.answer(0, **wrong)  # type: ignore[arg-type]
 
-    assert [(kind, count) for kind, _, count in told.found()] == [(Kind.WRONG_SOURCE, 1)]
+    assert [(kind, count) for kind, _, count in told.found()] == [(MismatchKind.WRONG_SOURCE, 1)]
 
 
 def test_an_answer_to_a_tombstone_a_marker_or_an_offset_beyond_the_end_is_of_a_wrong_source() -> None:
@@ -151,7 +151,7 @@ def test_an_answer_to_a_tombstone_a_marker_or_an_offset_beyond_the_end_is_of_a_w
     told.read(3)
     told.answer(1, 2, 4, -1)
 
-    assert told.found() == [(Kind.WRONG_SOURCE, offset, 1) for offset in (1, 2, 4, -1)]
+    assert told.found() == [(MismatchKind.WRONG_SOURCE, offset, 1) for offset in (1, 2, 4, -1)]
 
 
 def test_an_answer_that_says_no_source_is_of_a_wrong_one() -> None:
@@ -160,7 +160,7 @@ def test_an_answer_that_says_no_source_is_of_a_wrong_one() -> None:
     assert told.ledger.answer(Where(*OUT, 5), None)
 
     [found] = told.ledger.found()
-    assert (found.kind, found.source, found.answer) == (Kind.WRONG_SOURCE, None, Where(*OUT, 5))
+    assert (found.kind, found.source, found.answer) == (MismatchKind.WRONG_SOURCE, None, Where(*OUT, 5))
 
 
 def test_an_answer_whose_record_is_not_read_yet_is_to_be_told_again() -> None:
@@ -194,7 +194,7 @@ def test_below_where_the_audit_began_only_what_comes_after_a_proof_is_duplicated
 
     told.answer(9)
 
-    assert told.found() == [(Kind.DUPLICATED, 9, 1)]
+    assert told.found() == [(MismatchKind.DUPLICATED, 9, 1)]
 
 
 def test_a_restart_knows_the_answers_that_were_seen_before_it() -> None:
@@ -202,7 +202,7 @@ def test_a_restart_knows_the_answers_that_were_seen_before_it() -> None:
     told.read(10)
     told.answer(8, 9, 10, 9)
 
-    assert told.found() == [(Kind.DUPLICATED, 9, 1)]
+    assert told.found() == [(MismatchKind.DUPLICATED, 9, 1)]
 
 
 def test_reading_stops_while_the_window_is_full_and_goes_on_when_there_is_room() -> None:
@@ -235,7 +235,7 @@ def test_a_full_window_that_no_answer_can_empty_gives_up_its_first_records() -> 
 
     told.ledger.overflow()
 
-    assert told.found() == [(Kind.LOST, 0, 2)]
+    assert told.found() == [(MismatchKind.LOST, 0, 2)]
     assert not told.ledger.is_paused()
 
 
@@ -292,7 +292,7 @@ def test_a_late_answer_to_what_was_reported_as_lost_is_no_second_mismatch() -> N
     told.committed(1)
     told.answer(0)
 
-    assert told.found() == [(Kind.LOST, 0, 1)]
+    assert told.found() == [(MismatchKind.LOST, 0, 1)]
 
 
 def test_the_oldest_record_without_an_answer_is_known_by_its_time() -> None:
@@ -323,27 +323,27 @@ def test_what_is_no_verdict_or_no_dead_letter_answers_nothing(value: bytes | Non
 
 @given(st.lists(st.sampled_from(["read", "tombstone", "gap", "first", "last"]), max_size=300), st.integers(1, 20))
 def test_a_window_says_the_same_as_a_list_of_everything(steps: list[str], size: int) -> None:
-    window, model = OffsetWindow(5, size), dict[int, State]()
+    window, model = OffsetWindow(5, size), dict[int, OffsetState]()
     position = 5
     for step in steps:
-        waiting = [offset for offset, state in model.items() if state is State.UNANSWERED]
+        waiting = [offset for offset, state in model.items() if state is OffsetState.UNANSWERED]
         low = waiting[0] if waiting else position
         if step in {"first", "last"}:
             if waiting:
                 offset = waiting[0 if step == "first" else -1]
-                window.settle(offset, State.ANSWERED)
-                model[offset] = State.ANSWERED
+                window.settle(offset, OffsetState.ANSWERED)
+                model[offset] = OffsetState.ANSWERED
         else:
             offset = position + (3 if step == "gap" else 0)
-            state = State.BLANK if step == "tombstone" else State.UNANSWERED
+            state = OffsetState.BLANK if step == "tombstone" else OffsetState.UNANSWERED
             is_added = window.add(offset, state, float(offset))
             assert is_added == (offset + 1 - low <= size or (not waiting and offset - position >= size))
             if is_added or window.position > position:  # the gap alone may have found room
-                model |= dict.fromkeys(range(position, window.position), State.BLANK)
+                model |= dict.fromkeys(range(position, window.position), OffsetState.BLANK)
                 position = window.position
             if is_added:
                 model[offset] = state
-        waiting = [offset for offset, state in model.items() if state is State.UNANSWERED]
+        waiting = [offset for offset, state in model.items() if state is OffsetState.UNANSWERED]
         assert window.position == position
         assert window.low == (waiting[0] if waiting else position)
         assert window.oldest() == (float(waiting[0]) if waiting else None)

@@ -370,7 +370,7 @@ def test_progress_beyond_the_end_is_of_another_topic() -> None:
     world = old_traffic()
     world.audit_group[TOPICS.events, 0] = (11, "")
 
-    with pytest.raises(StartError, match="the topic was made anew"):
+    with pytest.raises(StartError, match="the topic was created again"):
         Audited(world)
 
 

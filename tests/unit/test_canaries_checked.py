@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from structlog.testing import capture_logs
 
 from tests.unit.test_classifier import WordEngine, bundle
-from worker import app, commands
+from worker import app, loading
 from worker.__main__ import main
 from worker.model.bundle import Canary
 from worker.model.classifier import Classifier
@@ -50,7 +50,7 @@ def test_a_bundle_without_canaries_is_warned_of_and_called_nothing_else(
     assert status == 0
     assert [line[:4] for line in said] == ["ok  ", "ok  ", "warn", "ok  "]
     assert "no canaries" in said[1]
-    assert "it has no canaries, so nothing shows" in said[2]
+    assert "it has no canaries, so this host cannot verify" in said[2]
     assert not any("canaries judged" in line for line in said)
 
 
@@ -78,6 +78,6 @@ def test_a_worker_that_takes_a_bundle_without_canaries_warns_too(
     monkeypatch.setattr(Classifier, "load", lambda *_, **__: Classifier(bundle(tmp_path), WordEngine(2)))
 
     with capture_logs() as lines:
-        commands.model(Settings())
+        loading.model(Settings())
 
     assert [(line["event"], line["log_level"]) for line in lines] == [("unverified", "warning")]

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from tests import bundles
 from tests.bundles import NANO
-from worker import commands, settings
+from worker import loading, settings
 from worker.metrics import Metrics
 from worker.model.models_in_service import Model, ModelsInService, Role
 from worker.rollout.changeover import Changeover, Place, fingerprint
@@ -33,7 +33,7 @@ class Watched:
         self.settings = settings.load({"threads": "1"} | more)
         self.links = {role: folder / role for role in Role}
         self.point(Role.PRIMARY, NANO)
-        self.first = commands.model(self.settings, self.links[Role.PRIMARY])
+        self.first = loading.model(self.settings, self.links[Role.PRIMARY])
         self.lineups: list[ModelsInService] = [ModelsInService(self.first)]
         self.shadows: list[tuple[Model | None, float]] = []
         self.changeover = Changeover(
@@ -52,7 +52,7 @@ class Watched:
 
     def load(self, folder: Path, role: Role) -> Model:
         self.loaded.append(folder)
-        return commands.model(self.settings, folder, role)
+        return loading.model(self.settings, folder, role)
 
     def point(self, role: Role, bundle: Path) -> None:
         self.links[role].unlink(missing_ok=True)
@@ -236,7 +236,7 @@ def test_a_threshold_outside_the_operators_bands_is_refused(tmp_path: Path) -> N
     watched.assert_refused("HAMGATE_BLOCK_FROM")
 
 
-def test_a_refused_bundle_that_is_mended_comes_into_force(watched: Watched, tmp_path: Path) -> None:
+def test_a_refused_bundle_that_is_corrected_comes_into_force(watched: Watched, tmp_path: Path) -> None:
     twin = bundles.twin(tmp_path / "twin")
     whole = (twin / bundles.ADAPTER).read_bytes()
     os.truncate(twin / bundles.ADAPTER, 1000)  # still being copied
@@ -298,7 +298,7 @@ def test_a_bundle_that_changes_while_it_is_read_is_not_taken_until_it_holds_stil
 
 def test_the_model_in_force_does_not_mind_what_becomes_of_its_files(tmp_path: Path) -> None:
     mine = bundles.copy(tmp_path / "mine")
-    model = commands.model(settings.load({"threads": "1"}), mine)
+    model = loading.model(settings.load({"threads": "1"}), mine)
     prepared = model.classifier.prepare([HAM, "WINNER!! claim your prize"])
     before = model.classifier.judge(prepared).score
 

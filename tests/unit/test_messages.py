@@ -18,7 +18,7 @@ from worker.messages import (
     DeadLetter,
     Latency,
     Record,
-    Source,
+    RecordSource,
     Unreadable,
     UnreadableError,
     Unscored,
@@ -173,7 +173,7 @@ VERDICT = Verdict(
     reason=None,
     flags=("normalised", "truncated"),
     model="nano@0123456789ab",
-    source=Source("sms.events", 3, 7, 1_764_000_000_000),
+    source=RecordSource("sms.events", 3, 7, 1_764_000_000_000),
     scored_at="2025-11-24T16:00:00.000Z",
     latency_ms=Latency(1.5, 2.5, 3.5, 9.0),
 )
@@ -250,7 +250,7 @@ def test_no_verdict_is_larger_than_it_may_be() -> None:
     largest = Verdict(
         id="\x01" * MAX_ID, label="l" * 64, score=0.123456, threshold=0.1234567890123456, action=Action.UNSCORED,
         reason=Unscored.NON_FINITE_SCORE, flags=("truncated", "normalised"), model="m" * 64 + "@" + "d" * 12,
-        source=Source(topic, 2**31, 2**63, 2**53), scored_at=rfc3339(NOW), latency_ms=Latency(*[1e10 + 0.01] * 4),
+        source=RecordSource(topic, 2**31, 2**63, 2**53), scored_at=rfc3339(NOW), latency_ms=Latency(*[1e10 + 0.01] * 4),
     )  # fmt: skip
 
     assert len(encode_verdict(largest)) < VERDICT_BYTES

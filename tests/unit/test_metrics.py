@@ -18,7 +18,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker.audit.ledger import Kind
+from worker.audit.ledger import MismatchKind
 from worker.engine.device import GpuState
 from worker.metrics import SECONDS, AuditMetrics, BulkHistogram, Metrics, MetricsServer
 
@@ -116,7 +116,7 @@ def labels_of(instrument: Any, family: Metric) -> tuple[str, ...]:
     return tuple(family._labelnames if named is None else named)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("made", "frozen"), [(with_gpu, FROZEN), (lambda: AuditMetrics(Kind), FROZEN_AUDIT)])
+@pytest.mark.parametrize(("made", "frozen"), [(with_gpu, FROZEN), (lambda: AuditMetrics(MismatchKind), FROZEN_AUDIT)])
 def test_the_series_are_those_that_dashboards_know(
     made: Callable[[], Metrics | AuditMetrics], frozen: dict[str, tuple[str, tuple[str, ...]]]
 ) -> None:
@@ -265,7 +265,7 @@ def test_an_unused_counter_without_labels_is_shown_as_zero() -> None:
 
 
 def test_every_kind_of_mismatch_is_shown_as_zero_from_the_start() -> None:
-    text = generate_latest(AuditMetrics(Kind).registry).decode()
+    text = generate_latest(AuditMetrics(MismatchKind).registry).decode()
 
     for kind in ("lost", "missing-dead-letter", "duplicated", "reordered", "wrong-source"):
         assert f'hamgate_audit_mismatches_total{{kind="{kind}"}} 0.0' in text
@@ -273,7 +273,7 @@ def test_every_kind_of_mismatch_is_shown_as_zero_from_the_start() -> None:
 
 
 def test_what_is_not_proven_ages_while_the_audit_does_not_look() -> None:
-    metrics, now = AuditMetrics(Kind), time.time()
+    metrics, now = AuditMetrics(MismatchKind), time.time()
     oldest: list[float | None] = [None]
     looked_at = [now]
     metrics.follow(lambda: oldest[0], lambda: looked_at[0])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from worker.app import Refused, serve
+from worker.app import StartRefused, serve
 from worker.metrics import Metrics, MetricsServer
 from worker.metrics.probes import Probes
 from worker.settings import Settings
@@ -97,7 +97,7 @@ def test_an_address_of_ipv6_is_listened_at() -> None:
 def test_a_host_that_is_not_ours_is_refused_by_its_setting(host: str) -> None:
     settings = Settings(metrics_host=host, metrics_port=0)
 
-    with pytest.raises(Refused, match=r"^HAMGATE_METRICS_HOST: .*name an address of this host"):
+    with pytest.raises(StartRefused, match=r"^HAMGATE_METRICS_HOST: .*name an address of this host"):
         serve(settings, Metrics(), Probes("loading the model"))
 
 
@@ -105,5 +105,5 @@ def test_a_port_that_is_in_use_is_refused_by_its_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(metrics_port=taken.getsockname()[1])
 
-        with pytest.raises(Refused, match=r"^HAMGATE_METRICS_PORT: .*name a free port"):
+        with pytest.raises(StartRefused, match=r"^HAMGATE_METRICS_PORT: .*name a free port"):
             serve(settings, Metrics(), Probes("loading the model"))

@@ -55,5 +55,5 @@ def test_five_minutes_of_reading_are_no_error(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("half_a_minute_a_look")
 def test_a_minute_without_getting_further_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TimeoutError, match="no further towards the end for 60 s"):
+    with pytest.raises(TimeoutError, match="no progress towards the end for 60 s"):
         list(reader(monkeypatch, step=0).to_end(within=60))

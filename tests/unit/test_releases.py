@@ -43,10 +43,10 @@ def test_the_same_again_does_not_forget_the_one_before(tmp_path: Path, folders: 
 
 
 def test_without_one_before_there_is_no_way_back(tmp_path: Path, folders: list[Path]) -> None:
-    with pytest.raises(releases.LinkError, match="nothing to go back to"):
+    with pytest.raises(releases.LinkError, match="there is no bundle to go back to"):
         releases.back(tmp_path / "current")
     releases.use(tmp_path / "current", folders[0])
-    with pytest.raises(releases.LinkError, match="nothing to go back to"):
+    with pytest.raises(releases.LinkError, match="there is no bundle to go back to"):
         releases.back(tmp_path / "current")
 
 

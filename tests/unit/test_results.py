@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from benchmarks import results, show, texts
-from training import hardware
+from benchmarks import show, texts
+from training import hardware, results
 
 if TYPE_CHECKING:
     from pathlib import Path

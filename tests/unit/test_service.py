@@ -120,7 +120,7 @@ def test_a_stage_that_dies_ends_the_work_uncommitted(stage: str) -> None:
 
 
 class Slow(FakeClassifier):
-    """A judge that waits to be let go."""
+    """A judge that waits to be released."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -174,7 +174,7 @@ def test_tokens_that_training_added_come_with_the_adapter(base: Path, tmp_path: 
         (peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=8), "'P_TUNING', which leaves"),
         (peft.LoraConfig(**PLAIN, lora_bias=True), "cannot merge a LORA adapter like this .* base layer has no bias"),
         (peft.LoraConfig(**PLAIN, init_lora_weights="pissa_niter_2"), "init_lora_weights is 'pissa_niter_2'"),
-        (peft.LoraConfig(**PLAIN, layer_replication=[[0, 2], [1, 2]]), "answers otherwise than beside it"),
+        (peft.LoraConfig(**PLAIN, layer_replication=[[0, 2], [1, 2]]), "answers differently from it unmerged"),
     ],
 )
 def test_one_that_cannot_be_merged_is_refused_by_name(

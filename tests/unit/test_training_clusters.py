@@ -32,4 +32,4 @@ def test_many_messages_are_clustered_by_minhash_and_few_by_counting(monkeypatch:
 
     assert few == [0, 0, 2]
     assert many == [0, 0, 2, 3]
-    assert set(heard) == {"hashing", "linking near-twins"}
+    assert set(heard) == {"hashing", "linking near-duplicates"}

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def prepared() -> data.Prepared:
+def prepared() -> data.PreparedRows:
     return data.prepare()
 
 
-def test_the_shipped_collection_gives_the_known_counts(prepared: data.Prepared) -> None:
+def test_the_shipped_collection_gives_the_known_counts(prepared: data.PreparedRows) -> None:
     assert prepared.digest == "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d"
     assert prepared.read == {"ham": 4827, "spam": 747}
     assert Counter(row.label for row in prepared.rows) == {"ham": 4501, "spam": 629}
@@ -35,7 +35,7 @@ def test_the_shipped_collection_gives_the_known_counts(prepared: data.Prepared) 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.Prepared, seed: int) -> None:
+def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.PreparedRows, seed: int) -> None:
     parts = evaluate.cut(prepared.rows, seed)
 
     clusters = [{row.cluster for row in part} for part in parts]
@@ -71,7 +71,7 @@ def test_a_disguise_changes_most_texts_repeatably(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lookalikes", "zero-width"])
-def test_the_normaliser_undoes_what_nobody_can_see(prepared: data.Prepared, name: str) -> None:
+def test_the_normaliser_undoes_what_nobody_can_see(prepared: data.PreparedRows, name: str) -> None:
     rows = prepared.rows[:500]
 
     undone = sum(normalise(DISGUISES[name](row.text, random.Random(5))) == normalise(row.text) for row in rows)
@@ -122,5 +122,5 @@ def test_prepare_reports_and_writes_parts_that_can_be_read_again(
 def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "run"), "--recipe", "nosuch"]) == 2
     assert "shipped are gemma, nano, seed" in capsys.readouterr().err
-    assert main(["predict", "hello", "--bundle", str(tmp_path)]) == 2
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
     assert "no bundle.json" in capsys.readouterr().err

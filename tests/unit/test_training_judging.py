@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, f1_score
 
-from benchmarks import results
-from training import errors, hardware
+from training import hardware, metrics
 from training.data import split as data
 from training.data.split import Row
-from training.judge import baselines, compare, evaluate, findings, judged, metrics
-from training.judge.evaluate import Exam, Parts, Report
-from training.judge.judged import Judged, Judgement
+from training.judge import baselines, compare, errors, evaluate, findings, judged
+from training.judge.evaluate import Exam, Parts, SplitReport
+from training.judge.judged import Judged, JudgedSets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +89,7 @@ def test_judges_of_other_rows_are_not_compared() -> None:
 
 def test_answers_are_kept_as_a_file_and_not_taken_for_those_to_other_questions(tmp_path: Path) -> None:
     path = tmp_path / "answers.npz"
-    Judgement({"clean": answers([1, 0], [1, -1], [0.9, 0.1])}, {"judge": "a", "seed": 1}).save(path)
+    JudgedSets({"clean": answers([1, 0], [1, -1], [0.9, 0.1])}, {"judge": "a", "seed": 1}).save(path)
 
     found = judged.load(path, {"judge": "a", "seed": 1})
 
@@ -116,17 +115,17 @@ def rows(count: int, labels: Sequence[str], start: int = 0) -> tuple[Row, ...]:
 
 
 @pytest.fixture(scope="module")
-def reports() -> list[Report]:
-    def report(seed: int) -> Report:
+def reports() -> list[SplitReport]:
+    def report(seed: int) -> SplitReport:
         fit, test = rows(60, data.THREE), rows(30, data.THREE, 100)
         exam = Exam(seed, Parts(fit, rows(15, data.THREE, 60), test), data.THREE, rows(9, data.THREE, 200))
         beside = {"linear": evaluate.baseline("linear", exam)}
-        return Report(exam, evaluate.answers(baselines.linear(fit, data.THREE), exam, {}), beside)
+        return SplitReport(exam, evaluate.answers(baselines.linear(fit, data.THREE), exam, {}), beside)
 
     return [report(seed) for seed in range(2)]
 
 
-def test_findings_have_the_names_that_are_followed_over_time(reports: list[Report]) -> None:
+def test_findings_have_the_names_that_are_followed_over_time(reports: list[SplitReport]) -> None:
     names = [finding.name for finding in findings.findings(reports)]
 
     assert len(names) == len(set(names))
@@ -137,15 +136,14 @@ def test_findings_have_the_names_that_are_followed_over_time(reports: list[Repor
 
 
 def test_a_file_of_figures_is_named_after_what_judged_and_says_what_put_it_together(
-    reports: list[Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reports: list[SplitReport], tmp_path: Path
 ) -> None:
     there = [
         dataclasses.replace(report, model=dataclasses.replace(report.model, about={"device": "NVIDIA H100 80GB HBM3"}))
         for report in reports
     ]
-    monkeypatch.setitem(results.record.__kwdefaults__, "folder", tmp_path)
 
-    path = findings.record(there, "toy")
+    path = findings.record(there, "toy", tmp_path)
 
     assert path == tmp_path / "judge-toy-nvidia-h100-80gb-hbm3.json"
     figures = {row["name"]: row["extra"] for row in json.loads(path.read_text())}
@@ -155,7 +153,7 @@ def test_a_file_of_figures_is_named_after_what_judged_and_says_what_put_it_toget
     assert figures["judge/toy/baseline-attack/leet/recall"]["device"] == hardware.processor()
 
 
-def test_every_disguise_is_put_on_spam_and_ham_alike_and_the_worst_is_named(reports: list[Report]) -> None:
+def test_every_disguise_is_put_on_spam_and_ham_alike_and_the_worst_is_named(reports: list[SplitReport]) -> None:
     found = {finding.name: finding for finding in findings.findings(reports)}
 
     recalls = {
@@ -181,7 +179,7 @@ def test_a_judge_of_two_labels_is_asked_about_smishing_as_spam() -> None:
 def test_what_was_misjudged_is_written_escaped_for_this_user_alone(tmp_path: Path) -> None:
     test = (Row("<b>win</b>", "spam", 1), Row("hello", "ham", 2))
     exam = Exam(0, Parts((), (), test), data.LABELS)
-    report = Report(exam, Judgement({"clean": answers([1, 0], [0, 0], [0.2, 0.1])}, {}), {})
+    report = SplitReport(exam, JudgedSets({"clean": answers([1, 0], [0, 0], [0.2, 0.1])}, {}), {})
 
     errors.write([report], tmp_path / "errors.html")
 
@@ -191,7 +189,7 @@ def test_what_was_misjudged_is_written_escaped_for_this_user_alone(tmp_path: Pat
     assert (tmp_path / "errors.html").stat().st_mode & 0o077 == 0
 
 
-def test_an_interval_of_one_split_is_over_its_rows(reports: list[Report]) -> None:
+def test_an_interval_of_one_split_is_over_its_rows(reports: list[SplitReport]) -> None:
     figure = next(each.figure for each in findings.findings(reports[:1]) if each.name == "f1-mean")
 
     assert not math.isnan(figure.low)

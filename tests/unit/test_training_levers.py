@@ -20,7 +20,7 @@ from training.fit import batches, model, packing, recipe, runs, train
 from training.fit.batches import Example
 from training.fit.epochs import Epochs, shown
 from training.fit.model import ModelError
-from training.fit.published import Reference
+from training.fit.published import ReferenceEngine
 from training.fit.recipe import RECIPES, Fit
 from worker.engine import weights
 from worker.engine.cpu import CpuEngine
@@ -74,7 +74,9 @@ def test_a_lever_of_lora_changes_the_adapter_and_is_served_as_it_was_trained(
     bundle = export.export(run, rows(60, 2), "digest", tmp_path / "bundle")
     served = Classifier.load(bundle.folder)
     tokens = [message.tokens for message in served.prepare([row.text for row in rows(40, 5)])]
-    np.testing.assert_allclose(served.engine.logits(tokens), Reference(bundle).logits(tokens), rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(
+        served.engine.logits(tokens), ReferenceEngine(bundle).logits(tokens), rtol=2e-4, atol=2e-4
+    )
 
 
 @pytest.mark.parametrize(

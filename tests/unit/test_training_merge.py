@@ -21,17 +21,17 @@ PRIZE = "you have won a prize of 900 pounds, call 09061701461 now to claim it be
 
 
 @pytest.fixture(scope="module")
-def alone() -> data.Prepared:
+def alone() -> data.PreparedRows:
     return data.prepare()
 
 
-def test_mendeley_adds_881_new_texts_and_none_of_them_is_a_repeat(alone: data.Prepared) -> None:
+def test_mendeley_adds_881_new_texts_and_none_of_them_is_a_repeat(alone: data.PreparedRows) -> None:
     new = data.new_rows(data.MENDELEY, alone.rows, data.THREE)
 
     assert Counter(row.label for row in new) == {"ham": 462, "smishing": 276, "spam": 143}
 
 
-def test_a_second_source_changes_no_test_row_and_puts_no_near_twin_of_one_into_train(alone: data.Prepared) -> None:
+def test_a_second_source_changes_no_test_row_and_puts_no_near_twin_of_one_into_train(alone: data.PreparedRows) -> None:
     merged = data.prepare(data.UCI, data.MENDELEY)
 
     for seed in range(3):
@@ -58,7 +58,7 @@ def test_a_borrowed_near_twin_of_a_held_out_row_is_in_no_part(tmp_path: Path) ->
     ]
 
 
-def test_three_labels_are_split_as_two_are_and_refined_by_key(alone: data.Prepared) -> None:
+def test_three_labels_are_split_as_two_are_and_refined_by_key(alone: data.PreparedRows) -> None:
     three = data.prepare(labels=data.THREE, refine=data.MENDELEY)
 
     assert Counter(row.label for row in three.rows) == {"ham": 4501, "spam": 378, "smishing": 251}

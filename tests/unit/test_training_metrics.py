@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
 
+from training import metrics
 from training.bundle import calibrate
 from training.bundle.calibrate import CalibrationError
-from training.judge import metrics
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

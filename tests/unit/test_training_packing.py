@@ -144,7 +144,7 @@ def test_running_out_of_memory_makes_the_passes_smaller_and_the_gradients_stay_t
     _, wanted = learnt(adapted(CONFIGS["llama"]), messages(12))
     real, sizes = model.logits, []
 
-    def small_memory(tuned: Any, batch: packing.Packed, **more: Any) -> torch.Tensor:
+    def small_memory(tuned: Any, batch: packing.PackedRows, **more: Any) -> torch.Tensor:
         sizes.append(batch.total)
         if batch.total > 64:
             raise torch.cuda.OutOfMemoryError

@@ -15,7 +15,7 @@ from training.bundle import export
 from training.data.split import Row
 from training.fit import pretrain, recipe, train
 from training.fit import published as reference
-from training.fit.published import Reference
+from training.fit.published import ReferenceEngine
 from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def made_of(config: Any, folder: Path) -> Bundle:
     tokenizer.save_pretrained(folder / "base")
     chosen = recipe.load(Path("tinyllama"))
     fit = msgspec.structs.replace(chosen.fit, epochs=3, learning_rate=5e-3, warmup_steps=0, augment=False, average=0.0)
-    chosen = msgspec.structs.replace(chosen, base=recipe.Base(str(folder / "base")), fit=fit)
+    chosen = msgspec.structs.replace(chosen, base=recipe.RecipeBase(str(folder / "base")), fit=fit)
     train.fit(chosen, rows(120, 1), folder / "run", seed=0, progress=lambda *_: None)
     return export.export(folder / "run", rows(60, 2), "digest", folder / "bundle")
 
@@ -63,7 +63,7 @@ def test_a_family_that_is_not_served_is_trained_and_judged(tmp_path: Path) -> No
     texts = [row.text for row in rows(40, 5)]
     scores = classifier.judge(classifier.prepare(texts))
 
-    assert isinstance(classifier.engine, Reference)
+    assert isinstance(classifier.engine, ReferenceEngine)
     assert [classifier.labels[label] for label in scores.label] == [row.label for row in rows(40, 5)]
 
 
@@ -72,12 +72,12 @@ def test_a_base_in_half_precision_is_judged_too_by_the_head_as_it_was_trained(
 ) -> None:
     bundle = made_of(Gemma3TextConfig(**SIZES, **MORE, query_pre_attn_scalar=16), tmp_path)
     texts = [row.text for row in rows(40, 5)]
-    whole = Reference(bundle)
+    whole = ReferenceEngine(bundle)
     tokens = [message.tokens for message in Classifier(bundle, whole).prepare(texts)]
     expected = whole.logits(tokens)
 
     monkeypatch.setattr("training.fit.model.compute_type", lambda: torch.bfloat16)
-    halved = Reference(bundle).logits(tokens)
+    halved = ReferenceEngine(bundle).logits(tokens)
 
     assert np.linalg.norm(halved - expected) < 0.1 * np.linalg.norm(expected)
 
@@ -88,8 +88,10 @@ def test_the_engine_answers_what_transformers_answers(tmp_path: Path) -> None:
     served = reference.classifier(bundle.folder)
     tokens = [message.tokens for message in served.prepare([row.text for row in rows(40, 5)])]
 
-    assert not isinstance(served.engine, Reference)
-    np.testing.assert_allclose(served.engine.logits(tokens), Reference(bundle).logits(tokens), rtol=1e-3, atol=1e-4)
+    assert not isinstance(served.engine, ReferenceEngine)
+    np.testing.assert_allclose(
+        served.engine.logits(tokens), ReferenceEngine(bundle).logits(tokens), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_base_by_path_goes_into_the_bundle_and_its_place_does_not(tmp_path: Path) -> None:

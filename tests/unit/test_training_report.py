@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.results import RESULTS
 from training.__main__ import main
 from training.judge import report
 from training.judge.report import ReportError
+from training.results import RESULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,13 @@ def test_what_is_no_results_file_is_refused_by_name(tmp_path: Path) -> None:
         report.load(tmp_path / "absent.json", "nano")
     with pytest.raises(ReportError, match="holds no judge/nano/f1-mean"):
         report.load(tmp_path / "other.json", "nano")
+
+
+def test_without_matplotlib_a_report_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "can_plot", lambda: False)
+
+    with pytest.raises(ReportError, match="pip install matplotlib"):
+        report.write(report.load(NANO, "nano"), "nano", "a file", tmp_path)
 
 
 def test_a_card_without_marks_is_left_alone(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from training.bundle import calibrate, export
 from training.bundle.adapters import AdapterError
 from training.bundle.export import ExportError
-from training.data import disguises, hub
+from training.data import disguises
 from training.data import split as data
 from training.data.split import Row
-from training.fit import pretrain, recipe, runs, train
+from training.fit import hub, pretrain, recipe, runs, train
 from training.fit.model import ModelError
 from training.fit.runs import Run, RunError
 from training.judge import evaluate
@@ -273,7 +273,7 @@ def on_hub(saved_by_peft: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest
 def test_a_base_on_a_hub_is_pinned_to_the_commit_that_training_took(on_hub: str, tmp_path: Path) -> None:
     fit = msgspec.structs.replace(TOY.fit, epochs=1)
     asked = msgspec.structs.replace(
-        TOY, pretraining=None, base=recipe.Base(on_hub), fit=fit, quantisation="none", double_quantisation=False
+        TOY, pretraining=None, base=recipe.RecipeBase(on_hub), fit=fit, quantisation="none", double_quantisation=False
     )
     labels = ("ham", "spam", "smishing")
     train.fit(asked, rows(60, 1), tmp_path / "run", seed=0, progress=quiet, labels=labels)
@@ -299,7 +299,7 @@ def test_an_import_pins_the_base_of_its_adapter(on_hub: str, saved_by_peft: tupl
 
 def test_a_base_that_neither_a_folder_nor_the_hub_has_is_refused_by_name(on_hub: str) -> None:
     for base, revision in (("nobody/nothing", None), (on_hub, "nosuch"), ("./no such folder", None)):
-        with pytest.raises(ModelError, match=f"{base}.*: no such folder, and it cannot be had from the hub"):
+        with pytest.raises(ModelError, match=f"{base}.*: no such folder, and it could not be read from the hub"):
             hub.commit(base, revision)
 
 

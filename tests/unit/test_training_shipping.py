@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from tests.unit.test_training_run import TOY, quiet, rows
-from training.bundle import shipping
 from training.data import split as data
 from training.fit import train
-from training.judge import evaluate
+from training.judge import evaluate, shipping
 from training.judge.evaluate import Exam, Parts
-from training.judge.judged import Judged, Judgement
+from training.judge.judged import Judged, JudgedSets
 from worker.model.bundle import load
 
 if TYPE_CHECKING:
@@ -29,13 +28,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def judgement(errors: int) -> Judgement:
+def judgement(errors: int) -> JudgedSets:
     """The exam's answers, the first so many spam missed."""
     truth = np.array([int(row.label == "spam") for row in EXAM.parts.test], dtype=np.int8)
     given = truth.copy()
     given[np.flatnonzero(truth)[:errors]] = 0
     judged = Judged(truth, given, given.astype(np.float64))
-    return Judgement({"clean": judged, "attack/leet": judged}, {})
+    return JudgedSets({"clean": judged, "attack/leet": judged}, {})
 
 
 def test_a_bundle_carries_what_it_scored_and_which_rows_it_was_not_made_of(run: Path, tmp_path: Path) -> None:
@@ -65,7 +64,7 @@ def test_a_worse_one_is_refused_and_nothing_is_replaced(
     answers = {"toy": judgement(0), "bundle": judgement(20)}
     monkeypatch.setattr(evaluate, "evaluate", lambda folder, _exam: answers[folder.name])
 
-    with pytest.raises(shipping.WorseError, match=r"clean, attack/leet.*--even-if-worse"):
+    with pytest.raises(shipping.WorseBundleError, match=r"clean, attack/leet.*--even-if-worse"):
         shipping.ship(run, EXAM, "second", tmp_path / "toy")
 
     assert load(tmp_path / "toy").digest == in_force.digest

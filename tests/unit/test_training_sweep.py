@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks import results
 from training.__main__ import main
 from training.data import split as data
 from training.fit import recipe, runs
@@ -61,14 +59,13 @@ def test_the_shipped_sweep_of_levers_can_be_read() -> None:
 
 
 def test_a_sweeps_figures_are_written_with_their_splits_and_where_they_were_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     found = trials(tmp_path)
     for trial, f1 in zip(found, (0.8, 0.82, 0.9, 0.92), strict=True):
         outcome(tmp_path, trial, f1)
-    monkeypatch.setattr(results, "record", functools.partial(results.record, folder=tmp_path))
 
-    rows = json.loads(sweep.record(list(sweep.outcomes(found, tmp_path)), "seed", "grid").read_text())
+    rows = json.loads(sweep.record(list(sweep.outcomes(found, tmp_path)), "seed", "grid", tmp_path).read_text())
 
     best = rows[0]
     assert best["name"] == f"sweep/seed/{found[2].configuration}/f1-mean"
@@ -103,7 +100,7 @@ def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
 
     sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
 
-    assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no word of why"]
+    assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no reason given"]
 
 
 @pytest.mark.parametrize(
@@ -175,11 +172,11 @@ def test_a_configuration_that_failed_keeps_none_of_the_others_from_being_written
     for trial in found[:3]:
         outcome(folder, trial, 0.8)
     monkeypatch.setattr("sys.executable", "false")
-    monkeypatch.setattr(results, "record", functools.partial(results.record, folder=tmp_path))
 
-    status = main(["sweep", str(tmp_path / "grid.toml"), "--splits", "2", "--runs", str(tmp_path)])
+    there = ["--runs", str(tmp_path), "--results", str(tmp_path / "figures")]
+    status = main(["sweep", str(tmp_path / "grid.toml"), "--splits", "2", *there])
 
-    [written] = tmp_path.glob("sweep-seed-*.json")
+    [written] = (tmp_path / "figures").glob("sweep-seed-*.json")
     assert {row["name"].split("/")[2] for row in json.loads(written.read_text())} == {found[0].configuration}
     assert status == 1
     assert f"not measured on all 2 splits, and not written: {found[2].configuration}" in " ".join(

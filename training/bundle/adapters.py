@@ -127,7 +127,7 @@ def merge(  # noqa: PLR0913 # plain values, each of its own
         apart = (_logits(merged, tokens) - before).abs().max().item()
     if not apart <= _APART * max(1.0, before.abs().max().item()):
         message = (
-            f"{adapter}: merged into its base, the {config['peft_type']} adapter answers otherwise than beside it "
+            f"{adapter}: merged into its base, the {config['peft_type']} adapter answers differently from it unmerged "
             f"(logits differ by {apart:.2g}), so it cannot be imported"
         )
         raise AdapterError(message)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from training.judge import metrics
+from training import metrics
 from worker.model.bundle import Calibration
 from worker.model.classifier import HAM, platt
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _ROUNDS: Final = 100
 _SETTLED: Final = 1e-9
 _STIFFNESS: Final = 1e-3
-"""Holds the slope of a slice that is told apart without error, whose best slope would have no end."""
+"""Holds the slope of a slice that is separated without error, whose best slope would be infinite."""
 _LOWEST, _HIGHEST = 0.05, 0.95
 _FLAGGED: Final = 0.0075
 """The share of ham, plain or under any one disguise, that may be flagged for the sake of disguised spam: a hundredth is
@@ -31,7 +31,7 @@ _GRAIN: Final = 10_000
 
 
 class CalibrationError(ValueError):
-    """A slice that nothing can be fitted on: the model tells nothing apart there."""
+    """A slice that nothing can be fitted on: the model separates no labels there."""
 
 
 def fit(odds: NDArray[np.float64], spam: NDArray[np.bool_]) -> Calibration:

@@ -13,10 +13,9 @@ import msgspec
 import numpy as np
 
 from training.bundle import adapters, calibrate
-from training.data import hub
 from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
-from training.fit import model, runs
+from training.fit import hub, model, runs
 from training.fit import published as reference
 from worker.engine.loading import located, seen_through_nf4
 from worker.model import bundle

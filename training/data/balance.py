@@ -11,17 +11,17 @@ import math
 import tomllib
 from collections import defaultdict
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.data import surface
+from training.data.split import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     Table = Mapping[str, Mapping[str, int]]
 
-FILE: Final = Path(__file__).resolve().parents[2] / "data" / "modern" / "rows.toml"
+FILE: Final = DATA / "modern" / "rows.toml"
 _LEAST, _MOST_ENGLISH, _MOST_OTHER = 1, 4, 3
 _ENGLISH, _OTHER = 3, 2
 """Rows where nothing leans. English gives one more, since the corpus is English first."""

@@ -14,13 +14,13 @@ from training.data import split as data
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from training.data.split import Prepared
+    from training.data.split import PreparedRows
     from training.judge.evaluate import Parts
 
 FILE: Final = "data.json"
 
 
-def card(prepared: Prepared, parts: Parts, seed: int) -> dict[str, Any]:
+def card(prepared: PreparedRows, parts: Parts, seed: int) -> dict[str, Any]:
     """Counts and digests as plain values; no text of any row."""
     own = sum(not row.borrowed for row in prepared.rows)
     return {
@@ -46,7 +46,7 @@ def card(prepared: Prepared, parts: Parts, seed: int) -> dict[str, Any]:
     }
 
 
-def write(prepared: Prepared, parts: Parts, seed: int, folder: Path) -> None:
+def write(prepared: PreparedRows, parts: Parts, seed: int, folder: Path) -> None:
     """Write it into the folder, whole or not at all."""
     making = folder / f".{FILE}.{os.getpid()}"
     making.write_bytes(msgspec.json.format(msgspec.json.encode(card(prepared, parts, seed)), indent=1) + b"\n")

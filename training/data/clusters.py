@@ -1,4 +1,4 @@
-"""Near-twins among messages: Jaccard >= 0.7 over character 5-grams, digits as 0, single linkage.
+"""Near-duplicates among messages: Jaccard >= 0.7 over character 5-grams, digits as 0, single linkage.
 
 Exact up to some twenty thousand messages. Beyond, MinHash (Broder 1997) with banding proposes pairs and the exact
 Jaccard decides on each: only a pair that is never proposed can be missed, and time and memory grow with the messages.
@@ -86,7 +86,7 @@ def by_minhash(keys: Sequence[str], told: Told = silent) -> list[int]:
     forest = _Forest(len(keys))
     hashes = _minhashes(keys, told)
     for band in range(_BANDS):
-        told("linking near-twins", band + 1, _BANDS)
+        told("linking near-duplicates", band + 1, _BANDS)
         for one, other in _proposed(hashes, band):
             if forest.root(one) != forest.root(other) and _are_similar(keys[one], keys[other]):
                 forest.join(one, other)

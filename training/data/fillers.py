@@ -8,13 +8,14 @@ import tomllib
 import unicodedata
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from training.data.split import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FILE: Final = Path(__file__).resolve().parents[2] / "data" / "modern" / "fillers.toml"
+_FILE: Final = DATA / "modern" / "fillers.toml"
 SLOT: Final = re.compile(r"\{([^{}]*)\}")
 _PICK: Final = "pick:"
 _LITERAL_TIME: Final = re.compile(r"\b\d{1,2}:\d\d\b")

@@ -11,17 +11,18 @@ import re
 import tomllib
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from training.data import balance, clusters, fillers, sources
 from training.data import split as data
 from training.data.sources import DataError
+from training.data.split import DATA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
-FOLDER: Final = Path(__file__).resolve().parents[2] / "data" / "modern"
+FOLDER: Final = DATA / "modern"
 MESSAGES: Final = FOLDER / "messages.tsv"
 VOICES: Final = ("africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us")
 SENDERS: Final = ("short", "alpha", "number", "unknown")

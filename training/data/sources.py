@@ -33,7 +33,7 @@ class DataError(ValueError):
     """Rows that cannot be trained or judged on; the text names the file and line, never what it says."""
 
 
-class Source(NamedTuple):
+class RowSource(NamedTuple):
     """Where rows came from: what it is called, its SHA-256, and what a person should know of how it was read."""
 
     name: str
@@ -51,7 +51,7 @@ class Labelled(NamedTuple):
 
 def read(
     place: Path | str, labels: Sequence[str], renamed: Mapping[str, str] | None = None
-) -> tuple[list[Labelled], Source]:
+) -> tuple[list[Labelled], RowSource]:
     """Read a file or hub data set. `renamed` maps its labels to ours: {"0": "ham", "1": "spam"}. Raises DataError."""
     name = str(place)
     if name.startswith(HUB):
@@ -67,7 +67,7 @@ def read(
             message = f"{path}: cannot be read ({error.strerror or error})"
             raise DataError(message) from None
     name = name if name.startswith(HUB) else Path(place).name
-    return _under_our_labels(found, name, labels, renamed or {}), Source(name, digest, tuple(warnings))
+    return _under_our_labels(found, name, labels, renamed or {}), RowSource(name, digest, tuple(warnings))
 
 
 def mapping(text: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""The honest split: read, mend, drop repeats, keep near-twins together; and a report of what was dropped and why.
+"""The honest split: read, repair, drop repeats, keep near-duplicates together; and report what was dropped and why.
 
-A random split of the SMS Spam Collection leaks: half of its test spam has a near-twin in train. Here the unit that is
+A random split of the SMS Spam Collection leaks: half its test spam has a near-duplicate in train. Here the unit that is
 split is the cluster, not the message. Where several sources are given, the first one is split, as if it were alone;
-rows of the others are only learnt from, and only those that are no near-twins of what is tested.
+rows of the others are only learnt from, and only those that are no near-duplicates of what is tested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import sources
 from training.data.clusters import cluster, joined, silent
-from training.data.sources import DataError, Source
+from training.data.sources import DataError, RowSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DataError", "cluster"]
 
-_DATA: Final = Path(__file__).resolve().parents[2] / "data"
-UCI: Final = _DATA / "uci" / "SMSSpamCollection"
-MENDELEY: Final = _DATA / "mendeley" / "Dataset_5971.csv"
+_TRAINING: Final = Path(__file__).resolve().parents[1]
+_INSTALLED: Final = _TRAINING / "shipped" / "data"
+DATA: Final = _INSTALLED if _INSTALLED.is_dir() else _TRAINING.parent / "data"
+"""The shipped collections: in an installed package, else in the checkout."""
+UCI: Final = DATA / "uci" / "SMSSpamCollection"
+MENDELEY: Final = DATA / "mendeley" / "Dataset_5971.csv"
 LABELS: Final = ("ham", "spam")
 THREE: Final = ("ham", "spam", "smishing")
 TEST_SHARE: Final = 0.2
@@ -45,9 +48,9 @@ _WORD: Final = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A message and its label; `cluster` tells near-twins within the first source.
+    """A message and its label; `cluster` tells near-duplicates within the first source.
 
-    A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-twin of.
+    A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-duplicate of.
     Rows of one `group`, which a source may name, are in one cluster whether they are alike or not.
     """
 
@@ -60,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedRows:
     """Rows without repeats, clustered; `dropped` counts what was left out, by reason; `digest` names the sources."""
 
     rows: tuple[Row, ...]
@@ -68,12 +71,12 @@ class Prepared:
     dropped: Counter[str]
     mixed: int
     digest: str
-    sources: tuple[Source, ...] = ()
+    sources: tuple[RowSource, ...] = ()
     refined: int = 0
 
     @property
     def clusters(self) -> int:
-        """How many groups of near-twins, most of them of one."""
+        """How many groups of near-duplicates, most of them of one."""
         return len({row.cluster for row in self.rows})
 
 
@@ -102,8 +105,8 @@ def prepare(
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
     told: Told = silent,
-) -> Prepared:
-    """Read, mend, drop repeats of a key, cluster near-twins. Without a place: the shipped UCI set. Raises DataError.
+) -> PreparedRows:
+    """Read, repair, drop repeats, cluster near-duplicates. Without a place: the shipped UCI set. Raises DataError.
 
     `refine` is a source that only tells a finer label (smishing) for spam that is read from the others.
     """
@@ -128,11 +131,11 @@ def prepare(
     noise = dropped["repeat under another label"] + mixed
     if noise > max(LEAST_NOISE, _NOISE * len(rows)):
         message = (
-            f"label noise: {noise} of {len(rows)} messages stand, as repeats or near-twins, under ham and under "
-            "another label; nothing can be judged by these labels until they are mended"
+            f"label noise: {noise} of {len(rows)} messages stand, as repeats or near-duplicates, under ham and under "
+            "another label; correct the labels before judging by them"
         )
         raise DataError(message)
-    return Prepared(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
+    return PreparedRows(rows, read, dropped, mixed, _digest_of(origins), tuple(origins), refined)
 
 
 LEAST_NOISE: Final = 10
@@ -193,7 +196,7 @@ def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _digest_of(origins: Sequence[Source]) -> str:
+def _digest_of(origins: Sequence[RowSource]) -> str:
     if len(origins) == 1:
         return origins[0].digest
     return hashlib.sha256("\n".join(source.digest for source in origins).encode()).hexdigest()
@@ -244,7 +247,7 @@ def digest(rows: Iterable[Row]) -> str:
     return hashlib.sha256("\0".join(f"{row.label}\t{row.text}" for row in rows).encode()).hexdigest()
 
 
-def report(prepared: Prepared) -> Iterator[str]:
+def report(prepared: PreparedRows) -> Iterator[str]:
     """What was read, what was dropped and why, what is left; line by line."""
     for source in prepared.sources:
         yield f"source   {source.name}, SHA-256 {source.digest[:12]}"
@@ -259,7 +262,7 @@ def report(prepared: Prepared) -> Iterator[str]:
     spam = [row for row in prepared.rows if row.label != LABELS[0]]
     twins = sum(sizes[row.cluster] > 1 for row in spam)
     yield f"clusters {len(sizes):>6,}  largest {max(sizes.values())}, of mixed labels {prepared.mixed}"
-    yield f"near-twins: {twins / max(1, len(spam)):.0%} of the spam that is kept has one"
+    yield f"near-duplicates: {twins / max(1, len(spam)):.0%} of the spam that is kept has one"
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WINDOW = 16
 
 
-class Progress(Protocol):
+class ProgressCallback(Protocol):
     """Told after every step where training is."""
 
     def __call__(self, phase: str, step: int, steps: int, loss: float, tokens: int) -> None:
@@ -39,7 +39,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class PaddedBatch:
     """Padded on the right: ids and mask [n, longest], labels [n]."""
 
     ids: Tensor
@@ -68,7 +68,7 @@ def shuffled(examples: Sequence[Example], size: int, dice: random.Random) -> lis
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def by_length(examples: Sequence[Example], size: int, dice: random.Random, *, pad: int) -> Iterator[Batch]:
+def by_length(examples: Sequence[Example], size: int, dice: random.Random, *, pad: int) -> Iterator[PaddedBatch]:
     """Every example once, in batches of messages of about one length, in a random order."""
     order = list(range(len(examples)))
     dice.shuffle(order)
@@ -81,7 +81,7 @@ def by_length(examples: Sequence[Example], size: int, dice: random.Random, *, pa
         yield collate([examples[index] for index in cut], pad=pad)
 
 
-def collate(examples: Sequence[Example], *, pad: int) -> Batch:
+def collate(examples: Sequence[Example], *, pad: int) -> PaddedBatch:
     """Lay examples side by side."""
     longest = max(len(example.ids) for example in examples)
     ids = torch.full((len(examples), longest), pad)
@@ -89,7 +89,7 @@ def collate(examples: Sequence[Example], *, pad: int) -> Batch:
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         mask[row, : len(example.ids)] = 1
-    return Batch(ids, mask, torch.tensor([example.label for example in examples]))
+    return PaddedBatch(ids, mask, torch.tensor([example.label for example in examples]))
 
 
 def warm_then_fall(step: int, steps: int, warmup: int) -> float:

@@ -18,7 +18,7 @@ _FILE: Final = "state.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class TrainingState:
     """What learns, by name, its running mean if there is one, and the optimizer over it, accelerate's or torch's."""
 
     weights: Mapping[str, Any]

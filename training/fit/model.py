@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from training.fit.packing import Packed
+    from training.fit.packing import PackedRows
     from training.fit.recipe import Recipe
 
 # Values that share a scale in NF4. On AVX-512, bitsandbytes gives a row of broken blocks its neighbour's scales.
@@ -171,7 +171,7 @@ def adapt(recipe: Recipe, model: Any) -> PeftModel:  # noqa: ANN401 any of trans
     return adapted
 
 
-def logits(adapted: PeftModel, batch: Packed, *, noise: float = 0.0) -> Tensor:
+def logits(adapted: PeftModel, batch: PackedRows, *, noise: float = 0.0) -> Tensor:
     """Judge packed messages: [places, labels], in float32. The head sees nothing but messages' ends.
 
     `noise` is NEFTune's alpha (arXiv 2310.05914): embeddings get the more of it, the shorter their message.

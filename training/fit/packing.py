@@ -25,7 +25,7 @@ _FLASH: Final = (8, 0)  # the first compute capability with variable-length flas
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedRows:
     """Messages end to end, all in one tensor, so that one copy moves it.
 
     `ids` and `positions` [total], positions restarting with each message; `bounds` [sequences + 1], where messages
@@ -45,9 +45,9 @@ class Packed:
         """What two of them must share to be run by the same captured graph."""
         return self.total, self.places, self.sequences, self.longest
 
-    def on(self, flat: Tensor) -> Packed:
+    def on(self, flat: Tensor) -> PackedRows:
         """The same layout over another tensor."""
-        return Packed(flat, *self.shape)
+        return PackedRows(flat, *self.shape)
 
     @property
     def ids(self) -> Tensor:
@@ -97,7 +97,7 @@ def _sizes(total: int, places: int, sequences: int, longest: int) -> list[int]:
     return [total, total, total, places, places, sequences + 1, sequences * longest]
 
 
-def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> Packed:
+def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> PackedRows:
     """Lay messages end to end in their order.
 
     `places` is how many messages the layout has room for; `grain` rounds the number of tokens up, by a sequence that
@@ -126,7 +126,7 @@ def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> Pac
     # What stands behind a message's end is its own last token: causal attention never looks there.
     rectangle = np.minimum(bounds[:-1, None] + np.arange(longest), np.maximum(bounds[1:, None] - 1, 0))
     flat = np.concatenate([ids, positions, back, ends, labels, bounds, rectangle.ravel()])
-    return Packed(torch.from_numpy(flat), total, places, sequences, longest)
+    return PackedRows(torch.from_numpy(flat), total, places, sequences, longest)
 
 
 def attend(  # noqa: PLR0913 transformers' own signature
@@ -137,7 +137,7 @@ def attend(  # noqa: PLR0913 transformers' own signature
     attention_mask: Tensor | None = None,  # noqa: ARG001 the layout says who sees whom
     *,
     scaling: float | None = None,
-    layout: Packed,
+    layout: PackedRows,
     **_: Any,  # noqa: ANN401 what other kinds of attention take
 ) -> tuple[Tensor, None]:
     """Causal attention of each message over itself: [1, heads, total, head] to [1, total, heads, head].
@@ -155,7 +155,7 @@ def attend(  # noqa: PLR0913 transformers' own signature
     return mixed.transpose(1, 2).flatten(0, 1)[layout.back][None], None
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, layout: Packed, scaling: float | None) -> Tensor:
+def _flash(query: Tensor, key: Tensor, value: Tensor, layout: PackedRows, scaling: float | None) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 -- only where there is a GPU that has it
 
     bounds, longest = layout.bounds.int(), layout.longest

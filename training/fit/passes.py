@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.fit.batches import Example
-    from training.fit.packing import Packed
+    from training.fit.packing import PackedRows
     from training.fit.recipe import Fit
 
 GRAIN: Final = 128
@@ -93,7 +93,7 @@ class Learner:
                     packed = packing.pack(part, places=places if whole else 0, grain=self._grain)
                     self.gradients[-1] += self._run(packed, total)
             except torch.cuda.OutOfMemoryError:
-                pass  # what the failed pass holds is let go first: its traceback keeps it alive
+                pass  # release what the failed pass holds first: its traceback keeps it alive
             else:
                 return
             self._make_room(max(len(example.ids) for example in examples))
@@ -115,13 +115,13 @@ class Learner:
             raise NoRoomError(message)
         torch.cuda.empty_cache()
 
-    def _run(self, packed: Packed, total: int) -> Tensor:
+    def _run(self, packed: PackedRows, total: int) -> Tensor:
         divisor = torch.tensor(float(total), device=self._accelerator.device)
         if self._graphs is None:
             return self._backward(packed.on(packed.flat.to(self._accelerator.device)), divisor)
         return self._graphs.run(packed, divisor, self._backward)
 
-    def _backward(self, packed: Packed, divisor: Tensor) -> Tensor:
+    def _backward(self, packed: PackedRows, divisor: Tensor) -> Tensor:
         with self._accelerator.autocast():
             logits = model.logits(self._model, packed, noise=self._fit.neftune)
         loss = loss_of(logits, packed.labels, self._fit, self._weights) / divisor
@@ -169,7 +169,7 @@ class _Graphs:
         self._captured.clear()
         self._pool, self._is_warm = None, False
 
-    def run(self, packed: Packed, divisor: Tensor, passed: Any) -> Tensor:  # noqa: ANN401 a bound method
+    def run(self, packed: PackedRows, divisor: Tensor, passed: Any) -> Tensor:  # noqa: ANN401 a bound method
         """The pass's loss; gradients are added to."""
         if not self._is_warm:
             # The first one is launched, on the stream that captures: what is made on the way is made for it.
@@ -188,7 +188,7 @@ class _Graphs:
         graph.replay()
         return loss
 
-    def _capture(self, packed: Packed, divisor: Tensor, passed: Any) -> None:  # noqa: ANN401
+    def _capture(self, packed: PackedRows, divisor: Tensor, passed: Any) -> None:  # noqa: ANN401
         flat, kept = packed.flat.cuda(), divisor.clone()
         graph = torch.cuda.CUDAGraph()
         try:

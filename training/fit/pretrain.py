@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from training.data.split import Row
-    from training.fit.batches import Batch
+    from training.fit.batches import PaddedBatch
     from training.fit.recipe import Fit, Pretraining, Recipe
 
 _UNKNOWN, _BEGIN, _END, _PAD = "<unk>", "<s>", "</s>", "<pad>"
@@ -44,7 +44,7 @@ def make_base(  # noqa: PLR0913 what a base is made of
     folder: Path,
     *,
     seed: int,
-    progress: batches.Progress,
+    progress: batches.ProgressCallback,
     labels: Sequence[str] = LABELS,
     kept: Path | None = None,
 ) -> None:
@@ -125,7 +125,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     labels: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     seed: int,
-    progress: batches.Progress,
+    progress: batches.ProgressCallback,
     kept: Path | None,
 ) -> Any:  # noqa: ANN401
     _drop_while_training(model, wanted.dropout)
@@ -142,7 +142,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     weights = dict(model.named_parameters())
     learnt = [each.detach() for each in weights.values()]
     average = [each.clone() for each in learnt]
-    state = checkpoint.State(weights, dict(zip(weights, average, strict=True)), optimizer)
+    state = checkpoint.TrainingState(weights, dict(zip(weights, average, strict=True)), optimizer)
     ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
     step = state.resume(kept) if kept else 0
     model.train()
@@ -177,7 +177,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     return model
 
 
-def _next_piece_loss(model: Any, states: torch.Tensor, batch: Batch) -> torch.Tensor:  # noqa: ANN401
+def _next_piece_loss(model: Any, states: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:  # noqa: ANN401
     """How well each next piece is guessed, by the tied embeddings; at a quarter of places: vocabularies are wide."""
     asked = (batch.mask[:, 1:] > 0) & (torch.rand(batch.mask[:, 1:].shape) < _GUESSED)
     guesses = states[:, :-1][asked] @ model.model.embed_tokens.weight.T

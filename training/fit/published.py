@@ -16,7 +16,7 @@ from peft import PeftModel
 from training.fit import model, packing
 from training.fit.batches import Example
 from training.fit.passes import cut
-from training.fit.recipe import RECIPES, Base, Recipe, load
+from training.fit.recipe import RECIPES, Recipe, RecipeBase, load
 from worker.engine import Done, Kind
 from worker.engine.loading import base_folder, seen_through_nf4
 from worker.model.bundle import Bundle
@@ -42,10 +42,10 @@ def classifier(folder: Path) -> Classifier:
     bundle = Bundle.load(folder)
     family = json.loads((base_folder(bundle) / "config.json").read_text()).get("model_type")
     is_served = family == model.SERVED or family not in model.FAMILIES  # what nobody knows is refused by the engine
-    return Classifier.load(folder) if is_served else Classifier(bundle, Reference(bundle))
+    return Classifier.load(folder) if is_served else Classifier(bundle, ReferenceEngine(bundle))
 
 
-class Reference:
+class ReferenceEngine:
     """An engine as `worker.engine` wants one, with PEFT's model behind it, its base quantised as training saw it."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -87,6 +87,6 @@ def _recipe(bundle: Bundle) -> Recipe:
     """What a base is loaded by: a bundle that was made elsewhere has no more of a recipe than that."""
     quantised, double = seen_through_nf4(bundle.recipe)
     seed = load(RECIPES / "seed.toml")
-    base = Base(bundle.base.id, bundle.base.revision)
+    base = RecipeBase(bundle.base.id, bundle.base.revision)
     kind: Literal["nf4", "none"] = "nf4" if quantised else "none"
     return msgspec.structs.replace(seed, base=base, quantisation=kind, double_quantisation=double)

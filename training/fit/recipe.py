@@ -22,7 +22,7 @@ class RecipeError(ValueError):
     """A recipe that cannot be followed; the text names the file and the field."""
 
 
-class Base(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RecipeBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The pretrained model: a hub id or a local folder, and the hub's revision."""
 
     id: str
@@ -110,7 +110,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The whole of it. Without `pretraining` the base is loaded; with it, made."""
 
     name: str
-    base: Base
+    base: RecipeBase
     lora: Lora
     fit: Fit
     quantisation: Literal["nf4", "none"] = "nf4"
@@ -133,7 +133,7 @@ def load(path: Path, *, base: str | None = None) -> Recipe:
     path = path if path.exists() else RECIPES / f"{path.name.removesuffix('.toml')}.toml"
     try:
         recipe = msgspec.convert(tomllib.loads(path.read_bytes().decode()), Recipe)
-        return msgspec.structs.replace(recipe, base=Base(base)) if base else recipe
+        return msgspec.structs.replace(recipe, base=RecipeBase(base)) if base else recipe
     except OSError as error:
         known = ", ".join(sorted(shipped.stem for shipped in RECIPES.glob("*.toml")))
         message = f"{path}: cannot be read ({error.strerror}); shipped are {known}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from training.data import hub
+from training.fit import hub
 from training.fit.recipe import Recipe  # noqa: TC001 -- msgspec reads it
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from training.data.clusters import Told as Phases
-    from training.fit.batches import Progress as Told
-    from training.judge.findings import Finding
-    from training.judge.metrics import Figure
-    from training.judge.sweep import Outcome
+    from training.fit.batches import ProgressCallback as Told
+    from training.judge.findings import NamedFigure
+    from training.judge.sweep import SweepOutcome
+    from training.metrics import Figure
     from worker.model.bundle import Bundle
 
 console: Final = Console(highlight=False, soft_wrap=True)
@@ -88,7 +88,7 @@ def describe(made: Bundle) -> None:
         console.print(f"  canary {canary.label}: {canary.text}", markup=False)
 
 
-def tell(found: Sequence[Finding], name: str, over: str) -> None:
+def tell(found: Sequence[NamedFigure], name: str, over: str) -> None:
     """Findings as tables: one judge a column where several were asked the same."""
     figures = {each.name: each.figure for each in found}
     judges = {"": name, "baseline-": "LinearSVC", "boosted-": "boosted"}
@@ -114,7 +114,7 @@ def tell(found: Sequence[Finding], name: str, over: str) -> None:
             console.print(f"{against}, McNemar p {each.extra['mcnemar-p']}", markup=False)
 
 
-def ranking(found: Sequence[Outcome]) -> None:
+def ranking(found: Sequence[SweepOutcome]) -> None:
     """Configurations of a sweep, the best first."""
     table = Table(title=r"on slices of train \[95 % interval over splits]")
     for column in ("configuration", "F1", "worst disguise, caught", "ham flagged", "trainable", "seconds", "GiB"):

@@ -17,9 +17,9 @@ from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs
 from training.fit.epochs import Epochs
+from training.fit.log import Log
 from training.fit.passes import Learner
 from training.fit.runs import Run
-from training.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     folder: Path,
     *,
     seed: int,
-    progress: batches.Progress,
+    progress: batches.ProgressCallback,
     labels: Sequence[str] = LABELS,
     board: Path | None = None,
 ) -> bool:
@@ -92,7 +92,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     size = recipe.fit.batch * recipe.fit.accumulation
     per_epoch = math.ceil(len(rows) / size)
     steps = recipe.fit.epochs * per_epoch
-    state = checkpoint.State(weights, average, optimizer)
+    state = checkpoint.TrainingState(weights, average, optimizer)
     done = state.resume(folder)
     epochs = Epochs(recipe.fit, rows, labels, tokenizer, seed)
 

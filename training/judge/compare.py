@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from training.judge.metrics import Figure
+from training.metrics import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ _RESAMPLES: Final = 10_000
 _BLOCK: Final = 500
 
 
-class Comparison(NamedTuple):
+class PairedComparison(NamedTuple):
     """F1 of the one less F1 of the other, with its interval; and McNemar's test of who is right where they differ."""
 
     difference: Figure
@@ -44,10 +44,10 @@ class Comparison(NamedTuple):
         )
 
 
-def compare(one: Judged, other: Judged, groups: Sequence[int] | NDArray[np.intp], *, seed: int = 0) -> Comparison:
+def compare(one: Judged, other: Judged, groups: Sequence[int] | NDArray[np.intp], *, seed: int = 0) -> PairedComparison:
     """Compare judges of the same rows, several splits laid end to end.
 
-    `groups` names each row's cluster of near-twins: whole clusters are drawn again with replacement, so that twins, and
+    `groups` names each row's cluster of near-duplicates: clusters are drawn with replacement, so that duplicates, and
     a message that several splits test, do not count as independent. Raises ValueError when the rows differ.
     """
     if not np.array_equal(one.spam, other.spam) or len(groups) != len(one.spam):
@@ -64,7 +64,7 @@ def compare(one: Judged, other: Judged, groups: Sequence[int] | NDArray[np.intp]
     value = float(_difference(counts.sum(axis=0, keepdims=True))[0])
     right, right_too = one.flagged == one.spam, other.flagged == other.spam
     only_one, only_other = int((right & ~right_too).sum()), int((~right & right_too).sum())
-    return Comparison(Figure(value, float(low), float(high)), only_one, only_other, mcnemar(only_one, only_other))
+    return PairedComparison(Figure(value, float(low), float(high)), only_one, only_other, mcnemar(only_one, only_other))
 
 
 def mcnemar(only_one: int, only_other: int) -> float:

@@ -1,4 +1,4 @@
-"""How good a recipe is, and how good one bundle: on test rows that share no near-twin with what it was trained on.
+"""How good a recipe is, and how good one bundle: on test rows that share no near-duplicate with what it was trained on.
 
 What is judged is the bundle, by the engine that serves it: what is measured is what is shipped. Each split's answers
 are kept as a file, so that splits can be judged on different machines and put together on another.
@@ -17,7 +17,7 @@ from training.data import split as data
 from training.data.disguises import DISGUISES, disguise
 from training.fit import published as reference
 from training.judge import baselines, judged
-from training.judge.judged import ATTACK, CLEAN, OUTSIDE, Judged, Judgement
+from training.judge.judged import ATTACK, CLEAN, OUTSIDE, Judged, JudgedSets
 from worker.model.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SLICE: Final = 0.1
 
 
 class Parts(NamedTuple):
-    """Train cut in two, and test; no cluster of near-twins is in two of them."""
+    """Train cut in two, and test; no cluster of near-duplicates is in two of them."""
 
     fit: tuple[Row, ...]
     calibration: tuple[Row, ...]
@@ -59,12 +59,12 @@ class Exam:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class SplitReport:
     """One split: the exam, the judge's answers, and those of the baselines, where they can be had."""
 
     exam: Exam
-    model: Judgement
-    baselines: Mapping[str, Judgement]
+    model: JudgedSets
+    baselines: Mapping[str, JudgedSets]
 
     @property
     def seed(self) -> int:
@@ -79,13 +79,13 @@ def cut(rows: Sequence[Row], seed: int) -> Parts:
     return Parts(fit, calibration, split.test)
 
 
-def evaluate(bundle: Path, exam: Exam, about: Mapping[str, object] | None = None) -> Judgement:
+def evaluate(bundle: Path, exam: Exam, about: Mapping[str, object] | None = None) -> JudgedSets:
     """Judge a bundle that was made of the exam's `fit` and `calibration` rows. Raises BundleError."""
     known = {"judge": Bundle.load(bundle).digest, "rows": exam.digest, "seed": exam.seed}
     return answers(functools.partial(judge, reference.classifier(bundle)), exam, {**known, **(about or {})})
 
 
-def baseline(name: str, exam: Exam, kept: Path | None = None) -> Judgement:
+def baseline(name: str, exam: Exam, kept: Path | None = None) -> JudgedSets:
     """Fit a baseline on all of train and judge it. It has no use for a slice apart: it is not made poorer."""
     learnt = (*exam.parts.fit, *exam.parts.calibration)
     about = {"judge": name, "rows": exam.digest, "seed": exam.seed, "train": data.digest(learnt)}
@@ -105,7 +105,7 @@ def judge(classifier: Classifier, rows: Sequence[Row]) -> Judged:
     return Judged(truth, scores.label.astype(np.int8), np.nan_to_num(scores.score))
 
 
-def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> Judgement:
+def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> JudgedSets:
     """Every question of an exam, put to any judge: test rows plain and under each disguise, and those from outside."""
     sets = {CLEAN: judge(exam.parts.test)}
     sets |= {ATTACK + name: judge(_disguised(exam.parts.test, name, exam.seed)) for name in DISGUISES}
@@ -115,7 +115,7 @@ def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> Judgement:
         found = judge(plain)
         truth = np.array([data.THREE.index(row.label) for row in exam.outside], dtype=np.int8)
         sets[OUTSIDE] = Judged(truth, found.given, found.score)
-    return Judgement(sets, about)
+    return JudgedSets(sets, about)
 
 
 def _disguised(rows: Sequence[Row], name: str, seed: int) -> list[Row]:

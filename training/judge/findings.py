@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from training import hardware
+from training import hardware, metrics, results
 from training.data import split as data
-from training.judge import compare, metrics
+from training.judge import compare
 from training.judge.judged import CLEAN, FALSE_POSITIVES, OUTSIDE, Judged
+from training.results import RESULTS, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from training.data.split import Row
-    from training.judge.evaluate import Report
-    from training.judge.judged import Judgement
-    from training.judge.metrics import Figure
+    from training.judge.evaluate import SplitReport
+    from training.judge.judged import JudgedSets
+    from training.metrics import Figure
 
 PREFIX: Final = {"linear": "baseline", "boosted": "boosted"}
 """The baselines' place in names: DESIGN calls the linear one the baseline."""
@@ -38,7 +39,7 @@ SLICES: Final[Mapping[str, Callable[[str], bool]]] = {
 }
 
 
-class Finding(NamedTuple):
+class NamedFigure(NamedTuple):
     """A figure, its name without the judge's, and what else a reader needs."""
 
     name: str
@@ -51,7 +52,7 @@ class Finding(NamedTuple):
         return "score" if "mean" in self.name or "difference" in self.name else "share"
 
 
-def findings(reports: Sequence[Report]) -> list[Finding]:
+def findings(reports: Sequence[SplitReport]) -> list[NamedFigure]:
     """All of them, in the order in which one reads them."""
     everyone = {"": [report.model for report in reports]}
     for name, prefix in PREFIX.items():
@@ -68,26 +69,23 @@ def findings(reports: Sequence[Report]) -> list[Finding]:
     return [*found, *_slices(reports), *_classes(reports)]
 
 
-def record(reports: Sequence[Report], name: str) -> Path:
-    """Write them to benchmarks/results, under what judged them; a range is the 95 % interval. Returns the file."""
-    from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
-    from benchmarks.results import record as write  # noqa: PLC0415
-
+def record(reports: Sequence[SplitReport], name: str, folder: Path = RESULTS) -> Path:
+    """Write the figures under what judged them; a range is the 95 % interval. Returns the file."""
     where = _where([report.model for report in reports])
     apart = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
              for judge, prefix in PREFIX.items()}  # fmt: skip
 
-    def entry(found: Finding) -> Entry:
+    def entry(found: NamedFigure) -> Entry:
         device = next((there for prefix, there in apart.items() if found.name.startswith(prefix)), where)
         extra = {"device": device, "recorded-on": hardware.processor(), **found.extra}
         return Entry(
             f"judge/{name}/{found.name}", found.unit, round(found.figure.value, 4), found.figure.interval, extra
         )
 
-    return write(f"judge-{name}", [entry(each) for each in findings(reports)], device=where)
+    return results.record(f"judge-{name}", [entry(each) for each in findings(reports)], device=where, folder=folder)
 
 
-def pooled(judgements: Sequence[Judgement], name: str = CLEAN) -> Judged:
+def pooled(judgements: Sequence[JudgedSets], name: str = CLEAN) -> Judged:
     """One set of rows of every split, end to end."""
     sets = [judgement.sets[name] for judgement in judgements]
     return Judged(*(np.concatenate([getattr(each, part) for each in sets]) for part in Judged.__slots__))
@@ -99,7 +97,7 @@ def shares(judged: Judged) -> tuple[Figure, Figure]:
     return caught, metrics.share(int((~judged.spam & judged.flagged).sum()), int((~judged.spam).sum()))
 
 
-def _means(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
+def _means(prefix: str, judgements: Sequence[JudgedSets]) -> Iterator[NamedFigure]:
     """Each figure's mean over splits."""
     measured = [judgement.clean.measure() for judgement in judgements]
     for key in measured[0]:
@@ -111,37 +109,37 @@ def _means(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
             joined = pooled(judgements)
             extra["reliability"] = [[round(said, 4), round(came, 4), rows]
                                     for said, came, rows in metrics.reliability(joined.spam, joined.score)]  # fmt: skip
-        yield Finding(prefix + (key if key.startswith("recall") else f"{key}-mean"), figure, extra)
+        yield NamedFigure(prefix + (key if key.startswith("recall") else f"{key}-mean"), figure, extra)
 
 
-def _where(judgements: Sequence[Judgement]) -> str:
+def _where(judgements: Sequence[JudgedSets]) -> str:
     """What judged them; answers may have come from several machines, and those of long ago do not say."""
     return ", ".join(sorted({str(judgement.about.get("device", "unknown")) for judgement in judgements}))
 
 
-def _against(prefix: str, reports: Sequence[Report], judgements: Sequence[Judgement]) -> Finding:
+def _against(prefix: str, reports: Sequence[SplitReport], judgements: Sequence[JudgedSets]) -> NamedFigure:
     groups = [row.cluster for report in reports for row in report.exam.parts.test]
     found = compare.compare(pooled([report.model for report in reports]), pooled(judgements), groups)
     extra = {"verdict": found.verdict, "right-alone": found.only_one, "wrong-alone": found.only_other,
-             "mcnemar-p": round(found.p, 4), "resampled": "clusters of near-twins"}  # fmt: skip
-    return Finding(f"f1-difference-to-{prefix.removesuffix('-')}", found.difference, extra)
+             "mcnemar-p": round(found.p, 4), "resampled": "clusters of near-duplicates"}  # fmt: skip
+    return NamedFigure(f"f1-difference-to-{prefix.removesuffix('-')}", found.difference, extra)
 
 
-def _attacks(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
+def _attacks(prefix: str, judgements: Sequence[JudgedSets]) -> Iterator[NamedFigure]:
     """Each disguise over all splits: spam still caught, ham flagged; and the worst of both."""
     found = {name: shares(pooled(judgements, f"attack/{name}")) for name in judgements[0].attacks}
     hides = min(found, key=lambda name: found[name][0].value)
     blames = max(found, key=lambda name: found[name][1].value)
-    yield Finding(f"{prefix}attack-recall-worst", found[hides][0], {"attack": hides})
-    yield Finding(f"{prefix}attack-ham-fpr-worst", found[blames][1], {"attack": blames})
+    yield NamedFigure(f"{prefix}attack-recall-worst", found[hides][0], {"attack": hides})
+    yield NamedFigure(f"{prefix}attack-ham-fpr-worst", found[blames][1], {"attack": blames})
     shown = judgements[0].about.get("shown")
     for name, (recall, flagged) in found.items():
         met = {} if shown is None else {"met-in-training": name in shown}
-        yield Finding(f"{prefix}attack/{name}/recall", recall, met)
-        yield Finding(f"{prefix}attack/{name}/ham-fpr", flagged, {})
+        yield NamedFigure(f"{prefix}attack/{name}/recall", recall, met)
+        yield NamedFigure(f"{prefix}attack/{name}/ham-fpr", flagged, {})
 
 
-def _outside(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
+def _outside(prefix: str, judgements: Sequence[JudgedSets]) -> Iterator[NamedFigure]:
     """Texts of another collection: the same rows for every split's judge, so intervals are over rows, of the mean."""
     if any(OUTSIDE not in judgement.sets for judgement in judgements):
         return
@@ -152,22 +150,22 @@ def _outside(prefix: str, judgements: Sequence[Judgement]) -> Iterator[Finding]:
     within = np.mean([each.score > metrics.bar(each.spam, each.score, allowed) for each in asked], axis=0)
     for at, label in enumerate(data.THREE):
         here = truth == at
-        yield Finding(f"{prefix}outside/{label}/flagged", _mean_share(flagged[here]), {"rows": int(here.sum())})
+        yield NamedFigure(f"{prefix}outside/{label}/flagged", _mean_share(flagged[here]), {"rows": int(here.sum())})
         if at:
-            yield Finding(f"{prefix}outside/{label}/recall-at-1-percent", _mean_share(within[here]), {})
+            yield NamedFigure(f"{prefix}outside/{label}/recall-at-1-percent", _mean_share(within[here]), {})
 
 
-def _slices(reports: Sequence[Report]) -> Iterator[Finding]:
+def _slices(reports: Sequence[SplitReport]) -> Iterator[NamedFigure]:
     texts = [row.text for report in reports for row in report.exam.parts.test]
     joined = pooled([report.model for report in reports])
     for name, holds in SLICES.items():
         some = joined.some(np.array([holds(text) for text in texts]))
         recall, flagged = shares(some)
-        yield Finding(f"slice/{name}/recall", recall, {"spam": int(some.spam.sum())})
-        yield Finding(f"slice/{name}/ham-fpr", flagged, {"ham": int((~some.spam).sum())})
+        yield NamedFigure(f"slice/{name}/recall", recall, {"spam": int(some.spam.sum())})
+        yield NamedFigure(f"slice/{name}/ham-fpr", flagged, {"ham": int((~some.spam).sum())})
 
 
-def _classes(reports: Sequence[Report]) -> Iterator[Finding]:
+def _classes(reports: Sequence[SplitReport]) -> Iterator[NamedFigure]:
     labels = reports[0].exam.labels
     if len(labels) == len(data.LABELS):
         return
@@ -177,14 +175,16 @@ def _classes(reports: Sequence[Report]) -> Iterator[Finding]:
     ):
         for at, label in enumerate(labels):
             each = [metrics.f1(one.clean.truth == at, one.clean.given == at) for one in judgements]
-            yield Finding(f"{prefix}class/{label}/f1-mean", metrics.mean(each), {"each": [round(f, 4) for f in each]})
+            yield NamedFigure(
+                f"{prefix}class/{label}/f1-mean", metrics.mean(each), {"each": [round(f, 4) for f in each]}
+            )
 
 
 def _mean_share(values: Any) -> Figure:  # noqa: ANN401 an array of shares, one a row
     return metrics.bootstrapped(lambda rows: {"share": float(values[rows].mean())}, len(values))["share"]
 
 
-def misjudged(reports: Sequence[Report]) -> Iterator[tuple[int, Row, str, float]]:
+def misjudged(reports: Sequence[SplitReport]) -> Iterator[tuple[int, Row, str, float]]:
     """Split, row, label given and score of every test row that was judged wrongly, the surest errors first."""
     for report in reports:
         clean = report.model.clean

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from training.judge import metrics
+from training import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.judge.metrics import Figure
+    from training.metrics import Figure
 
 FALSE_POSITIVES: Final = {"1-percent": 0.01, "0.1-percent": 0.001}
 CLEAN: Final = "clean"
@@ -71,7 +71,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class JudgedSets:
     """One judge on one split: every set of rows. `about` says who was judged, on what."""
 
     sets: Mapping[str, Judged]
@@ -99,7 +99,7 @@ class Judgement:
         making.replace(path)
 
 
-def load(path: Path, about: Mapping[str, Any]) -> Judgement | None:
+def load(path: Path, about: Mapping[str, Any]) -> JudgedSets | None:
     """Read a judgement; None when there is none at `path`, or when it is about something else."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
@@ -108,7 +108,7 @@ def load(path: Path, about: Mapping[str, Any]) -> Judgement | None:
                 return None
             names = dict.fromkeys(name.rpartition(":")[0] for name in arrays.files if ":" in name)
             parts = Judged.__slots__
-            return Judgement({name: Judged(*(arrays[f"{name}:{part}"] for part in parts)) for name in names}, found)
+            return JudgedSets({name: Judged(*(arrays[f"{name}:{part}"] for part in parts)) for name in names}, found)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # half a file of another time: judged anew

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from training import errors, hardware
+from training import hardware, results
 from training.bundle import export
 from training.data import card as datacard
 from training.data import sources
 from training.data import split as data
 from training.fit import epochs, recipe, train
 from training.fit.screen import console, progress, ranking, steps, tell
-from training.judge import baselines, compare, evaluate, findings, judged, report, sweep
-from training.judge.evaluate import Exam, Report
+from training.judge import baselines, compare, errors, evaluate, findings, judged, report, sweep
+from training.judge.evaluate import Exam, SplitReport
 from training.judge.judged import CLEAN
 from worker.model.bundle import Bundle, naming_problems
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from training.data.split import Prepared, Row
+    from training.data.split import PreparedRows, Row
     from training.fit.recipe import Recipe
-    from training.judge.judged import Judgement
+    from training.judge.judged import JudgedSets
 
 
 class Asked(NamedTuple):
     """The rows that the options name, the labels they are under, and rows of another collection to judge by."""
 
-    prepared: Prepared
+    prepared: PreparedRows
     labels: tuple[str, ...]
     outside: tuple[Row, ...]
 
@@ -91,7 +91,7 @@ def prepare(options: argparse.Namespace) -> int:
 
 
 def judge(options: argparse.Namespace) -> int:
-    """Judge a bundle on one split, or a recipe on several; the figures of several go to benchmarks/results."""
+    """Judge a bundle on one split, or a recipe on several; the figures of several go to a results file."""
     rows = asked(options)
     if options.bundle:
         exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
@@ -110,14 +110,14 @@ def judge(options: argparse.Namespace) -> int:
     errors.write(reports, listing)
     console.print(f"what was misjudged, to read here and nowhere else: {listing}")
     if options.only is None:
-        console.print(f"written: {findings.record(reports, name)}")
+        console.print(f"written: {findings.record(reports, name, options.results)}")
     return 0
 
 
 def report_(options: argparse.Namespace) -> int:
     """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
     figures = report.load(options.results, options.name)
-    source = f"benchmarks/results/{options.results.name}"
+    source = results.named(options.results)
     console.print(report.write(figures, options.name, source, options.out))
     if options.card:
         report.renew(options.card, report.card(figures, source))
@@ -140,11 +140,12 @@ def sweep_(options: argparse.Namespace) -> int:
     if not found:
         return 1
     ranking(found)
-    sweep.plot(found, folder / "sweep.png")
-    console.print(f"{folder / 'sweep.png'}")
+    if report.can_plot():
+        sweep.plot(found, folder / "sweep.png")
+        console.print(f"{folder / 'sweep.png'}")
     whole = {each.configuration: each for each in found if len(each.each) == options.splits}
     if whole:
-        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem)}")
+        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem, options.results)}")
     if left := [each for each in dict.fromkeys(trial.configuration for trial in trials) if each not in whole]:
         console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)
     return int(bool(left))
@@ -166,7 +167,7 @@ def against(options: argparse.Namespace) -> int:
     return worst
 
 
-def require_new(bundle: Bundle, prepared: Prepared, exam: Exam) -> None:
+def require_new(bundle: Bundle, prepared: PreparedRows, exam: Exam) -> None:
     """Refuse to judge a bundle by rows that it was made of; warn where that cannot be known. Raises DataError."""
     held_out = bundle.quality.get("held-out")
     if held_out == data.digest(exam.parts.test):
@@ -184,7 +185,7 @@ def require_new(bundle: Bundle, prepared: Prepared, exam: Exam) -> None:
     )
 
 
-def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> Report:
+def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> SplitReport:
     exam, run = rows.exam(seed), runs / f"{_name(chosen, rows.labels)}-{seed}"
     about = {"run": _identity(chosen, exam), "rows": exam.digest, "seed": seed}
     model = judged.load(run / "answers.npz", about)
@@ -215,15 +216,15 @@ def _identity(chosen: Recipe, exam: Exam) -> str:
     return hashlib.sha256(json.dumps([plain, learnt], sort_keys=True).encode()).hexdigest()
 
 
-def _beside(model: Judgement, exam: Exam, runs: Path) -> Report:
+def _beside(model: JudgedSets, exam: Exam, runs: Path) -> SplitReport:
     if not baselines.are_here():
         console.print("scikit-learn is not installed: no baselines beside it; the answers are kept, judge on elsewhere")
-        return Report(exam, model, {})
+        return SplitReport(exam, model, {})
     found = {}
     for name in baselines.BASELINES:
         file = runs / f"{name}-{len(exam.labels)}-labels-{exam.seed}.npz"
         found[name] = evaluate.baseline(name, exam, file)
-    return Report(exam, model, found)
+    return SplitReport(exam, model, found)
 
 
 def _name(chosen: Recipe, labels: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -42,8 +43,19 @@ def load(path: Path, name: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def can_plot() -> bool:
+    """Whether matplotlib is installed, which a wheel does not bring."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def write(figures: Figures, name: str, source: str, folder: Path) -> Path:
-    """Write `judge-<name>.md` and its plots into the folder; returns the page."""
+    """Write `judge-<name>.md` and its plots into the folder; returns the page.
+
+    Raises ReportError where matplotlib is not installed.
+    """
+    if not can_plot():
+        message = "a report needs matplotlib for its plots: pip install matplotlib"
+        raise ReportError(message)
     folder.mkdir(parents=True, exist_ok=True)
     plots = [
         _reliability(figures, name, folder / f"judge-{name}-reliability.png"),
@@ -96,7 +108,7 @@ def _page(figures: Figures, name: str, source: str, plots: Sequence[Path]) -> It
     yield f"Put together by `{extra['command']}`, commit {extra['commit']}, {extra['date']}."
     yield f"Learnt and judged on {extra['judged-on']}."
     yield ""
-    yield f"Means over {extra['splits']} honest splits (whole clusters of near-twins are held out), with 95 % intervals"
+    yield f"Means over {extra['splits']} honest splits (near-duplicates are held out together), with 95 % intervals"
     yield "by Student's t. The baselines are fitted and judged on the same rows."
     yield ""
     yield from (line.format(name=name) for line in _table(figures, list(TITLES), *JUDGES.values()))

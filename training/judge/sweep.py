@@ -31,20 +31,22 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from training import metrics, results
 from training.bundle import export
 from training.data import split as data
 from training.fit import checkpoint, pretrain, recipe, runs, train
 from training.fit import published as reference
 from training.fit.recipe import Recipe, RecipeError
 from training.fit.runs import Run
-from training.judge import evaluate, findings, metrics
+from training.judge import evaluate, findings
+from training.results import RESULTS, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from training.fit.batches import Progress
+    from training.fit.batches import ProgressCallback
     from training.judge.evaluate import Parts
-    from training.judge.metrics import Figure
+    from training.metrics import Figure
 
 _VALIDATED: Final = 0.2
 """The share of the fitting rows that a configuration is judged by."""
@@ -75,7 +77,7 @@ class Trial:
         return told or UNCHANGED
 
 
-class Outcome(NamedTuple):
+class SweepOutcome(NamedTuple):
     """What a configuration gave over its splits, and what it cost in the mean.
 
     `attacked` is the share of spam that is caught under the worst disguise, `blamed` that of ham flagged under its.
@@ -115,7 +117,7 @@ def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
     ]
 
 
-def run(trial: Trial, folder: Path, *, progress: Progress) -> None:
+def run(trial: Trial, folder: Path, *, progress: ProgressCallback) -> None:
     """Train and judge one trial, unless its outcome is there already; leaves `outcome.json`, whole or not at all."""
     run_, outcome = folder / trial.name, folder / trial.name / _OUTCOME
     if _known(trial, folder):
@@ -154,7 +156,7 @@ def run_all(
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
         finally:
             free.put(device)
-        last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         return trials[at], "done" if done.returncode == 0 else f"failed: {last}"
 
     splits = 1 + max(trial.seed for trial in trials)
@@ -167,14 +169,14 @@ def run_all(
             told(f"{number}/{len(open_)} {trial.name}: {how}")
 
 
-def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
+def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[SweepOutcome]:
     """Every configuration of which something is known, the best F1 first."""
     known: dict[str, list[dict[str, Any]]] = {}
     for trial in trials:
         if outcome := _known(trial, folder):
             known.setdefault(trial.configuration, []).append(outcome)
     found = [
-        Outcome(
+        SweepOutcome(
             name,
             metrics.mean([each["f1"] for each in of]),
             metrics.mean([each["attacked"] for each in of]),
@@ -190,14 +192,11 @@ def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[Outcome]:
     yield from sorted(found, key=lambda outcome: -outcome.f1.value)
 
 
-def record(found: Sequence[Outcome], name: str, stem: str) -> Path:
-    """Write them to benchmarks/results, as `sweep/<recipe>/<configuration>/...`, under what trained them.
+def record(found: Sequence[SweepOutcome], name: str, stem: str, folder: Path = RESULTS) -> Path:
+    """Write the figures as `sweep/<recipe>/<configuration>/...`, under what trained them.
 
     The file is the sweep's own, by the `stem` of its name. Returns it.
     """
-    from benchmarks.results import Entry  # noqa: PLC0415 -- the benchmarks are beside the package, not in it
-    from benchmarks.results import record as write  # noqa: PLC0415
-
     entries = []
     for each in found:
         extra = {"splits": len(each.each), "each": list(each.each), "trained-on": ", ".join(each.trained_on),
@@ -215,10 +214,11 @@ def record(found: Sequence[Outcome], name: str, stem: str) -> Path:
             for what, unit, value, reach in said
         ]
     there = ", ".join(sorted({device for each in found for device in each.trained_on}))
-    return write(f"sweep-{stem}" if stem.startswith(name) else f"sweep-{name}-{stem}", entries, device=there)
+    what = f"sweep-{stem}" if stem.startswith(name) else f"sweep-{name}-{stem}"
+    return results.record(what, entries, device=there, folder=folder)
 
 
-def plot(found: Sequence[Outcome], path: Path) -> None:
+def plot(found: Sequence[SweepOutcome], path: Path) -> None:
     """F1 with its interval over trainable parameters; a point's size is its time."""
     from matplotlib.figure import Figure as Canvas  # noqa: PLC0415 -- only development has it
 

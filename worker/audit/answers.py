@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from worker.messages import Source, exhume
+from worker.messages import RecordSource, exhume
 
 if TYPE_CHECKING:
     from worker.messages import Record
@@ -23,7 +23,7 @@ class Where(NamedTuple):
 class _Answer(msgspec.Struct, gc=False):
     """All of a verdict that the audit reads."""
 
-    source: Source
+    source: RecordSource
 
 
 _verdict: Final = msgspec.json.Decoder(_Answer)

@@ -16,7 +16,7 @@ class AwayError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class FetchedRecords:
     """What one poll brought of a partition, in offset order.
 
     `gap` is set where the next records are not there any more, but deleted, or lost by the brokers: the offset from
@@ -49,7 +49,7 @@ class Tail(Protocol):
     def only(self, places: Iterable[TopicPartition]) -> None:
         """Poll these, and no others."""
 
-    def chunks(self, wait: float) -> Sequence[Chunk]:
+    def chunks(self, wait: float) -> Sequence[FetchedRecords]:
         """Return the next records; nothing after `wait` seconds."""
 
 

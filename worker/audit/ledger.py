@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from worker.audit.answers import Where
-from worker.audit.window import OffsetWindow, State
+from worker.audit.window import OffsetState, OffsetWindow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from worker.messages import TopicPartition
 
 
-class Kind(enum.StrEnum):
+class MismatchKind(enum.StrEnum):
     """How the promise is broken: a closed set."""
 
     LOST = "lost"
@@ -48,13 +48,13 @@ class Mismatch:
     `source` is None where an answer names no record of the input topic.
     """
 
-    kind: Kind
+    kind: MismatchKind
     source: Where | None
     answer: Where | None = None
     count: int = 1
 
 
-_MISSING: Final = {State.UNANSWERED: Kind.LOST, State.UNREADABLE: Kind.MISSING_DEAD_LETTER}
+_MISSING: Final = {OffsetState.UNANSWERED: MismatchKind.LOST, OffsetState.UNREADABLE: MismatchKind.MISSING_DEAD_LETTER}
 
 
 class Ledger:
@@ -68,7 +68,7 @@ class Ledger:
         """Records that were answered once, in order."""
         self.skipped = 0
         """Offsets that could not be audited."""
-        self.mismatches: Counter[Kind] = Counter()
+        self.mismatches: Counter[MismatchKind] = Counter()
         self._topic, self._size = topic, window
         self._windows: dict[int, OffsetWindow] = {}
         self._visible: Mapping[int, int] = {}
@@ -98,29 +98,30 @@ class Ledger:
         window = self._windows[partition]
         if offset < window.position:
             return True
-        state = State.BLANK if is_readable is None else State.UNANSWERED if is_readable else State.UNREADABLE
+        unsettled = OffsetState.UNANSWERED if is_readable else OffsetState.UNREADABLE
+        state = OffsetState.BLANK if is_readable is None else unsettled
         return window.add(offset, state, timestamp)
 
     def reached(self, partition: int, position: int) -> None:
         """Note that there are no more records below this position."""
-        self._windows[partition].extend(position, State.BLANK)
+        self._windows[partition].extend(position, OffsetState.BLANK)
 
     def answer(self, answer: Where, source: Where | None) -> bool:
         """Hold an answer against its record. False when that has not been read: tell it later."""
         source = source if source and source.topic == self._topic else None
         window = self._windows.get(source.partition) if source else None
         if source is None or window is None or source.offset < 0:
-            self._report(Kind.WRONG_SOURCE, source, answer)
+            self._report(MismatchKind.WRONG_SOURCE, source, answer)
         elif source.offset < window.floor:
             if window.known is not None and answer.offset >= window.known.get(answer[:2], 0):
-                self._report(Kind.DUPLICATED, source, answer)
+                self._report(MismatchKind.DUPLICATED, source, answer)
         elif source.offset < window.position:
             self._match(window, answer, source)
         elif source.offset < self._visible.get(source.partition, 0):
             self._refused[source.partition] = max(source.offset, self._refused.get(source.partition, 0))
             return False
         else:
-            self._report(Kind.WRONG_SOURCE, source, answer)
+            self._report(MismatchKind.WRONG_SOURCE, source, answer)
         return True
 
     def committed(self, offsets: Mapping[int, int], known: Mapping[TopicPartition, int]) -> None:
@@ -150,7 +151,7 @@ class Ledger:
         """Leave out unread records below an offset: they are deleted. False when there is no room: tell it later."""
         window = self._windows[partition]
         count = max(0, offset - window.position)
-        if not window.extend(offset, State.SKIPPED):
+        if not window.extend(offset, OffsetState.SKIPPED):
             return False
         self.skipped += count
         return True
@@ -160,7 +161,7 @@ class Ledger:
         for partition, window in self._windows.items():
             offset = offsets.get(partition, 0)
             for each, _ in window.waiting_below(offset):
-                window.settle(each, State.SKIPPED)
+                window.settle(each, OffsetState.SKIPPED)
                 self.skipped += 1
             if window.position < offset:
                 self.skipped += offset - window.position
@@ -200,22 +201,22 @@ class Ledger:
     def _match(self, window: OffsetWindow, answer: Where, source: Where) -> None:
         state = window.state(source.offset)
         if state in _MISSING:
-            window.settle(source.offset, State.ANSWERED)
+            window.settle(source.offset, OffsetState.ANSWERED)
             latest, lane = source.offset, (answer.topic, answer.partition, source.partition)
             if (before := self._latest.get(lane, -1)) > latest:
-                self._report(Kind.REORDERED, source, answer)
+                self._report(MismatchKind.REORDERED, source, answer)
             else:
                 self.proven += 1
             self._latest[lane] = max(before, latest)
-        elif state is State.BLANK:
-            self._report(Kind.WRONG_SOURCE, source, answer)
-        elif state in {State.ANSWERED, None}:
-            self._report(Kind.DUPLICATED, source, answer)
+        elif state is OffsetState.BLANK:
+            self._report(MismatchKind.WRONG_SOURCE, source, answer)
+        elif state in {OffsetState.ANSWERED, None}:
+            self._report(MismatchKind.DUPLICATED, source, answer)
 
     def _lose(self, partition: int, window: OffsetWindow, bound: int) -> None:
         last: Mismatch | None = None
         for offset, state in window.waiting_below(bound):
-            window.settle(offset, State.LOST)
+            window.settle(offset, OffsetState.LOST)
             kind = _MISSING[state]
             self.mismatches[kind] += 1
             if last and last.source and last.kind is kind and last.source.offset + last.count == offset:
@@ -224,6 +225,6 @@ class Ledger:
                 last = Mismatch(kind, Where(self._topic, partition, offset))
                 self._found.append(last)
 
-    def _report(self, kind: Kind, source: Where | None, answer: Where) -> None:
+    def _report(self, kind: MismatchKind, source: Where | None, answer: Where) -> None:
         self.mismatches[kind] += 1
         self._found.append(Mismatch(kind, source, answer))

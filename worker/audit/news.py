@@ -54,7 +54,7 @@ class News:
     def _tell_pause(self, is_paused: bool) -> None:  # noqa: FBT001 it is the state
         self.metrics.paused.set(is_paused)
         if is_paused and not self._is_paused:
-            log.warning("paused", cause="HAMGATE_AUDIT_WINDOW is full until the worker's group gets on")
+            log.warning("paused", cause="HAMGATE_AUDIT_WINDOW is full until the workers' group catches up")
         elif self._is_paused and not is_paused:
             log.info("resumed")
         self._is_paused = is_paused

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.audit.ledger import Kind
+from worker.audit.ledger import MismatchKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class AuditReport:
     """From which offset to which each partition was audited, and what that came to."""
 
     topic: str
@@ -31,7 +31,7 @@ class Report:
     def as_json(self) -> str:
         """For programs."""
         spans = {partition: [self.began.get(partition, 0), end] for partition, end in sorted(self.ended.items())}
-        found = {kind: self.ledger.mismatches[kind] for kind in Kind}
+        found = {kind: self.ledger.mismatches[kind] for kind in MismatchKind}
         told = {"topic": self.topic, "offsets": spans, "proven": self.ledger.proven, "skipped": self.ledger.skipped}
         return json.dumps({**told, "mismatches": found, "is_proven": self.is_proven})
 
@@ -43,5 +43,5 @@ class Report:
         yield f"{self.ledger.proven:>10,} messages of {self.topic} have one answer each, in order"
         if self.ledger.skipped:
             yield f"{self.ledger.skipped:>10,} offsets not audited: deleted before they were read"
-        for kind in Kind:
+        for kind in MismatchKind:
             yield f"{self.ledger.mismatches[kind]:>10,} {kind}"

@@ -39,7 +39,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AuditTerms:
     """What an audit is of, and from where; one that does not commit leaves the progress of others alone.
 
     `most_at_once` is how many records of one partition the worker may answer in one transaction: of each partition the
@@ -87,7 +87,7 @@ class Outage:
 class Audit:
     """Connects, audits, commits its progress; what it finds is in the news."""
 
-    terms: Terms
+    terms: AuditTerms
     connect: Callable[[], Brokers]
     ledger: Ledger
     news: News
@@ -167,7 +167,7 @@ class Audit:
             if auditor.turn(brokers):
                 self._gets_further()
             elif time.monotonic() - self._further_at > _NO_FURTHER:
-                message = f"no further for {_NO_FURTHER:g} s: does a transaction hang? docs/operations.md, Broker down"
+                message = f"no progress for {_NO_FURTHER:g} s; see Hanging transactions in docs/operations.md"
                 raise TimeoutError(message)
             else:
                 time.sleep(_GLANCE)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class State(enum.IntEnum):
+class OffsetState(enum.IntEnum):
     """What an offset is: the first two wait for their answer."""
 
     UNANSWERED = 1
@@ -25,7 +25,7 @@ class State(enum.IntEnum):
     """Not audited: it was deleted before it could be."""
 
 
-_WAITING: Final = (State.UNANSWERED, State.UNREADABLE)
+_WAITING: Final = (OffsetState.UNANSWERED, OffsetState.UNREADABLE)
 # The front is cut off in pieces of this part of the size: each cut moves what is behind it.
 _PIECE: Final = 8
 
@@ -71,26 +71,26 @@ class OffsetWindow:
         """Return the timestamp of the first record that waits for its answer."""
         return self._times[self.low - self._base] if self.waiting else None
 
-    def state(self, offset: int) -> State | None:
+    def state(self, offset: int) -> OffsetState | None:
         """Return what a read offset is; None: it was settled long ago."""
-        return State(self._states[offset - self._base]) if offset >= self._base else None
+        return OffsetState(self._states[offset - self._base]) if offset >= self._base else None
 
-    def add(self, offset: int, state: State, timestamp: float) -> bool:
+    def add(self, offset: int, state: OffsetState, timestamp: float) -> bool:
         """Append a record; what lies between it and the last is blank. False when there is no room."""
-        if not self.extend(offset, State.BLANK) or not self._make_room(1):
+        if not self.extend(offset, OffsetState.BLANK) or not self._make_room(1):
             return False
         self._states.append(state)
         self._times.append(timestamp)
         self.waiting += state in _WAITING
         return True
 
-    def extend(self, to: int, state: State) -> bool:
+    def extend(self, to: int, state: OffsetState) -> bool:
         """Say of all offsets from `position` to `to` what they are. False when there is no room."""
         count = to - self.position
         if count <= 0:
             return True
         if count >= self.size and not self.waiting:
-            self._begin_anew(to, is_skipped=state is State.SKIPPED)
+            self._begin_anew(to, is_skipped=state is OffsetState.SKIPPED)
             return True
         if not self._make_room(count):
             return False
@@ -98,17 +98,17 @@ class OffsetWindow:
         self._times.extend((0.0,) * count)
         return True
 
-    def settle(self, offset: int, state: State) -> None:
+    def settle(self, offset: int, state: OffsetState) -> None:
         """Let a record wait no longer."""
         self._states[offset - self._base] = state
         self.waiting -= 1
 
-    def waiting_below(self, bound: int) -> Iterator[tuple[int, State]]:
+    def waiting_below(self, bound: int) -> Iterator[tuple[int, OffsetState]]:
         """Yield the offsets below `bound` that wait for their answer, in order; each may be settled meanwhile."""
         at = self.low - self._base
         end = max(at, min(bound, self.position) - self._base)  # a negative one would count from the back
         while (at := min(self._next_waiting(at, end), default=-1)) >= 0:
-            yield self._base + at, State(self._states[at])
+            yield self._base + at, OffsetState(self._states[at])
             at += 1
 
     def _next_waiting(self, at: int, end: int) -> list[int]:

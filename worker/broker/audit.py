@@ -10,7 +10,7 @@ from kafka import errors
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
-from worker.audit.brokers import AwayError, Chunk
+from worker.audit.brokers import AwayError, FetchedRecords
 from worker.broker.client.connecting import is_refusal
 from worker.broker.link import BrokerError, explain, milliseconds, named
 from worker.broker.reader import Reader
@@ -160,7 +160,7 @@ class KafkaTail(Reader):
             for place in self._wanted - before:
                 self._consumer.seek(Partition(*place), self._at[place])
 
-    def chunks(self, wait: float) -> list[Chunk]:
+    def chunks(self, wait: float) -> list[FetchedRecords]:
         """Return the next records by partition; nothing after `wait` seconds."""
         found: dict[TopicPartition, list[Record]] = {}
         with _answered(self._link):
@@ -174,7 +174,7 @@ class KafkaTail(Reader):
             if heads[place] < begins:
                 self.seek(place, begins)
                 found.pop(place, None)
-        return [Chunk(place, found.get(place, ()), gaps.get(place)) for place in found.keys() | gaps.keys()]
+        return [FetchedRecords(place, found.get(place, ()), gaps.get(place)) for place in found.keys() | gaps.keys()]
 
     def _gaps(self, heads: Positions) -> Positions:
         """For each place whose next records are gone: where it goes on. A marker of a transaction leaves no gap."""

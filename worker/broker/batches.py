@@ -24,7 +24,7 @@ _NONE, LZ4 = 0, 3
 """As a batch's attributes have it."""
 _WORTH_IT: Final = 4 << 10
 """Bytes from which on a batch is compressed. Smaller ones are what a worker with little to do writes, one for each
-partition, and the compressor lets go of the interpreter for each. A large one always is: its event came compressed, and
+partition, and the compressor releases the interpreter lock for each. A large one always is: it came compressed, and
 must not be too large for the broker as a dead letter."""
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16

@@ -1,4 +1,4 @@
-"""What is wrong with the link, the topics or the rights, each with its mend; before anything depends on them."""
+"""What is wrong with the link, the topics or the rights, each with its fix; before anything depends on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LIMIT: Final = "max.message.bytes"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong, and what mends it."""
+    """One thing that is wrong, and how to fix it."""
 
     problem: str
     mend: str

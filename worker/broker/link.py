@@ -27,7 +27,7 @@ _METADATA_AGE: Final = 60.0
 
 
 class BrokerError(Exception):
-    """The brokers cannot be worked with; the text says what is wrong and what would mend it."""
+    """The brokers cannot be worked with; the text says what is wrong and how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def transactional_id(group_id: str, instance_id: str) -> str:
 
 @contextlib.contextmanager
 def explained(link: KafkaLink) -> Iterator[None]:
-    """Say what a refusal at the start means and what mends it."""
+    """Turn a refusal at the start into what it means and how to fix it."""
     try:
         yield
     except errors.KafkaError as error:

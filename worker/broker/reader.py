@@ -86,7 +86,7 @@ class Reader:
                 if positions != before:
                     before, until = positions, time.monotonic() + within
                 elif time.monotonic() > until:
-                    message = f"no further towards the end for {within:g} s"
+                    message = f"no progress towards the end for {within:g} s"
                     raise TimeoutError(message)
                 yield from self.poll(_STEP)
                 positions = self._positions()
@@ -100,7 +100,7 @@ class Reader:
             self._consumer.seek(partition, end)
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self._consumer.close()
 
     def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self.close()
 
 
@@ -128,7 +128,7 @@ class Publisher:
             self._producer.publish({topic: [*records]}, until=until, timestamp=timestamp)
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self._producer.close()
 
     def __enter__(self) -> Self:
@@ -136,5 +136,5 @@ class Publisher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self.close()

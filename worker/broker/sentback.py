@@ -19,7 +19,7 @@ class NoteError(ValueError):
 
 @dataclass(slots=True)
 class _Runs:
-    """Half-open ranges, apart from one another and in order, within each of which every letter of a reason was sent."""
+    """Half-open ranges, disjoint and in order, within each of which every letter of a reason was sent."""
 
     ranges: list[list[int]] = field(default_factory=list)
     latest: list[int] | None = None  # the range of the letter that was met last, if that was sent
@@ -91,8 +91,8 @@ class SentBack:
         ]
         if len(note := ";".join(parts)) > _LONGEST:
             message = (
-                "what was sent back would lie in too many separate ranges to be remembered; "
-                "choose a wider range, by which they join"
+                "the letters sent back would lie in too many separate ranges to be remembered; "
+                "choose a wider range, which joins them"
             )
             raise NoteError(message)
         return note

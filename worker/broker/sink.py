@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from worker.messages import Outgoing, Positions
     from worker.pipeline.ports import GroupMetadata
 
-# What no second try will mend: stop, and say what would.
+# Retrying does not help: stop, and say what would.
 _HOPELESS: Final = (
     errors.AuthorizationError,
     errors.SaslAuthenticationFailedError,
@@ -110,7 +110,7 @@ class ExactlyOnceSink:
         self._rolled_back = 0
 
     def close(self) -> None:
-        """Let go of the broker; an open transaction is aborted, by it."""
+        """Close the connections; the broker aborts an open transaction."""
         self._transactions.close()
 
     def _connect(self) -> Transactions:
@@ -197,13 +197,13 @@ class AtLeastOnceSink:
             raise BrokerError(explain(error, self._link)) from error
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections."""
         self._producer.close()
         self._offsets.close()
 
 
 class _Offsets:
-    """Commits for a member by its metadata. The consumer's own commit belongs to another thread, and stamps by now."""
+    """Commits for a member by its metadata: the consumer's own commit is another thread's, with present metadata."""
 
     def __init__(self, link: KafkaLink) -> None:
         self._network = Network(replace(link, client_id=f"{link.client_id}-offsets"))
@@ -227,7 +227,7 @@ class _Offsets:
 
 
 def _is_member(metadata: Any) -> bool:  # noqa: ANN401 the client is untyped
-    """Whether a metadata fences anything: the broker takes a transaction's offsets from no member, unchecked."""
+    """Whether group metadata fences anything: offsets of a transaction without a member are not checked."""
     return metadata.generation_id >= 0 and bool(metadata.member_id)
 
 

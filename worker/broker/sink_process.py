@@ -30,7 +30,7 @@ _SERVER: Final = "worker.broker.sink_server"
 # a process that was stopped.
 _PATIENCES, _LEEWAY = 2, 10.0
 Identity: TypeAlias = tuple[str | None, int, str, str | None]
-"""What of a metadata fences: group, generation, member, and the static member's name."""
+"""The part of group metadata that fences: group, generation, member, and the static member's name."""
 
 
 class SinkProcessError(ChildError):
@@ -84,7 +84,7 @@ class Write(msgspec.Struct, array_like=True, frozen=True, tag=1):
     metadata: Identity
 
 
-class Done(msgspec.Struct, array_like=True, frozen=True, tag=0):
+class Written(msgspec.Struct, array_like=True, frozen=True, tag=0):
     """It is made, or written and committed."""
 
     transaction_version: int = 0
@@ -94,7 +94,7 @@ class Rebuilding(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """A transaction did not commit; another answer follows when the sink is ready again, or is not to be."""
 
 
-class Refused(msgspec.Struct, array_like=True, frozen=True, tag=2):
+class Rejected(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """What the sink raised: its kind, and what it said."""
 
     kind: str
@@ -102,14 +102,14 @@ class Refused(msgspec.Struct, array_like=True, frozen=True, tag=2):
 
 
 Request: TypeAlias = Prepare | Write
-Answer: TypeAlias = Done | Rebuilding | Refused
+Answer: TypeAlias = Written | Rebuilding | Rejected
 
 KINDS: Final[Mapping[str, type[Exception]]] = {
     each.__name__: each for each in (RolledBackError, FencedError, BrokerError)
 }
 """What may be said in its own words: they name topics, groups and addresses, and never a message."""
 
-_answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Done | Rebuilding | Refused)
+_answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Written | Rebuilding | Rejected)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -162,12 +162,12 @@ class SinkProcess(Child):
         return _answer.decode(self.next(self._patience))
 
     def _require_done(self, answer: Answer) -> None:
-        if isinstance(answer, Refused):
+        if isinstance(answer, Rejected):
             if answer.kind in KINDS:
                 raise KINDS[answer.kind](answer.text)
             message = f"the sink process failed: {answer.kind}"
             raise SinkProcessError(message)
-        if isinstance(answer, Done):
+        if isinstance(answer, Written):
             self.transaction_version = answer.transaction_version
 
 

@@ -16,7 +16,7 @@ import structlog
 from kafka.structs import ConsumerGroupMetadata
 
 from worker.broker.link import KafkaLink
-from worker.broker.sink_process import KINDS, Done, Opening, Prepare, Rebuilding, Refused, Request, Write
+from worker.broker.sink_process import KINDS, Opening, Prepare, Rebuilding, Rejected, Request, Write, Written
 from worker.process import logs
 from worker.process.child import Frames, GoneError, reply, served
 
@@ -63,8 +63,8 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     open_things.callback(sink.close)
     gc.collect()
     gc.freeze()
-    reply(_encode(Done(sink.transaction_version)))
-    failure: Refused | None = None
+    reply(_encode(Written(sink.transaction_version)))
+    failure: Rejected | None = None
     while True:
         request = _request.decode(requests.next())
         metadata = ConsumerGroupMetadata(*request.metadata)
@@ -75,7 +75,7 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
             failure = None
 
 
-def _prepared(sink: Sink, metadata: GroupMetadata) -> Refused | None:
+def _prepared(sink: Sink, metadata: GroupMetadata) -> Rejected | None:
     """What the write that follows is to be answered with, if this has failed."""
     try:
         sink.prepare(metadata)
@@ -84,7 +84,7 @@ def _prepared(sink: Sink, metadata: GroupMetadata) -> Refused | None:
     return None
 
 
-def _written(sink: Sink, request: Write, metadata: GroupMetadata) -> Done | Refused:
+def _written(sink: Sink, request: Write, metadata: GroupMetadata) -> Written | Rejected:
     positions = {(topic, partition): offset for topic, partition, offset in request.positions}
     try:
         sink.write(request.verdicts, request.dead_letters, positions, metadata)
@@ -92,16 +92,16 @@ def _written(sink: Sink, request: Write, metadata: GroupMetadata) -> Done | Refu
         raise
     except Exception as error:  # noqa: BLE001 raised again by the worker
         return _refusal(error)
-    return Done(sink.transaction_version)
+    return Written(sink.transaction_version)
 
 
-def _refusal(error: Exception) -> Refused:
+def _refusal(error: Exception) -> Rejected:
     kind = type(error).__name__
     if kind in KINDS:
         log.debug("refused", kind=kind, exc_info=error)
     else:
         log.error("the sink failed", exc_info=error)
-    return Refused(kind, str(error) if kind in KINDS else "")
+    return Rejected(kind, str(error) if kind in KINDS else "")
 
 
 def _link(plain: Mapping[str, Any]) -> KafkaLink:

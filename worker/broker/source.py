@@ -93,7 +93,7 @@ class KafkaSource:
     def poll(self, wait: float) -> Sequence[Record]:
         """Return the next records, in offset order for each partition; none after `wait` seconds, or on a rebalance.
 
-        Raises FencedError, or BrokerError when a right was taken away or the next record is not to be had.
+        Raises FencedError, or BrokerError when a right was taken away or the next record cannot be read.
         """
         fetched, self._has_more = self._fetch(wait), False
         if self._follow_group():
@@ -132,7 +132,7 @@ class KafkaSource:
         return consuming.is_session_over(self._consumer)
 
     def group_metadata(self) -> GroupMetadata:
-        """Return the group's metadata as of the last poll: of then, never of commit time."""
+        """Return the group metadata as of the last poll, never as of the commit."""
         metadata: GroupMetadata = self._metadata
         return metadata
 
@@ -177,7 +177,7 @@ class KafkaSource:
                     return offset
         except errors.KafkaTimeoutError as error:
             message = (
-                f"the committed offset of {partition.topic}:{partition.partition} was not to be had within "
+                f"could not read the committed offset of {partition.topic}:{partition.partition} within "
                 f"{self._link.patience:g} s; check that the brokers are up, and with kafka-transactions.sh "
                 "find-hanging that no transaction holds it for ever"
             )
@@ -250,7 +250,7 @@ class KafkaSource:
             what = f"offset {offset} of {partition.topic}:{partition.partition}, the next to judge, is not in the input"
             if policy == "fail":
                 message = (
-                    f"{what}: messages were deleted unjudged, or the brokers lost data; mend the group's offsets, or "
+                    f"{what}: messages were deleted unjudged, or the brokers lost data; reset the group's offsets, or "
                     "set HAMGATE_OFFSET_OUT_OF_RANGE to earliest (judge what is left, perhaps again) or latest (skip)"
                 )
                 raise BrokerError(message)

@@ -1,11 +1,11 @@
-"""Transactions by our own requests: nothing is sent twice under one epoch, and nothing waits that need not.
+"""Transactions by our own requests: nothing is sent twice under one producer epoch, and nothing waits that need not.
 
 The rules of a session, each with its reason:
 
 1. A request whose answer is missing may still arrive (KIP-890, KAFKA-14053). It is not sent again under the same
    producer epoch: the caller closes, and makes a new session, whose InitProducerId fences the old epoch.
 2. Produce is the exception. Its sequence numbers make a second copy count once, so it is sent again.
-3. InitProducerId is sent again too: each copy takes a new epoch and harms only its own sender (`stray_inits`).
+3. InitProducerId is sent again too: each copy takes a new producer epoch and harms only its own sender (`stray_inits`).
 4. A request that a broker refused by a retriable error is over. It is asked again.
 
 Which requests there are depends on the transaction version of the cluster:

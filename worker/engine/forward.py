@@ -1,6 +1,6 @@
 """The forward pass that a graph captures: tokens laid end to end in, logits of each message's end out.
 
-`operations` is `kernels` on a GPU and `twins` anywhere else: the same pass, which is how it is tested without a GPU.
+`operations` is `kernels` on a GPU and `reference` elsewhere: the same pass, which is how it is tested without a GPU.
 """
 
 from __future__ import annotations

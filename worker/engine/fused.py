@@ -69,7 +69,7 @@ _CHOSEN: Final[dict[tuple[Any, ...], Way]] = {}
 
 
 def gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int) -> Tensor:
-    """See the twin."""
+    """See `reference`."""
 
     def run(way: Way) -> Tensor:
         return gated_by(way, hidden, scale, gate_up, stripe)
@@ -89,7 +89,7 @@ def gated_by(way: Way, hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: i
 
 
 def gated_fp8(normed: Tensor, gate_up: Tensor, scale: Tensor, stripe: int) -> tuple[Tensor, Tensor]:
-    """See the twin."""
+    """See `reference`."""
 
     def run(way: Way) -> tuple[Tensor, Tensor]:
         return gated_fp8_by(way, normed, gate_up, scale, stripe)
@@ -116,7 +116,7 @@ def gated_fp8_by(way: Way, normed: Tensor, gate_up: Tensor, scale: Tensor, strip
 def add_product_norm_fp8(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
     hidden: Tensor, left: Tensor, right: Tensor, scale: Tensor, scales: Tensor | None, epsilon: float, factor: float
 ) -> Tensor:
-    """See the twin."""
+    """See `reference`."""
 
     def run(way: Way) -> Tensor:
         return add_product_norm_fp8_by(way, hidden, left, right, scale, scales, epsilon, factor)

@@ -64,7 +64,7 @@ class Pinned:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class QueuedBatches:
     """A batch that was queued: `waiting` are its rows, run by run, with where their logits will be."""
 
     engine: CudaEngine
@@ -98,7 +98,7 @@ class Begun:
 class Slot:
     """One size: what it reads, what it writes, the graph between, and pinned memory for as many runs as there were.
 
-    `launched` is the graph as the runtime knows it; torch lets go of the interpreter when it is asked.
+    `launched` is the graph as the runtime knows it; torch releases the interpreter lock when it is asked.
     """
 
     inputs: Tensor
@@ -123,7 +123,7 @@ class Slot:
         return pinned
 
     def run(self, pinned: Pinned, stream: int) -> None:
-        """Queue all of it: in, the graph, out. The caller lets go of the interpreter at none of the four calls."""
+        """Queue all of it: in, the graph, out. None of the four calls releases the interpreter lock."""
         given, answer, over = pinned.inputs, pinned.answer, pinned.over.cuda_event
         pinned.is_over = False
         _call("cudaMemcpyAsync", self.inputs.data_ptr(), given.ctypes.data, given.nbytes, _EITHER_WAY, stream)
@@ -175,7 +175,7 @@ class CudaEngine:
         """Logits [messages, labels], in the order given."""
         return self.begin(tokens).logits()
 
-    def begin(self, tokens: Sequence[Tokens]) -> Begun:
+    def begin(self, tokens: Sequence[Tokens]) -> QueuedBatches:
         """Queue a batch behind what runs; its answer is to be waited for.
 
         Out of memory halves the token budget and queues the batch again; any other failure of the GPU is raised.
@@ -198,9 +198,9 @@ class CudaEngine:
         """
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._slots))
 
-    def _queue(self, tokens: Sequence[Tokens]) -> Begun:
+    def _queue(self, tokens: Sequence[Tokens]) -> QueuedBatches:
         self._check_first(tokens)
-        begun = Begun(self, tokens, waiting := [])
+        begun = QueuedBatches(self, tokens, waiting := [])
         for packed in pack(tokens, self.sizes, shared=self.shared_tokens):
             self._check(packed)
             waiting.append((packed.rows, self._launch(packed)))
@@ -280,7 +280,7 @@ class CudaEngine:
 
 @functools.cache
 def _runtime() -> ctypes.PyDLL:
-    """The CUDA runtime that torch has loaded; calls do not let go of the interpreter."""
+    """The CUDA runtime that torch has loaded; calls do not release the interpreter lock."""
     runtime = ctypes.PyDLL(None)
     for name, arguments in _ARGUMENTS.items():
         getattr(runtime, name).argtypes = arguments
@@ -289,7 +289,7 @@ def _runtime() -> ctypes.PyDLL:
 
 
 def _call(name: str, *arguments: int) -> None:
-    """Call the runtime, which only queues. torch's own calls let go of the interpreter, each.
+    """Call the runtime, which only queues. Each of torch's own calls releases the interpreter lock.
 
     With three threads at work each had to be had back from another: on an H100's host, a batch of 50 messages took
     3 ms to queue, and less than that to judge. Raises OutOfMemoryError, RuntimeError.

@@ -1,4 +1,4 @@
-"""The kernels: each does what its twin of the same name does, on an NVIDIA GPU and fast. `programs` has their code.
+"""The kernels: each does on an NVIDIA GPU what its namesake in `reference` does. `programs` has their code.
 
 A row of the residual stream is normalised nowhere: a norm's weights are in the matrix that follows, its factor is a
 number a row, which whoever reads the product applies as it loads. So a norm costs one read, and nothing is written.
@@ -49,7 +49,7 @@ def attend(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
     factor: float | None = None,
     shared: Tensor | None = None,
 ) -> Tensor:
-    """See the twin. The number of rows must be a multiple of 32."""
+    """See `reference`. The number of rows must be a multiple of 32."""
     rows = len(qkv)
     out = torch.empty(rows, shape.heads * shape.head, device=qkv.device, dtype=FP8 if factor else qkv.dtype)
     programs.attend[(rows // ATTEND["TILE"], shape.key_heads)](
@@ -82,7 +82,7 @@ def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
     shape: Shape,
     shared: Tensor | None = None,
 ) -> Tensor:
-    """See the twin."""
+    """See `reference`."""
     out = torch.empty_like(query)
     sizes = _sizes(shape)
     programs.attend_ends[(len(query), shape.key_heads)](
@@ -106,7 +106,7 @@ def attend_ends(  # noqa: PLR0913, PLR0917 # one kernel's worth of operands
 
 
 def dequantise(codes: Tensor, scales: Tensor, levels: Tensor, gain: Tensor | None, out: Tensor) -> None:
-    """See the twin."""
+    """See `reference`."""
     blocks = 32
     programs.dequantise[(triton.cdiv(len(scales), blocks),)](
         codes,

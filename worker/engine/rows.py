@@ -13,7 +13,7 @@ from worker.engine.reference import FP8
 
 
 def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
-    """See the twin."""
+    """See `reference`."""
     rows, width = hidden.shape
     scale = torch.empty(rows, device=hidden.device, dtype=torch.float32)
     programs.row_scale[(rows,)](hidden, scale, epsilon, WIDTH=width, BLOCK=triton.next_power_of_2(width), num_warps=4)
@@ -48,7 +48,7 @@ def quantise(values: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def norm_fp8(hidden: Tensor, epsilon: float, factor: float) -> Tensor:
-    """See the twin."""
+    """See `reference`."""
     return add_norm_fp8(hidden, None, None, epsilon, factor)
 
 
@@ -64,7 +64,7 @@ def add_norm_fp8(hidden: Tensor, update: Tensor | None, scale: Tensor | None, ep
 
 
 def product_fp8(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
-    """See the twin. cuBLASLt's own: one scale for all is what it does fastest."""
+    """See `reference`. cuBLASLt's own: one scale for all is what it does fastest."""
     product: Tensor = torch._scaled_mm(  # noqa: SLF001 # torch has no public name for it
         left, right.T, scale_a=scale, scale_b=_one(scale.device), out_dtype=torch.bfloat16, use_fast_accum=True
     )

@@ -40,7 +40,7 @@ class Shape:
 
     @property
     def products_a_token(self) -> int:
-        """Weights that each token is multiplied with: embedding and score apart. Twice this is its operations."""
+        """Weights that each token is multiplied with: embedding and score not counted. Twice this is its operations."""
         attention = self.width * self.head * (2 * self.heads + 2 * self.key_heads)
         return self.layers * (attention + 3 * self.width * self.inner)
 
@@ -52,7 +52,7 @@ Update: TypeAlias = tuple[Tensor, Tensor]
 class Layer:
     """One block. `qkv` and `gate_up` are theirs laid one below the other, so that each is one product.
 
-    `updates` are what is to be added to them by name, when the adapter was kept apart: (low [r, in], high [out, r]).
+    `updates` are what is to be added to them by name, when the adapter was not merged: (low [r, in], high [out, r]).
     """
 
     before_attention: Tensor
@@ -169,7 +169,7 @@ def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | 
             merged *= (magnitude / torch.linalg.vector_norm(merged, dim=1))[:, None]
         tensors[name] = merged
     if apart is not None and config.get("use_dora"):
-        message = "use_dora = True in adapter_config.json, which cannot be kept apart from its base"
+        message = "use_dora = True in adapter_config.json, which cannot be kept separate from its base"
         raise UnsupportedModelError(message)
     if _SCORE in adapter:
         tensors[_SCORE] = adapter.pop(_SCORE)

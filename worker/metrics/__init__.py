@@ -73,7 +73,7 @@ class Metrics:
     def _delivery(self) -> None:
         self.messages_consumed = self._counter("messages_consumed_total", "Records polled, redelivered ones each time.")
         self.messages_let_go = self._counter(
-            "messages_let_go_total", "Records polled and let go when the group took them back; they are read again."
+            "messages_let_go_total", "Records polled, then discarded as partition ownership was lost; read again."
         )
         self.messages_undated = self._counter(
             "messages_undated_total", "Records polled whose timestamp cannot be a time; their latency is from the poll."
@@ -171,7 +171,7 @@ class Metrics:
             "shadow_skipped_total", "Messages of its share that the shadow was too slow to judge."
         )
         self.shadow_difference = self._histogram(
-            "shadow_score_difference", "How far the two scores of a message lie apart.", SCORES
+            "shadow_score_difference", "Difference between the two scores of a message.", SCORES
         )
 
     def know_labels(self, labels: Sequence[str]) -> None:

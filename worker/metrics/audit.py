@@ -26,7 +26,7 @@ class AuditMetrics:
             "proven_messages_total", "Records with one answer, in order.", namespace=_PREFIX, registry=self.registry
         )
         self.mismatches = Counter(
-            "mismatches_total", "Ways in which the promise was broken.", ["kind"], namespace=_PREFIX,
+            "mismatches_total", "Messages without exactly one answer in order, by kind.", ["kind"], namespace=_PREFIX,
             registry=self.registry,
         )  # fmt: skip
         for kind in kinds:
@@ -39,7 +39,7 @@ class AuditMetrics:
             "unproven_seconds",
             "Age of the oldest record without an answer, or of the audit's last look if that is more.",
         )
-        self.paused = self._gauge("paused", "1 while the window is full and the input is read no further.")
+        self.paused = self._gauge("paused", "1 while the window is full and reading the input is paused.")
         self.ready = self._gauge("ready", "1 when /readyz says yes.")
         self.alive = self._gauge("alive", "1 when /livez says yes.")
 

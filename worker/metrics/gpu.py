@@ -51,6 +51,6 @@ class GpuCollector(Collector):
         for name, documentation, value in (
             ("utilization_ratio", "Share of time that a kernel ran.", state.utilization if state else None),
             ("power_watts", "What it draws.", state.watts if state else None),
-            ("temperature_celsius", "How hot it is.", state.celsius if state else None),
+            ("temperature_celsius", "Temperature of the GPU.", state.celsius if state else None),
         ):
             yield GaugeMetricFamily(f"hamgate_gpu_{name}", documentation, value=value)

@@ -104,10 +104,10 @@ class Accounts:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    def open(self, together: Sequence[Batch], taken_up_at: float) -> Entry:
+    def open(self, together: Sequence[Batch], taken_up_at: float) -> BatchAccount:
         """Begin the entry of one transaction; `taken_up_at` in Unix seconds."""
         traces = [self.tracing.begin(batch) if self.tracing else None for batch in together]
-        return Entry(self, together, taken_up_at, traces)
+        return BatchAccount(self, together, taken_up_at, traces)
 
     def committed(self, batch: Batch, outcome: Outcome, now: float) -> None:
         """A batch is committed."""
@@ -157,7 +157,7 @@ class Accounts:
 
 
 @dataclass(slots=True)
-class Entry:
+class BatchAccount:
     """One transaction's entry, from the writer's taking it up until it is known what became of it."""
 
     accounts: Accounts

@@ -52,7 +52,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 class Batch:
     """Records in flight, with what each stage has added: the one handle that goes from the inbox to the commit.
 
-    From the inbox: `ownership` tells of which partitions it still may be; `metadata` fences its commit (KIP-447);
+    From the inbox: `ownership` numbers the ownership it was read under; `metadata` fences its commit (KIP-447);
     `taken_at` in Unix seconds. From the judge: `rows` are the items that the model was given, `scores` theirs in the
     same order; `ended_at` (Unix seconds) and `seconds` are when the model was done and how long it took; `began` is in
     `time.monotonic` seconds.
@@ -81,7 +81,7 @@ class Batch:
         return replace(self, scores=scores, ended_at=ended_at, seconds=seconds, judgement=None)
 
     def only(self, held: Held, metadata: GroupMetadata) -> Batch:
-        """Return what of it is from these partitions, under this metadata."""
+        """Return the part from these partitions, under this group metadata."""
         items = [item for item in self.items if item.partition in held]
         answers = {id(self.items[row]): at for at, row in enumerate(self.rows)}
         rows = [row for row, item in enumerate(items) if id(item) in answers]

@@ -172,7 +172,7 @@ class MicroBatcher(Generic[Item]):
         return self._cut()
 
     def retain(self, is_wanted: Callable[[Item], bool]) -> None:
-        """Let go of all else: it will come again from the broker, to whoever then holds its partition."""
+        """Discard everything else: the broker sends it again, to the next owner of its partition."""
         self._waiting = deque(item for item in self._waiting if is_wanted(item))
         self._tokens = sum(item.tokens for item in self._waiting)
 

@@ -25,7 +25,7 @@ _ROOM = 2
 
 
 class Inbox:
-    """A micro-batcher between two threads, and the ownership that tells fresh batches from stale ones.
+    """A micro-batcher between two threads, and the partition ownership that tells fresh batches from stale ones.
 
     An ownership ends when the group takes partitions back: some in a rebalance, all when a transaction is refused. What
     was polled of them and is not committed will be delivered again, so all of it is discarded, wherever in the pipe it
@@ -53,7 +53,7 @@ class Inbox:
     def begin(self) -> tuple[int, Held | None]:
         """The ownership that the coming poll belongs to; and if the source must be rewound before it, except for what.
 
-        The two are read as one: a poll of the old position must never pass for one of the new ownership.
+        Both are read under one lock: a poll of the old position must never count as one of the new ownership.
         """
         with self._changed:
             not_rewound, self._not_rewound = self._not_rewound, None
@@ -66,7 +66,7 @@ class Inbox:
                 return False
             for item in items:
                 self._batcher.add(item)
-            # The first metadata of an ownership is the one that can fence most.
+            # The first group metadata of an ownership fences most.
             self._metadata = self._metadata or metadata
             self._is_more_at_hand = more
             self._changed.notify_all()
@@ -105,7 +105,7 @@ class Inbox:
             self._changed.notify_all()
 
     def still_owned(self, batch: Batch) -> Batch | None:
-        """What of a batch is of partitions held without a break since it was polled, under the metadata of now.
+        """Return the part of a batch from partitions held without a break since its poll, under the present metadata.
 
         Held so, a partition can have been nobody else's: a newer metadata of ours covers it too (as Kafka Streams does
         it), but only together with the news of what was lost, hence both as one.
@@ -127,12 +127,12 @@ class Inbox:
             return self._changed.wait_for(lambda: self._is_closed or not self._is_brimming(), wait)
 
     def restart(self) -> int:
-        """End the ownership of all: discard what waits, returning how many; it is read again from what is committed."""
+        """End the ownership of all partitions. Returns how many waiting messages were discarded, to be read again."""
         with self._changed:
             return self._end(kept=frozenset(), metadata=None)
 
     def move(self, kept: Held, metadata: GroupMetadata) -> int:
-        """End the ownership of all but the partitions kept through a rebalance, which go on under the new metadata."""
+        """End the ownership of all partitions but those kept in a rebalance, which go on under the new metadata."""
         with self._changed:
             if self._not_rewound is not None:
                 kept &= self._not_rewound  # a restart that the reader has not followed yet

@@ -1,6 +1,6 @@
 """What the pipeline asks of a broker, and the two ways it may be refused.
 
-`worker.broker` answers with Kafka, `tests.fakes` with lists; tests/contracts holds both to the same claims.
+`worker.broker` answers with Kafka, `tests.fakes` with lists; tests/contracts runs the same tests on both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Source(Protocol):
     def kept(self) -> frozenset[TopicPartition]:
         """Return which partitions were held without a break through the change that `rebalanced` told of.
 
-        Their records go on where they were: what was polled of them need not be let go, and may be committed under
+        Their records go on where they were: what was polled of them need not be discarded, and may be committed under
         the metadata of now.
         """
 
@@ -55,7 +55,7 @@ class Source(Protocol):
         """Whether the group has not answered for a whole session. May be asked from another thread."""
 
     def group_metadata(self) -> GroupMetadata:
-        """Return the group's metadata as of the last poll: of then, never of commit time."""
+        """Return the group metadata as of the last poll, never as of the commit."""
 
     def rewind(self, kept: frozenset[TopicPartition] = frozenset()) -> None:
         """Go back to the last committed offset of every assigned partition but those kept."""
@@ -96,10 +96,10 @@ class Sink(Protocol):
     ) -> None:
         """Publish all and commit `positions` with them; when this returns, a read_committed reader will see it.
 
-        Exactly once: in one transaction, fenced by `claim`. At least once: published and acknowledged, then committed.
-        Raises RolledBackError (nothing of it took effect; the sink is ready for another), FencedError, or whatever
-        else broke: then nothing may be assumed, and the process must end.
+        Exactly once: in one transaction, fenced by the group metadata. At least once: published and acknowledged, then
+        committed. Raises RolledBackError (nothing of it took effect; the sink is ready for another), FencedError, or
+        whatever else broke: then nothing may be assumed, and the process must end.
         """
 
     def close(self) -> None:
-        """Let go of the broker; an open transaction is aborted."""
+        """Close the connections; an open transaction is aborted."""

@@ -11,8 +11,8 @@ from worker.messages import (
     DeadLetter,
     Latency,
     Outgoing,
+    RecordSource,
     Sms,
-    Source,
     Unscored,
     Verdict,
     bury,
@@ -107,7 +107,7 @@ class Verdicts:
             reason=reason,
             flags=item.prepared.flags if item.prepared else (),
             model=self.model,
-            source=Source(record.topic, record.partition, record.offset, record.broker_ms),
+            source=RecordSource(record.topic, record.partition, record.offset, record.broker_ms),
             scored_at=when.scored_at,
             latency_ms=Latency(
                 broker=_milliseconds(item.polled_at - record.timestamp),

@@ -40,7 +40,7 @@ _WARM_UP: Final = 2048
 log = structlog.get_logger()
 
 
-class WorseError(Exception):
+class WorseCanariesError(Exception):
     """A bundle that does not know what the one in force knows; names the canary by index, never by its text."""
 
 
@@ -159,9 +159,9 @@ class Changeover:
     def _refuse(self, place: Place, error: Exception) -> None:
         self.metrics.model_refused.labels(place.role).set(1)
         self.metrics.model_changes.labels(place.role, "refused").inc()
-        expected = isinstance(error, (BundleError, CanaryError, PolicyError, UnsupportedModelError, WorseError))
+        expected = isinstance(error, (BundleError, CanaryError, PolicyError, UnsupportedModelError, WorseCanariesError))
         log.error(
-            "bundle refused: what was in force stays",
+            "bundle refused; the one in force stays",
             role=place.role,
             bundle=str(place.path),
             cause=str(error) if expected else f"{type(error).__name__}: {error}",
@@ -229,7 +229,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def require_no_worse(model: Model, in_force: Model) -> None:
-    """Raise WorseError when a model gets one of the canaries wrong that the one in force gets right."""
+    """Raise WorseCanariesError when a model gets one of the canaries wrong that the one in force gets right."""
     canaries = in_force.classifier.bundle.canaries
     if not canaries:
         return
@@ -242,7 +242,7 @@ def require_no_worse(model: Model, in_force: Model) -> None:
                 f"canary {index} of {in_force.name}, which is in force: it says {canary.label}, "
                 f"this one {got or 'has no finite score'}"
             )
-            raise WorseError(message)
+            raise WorseCanariesError(message)
 
 
 def warm_up(model: Model) -> None:

@@ -64,7 +64,7 @@ class Comparison:
                 "" if said == other else f"  {count / self.judged:.3%}"
             )
         for (said, other), found in sorted(self.examples.items()):
-            yield f"  furthest apart, {said} -> {other}:"
+            yield f"  largest differences, {said} -> {other}:"
             for each in found:
                 yield f"    {each.id}  {_score(each.primary.score)} -> {_score(each.shadow.score)}"
 

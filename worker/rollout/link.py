@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LinkError(Exception):
-    """The link cannot be turned; says what would mend it."""
+    """The link cannot be turned; says how to fix it."""
 
 
 def current(link: Path) -> Path | None:
@@ -22,7 +22,7 @@ def current(link: Path) -> Path | None:
         return link.resolve()
     if link.exists():
         message = (
-            f"{link} is a folder, not a link, so it cannot be pointed elsewhere: name a link in HAMGATE_BUNDLE "
+            f"{link} is a folder, not a link, so it cannot be turned: name a link in HAMGATE_BUNDLE "
             f"(ln -s {link} /some/place/current)"
         )
         raise LinkError(message)
@@ -44,7 +44,7 @@ def back(link: Path) -> Path:
     """Point the link at what it pointed to before; done again, it goes forth again. Raises LinkError."""
     now, previous = current(link), _previous(link)
     if now is None or not previous.is_symlink():
-        message = f"{link} has not been pointed anywhere else yet, so there is nothing to go back to"
+        message = f"{link} has not been turned yet, so there is no bundle to go back to"
         raise LinkError(message)
     before = previous.resolve()
     if not before.is_dir():

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from worker.messages import Outgoing, Source, rfc3339
+from worker.messages import Outgoing, RecordSource, rfc3339
 from worker.metrics import NO_LABEL
 from worker.model.classifier import UNSCORED, published
 from worker.model.models_in_service import Role, in_share
@@ -52,7 +52,7 @@ class Disagreement(msgspec.Struct, frozen=True, tag="disagreement", tag_field="k
     """One message that the two label differently, by id and place; its text and its numbers stay where they are."""
 
     id: str
-    source: Source
+    source: RecordSource
     at: str
     primary: Opinion
     shadow: Opinion
@@ -168,7 +168,7 @@ class Shadow:
 
     def _disagreement(self, item: Waiting, primary: Opinion, shadow: Opinion) -> Disagreement:
         record = item.record
-        source = Source(record.topic, record.partition, record.offset, record.broker_ms)
+        source = RecordSource(record.topic, record.partition, record.offset, record.broker_ms)
         name = item.sms.id if item.sms else record.name
         return Disagreement(name, source, rfc3339(self.clock()), primary, shadow)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from worker.simulate.sending import Sending, say_on_terminal
-from worker.simulate.shape import Shape, Swells
+from worker.simulate.shape import Swells, TrafficShape
 from worker.simulate.stream import Mix, Stream
 from worker.simulate.texts import Given
 
@@ -34,7 +34,7 @@ _CAMPAIGN_SIZES: Final = (0.3, 2.0)
 def plan(options: argparse.Namespace, seed: int, *, starts_at: float = 0.0) -> Sending:
     """What the command line asks for; `starts_at` is seconds after midnight. Raises ValueError, OSError."""
     dice = random.Random(seed)
-    shape = Shape(
+    shape = TrafficShape(
         options.rate,
         options.day,
         starts_at,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from worker.messages import Outgoing
-    from worker.simulate.shape import Shape
+    from worker.simulate.shape import TrafficShape
     from worker.simulate.stream import Stream
 
 _TICK: Final = 0.02
@@ -35,7 +35,7 @@ class Publishes(Protocol):
 class Sending:
     """Draws arrivals from a shape, a tick at a time, and publishes them. `clock` is Unix seconds."""
 
-    shape: Shape
+    shape: TrafficShape
     stream: Stream
     dice: random.Random
     clock: Callable[[], float] = time.time

@@ -68,7 +68,7 @@ class Swells:
 
 
 @dataclass(slots=True)
-class Shape:
+class TrafficShape:
     """The rate of ordinary messages and of a campaign's, each a second."""
 
     rate: float

@@ -24,7 +24,7 @@ _ODD: Final = 0.005
 _FROM_ONE_SENDER: Final = 0.5
 
 
-class _Event(msgspec.Struct, omit_defaults=True):
+class _MadeUpEvent(msgspec.Struct, omit_defaults=True):
     """Event v1, as a gateway sends it."""
 
     text: str
@@ -95,7 +95,7 @@ class Stream:
         self._number += 1
         sender = sender or self._subscriber()
         identity = None if self.dice.random() < _WITHOUT_ID else f"{self.run}-{self._number}"
-        event = _Event(text, sender, self._subscriber(), round(due * _MS), identity)
+        event = _MadeUpEvent(text, sender, self._subscriber(), round(due * _MS), identity)
         return self._made(kind, sender, _encode(event))
 
     def _made(self, kind: str, sender: str | None, value: bytes | None) -> Outgoing:

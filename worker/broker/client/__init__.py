@@ -43,7 +43,7 @@ PRIVATE: Final = {
     "_do_join_and_sync_async": Use(_JOINS, "coordinator/base.py", "tests/contracts/test_kafka_traps.py"),
     "_generation": Use(_JOINS, "coordinator/base.py", "tests/contracts/test_kafka_traps.py"),
     "_assignors": Use(
-        "a member that was put out must not metadata what it owned before",
+        "a member that was removed must not claim what it owned before",
         "coordinator/consumer.py",
         "tests/contracts/test_membership.py",
     ),
@@ -63,7 +63,7 @@ PRIVATE: Final = {
     "_fetcher": Use(
         "a cooperative member reads on while the group joins", "consumer/group.py", "tests/contracts/test_membership.py"
     ),
-    # Transactions by our own requests: none is sent twice under one epoch (KIP-890).
+    # Transactions by our own requests: none is sent twice under one producer epoch (KIP-890).
     "_manager": Use(_NETWORK, "net/compat.py", "tests/unit/test_network.py"),
     "_net": Use(_NETWORK, "net/compat.py", "tests/unit/test_network.py"),
     # Speed: docs/experiments.md has what was measured, and what was deleted because it no longer paid.

@@ -143,5 +143,5 @@ class Network:
             await self.sleep(_UNKNOWN_PAUSE)
 
     def close(self) -> None:
-        """Let go at once, whatever is on its way."""
+        """Close at once, whatever is on its way."""
         self._made.close()

@@ -20,8 +20,8 @@ def commit(base: str, revision: str | None) -> str:
     except (OSError, HFValidationError) as error:  # what the hub's library raises is one or the other
         named = base if revision is None else f"{base} at {revision}"
         message = (
-            f"{named}: no such folder, and it cannot be had from the hub or its cache ({type(error).__name__}); name a "
-            f"folder that has it, or fetch it where there is a network: hf download {base}"
+            f"{named}: no such folder, and it could not be read from the hub or its cache ({type(error).__name__}); "
+            f"name a folder that has it, or fetch it where there is a network: hf download {base}"
         )
         raise ModelError(message) from None
     return Path(config).parent.name  # the cache keeps a commit's files at snapshots/<commit>/

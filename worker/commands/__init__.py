@@ -6,29 +6,26 @@ import gc
 import itertools
 import json
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import structlog
 
-from worker import engine
-from worker.engine import UnsupportedModelError
-from worker.model.bundle import BundleError
-from worker.model.classifier import CanaryError, Classifier, published
-from worker.model.models_in_service import Model, Role
-from worker.model.policy import Policy, PolicyError
-from worker.pipeline.verdicts import Verdicts
+from worker import loading
+from worker.loading import MODEL_ERRORS
+from worker.model.classifier import published
+from worker.model.models_in_service import Role
 from worker.process import logs
 from worker.process import signals as leaving
 from worker.rollout import changeover
 from worker.rollout import link as releases
-from worker.rollout.drift import Reference
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
+    from worker.model.classifier import Classifier
+    from worker.pipeline.verdicts import Verdicts
     from worker.settings import Settings
 
 Command: TypeAlias = "Callable[[Settings, argparse.Namespace], int]"
@@ -38,25 +35,17 @@ _LINES: Final = 256
 # How long a thread may keep the others of this process from running, in seconds: the model gives way and takes up again
 # some fifty times a batch, and at the interpreter's own 5 ms each time could cost it that.
 _SWITCH_INTERVAL: Final = 0.0005
-# What is wrong with the model or the settings that go with it: said in a line, without a traceback.
-MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
-
-_NO_CANARIES: Final = (
-    "it has no canaries, so nothing shows whether it judges here as it did where it was made; "
-    "`python -m training export` puts them in"
-)
-
 log = structlog.get_logger()
 
 
 def run(settings: Settings, _: argparse.Namespace) -> int:
     """Run the worker until it is stopped (0; 3 when what was in flight could not be committed) or broken (1)."""
-    from worker.app import Refused, Worker  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, Worker  # noqa: PLC0415 predict needs no broker
 
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         worker = Worker(settings)
-    except (Refused, *MODEL_ERRORS) as error:
+    except (StartRefused, *MODEL_ERRORS) as error:
         log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
         return 1
     # What is there by now stays: the collector need not look through it again, which takes a tenth of a second in which
@@ -85,7 +74,7 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
         print("predict: no text given, and standard input is closed", file=sys.stderr)  # noqa: T201
         return leaving.USAGE
     try:
-        judge = model(settings)
+        judge = loading.model(settings)
     except MODEL_ERRORS as error:
         return _fail(error)
     as_json = options.json or not options.texts
@@ -136,7 +125,7 @@ def _for_people(answer: dict[str, Any]) -> str:
 
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
-    """Say of everything that a start needs whether it is well, and how to mend what is not."""
+    """Check everything that a start needs; report what is wrong and how to fix it."""
     logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
     for name, trouble in itertools.chain([("settings", None)], _check_model(settings), _check_brokers(settings)):
@@ -158,17 +147,17 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
         if folder is None:
             continue
         try:
-            found = model(settings, folder, role)
+            found = loading.model(settings, folder, role)
         except MODEL_ERRORS as error:
             yield f"{role} bundle {folder}", str(error)
         else:
             kind = found.classifier.engine.kind
-            drift = "" if found.reference else "; it does not say how its evaluation scored, so drift is not shown"
+            drift = "" if found.reference else "; it has no scores of its evaluation, so drift is not shown"
             count = len(found.classifier.bundle.canaries)
             judged = f"{count} canaries judged" if count else "no canaries"
             yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None
             if not count:
-                yield f"{role} bundle {folder}", _Caution(_NO_CANARIES)
+                yield f"{role} bundle {folder}", _Caution(loading.NO_CANARIES)
 
 
 def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
@@ -181,23 +170,23 @@ def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
     """Send dead letters back to the input."""
-    from worker.app import Refused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         return replay_dead_letters(settings, options)
-    except (Refused, ValueError) as error:
+    except (StartRefused, ValueError) as error:
         return _fail(error)
 
 
 def simulate(settings: Settings, options: argparse.Namespace) -> int:
     """Send made-up traffic to the input topic until it is told to stop."""
-    from worker.app import Refused, simulate_traffic  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, simulate_traffic  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         return simulate_traffic(settings, options)
-    except Refused as error:
+    except StartRefused as error:
         return _fail(error)
 
 
@@ -207,11 +196,11 @@ def use(settings: Settings, options: argparse.Namespace) -> int:
     link, folder = settings.bundle, Path(options.folder)
     try:
         before = releases.current(link)
-        chosen = model(settings, folder)
+        chosen = loading.model(settings, folder)
         if before and before.is_dir() and before != folder.resolve():
-            changeover.require_no_worse(chosen, model(settings, before))
+            changeover.require_no_worse(chosen, loading.model(settings, before))
         releases.use(link, folder)
-    except (releases.LinkError, changeover.WorseError, *MODEL_ERRORS) as error:
+    except (releases.LinkError, changeover.WorseCanariesError, *MODEL_ERRORS) as error:
         return _fail(error)
     print(f"{link} -> {folder.resolve()} ({chosen.name}); `hamgate back` returns to {before or 'nothing'}")  # noqa: T201
     return 0
@@ -229,12 +218,12 @@ def back(settings: Settings, _: argparse.Namespace) -> int:
 
 def compare(settings: Settings, options: argparse.Namespace) -> int:
     """Say what the shadow would have done otherwise."""
-    from worker.app import Refused, comparisons  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, comparisons  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         found = comparisons(settings, options)
-    except (Refused, ValueError) as error:
+    except (StartRefused, ValueError) as error:
         return _fail(error)
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=1))  # noqa: T201 the answer
@@ -249,10 +238,10 @@ def compare(settings: Settings, options: argparse.Namespace) -> int:
 
 def audit(settings: Settings, options: argparse.Namespace) -> int:
     """Prove that every input offset has one verdict or dead letter, in order; until it is stopped, or once."""
-    from worker.audit import command  # noqa: PLC0415 predict needs no broker
+    from worker.commands import auditing  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
-    return command.audit(settings, options)
+    return auditing.audit(settings, options)
 
 
 def bench(settings: Settings, options: argparse.Namespace) -> int:
@@ -261,7 +250,7 @@ def bench(settings: Settings, options: argparse.Namespace) -> int:
 
     logs.configure("error", settings.log_format)
     try:
-        classifier = model(settings).classifier
+        classifier = loading.model(settings).classifier
     except MODEL_ERRORS as error:
         return _fail(error)
     say = (lambda *_: None) if options.json else print  # what can take seconds shows how far it is
@@ -282,42 +271,6 @@ def bench(settings: Settings, options: argparse.Namespace) -> int:
         say(f"  {name}={value}")
     say(f"gives {found.messages_a_second:,.0f} messages/s by the model alone")
     return 0
-
-
-def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
-    """Load a bundle (none: HAMGATE_BUNDLE) and its engine, have it judge its canaries, and put the policy on top.
-
-    Raises BundleError, UnsupportedModelError, CanaryError or PolicyError.
-    """
-    engine.limit_gpu(settings.gpu_share)
-    classifier = Classifier.load(
-        folder or settings.bundle,
-        settings.engine,
-        threads=settings.threads,
-        token_budget=settings.token_budget or 0,
-        threshold=settings.threshold,
-        max_tokens=settings.max_tokens,
-    )
-    if not classifier.bundle.canaries:
-        log.warning("unverified", bundle=classifier.bundle.model, role=role, cause=_NO_CANARIES)
-    classifier.canaries()
-    policy = Policy.make(
-        classifier.threshold,
-        flag_from=settings.flag_from,
-        block_from=settings.block_from,
-        on_unscored=settings.on_unscored,
-    )
-    bundle = classifier.bundle
-    verdicts = Verdicts(classifier.labels, policy, bundle.model)
-    return Model(classifier, verdicts, role, Reference.read(bundle.quality))
-
-
-def version() -> str:
-    """The version installed, or `source` when run from a folder that was never installed."""
-    try:
-        return metadata.version("hamgate")
-    except metadata.PackageNotFoundError:
-        return "source"
 
 
 def _fail(error: Exception) -> int:

@@ -12,10 +12,10 @@ import structlog
 from worker import app, broker
 from worker.audit.auditor import Topics
 from worker.audit.brokers import AwayError
-from worker.audit.ledger import Kind, Ledger
+from worker.audit.ledger import Ledger, MismatchKind
 from worker.audit.news import News
-from worker.audit.report import Report
-from worker.audit.running import Audit, Terms
+from worker.audit.report import AuditReport
+from worker.audit.running import Audit, AuditTerms
 from worker.audit.starting import Start, StartError
 from worker.broker.audit import AuditedTopics
 from worker.messages import UnreadableError, decode
@@ -52,23 +52,23 @@ def audit(settings: Settings, options: argparse.Namespace) -> int:
 
 def _once(settings: Settings, start: Start, *, as_json: bool) -> int:
     # One that begins elsewhere is an inquiry: the progress of the audit that runs beside it is none of its own.
-    proof = _audit(settings, start, AuditMetrics(Kind), patience=None, commits=not start.is_given)
+    proof = _audit(settings, start, AuditMetrics(MismatchKind), patience=None, commits=not start.is_given)
     try:
         proof.once()
     except _NOT_PROVEN as error:
         print(f"not proven: {error}", file=sys.stderr)  # noqa: T201 for the person who typed it
         return leaving.FAILED
-    report = Report(settings.input_topic, proof.began, proof.ledger.progress(), proof.ledger)
+    report = AuditReport(settings.input_topic, proof.began, proof.ledger.progress(), proof.ledger)
     for line in [report.as_json()] if as_json else report.lines():
         print(line)  # noqa: T201 the answer
     return leaving.DONE if report.is_proven else leaving.FAILED
 
 
 def _for_ever(settings: Settings, start: Start) -> int:
-    metrics, probes = AuditMetrics(Kind), Probes("connecting to the brokers")
+    metrics, probes = AuditMetrics(MismatchKind), Probes("connecting to the brokers")
     try:
         server = app.serve(settings, metrics, probes)
-    except app.Refused as error:
+    except app.StartRefused as error:
         log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
         return leaving.FAILED
     if settings.log_level != "debug":
@@ -104,7 +104,7 @@ def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience:
     link = replace(app.link(settings), client_id=_group(settings))
     link = replace(link, patience=patience) if patience else link
     ledger = Ledger(settings.input_topic, settings.audit_window)
-    terms = Terms(
+    terms = AuditTerms(
         topics,
         start,
         _decoder(settings),
@@ -143,5 +143,5 @@ def _group(settings: Settings) -> str:
 
 def _require_exactly_once(settings: Settings) -> None:
     if settings.delivery != "exactly-once":
-        message = f"HAMGATE_DELIVERY: {settings.delivery} may answer a message twice; the audit proves exactly-once"
+        message = f"HAMGATE_DELIVERY: {settings.delivery} may answer a message twice; the audit verifies exactly-once"
         raise ValueError(message)

@@ -1,6 +1,6 @@
 """What a run has measured, as a file: a list of {name, unit, value, range, extra}, which github-action-benchmark reads.
 
-Nothing in `results/` is typed by hand; tables and plots are made from these files.
+Nothing in `benchmarks/results` is typed by hand; tables and plots are made from these files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-RESULTS: Final = ROOT / "benchmarks" / "results"
+"""The checkout, where there is one."""
+IS_CHECKOUT: Final = (ROOT / "pyproject.toml").is_file()
+RESULTS: Final = ROOT / "benchmarks" / "results" if IS_CHECKOUT else Path("results")
+"""In a checkout its own folder, of an installed wheel one where the command runs."""
 COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
 """Says which commit is measured where the history did not come along."""
 
@@ -81,6 +84,11 @@ def commit() -> str:
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603, S607
     return done.stdout.strip()
+
+
+def named(path: Path) -> str:
+    """A results file as a page names it: by its folder in a checkout, else by its name alone."""
+    return f"benchmarks/results/{path.name}" if IS_CHECKOUT else path.name
 
 
 def command() -> str:

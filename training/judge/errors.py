@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from training.judge.evaluate import Report
+    from training.judge.evaluate import SplitReport
 
 _PAGE = """<!doctype html><meta charset="utf-8"><title>misjudged</title>
 <style>body{{font:14px sans-serif;max-width:70em;margin:2em auto}}td{{padding:.2em .6em;vertical-align:top}}</style>
@@ -24,7 +24,7 @@ _PAGE = """<!doctype html><meta charset="utf-8"><title>misjudged</title>
 """
 
 
-def write(reports: Sequence[Report], path: Path) -> None:
+def write(reports: Sequence[SplitReport], path: Path) -> None:
     """Write them as a page that only this user can read; whole or not at all."""
     rows = [
         f"<tr><td>{seed}<td>{html.escape(row.label)}<td>{html.escape(given)}<td>{score:.3f}<td>{html.escape(row.text)}</tr>"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from training.judge.evaluate import Exam
-    from training.judge.judged import Judgement
+    from training.judge.judged import JudgedSets
 
 
-class WorseError(Exception):
+class WorseBundleError(Exception):
     """What was made is worse than what is in force; nothing was replaced. The text says where, and what would."""
 
 
@@ -36,8 +36,8 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
     """Make a bundle of a run and put it at `out`, with what it scored on the exam's test rows written into it.
 
     A bundle that stands there is judged on the same rows, plain and under each disguise. Where the paired interval of
-    the difference in F1 says that the new one is worse, it is refused, `even_if_worse` apart.
-    Raises WorseError, ExportError, CalibrationError, BundleError.
+    the difference in F1 says that the new one is worse, it is refused, unless `even_if_worse`.
+    Raises WorseBundleError, ExportError, CalibrationError, BundleError.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
@@ -51,7 +51,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
                     f"worse than {Bundle.load(out).model} at {out} on the same rows ({', '.join(worse)}); "
                     "it stays in force. --even-if-worse ships it all the same"
                 )
-                raise WorseError(message)
+                raise WorseBundleError(message)
         quality: dict[str, float | str] = {"split": exam.seed, "held-out": data.digest(exam.parts.test)}
         quality |= {f"test-{name}": round(value, 4) for name, value in judgement.clean.measure().items()}
         return export.with_quality(made, quality, out)
@@ -59,7 +59,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
         shutil.rmtree(making, ignore_errors=True)
 
 
-def _worse(made: Judgement, in_force: Judgement, exam: Exam, tell: Callable[[str], None]) -> Sequence[str]:
+def _worse(made: JudgedSets, in_force: JudgedSets, exam: Exam, tell: Callable[[str], None]) -> Sequence[str]:
     groups = [row.cluster for row in exam.parts.test]
     worse = []
     for name in (CLEAN, *(f"{ATTACK}{each}" for each in made.attacks)):

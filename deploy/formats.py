@@ -1,0 +1,393 @@
+"""Writes docs/formats: JSON Schemas of what hamgate reads and writes, and an AsyncAPI document of its topics.
+
+python -m deploy.formats            write them
+python -m deploy.formats --check    say which differ from what the types give; exit 1 if any does
+
+Names and types come from `worker.messages` and `worker.rollout.shadow`; units, sources and limits stand here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import yaml
+
+from worker.messages import (
+    EARLIEST,
+    LATEST,
+    MAX_DEPTH,
+    MAX_HEADERS,
+    MAX_ID,
+    DeadLetter,
+    Event,
+    Record,
+    Unreadable,
+    Verdict,
+    bury,
+)
+from worker.model.tokenizer import FLAGS
+from worker.rollout.shadow import Disagreement, Summary
+from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Schema = dict[str, Any]
+
+FORMATS: Final = Path(__file__).resolve().parents[1] / "docs" / "formats"
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+ASYNCAPI: Final = "asyncapi.yaml"
+_MADE: Final = "Made by `python -m deploy.formats`: change that."
+
+_RFC3339: Final = {"format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
+_COUNT: Final = {"minimum": 0}
+_SCORE: Final = {"minimum": 0, "maximum": 1}
+_MS: Final = 1000
+_MAX_BYTES: Final = Settings.model_fields["max_event_bytes"].default
+_KNOWN_FLAGS: Final = ", ".join(sorted({flag for flags in FLAGS for flag in flags}))
+
+# Title and description of each type.
+_TYPES: Final[dict[str, tuple[str, str]]] = {
+    "Event": (
+        "Event, version 1",
+        (
+            "One SMS to judge, in UTF-8. Unknown fields are ignored; null is as good as absent, but for `text`. "
+            f"Beyond this schema: at most {_MAX_BYTES} bytes of key and value (HAMGATE_MAX_EVENT_BYTES), nested "
+            f"{MAX_DEPTH} deep (HAMGATE_MAX_EVENT_DEPTH), {MAX_HEADERS} headers (HAMGATE_MAX_EVENT_HEADERS). "
+            "What breaks one of these rules becomes a dead letter."
+        ),
+    ),
+    "Verdict": (
+        "Verdict, version 1",
+        (
+            "What is decided about one event, under the event's key. It never holds the text or a phone number. "
+            "Readers must ignore fields, flags and reasons that they do not know: version 1 may gain some."
+        ),
+    ),
+    "Action": ("Action", "What the carrier is told to do."),
+    "Unscored": ("Unscored", "Why there is no score."),
+    "Source": ("Source", "Where the event lies. Topic, partition and offset together are unique."),
+    "Latency": ("Latency", "Milliseconds, to the hundredth, never below 0."),
+    "Disagreement": (
+        "Shadow report: disagreement",
+        "A message that the shadow labels differently. At most 200 of them are sent between two summaries.",
+    ),
+    "Summary": (
+        "Shadow report: summary",
+        "How a shadow's labels compare with the primary's, about every 10 s while there are messages.",
+    ),
+    "Opinion": ("Opinion", "What one model says of the message."),
+}
+# What a type cannot say: description, and the limits that are checked or kept.
+_FIELDS: Final[dict[str, dict[str, Schema]]] = {
+    "Event": {
+        "text": {"description": "The message's text, whole and decoded. It may be empty: its verdict is `unscored`."},
+        "id": {
+            "description": "The sender's own id. Absent, null or empty: `topic:partition:offset` of the record.",
+            "maxLength": MAX_ID,
+        },
+        "sender": {"description": "Who sent it. Only its type is checked; it is not published."},
+        "recipient": {"description": "Who is to get it. Only its type is checked; it is not published."},
+        "received_at": {
+            "description": "When the carrier got it: RFC 3339 with an offset, or Unix time in milliseconds. "
+            "Absent: the record's timestamp. Years 2000 to 2099.",
+            "format": "date-time",
+            "minimum": round(EARLIEST * _MS),
+            "maximum": round(LATEST * _MS),
+        },
+        "direction": {"description": "Such as `mobile-terminated`. Only its type is checked."},
+        "lang": {"description": "Language tag. Only its type is checked."},
+        "network": {"description": "The operator's network, such as MCC and MNC. Only its type is checked."},
+    },
+    "Verdict": {
+        "id": {"description": "The event's `id`, or `topic:partition:offset`. A number is now text."},
+        "label": {"description": "A label of the model, such as `ham` or `spam`. Null: no score."},
+        "score": {"description": "Calibrated probability that it is not ham, from 0 to 1. Null: no score.", **_SCORE},
+        "threshold": {"description": "Score from which on the label is not ham, from 0 to 1.", **_SCORE},
+        "action": {
+            "description": "What to do: by score and operator's settings; without a score, HAMGATE_ON_UNSCORED."
+        },
+        "reason": {"description": "Why there is no score. Null: there is one."},
+        "flags": {"description": f"What was done to the text before it was judged. Known so far: {_KNOWN_FLAGS}."},
+        "model": {"description": "The bundle that judged it: `name@digest`."},
+        "source": {"description": "Where the event lies."},
+        "scored_at": {"description": "When the model had answered: RFC 3339, UTC, milliseconds.", **_RFC3339},
+        "latency_ms": {"description": "How long each step took."},
+    },
+    "Source": {
+        "topic": {"description": "The event's topic."},
+        "partition": {"description": "The event's partition.", **_COUNT},
+        "offset": {"description": "The event's offset.", **_COUNT},
+        "timestamp": {"description": "The record's timestamp: Unix time in milliseconds, as the broker has it."},
+    },
+    "Latency": {
+        "broker": {"description": "From the record's timestamp until it was polled.", **_COUNT},
+        "queue": {"description": "From the poll until the model took its batch.", **_COUNT},
+        "inference": {"description": "The model's time for the batch.", **_COUNT},
+        "total": {"description": "From the record's timestamp until the verdict was made.", **_COUNT},
+    },
+    "Disagreement": {
+        "kind": {"description": "Tells the reports apart."},
+        "id": {"description": "The verdict's `id`."},
+        "source": {"description": "Where the event lies."},
+        "at": {"description": "When the shadow had answered: RFC 3339, UTC, milliseconds.", **_RFC3339},
+        "primary": {"description": "What was published."},
+        "shadow": {"description": "What the shadow would have said."},
+    },
+    "Opinion": {
+        "model": {"description": "The bundle: `name@digest`."},
+        "label": {"description": "A label of the model. Null: no score."},
+        "score": {"description": "Calibrated probability that it is not ham. Null: no score.", **_SCORE},
+    },
+    "Summary": {
+        "kind": {"description": "Tells the reports apart."},
+        "since": {"description": "First message counted: RFC 3339, UTC, milliseconds.", **_RFC3339},
+        "until": {"description": "When it was made: RFC 3339, UTC, milliseconds.", **_RFC3339},
+        "primary": {"description": "The primary's bundle: `name@digest`."},
+        "shadow": {"description": "The shadow's bundle: `name@digest`."},
+        "judged": {"description": "Messages that both have judged.", **_COUNT},
+        "skipped": {"description": "Messages that the shadow was too slow for.", **_COUNT},
+        "labels": {"description": "Messages by the primary's label, then by the shadow's (`none`: no score)."},
+    },
+}
+_PLACE: Final = {"topic": "sms.events", "partition": 3, "offset": 41, "timestamp": 1_790_000_000_000}
+_EXAMPLES: Final[dict[str, Schema]] = {
+    "Event": {"id": "m-1", "text": "WINNER!! Call now", "received_at": "2026-09-21T14:13:20Z"},
+    "Verdict": {
+        "id": "m-1",
+        "label": "spam",
+        "score": 0.9931,
+        "threshold": 0.5,
+        "action": "block",
+        "reason": None,
+        "flags": ["normalised"],
+        "model": "nano@0123456789ab",
+        "source": _PLACE,
+        "scored_at": "2026-09-21T14:13:20.019Z",
+        "latency_ms": {"broker": 4.1, "queue": 6.25, "inference": 8.5, "total": 19.02},
+    },
+    "Disagreement": {
+        "kind": "disagreement",
+        "id": "m-1",
+        "source": _PLACE,
+        "at": "2026-09-21T14:13:20.102Z",
+        "primary": {"model": "nano@0123456789ab", "label": "spam", "score": 0.9931},
+        "shadow": {"model": "next@ba9876543210", "label": "ham", "score": 0.41},
+    },
+    "Summary": {
+        "kind": "summary",
+        "since": "2026-09-21T14:13:12.004Z",
+        "until": "2026-09-21T14:13:22.011Z",
+        "primary": "nano@0123456789ab",
+        "shadow": "next@ba9876543210",
+        "judged": 5120,
+        "skipped": 0,
+        "labels": {"ham": {"ham": 4480}, "spam": {"ham": 1, "spam": 639}},
+    },
+}
+# Header values are bytes; these are the UTF-8 text in them.
+_ADDED: Final[dict[str, Schema]] = {
+    "reason": {"description": "Why it could not be read.", "enum": sorted(Unreadable)},
+    "source-topic": {"description": "The event's topic."},
+    "source-partition": {"description": "The event's partition, in decimal.", "pattern": "^[0-9]+$"},
+    "source-offset": {"description": "The event's offset, in decimal.", "pattern": "^[0-9]+$"},
+    "failed-at": {"description": "When it was given up: RFC 3339, UTC, milliseconds.", **_RFC3339},
+}
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes equal parts in full, not as references to the first."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 the base class's
+        """Return that nothing is to be a reference."""
+        return True
+
+
+def schemas() -> dict[str, Schema]:
+    """Return each schema by its file's name."""
+    return {
+        "event-v1.schema.json": _of(Event),
+        "verdict-v1.schema.json": _of(Verdict),
+        "dead-letter-headers.schema.json": _dead_letter_headers(),
+        "shadow-disagreement.schema.json": _of(Disagreement),
+        "shadow-summary.schema.json": _of(Summary),
+    }
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Each file that is made, and what belongs in it."""
+    for name, schema in schemas().items():
+        yield FORMATS / name, json.dumps(schema, indent=2) + "\n"
+    yield FORMATS / ASYNCAPI, f"# {_MADE}\n" + yaml.dump(asyncapi(), Dumper=_Plain, sort_keys=False, width=110)
+
+
+def stale() -> list[Path]:
+    """Which of them are not as they would be made now."""
+    return [path for path, content in files() if not path.is_file() or path.read_text() != content]
+
+
+def _of(type_: type) -> Schema:
+    """Return the type's schema. Raises KeyError for a field that nothing here describes."""
+    definitions = {name: _described(name, each) for name, each in msgspec.json.schema(type_)["$defs"].items()}
+    root = definitions.pop(type_.__name__)
+    made = {"$schema": DIALECT, "$comment": _MADE, **root, "examples": [_EXAMPLES[type_.__name__]]}
+    return made | ({"$defs": definitions} if definitions else {})
+
+
+def _described(name: str, definition: Schema) -> Schema:
+    title, description = _TYPES[name]
+    made = definition | {"title": title, "description": description}
+    if "properties" in made:
+        about = _FIELDS[name]
+        made["properties"] = {field: _joined(its) | about[field] for field, its in made["properties"].items()}
+    return made
+
+
+def _joined(field: Schema) -> Schema:
+    """A union of plain types as one list of their names: `number` includes `integer`."""
+    field = {name: its for name, its in field.items() if name != "default"}
+    branches = field.get("anyOf", [])
+    if not branches or any(branch.keys() != {"type"} for branch in branches):
+        return field
+    names = [branch["type"] for branch in branches]
+    return {"type": [name for name in names if name != "integer" or "number" not in names]}
+
+
+def _dead_letter_headers() -> Schema:
+    """Return the schema of what `bury` adds, by name: the last value counts where an event had such a header itself."""
+    letter = bury(DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0))
+    added = {name: (value or b"").decode() for name, value in letter.headers}
+    return {
+        "$schema": DIALECT,
+        "$comment": _MADE,
+        "title": "Dead-letter headers",
+        "description": "Headers of a dead letter, each value as the UTF-8 text that it is. The event's own headers "
+        "come first, unchanged; these five are the last. Where a name occurs twice the last one counts.",
+        "type": "object",
+        "properties": {name: {"type": "string"} | _ADDED[name] for name in added},
+        "required": [*added],
+        "examples": [added],
+    }
+
+
+_KEY: Final[Schema] = {
+    "type": ["string", "null"],
+    "description": "The subscriber, as any stable text or bytes. Events of one key are judged in order. "
+    "Null: any partition, no order.",
+}
+_SAME_KEY: Final[Schema] = {"type": ["string", "null"], "description": "The event's key, byte for byte."}
+_TRACE: Final[Schema] = {
+    "traceparent": {
+        "type": "string",
+        "description": "W3C trace context. Carried to the verdict if it is valid and there is only one.",
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}",
+    },
+    "tracestate": {"type": "string", "description": "W3C trace state. Carried with a valid `traceparent`."},
+}
+_SAME_TRACE: Final[Schema] = {
+    "traceparent": {"type": "string", "description": "The event's; where hamgate traces, its own span of that trace."},
+    "tracestate": {"type": "string", "description": "The event's."},
+}
+_CONTENT_TYPE: Final[Schema] = {"type": "string", "description": "Optional, and not read."}
+_JSON: Final = "application/json"
+
+
+def asyncapi() -> Schema:
+    """Return the AsyncAPI 3.0 document: topics by their default names, what hamgate receives and sends."""
+    topics = {
+        name: Settings.model_fields[f"{name}_topic"].default for name in ("input", "verdict", "dead_letter", "shadow")
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "hamgate",
+            "version": "1.0.0",
+            "description": "SMS events in, one verdict or dead letter each. Topics have their default names; "
+            "settings rename them.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": _JSON,
+        "channels": {
+            "events": _channel(topics["input"], "Events to judge.", "HAMGATE_INPUT_TOPIC", "event"),
+            "verdicts": _channel(topics["verdict"], "Read read_committed.", "HAMGATE_VERDICT_TOPIC", "verdict"),
+            "deadLetters": _channel(
+                topics["dead_letter"], "Read read_committed.", "HAMGATE_DEAD_LETTER_TOPIC", "deadLetter"
+            ),
+            "shadowReports": _channel(
+                topics["shadow"],
+                "Written without a transaction, only where HAMGATE_SHADOW is set.",
+                "HAMGATE_SHADOW_TOPIC",
+                *("shadowDisagreement", "shadowSummary"),
+            ),
+        },
+        "operations": {
+            "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
+            "sendVerdicts": _operation("send", "verdicts", "One for each readable event, in its key's order."),
+            "sendDeadLetters": _operation(
+                "send", "deadLetters", "One for each unreadable event, in the transaction of its neighbours' verdicts."
+            ),
+            "sendShadowReports": _operation("send", "shadowReports", "What a shadow model would have said."),
+        },
+        "components": {
+            "messages": {
+                "event": _message("Event", "event-v1", _KEY, {"content-type": _CONTENT_TYPE} | _TRACE),
+                "verdict": _message("Verdict", "verdict-v1", _SAME_KEY, _SAME_TRACE),
+                "deadLetter": {
+                    "title": "Dead letter",
+                    "summary": "The event's value, byte for byte: anything but a tombstone.",
+                    "contentType": "application/octet-stream",
+                    "headers": {"$ref": "./dead-letter-headers.schema.json"},
+                    "payload": {"type": "string", "format": "binary"},
+                    "bindings": _bindings(_SAME_KEY),
+                },
+                "shadowDisagreement": _message("Shadow disagreement", "shadow-disagreement", {"type": "null"}),
+                "shadowSummary": _message("Shadow summary", "shadow-summary", {"type": "null"}),
+            }
+        },
+    }
+
+
+def _channel(topic: str, description: str, setting: str, *messages: str) -> Schema:
+    return {
+        "address": topic,
+        "description": f"{description} The name is {setting}.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+    }
+
+
+def _operation(action: str, channel: str, summary: str) -> Schema:
+    return {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "summary": summary}
+
+
+def _message(title: str, schema: str, key: Schema, headers: Schema | None = None) -> Schema:
+    made: Schema = {"title": title, "contentType": _JSON}
+    if headers:
+        made["headers"] = {"type": "object", "properties": headers}
+    return made | {"payload": {"$ref": f"./{schema}.schema.json"}, "bindings": _bindings(key)}
+
+
+def _bindings(key: Schema) -> Schema:
+    return {"kafka": {"key": key, "bindingVersion": "0.5.0"}}
+
+
+def main() -> int:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.formats", description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    if parser.parse_args().check:
+        for path in (late := stale()):
+            print(f"{path} is out of step: python -m deploy.formats", file=sys.stderr)
+        return 1 if late else 0
+    FORMATS.mkdir(exist_ok=True)
+    for path, content in files():
+        path.write_text(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

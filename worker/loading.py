@@ -1,0 +1,68 @@
+"""A model as the settings ask for it: bundle, engine, canaries and policy; and the version that is installed."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from worker import engine
+from worker.engine import UnsupportedModelError
+from worker.model.bundle import BundleError
+from worker.model.classifier import CanaryError, Classifier
+from worker.model.models_in_service import Model, Role
+from worker.model.policy import Policy, PolicyError
+from worker.pipeline.verdicts import Verdicts
+from worker.rollout.drift import Reference
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.settings import Settings
+
+# What is wrong with the model or the settings that go with it: said in a line, without a traceback.
+MODEL_ERRORS: Final = (BundleError, UnsupportedModelError, CanaryError, PolicyError)
+
+NO_CANARIES: Final = (
+    "it has no canaries, so this host cannot verify that it judges as it did where it was made; "
+    "`python -m training export` puts them in"
+)
+
+log = structlog.get_logger()
+
+
+def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
+    """Load a bundle (none: HAMGATE_BUNDLE) and its engine, have it judge its canaries, and put the policy on top.
+
+    Raises BundleError, UnsupportedModelError, CanaryError or PolicyError.
+    """
+    engine.limit_gpu(settings.gpu_share)
+    classifier = Classifier.load(
+        folder or settings.bundle,
+        settings.engine,
+        threads=settings.threads,
+        token_budget=settings.token_budget or 0,
+        threshold=settings.threshold,
+        max_tokens=settings.max_tokens,
+    )
+    if not classifier.bundle.canaries:
+        log.warning("unverified", bundle=classifier.bundle.model, role=role, cause=NO_CANARIES)
+    classifier.canaries()
+    policy = Policy.make(
+        classifier.threshold,
+        flag_from=settings.flag_from,
+        block_from=settings.block_from,
+        on_unscored=settings.on_unscored,
+    )
+    bundle = classifier.bundle
+    verdicts = Verdicts(classifier.labels, policy, bundle.model)
+    return Model(classifier, verdicts, role, Reference.read(bundle.quality))
+
+
+def version() -> str:
+    """The version installed, or `source` when run from a folder that was never installed."""
+    try:
+        return metadata.version("hamgate")
+    except metadata.PackageNotFoundError:
+        return "source"
