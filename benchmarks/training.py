@@ -127,7 +127,7 @@ def launched(chosen: Recipe, base: Path, steps: Sequence[Sequence[Example]]) -> 
     """Packed passes without graphs: milliseconds an update, every kernel launched."""
     adapted: Any = model.build(chosen, base, data.LABELS, 2)
     adapted.train()
-    learner = Learner(adapted, _accelerator(), chosen.fit, graphs=False)
+    learner = Learner(adapted, _accelerator(), graphs=False)
     times = []
     for step in steps[: WARM + TIMED // 2]:
         begun = time.perf_counter()
@@ -265,7 +265,7 @@ def profile(chosen: Recipe, base: Path, steps: Sequence[Sequence[Example]]) -> N
     """Kernels of five passes, most expensive first."""
     adapted: Any = model.build(chosen, base, data.LABELS, 2)
     adapted.train()
-    learner = Learner(adapted, _accelerator(), chosen.fit)
+    learner = Learner(adapted, _accelerator())
     for _ in range(3):
         learner.learn(steps[0], total=len(steps[0]), places=len(steps[0]))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:

@@ -74,8 +74,8 @@ def test_replayed_passes_give_the_gradients_of_launched_ones(base: Path) -> None
     accelerator = Accelerator(mixed_precision="bf16")
     steps = [messages(seed) for seed in (1, 1, 1, 2, 2, 3, 1, 2)]
 
-    launched = learn(Learner(adapted(base), accelerator, PLAIN.fit, graphs=False), steps)
-    learner = Learner(adapted(base), accelerator, PLAIN.fit)
+    launched = learn(Learner(adapted(base), accelerator, graphs=False), steps)
+    learner = Learner(adapted(base), accelerator)
     replayed = learn(learner, steps)
 
     assert learner._graphs is not None
@@ -85,7 +85,7 @@ def test_replayed_passes_give_the_gradients_of_launched_ones(base: Path) -> None
 
 
 def test_dropout_differs_from_replay_to_replay_and_follows_the_seed(base: Path) -> None:
-    learner = Learner(adapted(base, SEED), Accelerator(mixed_precision="bf16"), SEED.fit)
+    learner = Learner(adapted(base, SEED), Accelerator(mixed_precision="bf16"))
     learn(learner, [messages(1)] * 2)
 
     def replayed(seed: int) -> torch.Tensor:
@@ -100,10 +100,10 @@ def test_dropout_differs_from_replay_to_replay_and_follows_the_seed(base: Path) 
 
 def test_the_rectangle_attends_as_flash_attention_does(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator = Accelerator(mixed_precision="bf16")
-    flash = learn(Learner(adapted(base), accelerator, PLAIN.fit, graphs=False), [messages(1)])[0]
+    flash = learn(Learner(adapted(base), accelerator, graphs=False), [messages(1)])[0]
     monkeypatch.setattr(packing, "_FLASH", (99, 0))
 
-    rectangle = learn(Learner(adapted(base), accelerator, PLAIN.fit), [messages(1)] * 3)
+    rectangle = learn(Learner(adapted(base), accelerator), [messages(1)] * 3)
 
     assert all(close(each, flash) < 0.02 for each in rectangle)
 
@@ -111,8 +111,8 @@ def test_the_rectangle_attends_as_flash_attention_does(base: Path, monkeypatch: 
 def test_little_memory_is_enough_and_gives_the_same_gradients(base: Path) -> None:
     accelerator = Accelerator(mixed_precision="bf16")
     steps = [messages(seed, 200) for seed in (1, 1, 2)]
-    wanted = learn(Learner(adapted(base), accelerator, PLAIN.fit), steps)
-    learner = Learner(adapted(base), accelerator, PLAIN.fit)
+    wanted = learn(Learner(adapted(base), accelerator), steps)
+    learner = Learner(adapted(base), accelerator)
     torch.cuda.empty_cache()
     allow(torch.cuda.memory_reserved() + 200 * 2**20)
 
@@ -127,7 +127,7 @@ def test_little_memory_is_enough_and_gives_the_same_gradients(base: Path) -> Non
 
 
 def test_where_not_even_the_smallest_pass_fits_training_is_refused_and_says_what_would_help(base: Path) -> None:
-    learner = Learner(adapted(base), Accelerator(mixed_precision="bf16"), PLAIN.fit)
+    learner = Learner(adapted(base), Accelerator(mixed_precision="bf16"))
     torch._C._cuda_clearCublasWorkspaces()  # those of tests before this one, which making room would free
     torch.cuda.empty_cache()
     allow(torch.cuda.memory_reserved())

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, L
 from training.fit import model, packing, recipe
 from training.fit.batches import Example, collate
 from training.fit.packing import pack
-from training.fit.passes import Learner, cut, loss_of
+from training.fit.passes import Learner, cut
 
 if TYPE_CHECKING:
     from typing import Any
@@ -69,7 +69,7 @@ def padded(tuned: Any, examples: list[Example], sizes: list[int]) -> tuple[float
 
 
 def learnt(tuned: Any, examples: list[Example], **how: Any) -> tuple[float, dict[str, torch.Tensor]]:
-    learner = Learner(tuned, Accelerator(cpu=True), PLAIN.fit)
+    learner = Learner(tuned, Accelerator(cpu=True))
     for name, value in how.items():
         setattr(learner, name, value)
     learner.learn(examples, total=len(examples), places=len(examples) + 1)
@@ -116,7 +116,6 @@ def test_a_layout_says_where_each_message_lies() -> None:
     assert packed.bounds.tolist() == [0, 3, 4, 4, 8]
     assert packed.ends.tolist() == [2, 3, 0]
     assert packed.labels.tolist() == [1, 0, packing.IGNORED]
-    assert packed.lengths().tolist() == [3, 3, 3, 1, 4, 4, 4, 4]
 
 
 def test_a_message_without_tokens_is_refused() -> None:
@@ -180,16 +179,3 @@ def test_checkpointed_passes_give_the_same_gradients() -> None:
 
     for name, each in wanted.items():
         torch.testing.assert_close(found[name], each, rtol=1e-4, atol=1e-6, msg=name)
-
-
-def test_focal_loss_at_gamma_zero_is_cross_entropy_and_above_it_what_is_sure_counts_less() -> None:
-    logits, labels = torch.tensor([[4.0, 0.0], [0.0, 0.1], [1.0, 1.0]]), torch.tensor([0, 1, packing.IGNORED])
-    plain = loss_of(logits, labels, PLAIN.fit, None)
-
-    def focal(gamma: float) -> torch.Tensor:
-        return loss_of(logits, labels, msgspec.structs.replace(PLAIN.fit, focal=gamma), None)
-
-    torch.testing.assert_close(focal(1e-9), plain)
-    sure, unsure = cross_entropy(logits[:1], labels[:1]), cross_entropy(logits[1:2], labels[1:2])
-    share = [logits[0].softmax(0)[0], logits[1].softmax(0)[1]]
-    torch.testing.assert_close(focal(2.0), sure * (1 - share[0]) ** 2 + unsure * (1 - share[1]) ** 2)

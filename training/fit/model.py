@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model, replace_lora_weights_loftq
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from torch.nn.functional import rms_norm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
 
 from training.fit import packing
-from worker.engine.loading import from_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
@@ -57,10 +56,7 @@ def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedT
 
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
     """Load the base, quantise it, and put a fresh adapter and head on it. Raises ModelError."""
-    adapted = adapt(recipe, load(recipe, base, labels, pad_token_id))
-    if recipe.lora.loftq:
-        _correct_quantisation(adapted, base, recipe.base.revision)
-    return adapted
+    return adapt(recipe, load(recipe, base, labels, pad_token_id))
 
 
 def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> Any:  # noqa: ANN401
@@ -171,16 +167,10 @@ def adapt(recipe: Recipe, model: Any) -> PeftModel:  # noqa: ANN401 any of trans
     return adapted
 
 
-def logits(adapted: PeftModel, batch: PackedRows, *, noise: float = 0.0) -> Tensor:
-    """Judge packed messages: [places, labels], in float32. The head sees nothing but messages' ends.
-
-    `noise` is NEFTune's alpha (arXiv 2310.05914): embeddings get the more of it, the shorter their message.
-    """
+def logits(adapted: PeftModel, batch: PackedRows) -> Tensor:
+    """Judge packed messages: [places, labels], in float32. The head sees nothing but messages' ends."""
     classifier: Any = adapted.get_base_model()
     embedded = classifier.model.embed_tokens(batch.ids[None])
-    if noise:
-        reach = noise / (batch.lengths() * embedded.shape[-1]).sqrt()
-        embedded = embedded + torch.empty_like(embedded).uniform_(-1, 1) * reach[None, :, None].to(embedded.dtype)
     hidden = classifier.model(
         inputs_embeds=embedded, position_ids=batch.positions[None], use_cache=False, layout=batch
     ).last_hidden_state[0]
@@ -225,21 +215,6 @@ def _check_rows(config: Any, base: str | Path) -> None:  # noqa: ANN401 transfor
             'a CPU with AVX-512; train it on a GPU, or with quantisation = "none"'
         )
         raise ModelError(message)
-
-
-def _correct_quantisation(adapted: PeftModel, base: str | Path, revision: str | None) -> None:
-    """LoftQ (arXiv 2310.08659), one step: adapters begin as what NF4 has lost of their matrices, the base stays."""
-    if not torch.cuda.is_available():
-        message = "loftq is worked out on a GPU, and there is none here"
-        raise ModelError(message)
-    folder = Path(base)
-    if not folder.is_dir():
-        folder = from_hub(str(base), revision, ["*.safetensors"])
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) != 1:
-        message = f"{base}: loftq needs a base whose weights are one safetensors file"
-        raise ModelError(message)
-    replace_lora_weights_loftq(adapted, str(files[0]))
 
 
 def _quantisation(recipe: Recipe) -> BitsAndBytesConfig | None:

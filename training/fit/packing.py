@@ -84,11 +84,6 @@ class PackedRows:
         """Which token stands where, when each sequence gets a row of its own."""
         return self._part(6).view(self.sequences, self.longest)
 
-    def lengths(self) -> Tensor:
-        """The length of the message that each token belongs to, [total]."""
-        each = self.bounds.diff()
-        return each.repeat_interleave(each, output_size=self.total)
-
     def _part(self, number: int) -> Tensor:
         return torch.split(self.flat, _sizes(*self.shape))[number]
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from training.fit.batches import Example
     from training.fit.packing import PackedRows
-    from training.fit.recipe import Fit
 
 GRAIN: Final = 128
 """On a GPU, tokens of a pass are rounded up to this many: some eight shapes make up a run."""
@@ -40,7 +39,7 @@ class Learner:
     """Turns messages into gradients of the mean loss over all that a step has.
 
     Gradients gather in one flat tensor, `gradients`; each trainable parameter's is a view of it. Its last element is
-    the step's loss, so that processes can add up both at once. `weights` are the classes' own in the loss; without
+    the step's loss, so that processes can add up both at once. Without
     `graphs` every kernel is launched.
     """
 
@@ -48,12 +47,10 @@ class Learner:
         self,
         adapted: Any,  # noqa: ANN401 peft is untyped
         accelerator: Accelerator,
-        fit: Fit,
         *,
-        weights: Tensor | None = None,
         graphs: bool = True,
     ) -> None:
-        self._model, self._accelerator, self._fit, self._weights = adapted, accelerator, fit, weights
+        self._model, self._accelerator = adapted, accelerator
         self._most = MOST_TOKENS
         self._is_checkpointed = False
         is_gpu = accelerator.device.type == "cuda"
@@ -123,23 +120,11 @@ class Learner:
 
     def _backward(self, packed: PackedRows, divisor: Tensor) -> Tensor:
         with self._accelerator.autocast():
-            logits = model.logits(self._model, packed, noise=self._fit.neftune)
-        loss = loss_of(logits, packed.labels, self._fit, self._weights) / divisor
+            logits = model.logits(self._model, packed)
+        summed = cross_entropy(logits, packed.labels, reduction="sum", ignore_index=packing.IGNORED)
+        loss = summed / divisor
         self._accelerator.backward(loss)
         return loss.detach()
-
-
-def loss_of(logits: Tensor, labels: Tensor, fit: Fit, weights: Tensor | None) -> Tensor:
-    """The sum over messages of what the recipe wants to be small."""
-    if not fit.focal:
-        return cross_entropy(
-            logits, labels, weights, reduction="sum", label_smoothing=fit.label_smoothing, ignore_index=packing.IGNORED
-        )
-    each = cross_entropy(
-        logits, labels, weights, reduction="none", label_smoothing=fit.label_smoothing, ignore_index=packing.IGNORED
-    )
-    sure = logits.softmax(dim=1).gather(1, labels.clamp(min=0)[:, None])[:, 0]
-    return (each * (1 - sure) ** fit.focal).sum()
 
 
 def cut(examples: Sequence[Example], most: int) -> list[list[Example]]:

@@ -63,8 +63,7 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """LoRA (arXiv 2106.09685): rank, alpha, dropout, and which projections get an adapter.
 
-    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length apart (2402.09353); `loftq` starts
-    from what quantisation has lost (2310.08659); `plus` is how much faster B learns than A (LoRA+, 2402.12354).
+    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length apart (2402.09353).
     """
 
     r: Count
@@ -73,19 +72,16 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     targets: Annotated[tuple[Target, ...], Meta(min_length=1)]
     rslora: bool = False
     dora: bool = False
-    loftq: bool = False
-    plus: Annotated[float, Meta(gt=0)] = 1.0
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How the adapter is trained; `batch` messages a step, `accumulation` steps an update.
 
-    `average` is the decay of the weights' running mean, which is what is kept, 0 for the last weights; `neftune` is its
-    alpha (2310.05914); `label_smoothing` and `focal`, its gamma (1708.02002), bend the loss; `balance` weighs each
-    class by the inverse of its share; `cuts` is the share of gaps between letters at which a word is cut before it is
-    tokenised, for a base made here, whose tokenizer knows the cut (BPE-dropout, 1910.13267, drawn from the seed);
-    `recased` is the share of messages whose letters get a case by chance, for a base whose tokenizer minds it;
-    `punctuated` that of messages with marks strewn after their words.
+    `average` is the decay of the weights' running mean, which is what is kept, 0 for the last weights; `cuts` is the
+    share of gaps between letters at which a word is cut before it is tokenised, for a base made here, whose tokenizer
+    knows the cut (BPE-dropout, 1910.13267, drawn from the seed); `recased` is the share of messages whose letters get a
+    case by chance, for a base whose tokenizer minds it; `punctuated` that of messages with marks strewn after their
+    words.
     """
 
     epochs: Count
@@ -97,10 +93,6 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     max_tokens: Count = 256
     augment: bool = False
     average: Share = 0.0
-    neftune: Amount = 0.0
-    label_smoothing: Share = 0.0
-    focal: Amount = 0.0
-    balance: bool = False
     cuts: Share = 0.0
     recased: Share = 0.0
     punctuated: Share = 0.0

@@ -87,7 +87,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     # --- build ---
     weights = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
     optimizer = accelerator.prepare(_optimizer(recipe, weights))
-    learner = Learner(adapted, accelerator, recipe.fit, weights=_balance(recipe, rows, labels, accelerator.device))
+    learner = Learner(adapted, accelerator)
     average = {name: each.detach().clone() for name, each in weights.items()} if recipe.fit.average else {}
     size = recipe.fit.batch * recipe.fit.accumulation
     per_epoch = math.ceil(len(rows) / size)
@@ -172,20 +172,9 @@ def _accelerator(board: Path | None) -> Accelerator:
 
 
 def _optimizer(recipe: Recipe, weights: dict[str, Any]) -> torch.optim.Optimizer:
-    fast = [each for name, each in weights.items() if "lora_B" in name]
-    slow = [each for name, each in weights.items() if "lora_B" not in name]
-    rate = recipe.fit.learning_rate
-    groups = [{"params": slow, "initial_lr": rate}, {"params": fast, "initial_lr": rate * recipe.lora.plus}]
-    is_gpu = slow[0].is_cuda
-    return torch.optim.AdamW(groups, lr=rate, weight_decay=recipe.fit.weight_decay, fused=is_gpu)
-
-
-def _balance(recipe: Recipe, rows: Sequence[Row], labels: Sequence[str], device: torch.device) -> torch.Tensor | None:
-    """Each class's weight, 1 on the mean over messages; None when the recipe does not ask for it."""
-    if not recipe.fit.balance:
-        return None
-    counts = torch.tensor([sum(row.label == label for row in rows) for label in labels], dtype=torch.float32)
-    return (len(rows) / (len(labels) * counts)).to(device)
+    learnt, rate = list(weights.values()), recipe.fit.learning_rate
+    groups = [{"params": learnt, "initial_lr": rate}]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=recipe.fit.weight_decay, fused=learnt[0].is_cuda)
 
 
 def _forget_where_the_base_was(adapter: Path, recipe: Recipe) -> None:

@@ -94,11 +94,6 @@ class Reader:
     def _positions(self) -> dict[TopicPartition, int]:
         return {partition: self._consumer.position(partition) for partition in self._partitions}
 
-    def skip_to_end(self) -> None:
-        """Read only what comes from now on."""
-        for partition, end in self._consumer.end_offsets(self._partitions).items():
-            self._consumer.seek(partition, end)
-
     def close(self) -> None:
         """Close the connections."""
         self._consumer.close()

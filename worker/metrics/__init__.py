@@ -2,7 +2,6 @@
 
     histogram   a histogram that takes a batch at once, with exemplars
     gpu         what the device says of itself when it is asked
-    exposition  the text that /metrics answers
     server      /metrics, /livez and /readyz
     audit       the series of `hamgate audit`, which shows no others
 

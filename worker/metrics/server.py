@@ -10,8 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import structlog
-
-from worker.metrics.exposition import exposition
+from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
@@ -93,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.metrics.ready.set(not obstacles)
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(HTTPStatus.OK, *exposition(self.metrics.registry, self.headers.get("Accept", "")))
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+            self._answer(HTTPStatus.OK, encode(self.metrics.registry), content_type)
         elif path == "/livez":
             self._say(ailments)
         elif path == "/readyz":
