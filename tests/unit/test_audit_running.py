@@ -14,10 +14,10 @@ from tests.audited import POISON, TOPICS, Session, World, verdict
 from worker.audit import running
 from worker.audit.answers import Where
 from worker.audit.brokers import AwayError
-from worker.audit.ledger import Kind, Ledger
+from worker.audit.ledger import Ledger, MismatchKind
 from worker.audit.news import News
-from worker.audit.report import Report
-from worker.audit.running import Audit, Terms
+from worker.audit.report import AuditReport
+from worker.audit.running import Audit, AuditTerms
 from worker.audit.starting import Start, StartError
 from worker.metrics import AuditMetrics
 
@@ -42,8 +42,8 @@ def made(
     connect: Callable[[], Session] | None = None,
 ) -> Audit:
     ledger = Ledger(TOPICS.events, window)
-    terms = Terms(TOPICS, start or Start(), lambda record: record.value != POISON, window, 8, commits=commits)
-    return Audit(terms, connect or world.session, ledger, News(ledger, AuditMetrics(Kind)))
+    terms = AuditTerms(TOPICS, start or Start(), lambda record: record.value != POISON, window, 8, commits=commits)
+    return Audit(terms, connect or world.session, ledger, News(ledger, AuditMetrics(MismatchKind)))
 
 
 def shown(audit: Audit, name: str, **labels: str) -> float | None:
@@ -64,7 +64,7 @@ def test_once_proves_what_is_committed_and_says_so() -> None:
 
     audit.once()
 
-    report = Report(TOPICS.events, audit.began, audit.ledger.progress(), audit.ledger)
+    report = AuditReport(TOPICS.events, audit.began, audit.ledger.progress(), audit.ledger)
     assert report.is_proven
     assert list(report.lines())[1].split() == ["0", "0", "5"]
     assert json.loads(report.as_json()) == {
@@ -72,7 +72,7 @@ def test_once_proves_what_is_committed_and_says_so() -> None:
         "offsets": {"0": [0, 5], "1": [0, 0]},
         "proven": 5,
         "skipped": 0,
-        "mismatches": dict.fromkeys(Kind, 0),
+        "mismatches": dict.fromkeys(MismatchKind, 0),
         "is_proven": True,
     }
 
