@@ -99,7 +99,7 @@ def test_once_gives_up_where_nothing_more_can_be_read(monkeypatch: pytest.Monkey
     world = answered()
     world.logs[TOPICS.verdicts, 0].open["hangs"] = 3
 
-    with pytest.raises(TimeoutError, match="does a transaction hang"):
+    with pytest.raises(TimeoutError, match="Hanging transactions"):
         made(world, start=Start({0: 0})).once()
 
 
