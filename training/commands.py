@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training.bundle import adapters, calibrate, export
-from training.data import balance, modern, moderncard
+from training.data import balance, modern
 from training.data import card as datacard
 from training.data import split as data
 from training.fit import published as reference
@@ -16,7 +16,7 @@ from training.fit.batches import DivergedError
 from training.fit.model import ModelError
 from training.fit.passes import NoRoomError
 from training.fit.screen import console, describe, progress
-from training.judge import evaluate, judging, report, shipping
+from training.judge import evaluate, judging, moderncard, report, shipping
 from worker.engine import UnsupportedModelError
 from worker.model.bundle import Base, BundleError, check_replaceable
 from worker.rollout import drift

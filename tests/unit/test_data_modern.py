@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from training.data import balance, clusters, fillers, modern, moderncard, sources, surface
+from training.data import balance, clusters, fillers, modern, sources, surface
 from training.data import split as data
 from training.data.modern import Made, Message, Template
 from training.data.sources import DataError
+from training.judge import moderncard
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from tests.measures import PACKAGES, ROOT, class_names_twice, first_file, imports, knots, levels, rooms
+from tests.measures import (
+    PACKAGES,
+    ROOT,
+    class_names_twice,
+    first_file,
+    imports,
+    knots,
+    levels,
+    paragraphs,
+    rooms,
+    words_a_sentence,
+)
 
 LEVELS = 8
 LINES = 220
+# Of documents: characters of a line, a paragraph and a decision, and words of nine sentences in ten.
+LINE, PARAGRAPH, PAGE, WORDS = 120, 700, 2000, 30
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
@@ -42,11 +55,16 @@ def test_a_cycle_is_found_and_counts_as_one_level() -> None:
     assert levels(graph) == 3
 
 
-def goals_of_documents() -> dict[str, int]:
-    """The goals that documents are to reach, by their names in `measures`; no test asserts them yet."""
-    return {
-        "longest line of documents": 120,
-        "longest paragraph of documents": 700,
-        "words a sentence, p90": 30,
-        "a decision's page": 2000,
-    }
+def test_pages_are_easy_to_read() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]
+    lines = [line for page in pages for line in page.read_text().splitlines() if not line.startswith("|")]
+
+    assert max(map(len, lines)) <= LINE
+    assert max(len(paragraph) for page in pages for paragraph in paragraphs(page)) <= PARAGRAPH
+    assert words_a_sentence(pages)[1] <= WORDS
+
+
+def test_a_decision_is_a_page_at_most() -> None:
+    pages = [page for page in (ROOT / "docs" / "decisions").glob("*.md") if page.name != "README.md"]
+
+    assert max(len(page.read_text()) for page in pages) <= PAGE
