@@ -71,7 +71,7 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
     ),
     "Action": ("Action", "What the carrier is told to do."),
     "Unscored": ("Unscored", "Why there is no score."),
-    "Source": ("Source", "Where the event lies. Topic, partition and offset together are unique."),
+    "RecordSource": ("Source", "Where the event lies. Topic, partition and offset together are unique."),
     "Latency": ("Latency", "Milliseconds, to the hundredth, never below 0."),
     "Disagreement": (
         "Shadow report: disagreement",
@@ -119,7 +119,7 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "scored_at": {"description": "When the model had answered: RFC 3339, UTC, milliseconds.", **_RFC3339},
         "latency_ms": {"description": "How long each step took."},
     },
-    "Source": {
+    "RecordSource": {
         "topic": {"description": "The event's topic."},
         "partition": {"description": "The event's partition.", **_COUNT},
         "offset": {"description": "The event's offset.", **_COUNT},
