@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from worker.broker.link import KafkaLink
 
 Answer = TypeVar("Answer")
+# A timer falls due, its request is made, its bytes are queued, the socket takes them: a poll for each.
+_POLLS: Final = 4
 # Before the brokers are asked again for what they did not know.
 _UNKNOWN_PAUSE: Final = 0.05
 
@@ -93,6 +95,7 @@ class Network:
         self._net.poll(timeout_ms=max(0.0, until - time.monotonic()) * 1000, future=result)
         if not result.is_done:
             raise TooLateError
+        self._settle()
         if result.exception:
             raise result.exception
         answer: Answer = result.value
@@ -100,7 +103,15 @@ class Network:
 
     def catch_up(self) -> None:
         """Take in what has come by now, a broker's hanging up above all, and hand out what is to be sent."""
-        for _ in range(2):  # the second does what the first has woken
+        self._settle()
+
+    def _settle(self) -> None:
+        """Finish what needs no waiting.
+
+        A request of the client's own, for metadata, must not stay here unsent with its time running until the next
+        call: its time-out would close the connection under that call's own requests.
+        """
+        for _ in range(_POLLS):
             self._net.poll(timeout_ms=0)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
