@@ -124,8 +124,11 @@ class Pipeline:
     def _owned(self, batch: Batch) -> Batch | None:
         """What of a batch is still ours; the rest is discarded."""
         owned = self.inbox.still_owned(batch)
-        self.accounts.discarded(len(batch.items) - (len(owned.items) if owned else 0))
+        self._discard_rest(batch, owned)
         return owned
+
+    def _discard_rest(self, batch: Batch, owned: Batch | None) -> None:
+        self.accounts.discarded(len(batch.items) - (len(owned.items) if owned else 0))
 
     def _begin(self, batch: Batch) -> Batch:
         """Give the model what is readable and in time."""
@@ -182,7 +185,8 @@ class Pipeline:
             owned = self.inbox.still_owned(left[0])
             if owned and together and (owned.metadata, owned.revision) != (together[0].metadata, together[0].revision):
                 break
-            if owned := self._owned(left.popleft()):
+            self._discard_rest(left.popleft(), owned)
+            if owned:
                 together.append(owned)
         if together:
             self._commit(together)
