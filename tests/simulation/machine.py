@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from tests.simulation.process import SESSION_TIMEOUT, TRANSACTION_TIMEOUT, Parts
-from tests.simulation.simulation import LABELS, NAMES, Simulation
+from tests.simulation.simulation import LABELS, NAMES, WRITES, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,6 +82,13 @@ class Protocol(RuleBasedStateMachine):
         """A request arrives that its sender has given up."""
         with self._watched():
             self.simulation.stray(which)
+
+    @rule(which=INDEX, connection=INDEX, given_up_at=st.sampled_from(WRITES), arrives_at=st.sampled_from(WRITES))
+    def late(self, which: int, connection: int, given_up_at: str, arrives_at: str) -> None:
+        """A transaction's request is given up by its sender, and arrives in the middle of what comes after it."""
+        with self._watched():
+            if alive := self.simulation.alive():
+                self.simulation.arrive_late(alive[which % len(alive)], connection, given_up_at, arrives_at)
 
     @precondition(lambda self: self.simulation.cluster.unmarked())
     @rule(which=INDEX)

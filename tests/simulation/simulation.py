@@ -25,6 +25,8 @@ _POISON: Final = b"not json"
 _HEARTBEAT: Final = 0.5
 # In place of a task's label: the brokers about to write one.
 MARKER: Final = "marker"
+# The requests of a transaction, as labels.
+WRITES: Final = ("init", "add", "offsets", "produce", "end")
 # Where a process may be stopped, frozen or killed: before each word to the brokers, each lock and each wait.
 LABELS: Final = (
     "poll", "join", "committed", "lock", "take", "put", "get", "room",
@@ -200,6 +202,14 @@ class Simulation:
         self.late += 1
         request.arrive(is_heard=False)
 
+    def arrive_late(self, process: Process, connection: int, given_up_at: str, arrives_at: str, which: int = 0) -> None:
+        """A transaction's request is given up by its sender, and arrives in the middle of what comes after it."""
+        if self.let(process, given_up_at) and process.wire:
+            self.cut(process, arrives=False, which=connection, is_late=True)
+            self.let(process, arrives_at)
+            if self.strays:
+                self.stray(which)
+
     def heartbeat(self, process: Process) -> None:
         """The client's own thread speaks to the group."""
         if process.consumer and process.is_alive and not process.is_paused:
@@ -353,13 +363,11 @@ def _stray(simulation: Simulation, chance: random.Random) -> None:
 
 
 def _late(simulation: Simulation, chance: random.Random) -> None:
-    """A transaction's request is given up by its sender, and arrives in the middle of what comes after it."""
     if alive := simulation.alive():
         process = chance.choice(alive)
-        if simulation.let(process, chance.choice(_WRITES)) and process.wire:
-            simulation.cut(process, arrives=False, which=chance.randrange(4), is_late=True)
-            simulation.let(process, chance.choice(_WRITES))
-            _stray(simulation, chance)
+        simulation.arrive_late(
+            process, chance.randrange(4), chance.choice(WRITES), chance.choice(WRITES), chance.randrange(8)
+        )
 
 
 def _freeze(simulation: Simulation, chance: random.Random) -> None:
@@ -402,8 +410,6 @@ def _twin(simulation: Simulation, chance: random.Random) -> None:
     simulation.start(chance.choice(NAMES))
 
 
-# The requests of a transaction, as labels.
-_WRITES: Final = ("init", "add", "offsets", "produce", "end")
 # Markers are late more often than anything else: whole coordinators wait for them.
 _MARKERS: Final = (MARKER,) * 4
 _TEMPERS: Final = (0.1, 1, 1, 4)
