@@ -11,7 +11,7 @@ import torch
 from training.__main__ import main
 from training.data import sources
 from training.data import split as data
-from training.data.disguises import DISGUISES
+from training.data.disguises import DISGUISES, rehosted, sloppy
 from training.data.split import Row
 from training.fit import batches
 from training.judge import evaluate
@@ -68,6 +68,29 @@ def test_a_disguise_changes_most_texts_repeatably(name: str) -> None:
 
     assert disguised != text
     assert disguised == DISGUISES[name](text, random.Random(1))
+
+
+def test_a_text_typed_in_haste_is_mostly_the_same_and_the_same_again() -> None:
+    text = "Your account needs your attention, please call us back tomorrow about the payment."
+    drawn = [sloppy(text, random.Random(number)) for number in range(200)]
+
+    assert drawn == [sloppy(text, random.Random(number)) for number in range(200)]
+    assert all(0.6 * len(text) < len(each) < 1.1 * len(text) for each in drawn)
+    assert sum(each != text for each in drawn) > 190
+    assert any("pls" in each for each in drawn)
+    assert any(each == each.lower() for each in drawn)
+    assert sloppy("", random.Random(0)) == ""
+    assert any(
+        sloppy("приветствую тебя сегодня", random.Random(number)) != "приветствую тебя сегодня" for number in range(9)
+    )
+
+
+def test_a_link_is_given_another_host_and_keeps_the_rest() -> None:
+    text = "See https://one.example/p?id=4 or two.example, write to a@mail.example. Bye"
+    changed = "See https://new.test/p?id=4 or new.test, write to a@mail.example. Bye"
+
+    assert rehosted(text, random.Random(0), ["new.test"]) == changed
+    assert rehosted(text, random.Random(0), []) == text
 
 
 @pytest.mark.parametrize("name", ["lookalikes", "zero-width"])

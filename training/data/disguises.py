@@ -35,6 +35,20 @@ _GOOD_WORDS: Final = (
 )  # fmt: skip
 _STOPS: Final = "!?.,;:*~-"
 _HALF: Final = 0.5
+_HASTE: Final = (0.05, 0.1, 0.2, 0.3)
+_MARKS: Final = re.compile(r"(?<=\w)[,.!?;:'](?=\s|$)")
+_SHORT: Final = {
+    "you": "u", "your": "ur", "are": "r", "to": "2", "for": "4", "please": "pls", "message": "msg", "text": "txt",
+    "account": "acct", "because": "cos", "and": "&", "with": "w/", "thanks": "thx", "tomorrow": "tmrw",
+    "number": "no", "before": "b4", "see": "c", "be": "b", "people": "ppl", "about": "abt", "que": "q", "por": "x",
+}  # fmt: skip
+_KEYS: Final = {
+    letter: row[max(0, at - 1) : at] + row[at + 1 : at + 2]
+    for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+    for at, letter in enumerate(row)
+}
+HOST: Final = re.compile(r"(?<![@\w.-])(?:[a-z0-9-]+\.)+[a-z]{2,12}(?=[/?\s]|[.,!)]?(?:\s|$))", re.IGNORECASE)
+"""The host of a link, whether the link has a scheme or none."""
 
 
 def lookalikes(text: str, dice: random.Random) -> str:
@@ -89,6 +103,22 @@ def mixed(text: str, dice: random.Random) -> str:
     """Two of the other disguises, one on top of the other."""
     first, second = dice.sample(_SINGLE, 2)
     return second(first(text, dice), dice)
+
+
+def sloppy(text: str, dice: random.Random) -> str:
+    """Typed in haste: in words of any script some slips, short forms, spaces, marks and capitals left out."""
+    share = dice.choice(_HASTE)
+    words = [_SHORT.get(word.casefold(), word) if dice.random() < _HALF else word for word in text.split(" ")]
+    words = [_mistyped(word, dice) if len(word) > 2 and dice.random() < share else word for word in words]  # noqa: PLR2004
+    text = words[0] + "".join((" " if dice.random() > share / 4 else "") + word for word in words[1:])
+    if dice.random() < share:
+        text = _MARKS.sub("", text)
+    return text.lower() if dice.random() < share else text
+
+
+def rehosted(text: str, dice: random.Random, hosts: Sequence[str]) -> str:
+    """The text with each link's host exchanged for one of `hosts`."""
+    return HOST.sub(lambda _: dice.choice(hosts), text) if hosts else text
 
 
 DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
@@ -150,6 +180,16 @@ def cut(text: str, dice: random.Random, share: float) -> str:
 
 def _swapped(text: str, table: dict[str, str], dice: random.Random, *, share: float) -> str:
     return "".join(dice.choice(table[c]) if c in table and dice.random() < share else c for c in text)
+
+
+def _mistyped(word: str, dice: random.Random) -> str:
+    """One letter left out, doubled, swapped with the next, or its neighbour's key hit."""
+    at = dice.randrange(len(word) - 1)
+    if not word[at].isalpha():
+        return word
+    one, rest = word[at], word[at + 1 :]
+    beside = dice.choice(_KEYS.get(one.lower(), one))
+    return word[:at] + dice.choice((rest, one + one + rest, rest[0] + one + rest[1:], beside + rest))
 
 
 def _slipped(word: str, dice: random.Random) -> str:

@@ -1,0 +1,120 @@
+"""What the shipped judge learns from and is judged by: three collections, each cut by clusters of near-duplicates.
+
+UCI's test rows are those of its own honest split, so that figures stay comparable. Of Mendeley's set only the texts
+that UCI lacks are taken. Clusters are found over all three at once, and a group of `data/modern` is never parted: no
+near-duplicate of any collection's test row is learnt from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from training.data import clusters, modern
+from training.data import split as data
+from training.data.split import LABELS, MENDELEY, THREE, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+SOURCES: Final = ("uci", "mendeley", "modern")
+SLICE: Final = 0.1
+"""The share of each collection's train that is kept from learning, for calibration and bands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced(Row):
+    """A row of two labels, and where it is from; `truth` is its label of three. Only `data/modern` fills the rest."""
+
+    source: str = ""
+    truth: str = ""
+    kind: str = ""
+    sender: str = ""
+    language: str = "en"
+    voice: str = ""
+
+
+class Parts(NamedTuple):
+    """Train cut in two, and test; no cluster is in two of them."""
+
+    fit: tuple[Sourced, ...]
+    calibration: tuple[Sourced, ...]
+    test: tuple[Sourced, ...]
+
+
+def read() -> tuple[Sourced, ...]:
+    """Every row of the three collections, with clusters over all of them; UCI's first, in its own order."""
+    uci = data.prepare().rows
+    mendeley = data.new_rows(MENDELEY, uci, THREE)
+    known = {data.key(row.text) for row in (*uci, *mendeley)} - {""}
+    # A group keeps UCI's own clusters whole.
+    rows = [_sourced(row, "uci", f"uci-{row.cluster}") for row in uci]
+    rows += [_sourced(row, "mendeley", "") for row in mendeley]
+    rows += [_modern(message) for message in modern.read() if data.key(message.text) not in known]
+    found = clusters.cluster([data.key(row.text) for row in rows])
+    whole = clusters.joined(found, [row.group for row in rows])
+    return tuple(replace(row, cluster=each) for row, each in zip(rows, whole, strict=True))
+
+
+def cut(rows: Sequence[Sourced], seed: int) -> Parts:
+    """A fifth of each collection's clusters to test, of the rest a tenth to calibration; UCI's test is its own."""
+    test = own = _uci_test(rows, seed)
+    for source in SOURCES[1:]:
+        test = [*test, *cast("tuple[Sourced, ...]", data.split(_left(rows, source, own), seed).test)]
+    calibration: list[Sourced] = []
+    for source in SOURCES:
+        calibration += cast("tuple[Sourced, ...]", data.hold_out(_left(rows, source, test), seed, SLICE)[1])
+    taken = {row.cluster for row in (*test, *calibration)}
+    return Parts(tuple(row for row in rows if row.cluster not in taken), tuple(calibration), tuple(test))
+
+
+def digest(rows: Iterable[Row]) -> str:
+    """Name all of the rows that a split is made of."""
+    return hashlib.sha256(data.digest(rows).encode()).hexdigest()
+
+
+def of(rows: Iterable[Sourced], source: str) -> tuple[Sourced, ...]:
+    """The rows of one collection."""
+    return tuple(row for row in rows if row.source == source)
+
+
+def without(rows: Iterable[Sourced], kinds: Collection[str]) -> tuple[Sourced, ...]:
+    """The rows of other kinds than these, each named `label/kind`, such as `smishing/toll`."""
+    return tuple(row for row in rows if f"{row.truth}/{row.kind}" not in kinds)
+
+
+def _uci_test(rows: Sequence[Sourced], seed: int) -> list[Sourced]:
+    """UCI's test rows by the split of UCI alone, whose clusters are its own."""
+    own = of(rows, "uci")
+    alone = [Row(row.text, row.label, int(row.group.removeprefix("uci-"))) for row in own]
+    texts = {row.text for row in data.split(alone, seed).test}
+    return [row for row in own if row.text in texts]
+
+
+def _left(rows: Sequence[Sourced], source: str, taken: Iterable[Sourced]) -> tuple[Sourced, ...]:
+    """A collection's rows of other clusters than those of `taken`."""
+    gone = {row.cluster for row in taken}
+    return tuple(row for row in rows if row.source == source and row.cluster not in gone)
+
+
+def _sourced(row: Row, source: str, group: str) -> Sourced:
+    return Sourced(row.text, _of_two(row.label), group=group, source=source, truth=row.label)
+
+
+def _modern(message: modern.Message) -> Sourced:
+    return Sourced(
+        message.text,
+        _of_two(message.label),
+        group=message.group,
+        source="modern",
+        truth=message.label,
+        kind=message.kind,
+        sender=message.sender,
+        language=message.language,
+        voice=message.voice,
+    )
+
+
+def _of_two(label: str) -> str:
+    return LABELS[0] if label == LABELS[0] else LABELS[1]
