@@ -31,6 +31,7 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_rebalances", "kind"): {"gained", "lost", "moved", "same"},
     ("hamgate_stage_busy_seconds", "stage"): {"read", "judge", "write"},
     ("hamgate_stage_step_seconds", "stage"): {"read", "judge", "write"},
+    ("hamgate_drift_ratio", "signal"): {"outside", "tokens", "score"},
     ("hamgate_messages_judged", "label"): {*LABELS, "none"},
     ("hamgate_model_changes", "outcome"): {"swapped", "refused", "withdrawn"},
     ("hamgate_shadow_disagreements", "label"): set(LABELS),

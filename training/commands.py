@@ -122,11 +122,11 @@ def nano(options: argparse.Namespace) -> int:
 
 
 def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
-    """What split 0's test rows say of nano: figures, and how its scores are spread, for the worker to see drift by."""
+    """What split 0's test rows say of nano: figures, and what is usual of texts, for the worker to see drift by."""
     judged = evaluate.judge(classifier, test)
     figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
-    spread = drift.Reference.of(judged.score).as_quality()
-    return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: spread}
+    usual = drift.Reference.made(classifier, [row.text for row in test]).as_quality()
+    return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: usual}
 
 
 def corpus(options: argparse.Namespace) -> int:

@@ -62,11 +62,12 @@ MODEL: Final = Dashboard(
                     "Drift",
                     "lines",
                     "none",
-                    "Population stability index of recent scores against the bundle's own evaluation: below 0.1 alike, "
-                    "above 0.25 another population.",
-                    "above 0.25: HamgateDrift. Look at the flagged messages of a carrier's sample; retrain if the traffic has changed.",
-                    [(gauge("max", "hamgate_score_drift_psi", "role"), "{{role}}")],
-                    steps=(0.1, 0.25),
+                    "What recent texts have of each signal, as a multiple of the bundle's own evaluation: 1 while they "
+                    "fit. More or less spam does not move it.",
+                    "above 1.4: HamgateDrift. outside: a language or a script; tokens: another style or language; "
+                    "score: texts that the model is unsure of. Judge a carrier's sample; retrain if the traffic has changed.",
+                    [(gauge("max", "hamgate_drift_ratio", "role, signal"), "{{role}} {{signal}}")],
+                    steps=(1.2, 1.4),
                     width=6,
                     height=8,
                 ),

@@ -61,7 +61,7 @@ class Well:
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """The shipped one, in place of the tests' own: it says how its evaluation scored, so drift can be shown."""
+    """The shipped one, in place of the tests' own: it says what is usual of its evaluation, so drift can be shown."""
     return SHIPPED_BUNDLE
 
 
@@ -115,7 +115,7 @@ def watched(
     with LocalPrometheus(tmp_path / "prometheus", targets, scrape=0.5, hurry=60) as prometheus, traffic.flowing():
         until(lambda: worker.metric("hamgate_dead_letters_total") > 0)
         until(lambda: "HamgateScrapeMissing" in prometheus.firing())
-        until(lambda: bool(prometheus.query("hamgate_score_drift_psi")), within=60)
+        until(lambda: bool(prometheus.query("hamgate_drift_ratio")), within=60)
         time.sleep(5)  # for rates: ten scrapes
         for expr in {target["expr"] for param in PANELS for target in param.values[0]["targets"]}:
             chosen = ".*" if STAND_IN.search(expr) else here

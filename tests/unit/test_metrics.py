@@ -65,7 +65,7 @@ FROZEN = {
     "hamgate_inbox_tokens": ("gauge", ()),
     # the model
     "hamgate_score": ("histogram", ()),
-    "hamgate_score_drift_psi": ("gauge", ("role",)),
+    "hamgate_drift_ratio": ("gauge", ("role", "signal")),
     "hamgate_messages_judged": ("counter", ("role", "label")),
     "hamgate_model": ("info", ("role",)),
     "hamgate_model_share_ratio": ("gauge", ("role",)),

@@ -180,7 +180,6 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
     with tempfile.TemporaryDirectory() as making:
         classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
         calibration, threshold = _PLAIN, _HALF
-        quality: dict[str, Any] = {}
         rows = [row for row in rows if normalise(row.text)]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
@@ -190,14 +189,14 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             ham = [row.text for row in rows if row.label == origin.labels[0]]
             hidden = [_scores(log_odds(classifier, texts), calibration) for texts in _disguised(ham)]
             threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
-            quality = {drift.QUALITY: drift.Reference.of(scores).as_quality()}
-        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold, quality=quality)
+        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold)
         judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
         answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
         canaries = tuple(
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
-        return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+        usual = {drift.QUALITY: drift.Reference.made(judge, [row.text for row in rows]).as_quality()} if rows else {}
+        return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries, quality=usual), parts)
 
 
 def _scores(odds: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:

@@ -52,7 +52,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
                     "it stays in force. --even-if-worse ships it all the same"
                 )
                 raise WorseBundleError(message)
-        quality: dict[str, float | str] = {"split": exam.seed, "held-out": data.digest(exam.parts.test)}
+        quality = {**made.quality, "split": exam.seed, "held-out": data.digest(exam.parts.test)}
         quality |= {f"test-{name}": round(value, 4) for name, value in judgement.clean.measure().items()}
         return export.with_quality(made, quality, out)
     finally:

@@ -152,7 +152,9 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
             yield f"{role} bundle {folder}", str(error)
         else:
             kind = found.classifier.engine.kind
-            drift = "" if found.reference else "; it has no scores of its evaluation, so drift is not shown"
+            drift = (
+                "" if found.reference else "; it does not say what is usual of its evaluation, so drift is not shown"
+            )
             count = len(found.classifier.bundle.canaries)
             judged = f"{count} canaries judged" if count else "no canaries"
             yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None

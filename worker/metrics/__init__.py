@@ -142,9 +142,10 @@ class Metrics:
 
     def _model(self) -> None:
         self.score = self._histogram("score", "Calibrated probability of not being ham.", SCORES)
-        self.score_drift = self._gauge(
-            "score_drift_psi", "Population stability of recent scores against the bundle's own evaluation.", "role"
-        )
+        self.drift = self._gauge(
+            "drift_ratio", "What recent texts show of a signal, as a multiple of the bundle's evaluation.", "role",
+            "signal",
+        )  # fmt: skip
         self.judged = self._counter("messages_judged_total", "Messages judged and committed.", "role", "label")
         self.model_info = Info("model", "The bundles in force.", ["role"], namespace="hamgate", registry=self.registry)
         self.model_share = self._gauge("model_share_ratio", "Share of the messages that goes to a bundle.", "role")

@@ -54,8 +54,8 @@ class Accounts:
     _drift: Drift = field(init=False)
 
     def __post_init__(self) -> None:
-        """Watch the scores drift."""
-        self._drift = Drift(self.metrics.score_drift)
+        """Watch whether texts still fit their models."""
+        self._drift = Drift(self.metrics.drift)
 
     # --- reading ------------------------------------------------------------------------------------------------
 
@@ -150,8 +150,10 @@ class Accounts:
             self._revision = batch.revision
             self.metrics.model_swap.observe(time.monotonic() - models.since)
         for model, rows in of_each([batch.items[row].model for row in batch.rows]):
-            score = scores.score[rows]
-            self._drift.observe(model, score[np.isfinite(score)])
+            items = [batch.items[batch.rows[row]] for row in rows]
+            texts = [item.sms.text if item.sms else "" for item in items]
+            prepared = [item.prepared for item in items if item.prepared]
+            self._drift.observe(model, texts, prepared, scores.score[rows])
         if self.shadow:
             self.shadow.offer(batch)
 

@@ -97,8 +97,8 @@ class Shadow:
     _drift: Drift = field(init=False)
 
     def __post_init__(self) -> None:
-        """Watch its scores drift, as the primary's are watched."""
-        self._drift = Drift(self.metrics.score_drift)
+        """Watch whether texts fit it, as they are watched for the primary."""
+        self._drift = Drift(self.metrics.drift)
 
     def use(self, model: Model | None, share: float) -> None:
         """Judge a share of the keys with this model from now on; with none, nothing."""
@@ -147,7 +147,9 @@ class Shadow:
             self._summarise()  # of the pair before
         self._pair = pair
         tally = self._tally = self._tally or _Tally(self.clock())
-        scores = classifier.judge(classifier.prepare([item.sms.text if item.sms else "" for item in items]))
+        texts = [item.sms.text if item.sms else "" for item in items]
+        prepared = classifier.prepare(texts)
+        scores = classifier.judge(prepared)
         theirs = zip(scores.label.tolist(), published(scores.score).tolist(), strict=True)
         differing: list[Disagreement] = []
         for item, (label, score), (other, other_score) in zip(items, answers, theirs, strict=True):
@@ -162,7 +164,7 @@ class Shadow:
                     differing.append(self._disagreement(item, Opinion(pair[0], said, score), shadow))
         gaps = np.abs(scores.score - np.array([score for _, score in answers]))
         self.metrics.shadow_difference.observe(gaps[scores.scored])
-        self._drift.observe(model, scores.score[scores.scored])
+        self._drift.observe(model, texts, prepared, scores.score)
         tally.samples += len(differing)
         self._send(differing)
 
