@@ -81,11 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--only", type=_seed, metavar="SPLIT", help="train and judge this one split, and keep its answers"
     )
+    _traffic_options(evaluate)
     compare = add("compare", "say which of two bundles is better on the same test rows, by paired tests")
     compare.add_argument("bundle", type=Path, help="folder of the one")
     compare.add_argument("other", type=Path, help="folder of the other")
     report = add("report", "make pages of a results file: tables, plots, the measured part of a bundle's card")
-    report.add_argument("results", type=Path, help="judge-<name>-<device>.json, as `evaluate` writes it")
+    report.add_argument("results", type=Path, help="judge- or traffic-<name>-<device>.json, as `evaluate` writes it")
     report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")
     report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
     report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
@@ -133,6 +134,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_nano(add("nano", "rebuild models/nano from the shipped data: train, export, judge"))
     _add_modern(add("modern", "make data/modern/messages.tsv of its voices, with its card and counts"))
     return parser
+
+
+def _traffic_options(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument(
+        "--traffic", action="store_true",
+        help="judge --bundle on the test rows of all shipped collections: by kind, sender, language, link",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--leave-out", metavar="WHAT",
+        help="with --traffic: retrain LinearSVC without whole kinds: label/kind,..., or all of them in so many turns",
+    )  # fmt: skip
+    evaluate.add_argument("--retrain", action="store_true", help="with --leave-out: retrain the recipe, too")
 
 
 def _add_nano(nano: argparse.ArgumentParser) -> None:

@@ -106,7 +106,7 @@ def bar(spam: Booleans, score: Numbers, false_positives: float) -> float:
 
 def recall_at(spam: Booleans, score: Numbers, false_positives: float) -> float:
     """The most spam that any threshold catches while it flags at most this share of the ham."""
-    return float((score[spam] > bar(spam, score, false_positives)).mean())
+    return float((score[spam] > bar(spam, score, false_positives)).mean()) if spam.any() else math.nan
 
 
 def bootstrapped(
@@ -120,6 +120,51 @@ def bootstrapped(
         low, high = np.nanpercentile([each[name] for each in drawn], [2.5, 97.5])
         figures[name] = Figure(value, float(low), float(high))
     return figures
+
+
+def clustered(
+    measure: Callable[[NDArray[np.intp]], Mapping[str, float]],
+    groups: Sequence[int] | NDArray[np.intp],
+    *,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """As `bootstrapped`, but whole groups are drawn again: rows of one family do not count as independent."""
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    dice, rows = np.random.default_rng(seed), np.arange(len(place))
+    drawn = []
+    for _ in range(_RESAMPLES):
+        times = np.bincount(dice.integers(len(names), size=len(names)), minlength=len(names))
+        drawn.append(measure(np.repeat(rows, times[place])))
+    figures = {}
+    for name, value in measure(rows).items():
+        low, high = _percentiles(np.array([each[name] for each in drawn]))
+        figures[name] = Figure(value, low, high)
+    return figures
+
+
+def clustered_share(hits: Booleans, groups: Sequence[int] | NDArray[np.intp], *, seed: int = 0) -> Figure:
+    """The share of rows that are hits, and its 95 % interval over groups drawn again; no row: NaN."""
+    if not len(hits):
+        return Figure(math.nan, math.nan, math.nan)
+    names, place = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.stack([np.bincount(place, hits, len(names)), np.bincount(place, minlength=len(names))], axis=1)
+    weights = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=_RESAMPLES)
+    drawn = weights @ counts
+    return Figure(float(hits.mean()), *_percentiles(drawn[:, 0] / drawn[:, 1]))
+
+
+def expected_precision(caught: float, flagged: float, spam: float) -> float:
+    """The share of what is stopped that is spam, where `spam` of all texts is: by the two shares that were measured."""
+    right, wrong = spam * caught, (1 - spam) * flagged
+    return right / (right + wrong) if right + wrong else math.nan
+
+
+def _percentiles(drawn: Numbers) -> tuple[float, float]:
+    drawn = drawn[~np.isnan(drawn)]
+    if not len(drawn):
+        return math.nan, math.nan
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def mean(values: Sequence[float]) -> Figure:

@@ -11,7 +11,7 @@ import torch
 from training.__main__ import main
 from training.data import sources
 from training.data import split as data
-from training.data.disguises import DISGUISES, rehosted, sloppy
+from training.data.disguises import DISGUISES, VARIED, disguise, rehosted, sloppy, synonyms
 from training.data.split import Row
 from training.fit import batches
 from training.judge import evaluate
@@ -83,6 +83,18 @@ def test_a_text_typed_in_haste_is_mostly_the_same_and_the_same_again() -> None:
     assert any(
         sloppy("приветствую тебя сегодня", random.Random(number)) != "приветствую тебя сегодня" for number in range(9)
     )
+
+
+def test_words_are_exchanged_for_others_in_their_case_and_the_rest_stays() -> None:
+    drawn = {synonyms("URGENT: Verify your account at bank.example", random.Random(number)) for number in range(50)}
+
+    assert "PRESSING: Validate your profile at bank.example" in drawn
+    assert synonyms("Çok teşekkürler", random.Random(0)) == "Çok teşekkürler"
+
+
+def test_what_is_asked_anew_holds_every_disguise_and_more() -> None:
+    assert set(VARIED) == {*DISGUISES, "sloppy", "synonyms"}
+    assert disguise("synonyms", ["please pay"] * 9, "0") == disguise("synonyms", ["please pay"] * 9, "0")
 
 
 def test_a_link_is_given_another_host_and_keeps_the_rest() -> None:

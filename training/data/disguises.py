@@ -25,6 +25,8 @@ _LOOKALIKES: Final = {
 }  # fmt: skip
 _INVISIBLE: Final = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 _WORD: Final = re.compile(r"[A-Za-z]{3,}")
+_OWN_WORD: Final = re.compile(r"(?<![\w./@-])[A-Za-z]{3,}(?![\w/@-]|\.\w)")
+"""A word that is no part of a link or an address."""
 _LONG_WORD: Final = re.compile(r"[A-Za-z]{4,}")
 _GAP: Final = re.compile(r"(?<=[^\W\d_])(?=[^\W\d_])")
 _LETTER: Final = re.compile(r"[A-Za-z]")
@@ -42,6 +44,78 @@ _SHORT: Final = {
     "account": "acct", "because": "cos", "and": "&", "with": "w/", "thanks": "thx", "tomorrow": "tmrw",
     "number": "no", "before": "b4", "see": "c", "be": "b", "people": "ppl", "about": "abt", "que": "q", "por": "x",
 }  # fmt: skip
+_SYNONYMS: Final = {
+    "account": "profile",
+    "address": "location",
+    "amount": "sum",
+    "avoid": "prevent",
+    "bank": "branch",
+    "blocked": "restricted",
+    "buy": "purchase",
+    "call": "ring",
+    "cancel": "stop",
+    "card": "plastic",
+    "cash": "money",
+    "charge": "fee",
+    "check": "look at",
+    "claim": "collect",
+    "click": "tap",
+    "confirm": "approve",
+    "customer": "client",
+    "deliver": "bring",
+    "delivery": "drop-off",
+    "details": "data",
+    "earn": "make",
+    "expire": "lapse",
+    "fee": "charge",
+    "fine": "penalty",
+    "free": "complimentary",
+    "friend": "mate",
+    "gift": "present",
+    "help": "assist",
+    "here": "below",
+    "immediately": "at once",
+    "job": "position",
+    "link": "page",
+    "lost": "missing",
+    "message": "note",
+    "money": "funds",
+    "mum": "mother",
+    "need": "require",
+    "new": "fresh",
+    "now": "right away",
+    "number": "contact",
+    "offer": "deal",
+    "order": "purchase",
+    "package": "parcel",
+    "parcel": "package",
+    "password": "passcode",
+    "pay": "settle",
+    "payment": "transfer",
+    "phone": "handset",
+    "please": "kindly",
+    "prize": "reward",
+    "receive": "get",
+    "refund": "reimbursement",
+    "reply": "answer",
+    "reward": "bonus",
+    "send": "transmit",
+    "suspended": "on hold",
+    "tax": "duty",
+    "text": "message",
+    "today": "this day",
+    "transfer": "payment",
+    "unpaid": "outstanding",
+    "unusual": "strange",
+    "update": "refresh",
+    "urgent": "pressing",
+    "verify": "validate",
+    "visit": "go to",
+    "win": "gain",
+    "winner": "champion",
+    "won": "gained",
+    "work": "task",
+}
 _KEYS: Final = {
     letter: row[max(0, at - 1) : at] + row[at + 1 : at + 2]
     for row in ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -116,6 +190,21 @@ def sloppy(text: str, dice: random.Random) -> str:
     return text.lower() if dice.random() < share else text
 
 
+def synonyms(text: str, dice: random.Random) -> str:
+    """Two thirds of the English words that another one can stand for exchanged for it, outside links."""
+
+    def other(match: re.Match[str]) -> str:
+        word = match[0]
+        known = _SYNONYMS.get(word.lower())
+        if known is None or dice.random() > 2 / 3:
+            return word
+        if word.isupper():
+            return known.upper()
+        return known.capitalize() if word[0].isupper() else known
+
+    return _OWN_WORD.sub(other, text)
+
+
 def rehosted(text: str, dice: random.Random, hosts: Sequence[str]) -> str:
     """The text with each link's host exchanged for one of `hosts`."""
     return HOST.sub(lambda _: dice.choice(hosts), text) if hosts else text
@@ -141,10 +230,14 @@ CUT: Final = "\x01"
 """Where a word is cut before it is tokenised; no text that was normalised has it."""
 
 
+VARIED: Final[dict[str, Callable[[str, random.Random], str]]] = {**DISGUISES, "sloppy": sloppy, "synonyms": synonyms}
+"""What a text is asked for anew by `training.judge.traffic`: disguises, and what is no disguise but other words."""
+
+
 def disguise(name: str, texts: Sequence[str], seed: str) -> list[str]:
     """Every text under one disguise; the same texts and seed give the same again."""
     dice = random.Random(f"{seed}-{name}")
-    return [DISGUISES[name](text, dice) for text in texts]
+    return [VARIED[name](text, dice) for text in texts]
 
 
 def augment(text: str, dice: random.Random, others: Sequence[str], *, is_ham: bool) -> str:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_LINK: Final = re.compile(
+LINK: Final = re.compile(
     r"https?://\S+|\b(?:[a-z0-9-]+\.)+(?:[a-z]{2,3}|info|link|shop|site|online|store|gift|club|work|test|example|energy)\b"
     r"(?:/\S*)?",
     re.IGNORECASE,
 )
+"""A link, with a scheme or none."""
 _MONEY: Final = re.compile(
     r"[£$€₹₦₱¥]|\b(?:Rs\.?|INR|NGN|USD|AED|SAR|EUR|CHF|TL|GHS|Ksh|KSh|TSh|Tsh|KES|Rp|RM|AUD|QAR|KWD|GBP|Kz|USDT)(?=[\s\d.,]|$)"
     r"|\b(?:R\$|S/|[NRP])\s?(?=\d)|ريال|درهم|جنيه|دينار|ليرة|\b(?:euros?|dollars?|pounds?|lira|liraya|rupees?|quid|bucks|gneh|dh)\b",
@@ -55,9 +56,9 @@ def features(texts: Sequence[str]) -> NDArray[np.float64]:
 
 def measured(text: str) -> Surface:
     """Count it on one text."""
-    links = len(_LINK.findall(text))
+    links = len(LINK.findall(text))
     runs = [len(run) for run in _RUN.findall(text)]
-    bare = _LINK.sub(" ", text)
+    bare = LINK.sub(" ", text)
     phones = [found for found in _PHONE.findall(bare) if sum(map(str.isdigit, found)) >= _LEAST_PHONE_DIGITS]
     size = max(1, len(text))
     return Surface(

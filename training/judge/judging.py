@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -12,11 +13,24 @@ import torch
 from training import hardware, results
 from training.bundle import export
 from training.data import card as datacard
-from training.data import sources
+from training.data import mixture, sources
 from training.data import split as data
 from training.fit import epochs, recipe, train
+from training.fit import published as reference
 from training.fit.screen import console, progress, ranking, steps, tell
-from training.judge import baselines, compare, errors, evaluate, findings, judged, report, sweep
+from training.judge import (
+    baselines,
+    compare,
+    errors,
+    evaluate,
+    findings,
+    judged,
+    left_out,
+    report,
+    sweep,
+    traffic,
+    trafficpage,
+)
 from training.judge.evaluate import Exam, SplitReport
 from training.judge.judged import CLEAN
 from worker.model.bundle import Bundle, naming_problems
@@ -92,6 +106,8 @@ def prepare(options: argparse.Namespace) -> int:
 
 def judge(options: argparse.Namespace) -> int:
     """Judge a bundle on one split, or a recipe on several; the figures of several go to a results file."""
+    if options.traffic:
+        return _traffic(options)
     rows = asked(options)
     if options.bundle:
         exam, name = rows.exam(options.seed), Bundle.load(options.bundle).name
@@ -114,13 +130,77 @@ def judge(options: argparse.Namespace) -> int:
     return 0
 
 
+def _traffic(options: argparse.Namespace) -> int:
+    """Judge a bundle on the test rows of all three collections, beside LinearSVC; a table, a results file."""
+    if not options.bundle or options.data:
+        message = "--traffic judges a bundle on the shipped collections: name it by --bundle, and give no --data"
+        raise data.DataError(message)
+    bundle, rows = Bundle.load(options.bundle), mixture.read()
+    parts = mixture.cut(rows, options.seed)
+    if bundle.quality.get("held-out") not in {data.digest(parts.test), data.digest(mixture.of(parts.test, "uci"))}:
+        console.print(f"WARNING {bundle.folder}: nothing in it says that it was made without these rows")
+    classifier = reference.classifier(bundle.folder)
+    answers = traffic.compare(bundle, classifier, parts, seed=options.seed)
+    found = {place: list(traffic.figures(each)) for place, each in answers.items()}
+    if options.leave_out:
+        left = left_out.turns(rows, options.leave_out)
+        if traffic.BASELINE in found:
+            made = left_out.ask(parts, left, lambda rest, _: traffic.linear(rest.fit))
+            found[traffic.BASELINE] += left_out.figures(made)
+        if options.retrain:
+            found[""] += left_out.figures(left_out.ask(parts, left, functools.partial(_retrained, options)))
+    own = answers[""]
+    about = {
+        "bundle": bundle.model,
+        "split": options.seed,
+        "held-out": data.digest(parts.test),
+        "flag-from": own.flag_from,
+        "block-from": own.block_from,
+        "resampled": "clusters",
+    }
+    path = trafficpage.record(found, bundle.name, about, options.results)
+    for line in trafficpage.page(trafficpage.load(path, bundle.name), bundle.name):
+        console.print(line, markup=False)
+    console.print(f"written: {path}")
+    return 0
+
+
+def _retrained(options: argparse.Namespace, parts: mixture.Parts, turn: int) -> traffic.Scorer:
+    """The recipe, trained on the fitting part of these."""
+    chosen = recipe.load(options.recipe, base=options.base)
+    named = hashlib.sha256(data.digest(parts.fit).encode()).hexdigest()[:8]
+    run = options.runs / f"{chosen.name}-left-out-{named}"
+    with progress(f"turn {turn + 1}, ") as told:
+        train.fit(chosen, parts.fit, run, seed=options.seed, progress=told)
+    export.export(run, parts.calibration, data.digest(parts.fit), run / "bundle")
+    return traffic.model(reference.classifier(run / "bundle"))
+
+
 def report_(options: argparse.Namespace) -> int:
     """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
+    if options.results.name.startswith("traffic-"):
+        return _traffic_report(options)
     figures = report.load(options.results, options.name)
     source = results.named(options.results)
     console.print(report.write(figures, options.name, source, options.out))
     if options.card:
         report.renew(options.card, report.card(figures, source))
+        console.print(options.card)
+    return 0
+
+
+def _traffic_report(options: argparse.Namespace) -> int:
+    """The page of today's traffic, and its table in a bundle's card."""
+    rows, source = trafficpage.load(options.results, options.name), results.named(options.results)
+    options.out.mkdir(parents=True, exist_ok=True)
+    written = options.out / f"traffic-{options.name}.md"
+    made = f"Made from `{source}` by `python -m training report`; nothing here is typed."
+    first, *rest = trafficpage.page(rows, options.name)
+    written.write_text("\n".join([first, "", made, *rest]) + "\n")
+    console.print(written)
+    if options.card:
+        table = "\n".join([f"From `{source}`:", "", *trafficpage.headline(rows, options.name)])
+        report.renew(options.card, table, report.TRAFFIC)
         console.print(options.card)
     return 0
 

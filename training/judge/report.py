@@ -86,18 +86,20 @@ def card(figures: Figures, source: str) -> str:
     return "\n".join(lines)
 
 
-def renew(readme: Path, measured: str) -> None:
-    """Put the measured part between the card's two marks."""
+MEASURED: Final = "<!-- measured -->"
+TRAFFIC: Final = "<!-- traffic -->"
+"""Two lines of each stand around a measured part of a card."""
+
+
+def renew(readme: Path, measured: str, mark: str = MEASURED) -> None:
+    """Put the measured part between the card's two marks. Raises ReportError where there are none."""
     text = readme.read_text()
-    marked = f"{_MARK}\n\n{measured}\n\n{_MARK}"
-    whole, count = re.subn(f"{_MARK}.*{_MARK}", lambda _: marked, text, flags=re.DOTALL)
+    marked = f"{mark}\n\n{measured}\n\n{mark}"
+    whole, count = re.subn(f"{mark}.*{mark}", lambda _: marked, text, flags=re.DOTALL)
     if not count:
-        message = f"{readme}: no two lines `{_MARK}` to put the figures between"
+        message = f"{readme}: no two lines `{mark}` to put the figures between"
         raise ReportError(message)
     readme.write_text(whole)
-
-
-_MARK: Final = "<!-- measured -->"
 
 
 def _page(figures: Figures, name: str, source: str, plots: Sequence[Path]) -> Iterator[str]:
