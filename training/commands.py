@@ -125,8 +125,8 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
     """What split 0's test rows say of nano: figures, and what is usual of texts, for the worker to see drift by."""
     judged = evaluate.judge(classifier, test)
     figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
-    usual = drift.Reference.made(classifier, [row.text for row in test]).as_quality()
-    return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: usual}
+    usual = drift.usual(classifier, [row.text for row in test])
+    return {"split": 0, "held-out": data.digest(test), **figures, **usual}
 
 
 def corpus(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from tests.bundles import NANO
 from training.data import split as data
 from training.results import ROOT
 from worker.model.classifier import Classifier, Prepared
-from worker.rollout.drift import LEAST, SIGNALS, Reference, Seen, Window
+from worker.rollout.drift import LEAST, SIGNALS, Reference, Seen, Window, usual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,6 +188,10 @@ def test_the_sound_one_is_read() -> None:
 def test_what_is_no_reference_is_none(told: object) -> None:
     assert Reference.read({"drift": told}) is None
     assert Reference.read({}) is None
+
+
+def test_too_few_texts_are_no_evaluation() -> None:
+    assert usual(Classifier.load(NANO, "cpu"), ["hello there"] * (LEAST - 1)) == {}
 
 
 class Traffic:

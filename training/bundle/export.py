@@ -195,7 +195,7 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
         canaries = tuple(
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
-        usual = {drift.QUALITY: drift.Reference.made(judge, [row.text for row in rows]).as_quality()} if rows else {}
+        usual = drift.usual(judge, [row.text for row in rows])
         return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries, quality=usual), parts)
 
 

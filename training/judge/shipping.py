@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from training.bundle import export
 from training.data import split as data
+from training.fit import published as reference
 from training.judge import compare, evaluate
 from training.judge.judged import ATTACK, CLEAN
 from worker.model.bundle import MANIFEST, Bundle
+from worker.rollout import drift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +56,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
                 raise WorseBundleError(message)
         quality = {**made.quality, "split": exam.seed, "held-out": data.digest(exam.parts.test)}
         quality |= {f"test-{name}": round(value, 4) for name, value in judgement.clean.measure().items()}
+        quality |= drift.usual(reference.classifier(made.folder), [row.text for row in exam.parts.test])
         return export.with_quality(made, quality, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)

@@ -32,7 +32,7 @@ QUALITY: Final = "drift"
 """What a bundle's quality calls a reference."""
 SIGNALS: Final = ("outside", "tokens", "score")
 LEAST: Final = 1000
-"""Texts; with fewer, chance alone gives ratios that mean nothing."""
+"""Texts, of an evaluation as of traffic; with fewer, chance alone gives ratios that mean nothing."""
 OUTSIDE: Final = "outside"
 """The flag of a text that the bundle's evaluation does not cover."""
 _TAIL: Final = 0.05
@@ -189,6 +189,14 @@ class Drift:
             window.observe(Seen.of(texts, prepared, score))
             for signal, ratio in (window.ratios() or {}).items():
                 self.gauge.labels(model.role, signal).set(ratio)
+
+
+def usual(classifier: Classifier, texts: Sequence[str]) -> dict[str, Any]:
+    """What a bundle's quality should hold, from texts that it has not learnt; nothing where they are too few.
+
+    Of fewer than `LEAST` texts the tails are so uncertain that ordinary traffic would be called drift.
+    """
+    return {QUALITY: Reference.made(classifier, texts).as_quality()} if len(texts) >= LEAST else {}
 
 
 def _quantile(values: NDArray[np.float64], share: float, otherwise: float) -> float:
