@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from tests.bundles import NANO
 from training import metrics
 from training.__main__ import main
+from training.data import mixture
 from training.data.mixture import Parts, Sourced
 from training.data.split import DataError
 from training.judge import left_out, report, traffic, trafficpage
@@ -224,3 +227,71 @@ def test_what_holds_no_figures_of_that_name_is_refused(
 def test_the_option_asks_for_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--traffic"]) == 2
     assert "--bundle" in capsys.readouterr().err
+
+
+TOY = """
+name = "toy"
+base = {id = "toy"}
+lora = {r = 4, alpha = 8, dropout = 0.0, targets = ["q_proj", "v_proj"]}
+fit = {epochs = 2, learning_rate = 3e-3, batch = 8, max_tokens = 48}
+[pretraining]
+vocabulary = 420
+width = 64
+layers = 1
+heads = 4
+key_value_heads = 2
+intermediate = 64
+epochs = 2
+learning_rate = 3e-3
+batch = 16
+warmup_steps = 4
+"""
+LAWFUL = ("see you at home", "ok call me later mum", "lunch today at noon", "bring the charger please")
+SCAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
+
+
+def toys(count: int) -> tuple[Sourced, ...]:
+    dice = random.Random(0)
+
+    def toy(number: int) -> Sourced:
+        truth, phrases = ("smishing", SCAM) if number % 3 == 0 else ("ham", LAWFUL)
+        text = f"{dice.choice(phrases)} {dice.choice(phrases)} {number}"
+        if number % 2:
+            return row(text, truth, number, "uci", group=f"uci-{number}")
+        kind = ("toll" if number % 4 else "prize") if truth != "ham" else ("chat" if number % 4 else "receipt")
+        return row(text, truth, number, kind=kind, sender="number", group=f"toy-{number}")
+
+    return tuple(toy(number) for number in range(count))
+
+
+def test_a_bundle_is_judged_beside_linear_svc_and_kinds_are_left_out_of_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics, "_RESAMPLES", 20)
+    monkeypatch.setattr(mixture, "read", lambda: toys(480))
+    (tmp_path / "toy.toml").write_text(TOY)
+    asked = [
+        "evaluate",
+        "--traffic",
+        "--bundle",
+        str(NANO),
+        "--results",
+        str(tmp_path),
+        "--runs",
+        str(tmp_path / "runs"),
+    ]
+    left = ["--leave-out", "smishing/toll,ham/chat", "--retrain", "--recipe", str(tmp_path / "toy.toml")]
+
+    assert main([*asked, *left]) == 0
+
+    told = capsys.readouterr().out
+    assert "# nano on traffic of today" in told
+    [file] = tmp_path.glob("traffic-nano-*.json")
+    rows = trafficpage.load(file, "nano")
+    for place in ("", BASELINE):
+        assert rows[f"{place}left-out/smishing/toll/auc"]["value"] > 0.8
+        assert 0 <= rows[f"{place}left-out/ham/chat/stopped"]["value"] <= 1
+        assert f"{place}lawful/kind/receipt/blocked" in rows
+        assert f"{place}varied/synonyms/scam/stopped" in rows
+    assert f"{BASELINE}uci/ece" not in rows
+    assert rows["all/auc"]["extra"]["bundle"].startswith("nano@")

@@ -58,10 +58,10 @@ TABLES: Final = {
 def record(
     found: Mapping[str, Sequence[NamedFigure]], name: str, about: Mapping[str, Any], folder: Path = RESULTS
 ) -> Path:
-    """Write each judge's figures, by its place in names. Returns the file."""
+    """Write each judge's figures, by its place in names; `about` goes with the first. Returns the file."""
     entries = [
         Entry(_PLACE.format(name) + place + each.name, "share", round(each.figure.value, 4), each.figure.interval,
-              {**about, **each.extra})
+              {**(about if each.name == HEADLINE["AUC"] else {}), **each.extra})
         for place, figures in found.items()
         for each in figures
         if not math.isnan(each.figure.value)
