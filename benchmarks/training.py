@@ -61,7 +61,7 @@ def make_base(folder: Path, tokenizer: Path) -> Path:
 def rows() -> list[Row]:
     """The published share of the collection, drawn at random: what is timed here is not judged."""
     read, _ = sources.read(data.UCI, data.LABELS)
-    drawn = [data.Row(data.mend(row.text), row.label) for row in read]
+    drawn = [data.Row(data.repair(row.text), row.label) for row in read]
     random.Random(0).shuffle(drawn)
     return drawn[: int(SHARE * len(drawn))]
 

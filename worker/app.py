@@ -241,13 +241,13 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
     try:
         server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
     except OSError as error:
-        name, mend = (
+        name, remedy = (
             ("HAMGATE_METRICS_PORT", "name a free port, or 0 for any")
             if error.errno in _PORT_TROUBLES
             else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
         )
         message = (
-            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {mend}"
+            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {remedy}"
         )
         raise StartRefused(message) from error
     server.start()

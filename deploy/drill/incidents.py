@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Incident:
-    """`provoke` and `mend` act on the stage; all of `alerts` must fire, and end once it is fixed."""
+    """`provoke` and `fix` act on the stage; all of `alerts` must fire, and end once it is fixed."""
 
     name: str
     says: str
     alerts: frozenset[str]
     provoke: Callable[[Stage], None]
-    mend: Callable[[Stage], None]
+    fix: Callable[[Stage], None]
     names: tuple[str, ...] = ("one", "two")
 
 

@@ -1,4 +1,4 @@
-"""What the training command line refuses: in a line, naming what is wrong and what would mend it."""
+"""What the training command line refuses: in a line, naming what is wrong and what would fix it."""
 
 from __future__ import annotations
 

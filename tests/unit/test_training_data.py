@@ -119,7 +119,7 @@ def test_prepare_reports_and_writes_parts_that_can_be_read_again(
     assert len({part["digest"] for part in card["parts"].values()}) == 3
 
 
-def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_person_can_fix_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "run"), "--recipe", "nosuch"]) == 2
     assert "shipped are gemma, nano, seed" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 2

@@ -89,7 +89,7 @@ class Split:
     seed: int
 
 
-def mend(text: str) -> str:
+def repair(text: str) -> str:
     """Undo what the collection suffered: entities escaped up to twice, cp1252 read as Latin-1."""
     return html.unescape(html.unescape(text)).translate(_C1)
 
@@ -114,7 +114,7 @@ def prepare(
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
     for number, (labelled, _) in enumerate(found):
-        told("mending", number + 1, len(found))
+        told("repairing", number + 1, len(found))
         _merge(labelled, kept, dropped, borrowed=number > 0)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
@@ -152,7 +152,7 @@ def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> t
 
 def _merge(rows: Iterable[Labelled], kept: dict[str, Row], dropped: Counter[str], *, borrowed: bool) -> None:
     for row in rows:
-        text = mend(row.text)
+        text = repair(row.text)
         name = key(text)
         if name not in kept:
             kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group)
@@ -165,7 +165,7 @@ def _refine(kept: dict[str, Row], finer: Iterable[Labelled], labels: Sequence[st
     """Give spam its finer label, where the other source has one, and only one, that is not ham. Returns how many."""
     said: defaultdict[str, set[str]] = defaultdict(set)
     for other in finer:
-        said[key(mend(other.text))].add(other.label)
+        said[key(repair(other.text))].add(other.label)
     refined = 0
     for name, row in kept.items():
         if row.label == LABELS[0] or len(said[name]) != 1:
