@@ -40,9 +40,9 @@ def fit(options: argparse.Namespace) -> int:
     """Train on the fitting part of one split's train rows."""
     chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
     parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
-    with progress() as told:
+    with progress() as show:
         is_first = train.fit(
-            chosen, parts.fit, options.run, seed=options.seed, progress=told, labels=rows.labels, board=board
+            chosen, parts.fit, options.run, seed=options.seed, progress=show, labels=rows.labels, board=board
         )
     if is_first:
         datacard.write(rows.prepared, parts, options.seed, options.run)
@@ -107,8 +107,8 @@ def nano(options: argparse.Namespace) -> int:
         check_replaceable(place)  # now, not when it has been trained
     chosen, prepared = recipe.load(Path("nano")), data.prepare()
     parts = evaluate.cut(prepared.rows, 0)
-    with progress() as told:
-        train.fit(chosen, parts.fit, options.run, seed=0, progress=told)
+    with progress() as show:
+        train.fit(chosen, parts.fit, options.run, seed=0, progress=show)
     datacard.write(prepared, parts, 0, options.run)
     made = export.export(options.run, parts.calibration, prepared.digest, options.run / "bundle")
     if unknown := export.missed(made):

@@ -35,7 +35,7 @@ def test_the_shipped_collection_gives_the_known_counts(prepared: data.PreparedRo
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.PreparedRows, seed: int) -> None:
+def test_no_near_duplicate_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.PreparedRows, seed: int) -> None:
     parts = evaluate.cut(prepared.rows, seed)
 
     clusters = [{row.cluster for row in part} for part in parts]
@@ -47,7 +47,7 @@ def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: da
     assert evaluate.cut(prepared.rows, seed) == parts
 
 
-def test_near_twins_are_found_whatever_their_digits_and_linked_through_each_other() -> None:
+def test_near_duplicates_are_found_whatever_their_digits_and_linked_through_each_other() -> None:
     first, second, third, other = (
         "win a prize of 900 pounds call 09061701461 to claim it now",
         "win a prize of 500 pounds call 09061234567 to claim it now",

@@ -69,7 +69,7 @@ def slots(template: str) -> list[str]:
 
 
 def country(voice: str, language: str, text: str, dice: random.Random) -> str:
-    """Where a line stands: told by currency, host or place, else the voice's own country for that language."""
+    """Return the country of a line, by currency, host or place, else the voice's own country for that language."""
     allowed = tables()["countries"][voice].split()
     for name, pattern in _patterns().items():
         if name in allowed and pattern.search(text):
@@ -164,7 +164,7 @@ def _order(count: int) -> Callable[[Line, str, str], str]:
 
 def _path(line: Line, _before: str, _after: str) -> str:
     letters = "abcdefghijkmnpqrstuvwxyz23456789"
-    if line.leans(0.35):  # about a third of shorteners tell cases apart
+    if line.leans(0.35):  # about a third of shorteners distinguish upper and lower case
         letters += _ORDER_LETTERS
     return "".join(line.dice.choices(letters, k=line.dice.randint(4, 8)))
 

@@ -25,7 +25,7 @@ HUB: Final = "hub:"
 _LABELS: Final = ("label", "v1", "class", "category", "target", "type")
 _TEXTS: Final = ("text", "v2", "message", "sms", "content", "body")
 _COARSE: Final = {"smishing": "spam", "phishing": "spam"}
-"""What a finer label counts as, where only `ham` and `spam` are told apart."""
+"""What a finer label counts as, where only `ham` and `spam` are distinguished."""
 _CSV_FIELD_BYTES: Final = 1 << 20
 
 

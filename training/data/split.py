@@ -24,7 +24,7 @@ from training.data.sources import DataError, RowSource
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from training.data.clusters import Told
+    from training.data.clusters import PhaseCallback
     from training.data.sources import Labelled
 
 __all__ = ["DataError", "cluster"]
@@ -104,7 +104,7 @@ def prepare(
     labels: Sequence[str] = LABELS,
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
-    told: Told = silent,
+    progress: PhaseCallback = silent,
 ) -> PreparedRows:
     """Read, repair, drop repeats, cluster near-duplicates. Without a place: the shipped UCI set. Raises DataError.
 
@@ -114,7 +114,7 @@ def prepare(
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
     for number, (labelled, _) in enumerate(found):
-        told("repairing", number + 1, len(found))
+        progress("repairing", number + 1, len(found))
         _merge(labelled, kept, dropped, borrowed=number > 0)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
@@ -123,7 +123,7 @@ def prepare(
         finer, source = sources.read(refine, labels, renamed)
         refined = _refine(kept, finer, labels)
         origins.append(source)
-    rows = _clustered(kept, told)
+    rows = _clustered(kept, progress)
     labels_of: defaultdict[int, set[str]] = defaultdict(set)
     for row in rows:
         labels_of[row.cluster].add("ham" if row.label == LABELS[0] else "spam")
@@ -177,15 +177,15 @@ def _refine(kept: dict[str, Row], finer: Iterable[Labelled], labels: Sequence[st
     return refined
 
 
-def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
+def _clustered(kept: Mapping[str, Row], progress: PhaseCallback) -> tuple[Row, ...]:
     """Rows with their clusters. Those of the first source are clustered as if they were alone."""
     own = sum(not row.borrowed for row in kept.values())  # the first source's rows stand first
     names = list(kept)
     groups = [row.group for row in kept.values()]
-    clusters = joined(cluster(names[:own], told), groups[:own])
+    clusters = joined(cluster(names[:own], progress), groups[:own])
     rows = [replace(row, cluster=each) for row, each in zip(kept.values(), clusters, strict=False)]
     if own < len(names):
-        families = joined(cluster(names, told), groups)
+        families = joined(cluster(names, progress), groups)
         near: defaultdict[int, set[int]] = defaultdict(set)
         for family, each in zip(families, clusters, strict=False):
             near[family].add(each)
@@ -260,9 +260,9 @@ def report(prepared: PreparedRows) -> Iterator[str]:
     if prepared.refined:
         yield f"refined  {prepared.refined:>6,}  labels of spam"
     spam = [row for row in prepared.rows if row.label != LABELS[0]]
-    twins = sum(sizes[row.cluster] > 1 for row in spam)
+    repeated = sum(sizes[row.cluster] > 1 for row in spam)
     yield f"clusters {len(sizes):>6,}  largest {max(sizes.values())}, of mixed labels {prepared.mixed}"
-    yield f"near-duplicates: {twins / max(1, len(spam)):.0%} of the spam that is kept has one"
+    yield f"near-duplicates: {repeated / max(1, len(spam)):.0%} of the spam that is kept has one"
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -71,7 +71,7 @@ def made_by(recipe: Recipe) -> tuple[object, ...]:
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
-    """Byte-pair pieces of lower-cased words, digits and signs apart; what they cannot spell is spelt in bytes."""
+    """Byte-pair pieces of lower-cased words, digits and signs separate; what they cannot spell is spelt in bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([

@@ -63,7 +63,7 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """LoRA (arXiv 2106.09685): rank, alpha, dropout, and which projections get an adapter.
 
-    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length apart (2402.09353).
+    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length separately (2402.09353).
     """
 
     r: Count

@@ -72,11 +72,11 @@ def findings(reports: Sequence[SplitReport]) -> list[NamedFigure]:
 def record(reports: Sequence[SplitReport], name: str, folder: Path = RESULTS) -> Path:
     """Write the figures under what judged them; a range is the 95 % interval. Returns the file."""
     where = _where([report.model for report in reports])
-    apart = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
+    devices = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
              for judge, prefix in PREFIX.items()}  # fmt: skip
 
     def entry(found: NamedFigure) -> Entry:
-        device = next((there for prefix, there in apart.items() if found.name.startswith(prefix)), where)
+        device = next((there for prefix, there in devices.items() if found.name.startswith(prefix)), where)
         extra = {"device": device, "recorded-on": hardware.processor(), **found.extra}
         return Entry(
             f"judge/{name}/{found.name}", found.unit, round(found.figure.value, 4), found.figure.interval, extra

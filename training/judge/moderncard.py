@@ -97,7 +97,7 @@ def card(made: Made, found: dict[str, Leak]) -> dict[str, Any]:
         "clusters": len(families_of),
         "clusters-of-mixed-labels": sum(len(both) > 1 for both in labels_of.values()),
         "clustered": "families by MinHash of their rows, each proposed pair checked",
-        "families-with-near-twins-in-others": sum(len(names) for names in families_of.values() if len(names) > 1),
+        "families-with-near-duplicates-in-others": sum(len(names) for names in families_of.values() if len(names) > 1),
         "languages": _counted(each.language for each in messages),
         "english": round(mean(each.language == "en" for each in messages), 4),
         "voices": _counted(each.voice for each in messages),
