@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.tinyllama import random_weights, save_base
 from training.results import Entry, record
-from worker.engine import files, forward, nf4, weights
-from worker.engine import reference as twins
+from worker.engine import files, forward, nf4, reference, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +37,7 @@ def main() -> None:
         print(f"{step:<24} {took[step]:6.1f} s", flush=True)
         return done
 
-    device, operations = torch.device("cpu"), twins
+    device, operations = torch.device("cpu"), reference
     if torch.cuda.is_available():
         from worker.engine import kernels  # noqa: PLC0415 # a compiler comes with them
 

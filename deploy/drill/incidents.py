@@ -78,11 +78,11 @@ def _refused_model(stage: Stage) -> None:
     stage.lay(worse_bundle(stage.folder / "worse"))
 
 
-def _twins(stage: Stage) -> None:
+def _share_instance_id(stage: Stage) -> None:
     stage.workers["two"].change(instance_id="one")
 
 
-def _no_twins(stage: Stage) -> None:
+def _restore_instance_id(stage: Stage) -> None:
     stage.workers["two"].change(instance_id="two")
 
 
@@ -140,7 +140,13 @@ ALL: Final = {
             _refused_model,
             _good_model,
         ),
-        Incident("twins", "two workers carry one instance id", frozenset({"HamgateRestarting"}), _twins, _no_twins),
+        Incident(
+            "same-id",
+            "two workers carry one instance id",
+            frozenset({"HamgateRestarting"}),
+            _share_instance_id,
+            _restore_instance_id,
+        ),
         Incident("late", "a deadline that no message can keep", frozenset({"HamgateUnscored"}), _late, _in_time),
     )
 }

@@ -145,9 +145,9 @@ def test_a_sink_goes_on_after_a_rollback(world: World) -> None:
 
 
 def test_a_newer_writer_of_the_same_name_fences_the_older(world: World) -> None:
-    source, older = world.source(), world.sink("twin")
+    source, older = world.source(), world.sink("same")
     settled(world, source)
-    newer = world.sink("twin")
+    newer = world.sink("same")
 
     with pytest.raises(FencedError):
         older.write([Outgoing(b"a", b"the older's")], [], {(world.input, 0): 0}, source.group_metadata())

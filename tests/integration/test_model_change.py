@@ -27,7 +27,7 @@ SWAPS = 6
 def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_nothing(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, bundle: Path, tmp_path: Path
 ) -> None:
-    folders = [bundles.copy(tmp_path / "a", bundle), bundles.twin(tmp_path / "b", bundle)]
+    folders = [bundles.copy(tmp_path / "a", bundle), bundles.reissued(tmp_path / "b", bundle)]
     models = [Bundle.load(folder).model for folder in folders]
     link = tmp_path / "current"
     releases.use(link, folders[0])
@@ -74,7 +74,7 @@ def test_a_bundle_that_is_refused_under_load_is_told_loudly_and_judges_nothing(
 def test_a_canary_judges_some_keys_and_a_shadow_is_compared_with_the_rest(
     place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, tmp_path: Path
 ) -> None:
-    canary, shadow = bundles.twin(tmp_path / "canary"), bundles.flipped(tmp_path / "shadow", canaries=[])
+    canary, shadow = bundles.reissued(tmp_path / "canary"), bundles.flipped(tmp_path / "shadow", canaries=[])
     reports = f"{place.input}.shadow"
     topics.create(place.link.brokers, (reports,), 1)
     roles = {

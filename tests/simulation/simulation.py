@@ -151,7 +151,7 @@ class Simulation:
         return self.cluster.feed(partition, key, value)
 
     def start(self, name: str) -> Process:
-        """A new process of that instance; an older one of the same name is thereby a twin, or a zombie."""
+        """A new process of that instance; an older one of the same name is thereby a duplicate, or a zombie."""
         process = Process(self.hub, self.cluster, name, self.parts, self._is_static)
         self.processes.append(process)
         process.start()
@@ -406,7 +406,7 @@ def _shake(simulation: Simulation, chance: random.Random) -> None:
     simulation.cluster.group.shake(chance.randrange(8))
 
 
-def _twin(simulation: Simulation, chance: random.Random) -> None:
+def _duplicate(simulation: Simulation, chance: random.Random) -> None:
     simulation.start(chance.choice(NAMES))
 
 
@@ -415,5 +415,5 @@ _MARKERS: Final = (MARKER,) * 4
 _TEMPERS: Final = (0.1, 1, 1, 4)
 _CHANCES: Final = {
     _run: 20, _deliver: 10, _mark: 4, _feed: 8, _advance: 2, _heartbeat: 3, _let: 8, _flow: 8,
-    _cut: 1, _stray: 3, _late: 2, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _twin: 0.2, _shake: 3,
+    _cut: 1, _stray: 3, _late: 2, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _duplicate: 0.2, _shake: 3,
 }  # fmt: skip

@@ -90,7 +90,7 @@ def test_nothing_is_done_while_nothing_changes(watched: Watched) -> None:
 
 
 def test_a_new_bundle_comes_into_force_once_it_has_held_still(watched: Watched, tmp_path: Path) -> None:
-    watched.point(Role.PRIMARY, bundles.twin(tmp_path / "twin"))
+    watched.point(Role.PRIMARY, bundles.reissued(tmp_path / "reissued"))
 
     assert watched.look(1) == []
     [said] = watched.look(1)
@@ -110,7 +110,7 @@ def test_a_bundle_that_is_written_over_the_old_one_comes_into_force(tmp_path: Pa
     watched = Watched(tmp_path)
     watched.point(Role.PRIMARY, tmp_path / "mine")
     watched.look()
-    shutil.copytree(bundles.twin(tmp_path / "twin"), tmp_path / "mine", dirs_exist_ok=True)
+    shutil.copytree(bundles.reissued(tmp_path / "reissued"), tmp_path / "mine", dirs_exist_ok=True)
 
     watched.look()
 
@@ -237,13 +237,13 @@ def test_a_threshold_outside_the_operators_bands_is_refused(tmp_path: Path) -> N
 
 
 def test_a_refused_bundle_that_is_corrected_comes_into_force(watched: Watched, tmp_path: Path) -> None:
-    twin = bundles.twin(tmp_path / "twin")
-    whole = (twin / bundles.ADAPTER).read_bytes()
-    os.truncate(twin / bundles.ADAPTER, 1000)  # still being copied
-    watched.point(Role.PRIMARY, twin)
+    newer = bundles.reissued(tmp_path / "reissued")
+    whole = (newer / bundles.ADAPTER).read_bytes()
+    os.truncate(newer / bundles.ADAPTER, 1000)  # still being copied
+    watched.point(Role.PRIMARY, newer)
     watched.assert_refused("SHA-256")
 
-    (twin / bundles.ADAPTER).write_bytes(whole)
+    (newer / bundles.ADAPTER).write_bytes(whole)
     watched.look()
 
     assert watched.lineups[-1].primary.name != watched.first.name
@@ -252,7 +252,7 @@ def test_a_refused_bundle_that_is_corrected_comes_into_force(watched: Watched, t
 
 def test_the_way_back_needs_no_new_proof(watched: Watched, tmp_path: Path) -> None:
     """The newer bundle's canaries may be what the older one failed: that must not bar the way back to it."""
-    newer = bundles.twin(tmp_path / "newer")
+    newer = bundles.reissued(tmp_path / "newer")
     watched.point(Role.PRIMARY, newer)
     watched.look()
     stricter = watched.lineups[-1].primary.classifier.bundle
@@ -278,13 +278,13 @@ def _with_canary(bundle: Any) -> Any:
 def test_a_bundle_that_changes_while_it_is_read_is_not_taken_until_it_holds_still(
     watched: Watched, tmp_path: Path
 ) -> None:
-    twin = bundles.twin(tmp_path / "twin")
-    watched.point(Role.PRIMARY, twin)
+    newer = bundles.reissued(tmp_path / "reissued")
+    watched.point(Role.PRIMARY, newer)
     load = watched.load
 
     def meddling(folder: Path, role: Role) -> Model:
         model = load(folder, role)
-        os.utime(twin / bundles.ADAPTER)
+        os.utime(newer / bundles.ADAPTER)
         return model
 
     watched.changeover.load = meddling
@@ -311,7 +311,7 @@ def test_the_model_in_force_does_not_mind_what_becomes_of_its_files(tmp_path: Pa
 
 
 def test_a_canary_takes_its_share_and_gives_it_back(watched: Watched, tmp_path: Path) -> None:
-    watched.point(Role.CANARY, bundles.twin(tmp_path / "twin"))
+    watched.point(Role.CANARY, bundles.reissued(tmp_path / "reissued"))
     watched.look()
 
     lineup = watched.lineups[-1]
@@ -330,9 +330,9 @@ def test_a_canary_takes_its_share_and_gives_it_back(watched: Watched, tmp_path: 
 
 
 def test_a_canary_stays_when_the_primary_changes(watched: Watched, tmp_path: Path) -> None:
-    watched.point(Role.CANARY, bundles.twin(tmp_path / "one"))
+    watched.point(Role.CANARY, bundles.reissued(tmp_path / "one"))
     watched.look()
-    watched.point(Role.PRIMARY, bundles.twin(tmp_path / "two", created_at="2026-03-03T00:00:00Z"))
+    watched.point(Role.PRIMARY, bundles.reissued(tmp_path / "two", created_at="2026-03-03T00:00:00Z"))
     watched.look()
 
     before, after = watched.lineups[-2:]

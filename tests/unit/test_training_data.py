@@ -35,7 +35,9 @@ def test_the_shipped_collection_gives_the_known_counts(prepared: data.PreparedRo
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_near_duplicate_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.PreparedRows, seed: int) -> None:
+def test_no_near_duplicate_is_in_two_parts_of_a_split_and_no_row_is_lost(
+    prepared: data.PreparedRows, seed: int
+) -> None:
     parts = evaluate.cut(prepared.rows, seed)
 
     clusters = [{row.cluster for row in part} for part in parts]

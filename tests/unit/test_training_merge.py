@@ -31,7 +31,9 @@ def test_mendeley_adds_881_new_texts_and_none_of_them_is_a_repeat(alone: data.Pr
     assert Counter(row.label for row in new) == {"ham": 462, "smishing": 276, "spam": 143}
 
 
-def test_a_second_source_changes_no_test_row_and_puts_no_near_duplicate_of_one_into_train(alone: data.PreparedRows) -> None:
+def test_a_second_source_changes_no_test_row_and_puts_no_near_duplicate_of_one_into_train(
+    alone: data.PreparedRows,
+) -> None:
     merged = data.prepare(data.UCI, data.MENDELEY)
 
     for seed in range(3):
