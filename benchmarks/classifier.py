@@ -241,7 +241,7 @@ def on_cpu(bundle: str, threads: int) -> list[Entry]:
     runs = [tokens[first : first + CPU_BATCH] for first in range(0, len(tokens), CPU_BATCH)]
     p50, p99 = single_milliseconds(classifier.engine, tokens)
     model = peers.merged(classifier.bundle)
-    apart = largest_difference(classifier.engine, model, tokens[:EXACT])
+    difference = largest_difference(classifier.engine, model, tokens[:EXACT])
     rows = [message.tolist() for message in tokens[:1024]]
     rivals = {"padded-32": 0.0, "padded-256": 0.0, "sorted-32": 0.0}
     median = best = ceiling = 0.0
@@ -268,7 +268,9 @@ def on_cpu(bundle: str, threads: int) -> list[Entry]:
         Entry("engine/cpu/vs-transformers-padded", "ratio", round(best / quickest_plain, 2), extra=shared),
         Entry("engine/cpu/share-of-roof", "share", round(best * mean * 2 * products / ceiling, 3), extra=shared),
         Entry("engine/cpu/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}", shared),
-        Entry("engine/cpu/largest-logit-difference", "", float(f"{apart:.2g}"), extra=shared | {"messages": EXACT}),
+        Entry(
+            "engine/cpu/largest-logit-difference", "", float(f"{difference:.2g}"), extra=shared | {"messages": EXACT}
+        ),
         Entry("worker/prepare/messages-per-second", "messages/s", round(prepare_rate, 1), extra=shared),
     ]
 

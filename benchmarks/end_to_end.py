@@ -68,7 +68,7 @@ def main() -> int:
                     name, before = f"{load:.0%}", place.samples()
                     with hiccups.Probe() if _has_many_cores() else contextlib.nullcontext() as probe:
                         found = place.trickle(load * through, options.seconds)
-                    latencies[load], machine[name] = found.ms, _apart_from(probe, found) if probe else None
+                    latencies[load], machine[name] = found.ms, _outside_hiccups(probe, found) if probe else None
                     stages[name] = place.stages(before)
                     p50, p99 = np.percentile(found.ms, (50, 99))
                     print(
@@ -272,15 +272,15 @@ def _batches(lines: Sequence[Outgoing], size: int) -> Iterator[Sequence[Outgoing
         yield lines[at : at + size]
 
 
-def _apart_from(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, Any]:
-    """What the machine did, and the latency of what was due at no hiccup of it nor soon before or after one."""
-    is_apart = np.ones(len(found.due), dtype=np.bool_)
+def _outside_hiccups(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, Any]:
+    """Return the hiccups found, and p50 and p99 (ms) of events due neither in one nor shortly before or after."""
+    is_outside = np.ones(len(found.due), dtype=np.bool_)
     for began, ended in probe.stretches:
-        is_apart &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
-    apart: dict[str, float] = {"share": round(float(is_apart.mean()), 3)}
-    if is_apart.any():
-        apart |= {f"p{q}_ms": round(float(np.percentile(found.ms[is_apart], q)), 2) for q in (50, 99)}
-    return asdict(probe.found) | {"apart_from_hiccups": apart}
+        is_outside &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
+    outside: dict[str, float] = {"share": round(float(is_outside.mean()), 3)}
+    if is_outside.any():
+        outside |= {f"p{q}_ms": round(float(np.percentile(found.ms[is_outside], q)), 2) for q in (50, 99)}
+    return asdict(probe.found) | {"apart_from_hiccups": outside}
 
 
 def _record(  # noqa: PLR0913, PLR0917 # what was measured

@@ -25,7 +25,7 @@ GIB: Final = 2**30
 
 
 def main() -> None:
-    """Measure each step apart, each once: they take seconds, and what is compared differs by more than its noise."""
+    """Measure each step by itself, once: they take seconds, and what is compared differs by more than its noise."""
     took: dict[str, float] = {}
 
     def timed(step: str, do: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401 whatever the step gives

@@ -281,16 +281,16 @@ def _ratio(packed: dict[str, Any], plain: dict[str, Any]) -> Entry:
 
 
 def _gap(packed: Sequence[float], plain: Sequence[float]) -> Entry:
-    """How far the two loss curves are apart, beside how much one moves; their dropout differs."""
-    apart = [abs(one - other) for one, other in zip(packed, plain, strict=False)]
+    """Mean difference (nats) of the two loss curves, beside how much one moves; their dropout differs."""
+    differences = [abs(one - other) for one, other in zip(packed, plain, strict=False)]
     moves = [abs(one - other) for one, other in itertools.pairwise(plain)]
     extra = {
-        "updates": len(apart),
+        "updates": len(differences),
         "change_from_update_to_update": round(statistics.mean(moves), 4),
-        "packed": packed[: len(apart)],
+        "packed": packed[: len(differences)],
         "padded": [round(loss, 5) for loss in plain],
     }
-    return Entry("training/nf4/loss-gap-to-padded-loop", "nats", round(statistics.mean(apart), 4), extra=extra)
+    return Entry("training/nf4/loss-gap-to-padded-loop", "nats", round(statistics.mean(differences), 4), extra=extra)
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:

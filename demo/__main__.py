@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace, page: Console) -> int:
         with Worker(options.folder, broker.bootstrap) as worker:
             page.print(f"worker: process {worker.pid} loads its model ...")
             events = stream.programme(held_out(), SHOWN, options.burst)  # seconds, while the worker loads its model
-            paced, burst = stream.apart(events)
+            paced, burst = stream.paced_and_burst(events)
             tally = Tally(events)
             worker.await_ready(broker)
             page.print(f"worker: ready, {time.monotonic() - began:.0f} s after the start")

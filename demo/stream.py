@@ -124,6 +124,6 @@ def parts(events: Sequence[Event]) -> list[str]:
     return list(dict.fromkeys(event.part for event in events))
 
 
-def apart(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """What is sent at a pace, and the burst."""
+def paced_and_burst(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+    """Split the events into those sent at a pace and those of the burst."""
     return [event for event in events if event.part != BURST], [event for event in events if event.part == BURST]

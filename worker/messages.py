@@ -157,7 +157,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """One record to publish, topic apart."""
+    """One record to publish, without its topic."""
 
     key: bytes | None
     value: bytes | None
@@ -231,7 +231,7 @@ def _depth(value: bytes) -> int:
 
 
 def _reason(message: str) -> Unreadable:
-    # msgspec tells its validation errors apart by their text only; a test holds each of these to a real event.
+    # msgspec distinguishes its validation errors by their text only; a test holds each of these to a real event.
     if _MISSING_TEXT in message:
         return Unreadable.MISSING_TEXT
     if _NOT_AN_OBJECT.search(message):

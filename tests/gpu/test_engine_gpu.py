@@ -45,7 +45,7 @@ def folder(model: LlamaForSequenceClassification, tmp_path_factory: pytest.TempP
 
 
 def engine(folder: Path, kind: Kind, token_budget: int | None = None, first: int | None = None) -> Engine:
-    read = weights.read(folder, apart=kind is Kind.CUDA_NF4)
+    read = weights.read(folder, separate_adapter=kind is Kind.CUDA_NF4)
     return loading.on_gpu(read, kind, longest=LONGEST, token_budget=token_budget, first=first)
 
 

@@ -137,9 +137,9 @@ def test_no_weights_however_scaled_leave_the_range_of_fp8() -> None:
     assert error < 0.2
 
 
-def test_nf4_with_its_adapter_apart_gives_what_merging_gives() -> None:
-    apart, merged, batch = weights(), weights(), messages()
-    for kept, other in zip(apart.layers, merged.layers, strict=True):
+def test_nf4_with_a_separate_adapter_gives_what_merging_gives() -> None:
+    separate, merged, batch = weights(), weights(), messages()
+    for kept, other in zip(separate.layers, merged.layers, strict=True):
         for name in ("qkv", "gate_up", "down"):
             matrix = getattr(kept, name)
             low, high = random(4, matrix.shape[1]), random(matrix.shape[0], 4)
@@ -147,7 +147,7 @@ def test_nf4_with_its_adapter_apart_gives_what_merging_gives() -> None:
             setattr(other, name, round_trip(matrix, double=False) + high @ low)
         other.out = round_trip(other.out, double=False)
 
-    ours = run(Nf4(apart, CPU, reference, torch.float32), batch)
+    ours = run(Nf4(separate, CPU, reference, torch.float32), batch)
 
     np.testing.assert_allclose(ours, CpuEngine(merged).logits(batch), atol=1e-4)
 

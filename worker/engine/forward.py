@@ -213,7 +213,7 @@ def _power_below(value: float) -> float:
 class Nf4(Plain):
     """Weights kept in NF4, as training keeps them, and made bfloat16 one matrix at a time: least memory.
 
-    The weights are to be read with the adapter apart, for what is merged is no longer NF4: it is added as its matrix is
+    The weights must be read with a separate adapter: merged, they are no longer NF4; it is added as its matrix is
     made. `double` is whether training quantised the scales too.
     """
 

@@ -24,8 +24,10 @@ def load(bundle: Bundle, tokenizer: Tokenizer, kind: Kind, *, threads: int, toke
     """See `worker.engine.load`."""
     kind = resolve(kind)
     quantised, double = seen_through_nf4(bundle.recipe)
-    apart = kind is Kind.CUDA_NF4
-    read = weights.read(base_folder(bundle), bundle.adapter, quantised=quantised, double=double, apart=apart)
+    is_nf4 = kind is Kind.CUDA_NF4
+    read = weights.read(
+        base_folder(bundle), bundle.adapter, quantised=quantised, double=double, separate_adapter=is_nf4
+    )
     if len(bundle.labels) != read.shape.labels:
         message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
         raise UnsupportedModelError(message)

@@ -19,7 +19,7 @@ BLOCK: Final = 64
 _SCALES: Final = 256
 """Scales that share a scale of their own."""
 _CELLS: Final = 32
-"""Cells of a unit: the levels' middles lie further apart than that."""
+"""Cells of a unit: the levels' middles lie further from each other than that."""
 _AT_ONCE: Final = 1 << 14
 """On a CPU. They stay in the caches from one step to the next, and are few enough that PyTorch lets one thread do each
 step: threads that share one wait for one another, and for whoever else wants the cores."""

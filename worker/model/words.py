@@ -94,7 +94,7 @@ def _is_wordwise(description: dict[str, Any], reserved: Sequence[str]) -> bool:
     if cutter is None:
         steps = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else []
         made = [(step["type"], step.get("prepend") or step.get("pattern"), step.get("content")) for step in steps]
-        # Then the whole text is one stretch, and the vocabulary alone keeps its words apart.
+        # Then the whole text is one stretch, and the vocabulary alone separates its words.
         is_llama = made == [("Prepend", _MARK, None), ("Replace", {"String": " "}, _MARK)]
         return is_llama and not any(_MARK in piece.lstrip(_MARK) for piece in model["vocab"])
     first = cutter["pretokenizers"][0] if cutter["type"] == "Sequence" else cutter
