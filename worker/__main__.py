@@ -10,8 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from worker import settings as knobs
-from worker.process import logs
-from worker.process import signals as leaving
+from worker.process import logs, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # here, where it can be seen that nobody reads
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed Ctrl-C
-        return leaving.BY_SIGNAL + signal.SIGINT
+        return signals.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
-        return leaving.nobody_reads()
+        return signals.nobody_reads()
     return status
 
 
@@ -44,15 +43,15 @@ def _main(arguments: Sequence[str] | None) -> int:
         settings = knobs.load(flags)
     except knobs.SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 the settings decide how to log, so this cannot be logged
-        return leaving.USAGE
+        return signals.USAGE
     if command == "print-settings":
         return _print_settings(settings, flags)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if command == "run" or (command == "audit" and not options["once"]):
         logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
-        phase = leaving.while_loading()
+        phase = signals.while_loading()
     elif command in _ASKING_BROKERS:
-        phase = leaving.at_ctrl_c()
+        phase = signals.at_ctrl_c()
     with phase:
         # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
         from worker import commands  # noqa: PLC0415

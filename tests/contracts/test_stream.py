@@ -175,18 +175,18 @@ def test_no_record_of_a_new_assignment_comes_before_the_news_of_it(world: World)
     taken = take(source, 40)
 
     other = world.source()
-    told = False
+    was_rebalanced = False
 
     def both_have_theirs() -> bool:
-        nonlocal told
+        nonlocal was_rebalanced
         other.poll(0.05)
         records = source.poll(0.05)
-        told = source.rebalanced() or told
-        assert told or not records, "records were given again before the news"
+        was_rebalanced = source.rebalanced() or was_rebalanced
+        assert was_rebalanced or not records, "records were given again before the news"
         return bool(other.assignment()) and len(source.assignment()) == world.partitions / 2
 
     until(both_have_theirs)
-    assert told
+    assert was_rebalanced
     assert {record.partition for record in taken} == set(range(world.partitions))
 
 

@@ -75,9 +75,9 @@ def play(
     changes = fault.changes
     if cell.fault == "injected":
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
-    told = dict(settings or {}) | dict(fault.settings) | {"rebalance": cell.protocol}
+    changed = dict(settings or {}) | dict(fault.settings) | {"rebalance": cell.protocol}
     stage = Stage(
-        cluster, bundle, folder, replace(load, bursts=cell.load == "burst"), told, changes, proxy=proxy
+        cluster, bundle, folder, replace(load, bursts=cell.load == "burst"), changed, changes, proxy=proxy
     )  # fmt: skip
     found: dict[str, Any] = {
         "fault": cell.fault,
@@ -85,7 +85,7 @@ def play(
         "load": cell.load,
         "transaction_version": cell.version,
         "commit": results.commit(),
-        "settings": told,
+        "settings": changed,
     }
     if proxy:
         proxy.forget()

@@ -140,12 +140,12 @@ def test_an_audit_beside_workers_that_come_and_go_finds_all_proven(
 
     again = once(place, tmp_path, "--json", *from_the_start(place))
     assert again.returncode == 0, again.stderr
-    told = json.loads(again.stdout)
-    assert (told["proven"], told["is_proven"]) == (answered, True)
+    report = json.loads(again.stdout)
+    assert (report["proven"], report["is_proven"]) == (answered, True)
     with KafkaConsumer(bootstrap_servers=place.link.brokers) as consumer:
         places = [TopicPartition(place.input, partition) for partition in range(place.partitions)]
         ends = {each.partition: end for each, end in consumer.end_offsets(places).items()}
-    assert told["offsets"] == {str(partition): [0, end] for partition, end in ends.items()}
+    assert report["offsets"] == {str(partition): [0, end] for partition, end in ends.items()}
 
 
 def test_an_audit_that_is_stopped_or_killed_goes_on_where_it_was(

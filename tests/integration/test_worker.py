@@ -18,7 +18,7 @@ from tests.processes import has_ended, watched
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, exhume
 from worker.pipeline.stages import Pipeline
-from worker.process import signals as leaving
+from worker.process import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +162,7 @@ def test_a_worker_whose_grace_is_over_says_by_its_status_that_it_left_something(
 
     worker.send(signal.SIGTERM)
 
-    assert worker.ended() == leaving.UNCOMMITTED == 3
+    assert worker.ended() == signals.UNCOMMITTED == 3
     assert '"cause": "HAMGATE_SHUTDOWN_GRACE is over' in worker.said().splitlines()[-1]
 
 

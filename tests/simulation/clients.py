@@ -288,7 +288,7 @@ class SimNetwork:
         self._hub.pause("send")
         future = SimFuture(LABELS[type(request)])
         apply = functools.partial(answer, self._cluster, request)
-        self._process.wire.append(Request(apply, (self, node or 0), future))
+        self._process.in_flight.append(Request(apply, (self, node or 0), future))
         return future
 
     def run(self, work: Callable[[], Awaitable[Any]], *, until: float) -> Any:

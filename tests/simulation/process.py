@@ -63,14 +63,14 @@ class SimLink(KafkaLink):
 
 @dataclass(eq=False)
 class Process:
-    """A worker's process: its tasks, what it has on the wire, and how it ended."""
+    """A worker's process: its tasks, its requests in flight, and how it ended."""
 
     hub: Hub
     cluster: Cluster
     name: str
     parts: Parts
     is_static: bool = False
-    wire: list[Request] = field(default_factory=list)
+    in_flight: list[Request] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     is_alive: bool = True
     is_paused: bool = False

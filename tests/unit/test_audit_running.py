@@ -161,7 +161,7 @@ def test_an_audit_that_has_not_gone_round_for_long_asks_to_be_restarted(monkeypa
     assert audit.ailments() == ["audit: no progress for 0 s"]
 
 
-def told(audit: Audit) -> list[Any]:
+def logged(audit: Audit) -> list[Any]:
     with capture_logs() as said:
         audit.news.tell()
     return said
@@ -196,7 +196,7 @@ def test_of_many_mismatches_a_hundred_have_a_line_and_all_are_counted() -> None:
     for _ in range(250):
         audit.ledger.answer(Where(TOPICS.verdicts, 0, 0), None)
 
-    said = told(audit)
+    said = logged(audit)
 
     assert [line["event"] for line in said].count("mismatch") == 100
     assert said[-1] == {"event": "more mismatches", "count": 150, "log_level": "error"}
@@ -211,11 +211,11 @@ def test_a_pause_and_its_end_and_what_is_not_audited_are_said_once() -> None:
     for offset in range(5):
         ledger.read(0, offset, 0.0, is_readable=True)
 
-    assert [line["event"] for line in told(audit)] == ["paused"]
-    assert told(audit) == []
+    assert [line["event"] for line in logged(audit)] == ["paused"]
+    assert logged(audit) == []
     assert (shown(audit, "paused"), shown(audit, "window_messages")) == (1, 4)
     ledger.give_up({0: 4})
 
-    assert [line["event"] for line in told(audit)] == ["not audited", "resumed"]
+    assert [line["event"] for line in logged(audit)] == ["not audited", "resumed"]
     assert (shown(audit, "paused"), shown(audit, "skipped_total")) == (0, 4)
-    assert told(audit) == []
+    assert logged(audit) == []

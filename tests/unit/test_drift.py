@@ -68,7 +68,7 @@ def test_a_reference_goes_through_a_bundle_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "scores",
     [
         None,
         5,
@@ -82,6 +82,6 @@ def test_a_reference_goes_through_a_bundle_unchanged() -> None:
         {"bounds": [[0.5]], "shares": [0.5, 0.5]},
     ],
 )
-def test_what_is_no_reference_is_none(told: object) -> None:
-    assert Reference.read({"scores": told}) is None
+def test_what_is_no_reference_is_none(scores: object) -> None:
+    assert Reference.read({"scores": scores}) is None
     assert Reference.read({}) is None

@@ -91,7 +91,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
 
 
 def answer(tokenizer: Tokenizes, texts: Sequence[str]) -> Answer:
-    return told(tokenizer.begin(texts)())
+    return plain(tokenizer.begin(texts)())
 
 
 def is_gone(pid: int) -> bool:
@@ -140,7 +140,7 @@ def test_of_several_processes_more_than_one_request_may_be_on_its_way(
 
     waits = [shared.begin(texts) for texts in requests]
 
-    assert [told(wait()) for wait in waits[::-1]] == [answer(here, texts) for texts in requests[::-1]]
+    assert [plain(wait()) for wait in waits[::-1]] == [answer(here, texts) for texts in requests[::-1]]
 
 
 @pytest.mark.parametrize("texts", [1, 16, 100])
@@ -233,7 +233,7 @@ def test_what_is_asked_before_the_last_answer_is_taken_is_answered_too(
     first, second, third, fourth = [child.begin(texts) for texts in asked]
 
     taken = {2: third(), 0: first(), 3: fourth(), 1: second()}  # in whatever order
-    assert {turn: told(found) for turn, found in taken.items()} == {
+    assert {turn: plain(found) for turn, found in taken.items()} == {
         turn: answer(here, texts) for turn, texts in enumerate(asked)
     }
 
@@ -245,7 +245,7 @@ def test_more_than_a_pipe_holds_may_be_asked_while_more_than_a_pipe_holds_is_ans
     asked = [[f"{number} of many: {MEGABYTE[:200]}" for number in range(turn, turn + 2000)] for turn in range(3)]
 
     with killed_if_it_hangs(child):
-        answers = [told(wait()) for wait in [child.begin(texts) for texts in asked]]
+        answers = [plain(wait()) for wait in [child.begin(texts) for texts in asked]]
 
     assert answers == [answer(here, texts) for texts in asked]
 
@@ -267,7 +267,7 @@ def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> Non
 def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None:
     wait = started().begin(["hello"])
 
-    assert len(told(wait())) == 1
+    assert len(plain(wait())) == 1
 
 
 @pytest.mark.parametrize("has_answered", [True, False])
@@ -287,11 +287,11 @@ def test_a_process_that_dies_with_two_requests_on_their_way_fails_what_it_has_no
     for wait in (second, second) if has_answered else (first, second):
         with pytest.raises(TokenizerProcessError, match="Killed"):
             wait()
-    assert not has_answered or len(told(first())) == 1
+    assert not has_answered or len(plain(first())) == 1
     process.close()
 
 
-def told(found: Iterable[tuple[Any, int]]) -> Answer:
+def plain(found: Iterable[tuple[Any, int]]) -> Answer:
     return [(tokens.tolist(), FLAGS[flags]) for tokens, flags in found]
 
 

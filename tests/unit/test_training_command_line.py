@@ -77,10 +77,10 @@ def test_a_bundle_is_not_judged_on_rows_that_it_has_learnt_from(
     shipped: judging.Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judging, "asked", lambda _: shipped)
-    told = "made of the rows of split 0, so it has learnt most of split 3's test rows"
+    reason = "made of the rows of split 0, so it has learnt most of split 3's test rows"
 
-    assert told in refused(capsys, "evaluate", "--bundle", NANO, "--seed", "3", "--runs", tmp_path)
-    assert told in refused(capsys, "compare", NANO, NANO, "--seed", "3")
+    assert reason in refused(capsys, "evaluate", "--bundle", NANO, "--seed", "3", "--runs", tmp_path)
+    assert reason in refused(capsys, "compare", NANO, NANO, "--seed", "3")
 
 
 def test_a_bundle_is_judged_on_its_own_split_in_silence_and_on_rows_of_unknown_kin_with_a_warning(

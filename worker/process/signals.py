@@ -34,7 +34,7 @@ def while_loading() -> Iterator[None]:
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    threading.Thread(target=_leave_when_told, args=(reading,), name="leaving", daemon=True).start()
+    threading.Thread(target=_leave_on_signal, args=(reading,), name="signals", daemon=True).start()
     before = {each: signal.signal(each, lambda *_: _leave_at_the_next()) for each in _ENDING}
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
@@ -70,9 +70,9 @@ def _interrupted(number: int, _: object) -> None:
     os._exit(BY_SIGNAL + number)
 
 
-def _leave_when_told(reading: int) -> None:
-    with open(reading, "rb", buffering=0) as told:
-        while number := told.read(1):
+def _leave_on_signal(reading: int) -> None:
+    with open(reading, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
             if number[0] in _ENDING:
                 log.info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
                 os._exit(DONE)

@@ -47,11 +47,11 @@ class Reference:
     @classmethod
     def read(cls, quality: Mapping[str, Any]) -> Self | None:
         """Read it from a bundle's quality; None when it is not there, or is none."""
-        told = quality.get(QUALITY)
-        if not isinstance(told, dict):
+        scores = quality.get(QUALITY)
+        if not isinstance(scores, dict):
             return None
         try:
-            bounds, shares = (np.array(told[name], dtype=np.float64) for name in ("bounds", "shares"))
+            bounds, shares = (np.array(scores[name], dtype=np.float64) for name in ("bounds", "shares"))
         except (KeyError, TypeError, ValueError):
             return None
         is_sound = (
