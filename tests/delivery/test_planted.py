@@ -29,6 +29,15 @@ def _tripwires(stage: Stage) -> Tripwires:
     return Tripwires(stage.folder / "places", stage.folder / "armed")
 
 
+def _hold_in_a_transaction(stage: Stage, plant: tuple[Callable[[], None], ...]) -> None:
+    tripwires = _tripwires(stage)
+    stage.start("one", changes=(*plant, tripwires))
+    stage.feed.start()
+    stage.flowing()
+    tripwires.arm("hold send entered")
+    stage.until(tripwires.has_sprung, 20, "held")
+
+
 def killed_while_it_publishes(stage: Stage, *plant: Callable[[], None]) -> None:
     tripwires = _tripwires(stage)
     stage.start("one", changes=(*plant, tripwires))
@@ -50,24 +59,14 @@ def killed_and_started_again(stage: Stage, *plant: Callable[[], None]) -> None:
 
 
 def held_in_a_transaction_while_another_joins(stage: Stage, *plant: Callable[[], None]) -> None:
-    tripwires = _tripwires(stage)
-    stage.start("one", changes=(*plant, tripwires))
-    stage.feed.start()
-    stage.flowing()
-    tripwires.arm("hold send entered")
-    stage.until(tripwires.has_sprung, 20, "held")
+    _hold_in_a_transaction(stage, plant)
     stage.start("two", changes=())
     stage.wait(8)
     stage.flowing()
 
 
 def refused_while_another_is_slow_and_dies(stage: Stage, *plant: Callable[[], None]) -> None:
-    tripwires = _tripwires(stage)
-    stage.start("one", changes=(*plant, tripwires))
-    stage.feed.start()
-    stage.flowing()
-    tripwires.arm("hold send entered")
-    stage.until(tripwires.has_sprung, 20, "held")
+    _hold_in_a_transaction(stage, plant)
     stage.start("two", changes=(_NEVER,))  # it takes partitions, and commits nothing of them
     stage.wait(10)
     stage.end("two", signal.SIGKILL)
