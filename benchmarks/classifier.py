@@ -86,7 +86,7 @@ def single_milliseconds(engine: Engine, tokens: Sequence[Tokens], count: int = 4
 
 
 def largest_difference(engine: Engine, model: nn.Module, tokens: Sequence[NDArray[np.int32]]) -> float:
-    """How far a logit of the engine, all messages in one call and in disorder, is from transformers' for it alone."""
+    """Largest difference of the engine's logits, all messages shuffled in one call, to transformers' one at a time."""
     order = np.random.default_rng(0).permutation(len(tokens))
     ours = engine.logits([tokens[row] for row in order])
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def on_gpu(kinds: Sequence[str], bundle: str, save: Callable[[list[Entry]], None
 
 
 def _one_kind(kind: str, weights: Weights, tokens: Sequence[Tokens], ceiling: roof.Rate) -> tuple[list[Entry], float]:
-    """What one kind does, and its best messages a second."""
+    """Return one kind's figures and its best rate in messages a second."""
     from benchmarks import tinyllama  # noqa: PLC0415
     from worker.engine import Kind, loading  # noqa: PLC0415
 
@@ -183,7 +183,7 @@ def _share(name: str, size: int, rates: tuple[float, float, float]) -> Entry:
 
 
 def fp8_flips(bundle: str) -> list[Entry]:
-    """How many of the collection's messages a trained bundle labels otherwise in fp8 than in bf16."""
+    """Number of the collection's messages that a trained bundle labels differently in fp8 than in bf16."""
     from worker.engine import Kind  # noqa: PLC0415
     from worker.model.classifier import Classifier  # noqa: PLC0415
 

@@ -158,11 +158,11 @@ class Place:
         self.address = f"http://127.0.0.1:{free_port()}"
 
     def command(self) -> list[str]:
-        """What is measured."""
+        """Command line of the worker."""
         return [sys.executable, "-m", "worker", "run"]
 
     def environment(self) -> dict[str, str]:
-        """What it is told."""
+        """Environment of the worker: its settings, and none inherited."""
         mine = {
             "BROKERS": self.link.brokers, "INPUT_TOPIC": self.topics[0], "VERDICT_TOPIC": self.topics[1],
             "DEAD_LETTER_TOPIC": self.topics[2], "GROUP_ID": self.name, "INSTANCE_ID": self.name,
@@ -191,7 +191,7 @@ class Place:
             return False
 
     def samples(self) -> dict[str, float]:
-        """What the worker's own metrics say by now."""
+        """Current samples of the worker's /metrics, by series."""
         with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
             lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}

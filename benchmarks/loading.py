@@ -71,13 +71,13 @@ def main() -> None:
 
 
 def through_nf4(tensors: dict[str, torch.Tensor]) -> None:
-    """What a bundle that was trained so has done to its base at each start, one matrix after the other."""
+    """Round every linear matrix through NF4, as each start does for a bundle that was trained so."""
     for name in filter(weights.is_linear, tensors):
         nf4.round_trip(tensors[name], double=True)
 
 
 def again(file: Path, device: torch.device) -> None:
-    """What a start would do instead."""
+    """Load the rounded weights from a file, as a start would do if they were in the bundle."""
     for tensor in load_file(file).values():
         tensor.to(device, copy=True)  # what is mapped from a file is not read before it is wanted
 

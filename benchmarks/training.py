@@ -80,7 +80,7 @@ def ours(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> dict[str, Any]:
 
 
 def short(log: dict[str, Any]) -> str:
-    """What a person wants to see of a run."""
+    """A run's tokens a second, peak memory and last mean loss, in one line."""
     memory = f"peak {log['peak_gib']} GiB, reserved {log['peak_reserved_gib']} GiB"
     return f"{log['tokens_per_second']:,.0f} tokens/s, {memory}, loss {statistics.mean(log['losses'][-20:]):.4f}"
 
@@ -234,7 +234,7 @@ def main() -> None:
 
 
 def done(part: Callable[[], None]) -> bool:
-    """Whether a part ran to its end: one that fails is told of, and does not cost the others."""
+    """Whether a part ran to its end; a failure is printed, and the other parts still run."""
     try:
         part()
     except Exception:  # noqa: BLE001 # whatever it is

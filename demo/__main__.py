@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace, page: Console) -> int:
 
 
 def _counted(worker: Worker, tally: Tally) -> str:
-    """What /metrics says, once it agrees with the reader or has had its time to."""
+    """Return the text of /metrics, once it agrees with the reader or its time is up."""
     deadline = time.monotonic() + _COUNTS_WITHIN
     while True:
         _, exposition = worker.get("/metrics")

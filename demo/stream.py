@@ -1,4 +1,4 @@
-"""What is sent: held-out messages, each disguise of them, odd events scattered among them, and the burst."""
+"""The demo's events: held-out messages, each disguise of them, odd events scattered among them, and the burst."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ class World:
             self.append(TOPICS.verdicts, output, verdict(partition, offset))
 
     def commit_group(self, partition: int, offset: int) -> None:
-        """What the worker's group has committed."""
+        """Set the offset that the worker's group has committed."""
         self.group[TOPICS.events, partition] = offset
 
     def delete(self, topic: str, partition: int, below: int) -> None:

@@ -1,4 +1,4 @@
-"""What each command does, one function each; what a person reads is printed here and nowhere else in training."""
+"""The training commands, one function each; all output for a person is printed here, nowhere else in training."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def nano(options: argparse.Namespace) -> int:
 
 
 def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
-    """What split 0's test rows say of nano: figures, and how its scores are spread, for the worker to see drift by."""
+    """Figures of nano on split 0's test rows, and the spread of its scores as the worker's reference for drift."""
     judged = evaluate.judge(classifier, test)
     figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
     spread = drift.Reference.of(judged.score).as_quality()

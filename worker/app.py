@@ -114,7 +114,7 @@ def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
 
 
 def link(settings: Settings) -> broker.KafkaLink:
-    """How the brokers are spoken to."""
+    """Return the settings' link to the brokers."""
     password = settings.sasl_password
     return broker.KafkaLink(
         brokers=settings.brokers,
@@ -130,7 +130,7 @@ def link(settings: Settings) -> broker.KafkaLink:
 
 
 def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """What the brokers say to all that this worker needs of them: a name, and what is wrong with it."""
+    """Check at the brokers all that this worker needs; yield a name and its problem, None where there is none."""
     is_exactly_once = settings.delivery == "exactly-once"
     writer = broker.transactional_id(settings.group_id, settings.instance_id)
     try:
@@ -270,7 +270,7 @@ def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRI
 
 
 def tokenizer_processes(asked: int | None, kind: Kind) -> int:
-    """How many processes tokenise, where it is not the worker itself: as many as there are cores for beside a GPU."""
+    """Number of tokenizer processes, 0 where the worker tokenises: as many as there are cores for beside a GPU."""
     if asked is not None:
         return asked
     if not _pays_beside(kind):
@@ -335,7 +335,7 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
-    """What works beside the pipeline: the watch over the bundles, and the shadow if there is to be one."""
+    """Companions of the pipeline: the watch over the bundles, and the shadow if there is to be one."""
     companions: list[Companion] = []
     metrics, shadow = pipeline.accounts.metrics, pipeline.accounts.shadow
     places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.models.primary)]

@@ -25,7 +25,7 @@ _SMALLEST: Final = 64
 _WORTH: Final = 0.95
 """A budget this near to the quickest is quick enough, when it is smaller: its messages wait less."""
 _SHARE_OF_LATENCY: Final = 0.5
-"""What a batch may take of the latency budget: the rest is for waiting and writing."""
+"""The share of the latency budget that a batch may take: the rest is for waiting and writing."""
 _HEADROOM: Final = 2
 """How much shorter than these a batch's messages may be before their number bounds it, and not its tokens."""
 _LEAST_MESSAGES: Final = 256
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to set, and what it gives."""
+    """Settings for this machine, and the speed they give."""
 
     token_budget: int
     max_batch_messages: int
@@ -125,7 +125,7 @@ def advise(points: Sequence[Point], latency_budget: float, single_seconds: float
 
 
 def report(found: Advice, *, engine: str, threads: int) -> dict[str, Any]:
-    """What was found, as a program would read it."""
+    """The advice as JSON values; times in milliseconds, of a token in microseconds."""
     return {
         "engine": engine,
         "threads": threads,

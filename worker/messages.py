@@ -1,4 +1,4 @@
-"""What travels: Record and Sms in, Verdict and DeadLetter out; bytes to values and back.
+"""Records and messages: Record and Sms in, Verdict and DeadLetter out; bytes to values and back.
 
 Nothing here knows Kafka, a model or a clock. Times are Unix seconds; the wire's milliseconds are made at the edges.
 """
@@ -20,13 +20,13 @@ Positions: TypeAlias = dict[TopicPartition, int]
 # Beyond these a timestamp is a unit error (seconds sent as milliseconds, or the reverse), not a message's time.
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()
-# How far clocks may differ: what Kafka 4 lets a timestamp lie ahead, unless it is told otherwise.
+# How far clocks may differ: what Kafka 4 lets a timestamp lie ahead, unless it is set otherwise.
 _AHEAD: Final = 3600.0
 
 MAX_ID: Final = 512
 """Characters of a message's id, which goes into its verdict whole. A topic's name alone may have 249."""
 VERDICT_BYTES: Final = 8192
-"""What a verdict may take beside its key: an id of control characters is escaped to six times its length."""
+"""Most bytes of a verdict beside its key: an id of control characters is escaped to six times its length."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -189,7 +189,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)  # a
 _MS: Final = 1000.0
 MAX_DEPTH: Final = 32
 MAX_HEADERS: Final = 64
-"""What an event may have unless the settings say otherwise: nested braces and brackets, headers."""
+"""Default limits of an event: nested braces and brackets, headers."""
 
 
 def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_headers: int = MAX_HEADERS) -> Sms:
@@ -222,7 +222,7 @@ def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_he
 
 
 def _depth(value: bytes) -> int:
-    """How deep what is known to be JSON is nested; the event itself is one."""
+    """Nesting depth of valid JSON; the event itself is one."""
     deepest = depth = 0
     for mark in _BRACKETS.findall(value):
         depth += (mark in (b"[", b"{")) - (mark in (b"]", b"}"))

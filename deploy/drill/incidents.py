@@ -1,4 +1,4 @@
-"""What can be provoked: how, which alerts must see it, and how it is fixed."""
+"""The incidents: how each is provoked, which alerts must fire, and how it is fixed."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Supervised(threading.Thread):
             self._over.wait(_RESTART_AFTER)
 
     def is_ready(self) -> bool:
-        """What its /readyz says."""
+        """Whether its /readyz answers 200."""
         try:
             with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)  # noqa: PLR2004 HTTP's OK

@@ -1,4 +1,4 @@
-"""What stands in a worker's way is named before it starts, with its fix."""
+"""`check` names what keeps a worker from starting, with its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the pipeline counts on, of any broker: the fake and Kafka pass the same tests."""
+"""The contract between pipeline and broker: the fake and Kafka pass the same tests."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ EVERY_TIME = "commit entered"
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done, to how many workers, how often at least; and how the workers are changed for it beforehand.
+    """A fault: its harm, to how many workers, how often at least; and how the workers are changed for it beforehand.
 
     One that harms single requests is played for each transaction version that has them; others, for Kafka's own choice.
     """
@@ -118,7 +118,7 @@ def _tripwires(stage: Stage) -> Tripwires:
 
 
 def _not_injected(stage: Stage) -> list[str]:
-    """What is still to be done: each harm at each place that the workers of this run have come by."""
+    """The traps not sprung yet: each harm at each place that the workers of this run have come by."""
     done = stage.folder / "injected"
     struck = {line.removesuffix(" (not met)") for line in done.read_text().splitlines()} if done.exists() else set()
     places = _tripwires(stage).places.read_text().splitlines()

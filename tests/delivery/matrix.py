@@ -31,7 +31,7 @@ INSTANCES: Final = ("one", "two", "three", "four")
 
 
 class Cell(NamedTuple):
-    """What is played. `version` is the cluster's transaction version, None where it is Kafka's choice."""
+    """One cell of the matrix. `version` is the cluster's transaction version, None where it is Kafka's choice."""
 
     fault: str
     protocol: str

@@ -134,7 +134,7 @@ class Tripwires:
         trap = _mapped(self.armed, _TRAP)
 
         def at(place: str) -> str | None:
-            """What is to be done here, once."""
+            """Do the armed action if it is of this place, once, and return its name."""
             if place not in known:
                 known.add(place)
                 with self.places.open("a") as file:

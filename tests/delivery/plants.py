@@ -11,7 +11,7 @@ from typing import Any
 
 
 def commits_before_it_publishes() -> None:
-    """What dies between is lost."""
+    """A worker that dies in between loses messages."""
     from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415
 
     write = ExactlyOnceSink.write

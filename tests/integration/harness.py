@@ -38,7 +38,7 @@ _LOADED.set_forkserver_preload(["torch", "worker.app", "worker.engine.cpu", "tes
 
 
 def environment(place: Place, bundle: Path, instance: str = "one", /, **settings: str) -> dict[str, str]:
-    """What a worker is told: this place, and nothing of the developer's own settings."""
+    """A worker's environment: settings for this place, and none of the developer's own."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HAMGATE_")} | {
         "HAMGATE_BUNDLE": str(bundle),
         "HAMGATE_BROKERS": place.link.brokers,
@@ -58,7 +58,7 @@ def environment(place: Place, bundle: Path, instance: str = "one", /, **settings
 
 
 def _run_worker(variables: dict[str, str], log: str, prepare: Callable[[], None] | None) -> None:
-    """What `hamgate run` does, in a process that has its imports already; `prepare` may change what a test wants."""
+    """Do as `hamgate run` does, in a process with its imports done; `prepare` may change what a test wants."""
     if ask := die_with_parent():
         ask()
     os.setsid()

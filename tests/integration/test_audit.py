@@ -318,7 +318,7 @@ def test_a_backlog_of_many_times_the_window_is_proven(place: Place, tmp_path: Pa
 
 
 def altered(admin: KafkaAdminClient, group: str, offsets: dict[TopicPartition, OffsetAndMetadata]) -> Iterable[object]:
-    """What became of each; a new broker has no coordinator for a moment."""
+    """Alter the group's offsets and return each result; a new broker has no coordinator for a moment."""
     try:
         return admin.alter_group_offsets(group, offsets).values()
     except RetriableError as error:

@@ -25,7 +25,7 @@ WORKER: dict[str, Any] = POD["containers"][0]
 
 
 def asked(worker: WorkerProcess, probe: str) -> tuple[int, str]:
-    """What kubelet would hear, in the time that it would wait."""
+    """Status and body that kubelet would get, in the time that it would wait."""
     get, patience = WORKER[probe]["httpGet"], WORKER[probe].get("timeoutSeconds", 1)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}{get['path']}", timeout=patience) as answer:

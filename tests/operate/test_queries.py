@@ -85,7 +85,7 @@ def audit() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def asked() -> dict[str, Any]:
-    """What was asked of one Prometheus, for all tests of this module: it is started once."""
+    """Cache of the answers of one Prometheus to all queries, for all tests of this module."""
     return {}
 
 

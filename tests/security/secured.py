@@ -33,7 +33,7 @@ _JAAS: Final = "org.apache.kafka.common.security"
 
 
 class Secured:
-    """The broker and what its clients are told. Over its plain listener everybody may do everything."""
+    """The broker and its clients' settings. Over its plain listener everybody may do everything."""
 
     def __init__(self, folder: Path) -> None:
         self._authority, stranger = trustme.CA(), trustme.CA()
@@ -83,7 +83,7 @@ class Secured:
         }
 
     def link(self, listener: str, **more: Any) -> KafkaLink:
-        """How a worker would reach one of its listeners, rightly unless told otherwise."""
+        """The link of a worker to one of its listeners, correct except for `more`."""
         kind = _LISTENERS[listener]
         options: dict[str, Any] = {"security_protocol": kind, "patience": 5}
         if "SASL" in kind:

@@ -1,4 +1,4 @@
-"""A broker that asks who is there: the right answer is let in, each wrong one is told which setting it is, once."""
+"""A broker that asks who is there: the right answer is let in, each wrong one is refused naming the setting, once."""
 
 from __future__ import annotations
 

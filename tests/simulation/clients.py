@@ -43,7 +43,7 @@ class State:
 
 @dataclass(eq=False)
 class SimCoordinator:
-    """What worker.broker.member asks of the client's, or replaces in it."""
+    """The part of the client's coordinator that worker.broker.member calls or replaces."""
 
     consumer: SimConsumer
     group_instance_id: str | None
@@ -83,7 +83,7 @@ class SimConsumer:
         return not self._coordinator._heartbeat_enabled
 
     def heartbeat(self) -> None:
-        """What the client's own thread does, at any time."""
+        """Do a step of the client's heartbeat thread, which may run at any time."""
         group = self._brokers.group
         if self._coordinator.state == MemberState.UNJOINED or self._is_fenced:
             return
@@ -225,7 +225,7 @@ class SimConsumer:
 
 
 class SimFuture(Future):  # type: ignore[misc] # the client is untyped
-    """What is awaited; `label` says for what."""
+    """An awaitable result; `label` names it in schedules."""
 
     def __init__(self, label: str) -> None:
         super().__init__()

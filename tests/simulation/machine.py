@@ -106,7 +106,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(which=INDEX, signal=st.sampled_from(("KILL", "TERM", "STOP", "CONT", "START")))
     def send(self, which: int, signal: str) -> None:
-        """What befalls a process; whatever ends is started again, a START may make a duplicate."""
+        """Send a process a signal; whatever ends is started again, a START may make a duplicate."""
         alive = self.simulation.alive()
         if signal == "START" or not alive:
             self.simulation.start(NAMES[which % len(NAMES)])

@@ -44,7 +44,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a worker is made of; a planted bug replaces one of them."""
+    """The classes a worker is made of; a planted bug replaces one of them."""
 
     source: type[KafkaSource] = KafkaSource
     sink: type[ExactlyOnceSink] = ExactlyOnceSink
@@ -132,7 +132,7 @@ class Process:
         self.service.run()
 
     def network(self) -> SimNetwork:
-        """What its transactions ask over: patched into their module."""
+        """The network of its transactions: patched into their module."""
         return SimNetwork(self)
 
 

@@ -43,11 +43,11 @@ _QUIET: Final = 20
 
 
 class ViolationError(AssertionError):
-    """What must never be: lost, judged twice, out of order, stuck, or ended by a bug."""
+    """A violated invariant: lost, judged twice, out of order, stuck, or ended by a bug."""
 
 
 class Oracle:
-    """What has been published, by every transaction that was decided to commit."""
+    """Collects the records of every transaction that was decided to commit."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

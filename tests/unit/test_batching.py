@@ -1,4 +1,4 @@
-"""When a batch leaves, by the clock it is told."""
+"""When a batch is cut, by the time passed in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `hamgate bench` makes of what it measures, and that it measures."""
+"""`hamgate bench` measures, and derives its advice from that."""
 
 from __future__ import annotations
 

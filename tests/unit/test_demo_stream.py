@@ -1,4 +1,4 @@
-"""What the demo sends: everything it says, in order, each event known by its number and by how it must be answered."""
+"""The demo's events: everything it says, in order, each event known by its number and by how it must be answered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def events() -> list[Event]:
 
 
 def answer(event: Event) -> str:
-    """What the worker makes of an event, by its own reading of it."""
+    """The outcome of an event by the worker's own decoding."""
     if event.value is None:
         return SKIPPED
     try:

@@ -1,4 +1,4 @@
-"""What at-least-once commits: to the coordinator as it is by then, fenced by the metadata, refused by name."""
+"""Offset commits of at-least-once: to the coordinator of the moment, fenced by the metadata, refused by name."""
 
 from __future__ import annotations
 

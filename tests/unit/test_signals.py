@@ -1,4 +1,4 @@
-"""However a process is told to end, it ends in order, says so in a line, and its exit status can be told by."""
+"""By whatever signal a process ends, it ends in order, logs it in a line, and has a distinct exit status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training command line refuses: in a line, naming what is wrong and what would fix it."""
+"""The training command line refuses in one line that names the error and its remedy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORDS = ("alpha", "bravo", "delta", "hotel", "india", "kilo", "lima", "metro", "
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 2) -> str:
-    """What a refusal says, in one line that begins with the command."""
+    """Return the text of a refusal, one line that begins with the command."""
     capsys.readouterr()
     assert main([str(each) for each in arguments]) == status
     said = capsys.readouterr().err

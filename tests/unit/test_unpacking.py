@@ -1,4 +1,4 @@
-"""What a fetch brought becomes our records: the same that the client would make of it, and nothing that is cut."""
+"""Fetched bytes become our records: the same as the client's, and none that is cut."""
 
 from __future__ import annotations
 

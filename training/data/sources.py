@@ -25,7 +25,7 @@ HUB: Final = "hub:"
 _LABELS: Final = ("label", "v1", "class", "category", "target", "type")
 _TEXTS: Final = ("text", "v2", "message", "sms", "content", "body")
 _COARSE: Final = {"smishing": "spam", "phishing": "spam"}
-"""What a finer label counts as, where only `ham` and `spam` are distinguished."""
+"""The coarse label of each finer one, where only `ham` and `spam` are distinguished."""
 _CSV_FIELD_BYTES: Final = 1 << 20
 
 
@@ -34,7 +34,7 @@ class DataError(ValueError):
 
 
 class RowSource(NamedTuple):
-    """Where rows came from: what it is called, its SHA-256, and what a person should know of how it was read."""
+    """A source of rows: its name, its SHA-256, and warnings about how it was read."""
 
     name: str
     digest: str

@@ -76,7 +76,7 @@ class PreparedRows:
 
     @property
     def clusters(self) -> int:
-        """How many groups of near-duplicates, most of them of one."""
+        """Number of groups of near-duplicates, most of them of one message."""
         return len({row.cluster for row in self.rows})
 
 
@@ -95,7 +95,7 @@ def repair(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """What makes two messages the same: NFKC, lower case, word tokens joined by one space."""
+    """Return the text in which equal messages are equal: NFKC, lower case, word tokens joined by one space."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
 
 
@@ -248,7 +248,7 @@ def digest(rows: Iterable[Row]) -> str:
 
 
 def report(prepared: PreparedRows) -> Iterator[str]:
-    """What was read, what was dropped and why, what is left; line by line."""
+    """Yield lines on the rows read, dropped (by reason) and kept."""
     for source in prepared.sources:
         yield f"source   {source.name}, SHA-256 {source.digest[:12]}"
         yield from (f"  WARNING: {warning}" for warning in source.warnings)

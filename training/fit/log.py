@@ -1,4 +1,4 @@
-"""What a run cost: seconds, tokens, the GPU's memory, the losses; kept beside what it made."""
+"""A run's log: seconds, tokens, the GPU's memory, the losses; kept in the run's folder."""
 
 from __future__ import annotations
 

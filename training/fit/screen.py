@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of training: the console, a bar while it runs, figures with their intervals."""
+"""Output at the terminal: the console, a bar while it runs, figures with their intervals."""
 
 from __future__ import annotations
 

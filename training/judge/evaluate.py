@@ -68,7 +68,7 @@ class SplitReport:
 
     @property
     def seed(self) -> int:
-        """Which split."""
+        """The number of the split."""
         return self.exam.seed
 
 

@@ -1,4 +1,4 @@
-"""What several splits together say of a judge: figures with intervals, under the names they have in results files."""
+"""Figures of a judge over several splits: figures with intervals, under the names they have in results files."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _means(prefix: str, judgements: Sequence[JudgedSets]) -> Iterator[NamedFigur
 
 
 def _where(judgements: Sequence[JudgedSets]) -> str:
-    """What judged them; answers may have come from several machines, and those of long ago do not say."""
+    """Names of the devices that judged; answers may come from several machines, and old ones do not say."""
     return ", ".join(sorted({str(judgement.about.get("device", "unknown")) for judgement in judgements}))
 
 

@@ -206,7 +206,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> SplitRepor
 
 
 def _identity(chosen: Recipe, exam: Exam) -> str:
-    """What answers depend on besides the questions: the recipe, wherever its base lies, and the rows learnt from.
+    """SHA-256 of what answers depend on besides the questions: the recipe, wherever its base lies, and the train rows.
 
     So that answers alone, without their run, can be brought from another machine.
     """

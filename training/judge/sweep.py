@@ -78,7 +78,7 @@ class Trial:
 
 
 class SweepOutcome(NamedTuple):
-    """What a configuration gave over its splits, and what it cost in the mean.
+    """A configuration's figures over its splits, and its mean cost.
 
     `attacked` is the share of spam that is caught under the worst disguise, `blamed` that of ham flagged under its.
     """

@@ -58,7 +58,7 @@ class _Proof:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """Where all was as a round began: every answer before these positions is of a record before those."""
+    """Positions as a round began: every answer before `answers` is of a record before `events`."""
 
     events: dict[int, int]
     answers: Positions

@@ -1,4 +1,4 @@
-"""What the audit has to say: mismatches and pauses in the log, all of it in the metrics; places, never a message."""
+"""The audit's running reports: mismatches and pauses in the log, all of it in the metrics; places, never a message."""
 
 from __future__ import annotations
 

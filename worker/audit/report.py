@@ -1,4 +1,4 @@
-"""What `hamgate audit --once` prints: how far each partition is proven, and what was found."""
+"""The output of `hamgate audit --once`: how far each partition is proven, and what was found."""
 
 from __future__ import annotations
 

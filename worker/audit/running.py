@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class AuditTerms:
-    """What an audit is of, and from where; one that does not commit leaves the progress of others alone.
+    """An audit's topics, start and window; one that does not commit leaves the progress of others alone.
 
     `most_at_once` is how many records of one partition the worker may answer in one transaction: of each partition the
     window must hold more, else what is merely out of turn would look lost.

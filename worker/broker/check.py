@@ -1,4 +1,4 @@
-"""What is wrong with the link, the topics or the rights, each with its fix; before anything depends on them."""
+"""Problems with the link, the topics or the rights, each with its remedy; before anything depends on them."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is un
 
 
 class _LastWords(logging.Handler):
-    """What the client said last: its error on failing to connect does not say why."""
+    """Keeps the client's last log line: its error on failing to connect does not say why."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -59,7 +59,7 @@ class KafkaSource:
         member: Member | None = None,
         undated: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Connect. The group is joined by the first polls. `undated` is told how many records had to be `dated`."""
+        """Connect. The first polls join the group. `undated` gets the number of records that had to be `dated`."""
         self._undated = undated
         self._link, self._member, self._max_records = link, member or Member(), max_poll_records
         self._has_moved = self._has_more = False
@@ -263,7 +263,7 @@ class KafkaSource:
         return FencedError(f"another worker has joined the group as {self._member.static_name}")
 
     def _within_bytes(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Iterator[Sequence[Record]]:
-        """What a poll may bring to be read at once; where there is more, that is left for the next poll."""
+        """Yield records up to the bytes a poll may return; the rest is left for the next poll."""
         room = _MAX_POLL_BYTES
         for partition, records in fetched.items():
             for index, record in enumerate(records):

@@ -1,4 +1,4 @@
-"""What the command line's commands do, each given the settings and its own options; each returns an exit status."""
+"""The commands of the command line, each given the settings and its own options; each returns an exit status."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
 
 
 class _Caution(str):
-    """What a start does not stop at, but whoever checks should know."""
+    """A warning of a check, which does not keep a worker from starting."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What NF4 leaves of a weight: the base that QLoRA training saw, without the library that made it.
+"""Weights after rounding to NF4: the base that QLoRA training saw, without the library that made it.
 
 Four bits a value, in blocks of 64 that share one scale; with double quantisation the scales are themselves 8-bit, in
 blocks of 256. A test holds this against bitsandbytes: equal to the bit, but that its CPU build (not its CUDA one) gives

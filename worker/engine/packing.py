@@ -44,7 +44,7 @@ class Packed:
 
 
 def places(size: int) -> int:
-    """How many messages a size can hold."""
+    """Number of messages that a size can hold."""
     return max(16, size // _TOKENS_A_MESSAGE)
 
 

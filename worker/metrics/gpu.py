@@ -1,4 +1,4 @@
-"""What the GPU says of itself, asked at each scrape; without a GPU nothing is shown, not zeros."""
+"""The GPU's state, read at each scrape; without a GPU nothing is shown, not zeros."""
 
 from __future__ import annotations
 

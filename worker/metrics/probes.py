@@ -1,4 +1,4 @@
-"""What /livez and /readyz hear before there is a service to ask: that the worker is starting, and with what."""
+"""Answers of /livez and /readyz before there is a service to ask: the worker is starting, and with what."""
 
 from __future__ import annotations
 

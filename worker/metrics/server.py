@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Health(Protocol):
-    """What the probes ask."""
+    """The health of the worker, as the probes ask for it."""
 
     def ailments(self) -> list[str]:
         """Why the process should be restarted; empty when it lives."""
@@ -30,7 +30,7 @@ class Health(Protocol):
 
 
 class Shown(Protocol):
-    """What /metrics shows: a registry, and in it what the probes say."""
+    """The registry behind /metrics, and in it the probes' answers as gauges."""
 
     registry: CollectorRegistry
     ready: Gauge

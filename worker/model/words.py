@@ -24,7 +24,7 @@ _MOST: Final = 1 << 16
 # A longer word is no word, and would be a way to fill the memory.
 _LONGEST: Final = 32
 _MARK: Final = "\u2581"
-"""What these tokenizers write for a space."""
+"""The character these tokenizers write for a space."""
 _TRIALS: Final = (
     *("hello", "Hello, World!", "WIN £1000 cash", "call 0800-555 now...", "a b c", "it's <s> here"),
     *("\u2581odd", "naïve 日本語 \U0001f600"),
@@ -79,7 +79,7 @@ class Pieces:
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[bytes, bytes]:
-    """What the tokenizer puts before and after every text."""
+    """Return the ids that the tokenizer puts before and after every text, as int32 bytes."""
     framed, bare = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     at = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
     parts = framed[:at], framed[at + len(bare) :]

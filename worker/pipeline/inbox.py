@@ -157,7 +157,7 @@ class Inbox:
             self._changed.notify_all()
 
     def fill(self, batch: Batch) -> float:
-        """How full it left: its tokens, or its messages, over what it may have."""
+        """Return how full the batch is, 0 to 1: the larger of tokens and messages, each over its limit."""
         return max(batch.tokens / self._batcher.token_budget, len(batch.items) / self._batcher.max_messages)
 
     def waiting(self) -> tuple[int, int, float | None]:

@@ -23,7 +23,7 @@ _SLICE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a message: bytes, seconds since it was received (None: however old), nesting, headers."""
+    """Limits of a message: bytes, seconds since it was received (None: however old), nesting, headers."""
 
     max_event_bytes: int
     deadline: float | None

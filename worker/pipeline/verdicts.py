@@ -46,7 +46,7 @@ class _Times:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a batch comes to, encoded and counted; of what is traced, also trace ids and, in `said`, decisions."""
+    """The results of a batch, encoded and counted; of traced messages also trace ids and, in `said`, decisions."""
 
     verdicts: list[Outgoing] = field(default_factory=list)
     dead_letters: list[Outgoing] = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""What it takes to be a process: subprocesses, signals, logs, processors."""
+"""The operating system's process: subprocesses, signals, logs, processors."""

@@ -1,4 +1,4 @@
-"""How a process is told to end, and what it answers: signals while it loads and while it works, exit statuses."""
+"""Signals that end a process, while it loads and while it works; and exit statuses."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _let_the_pipe_go() -> None:
 
 
 class Stoppable(Protocol):
-    """What finishes when it is told to."""
+    """A service that can be stopped."""
 
     def stop(self) -> None:
         """Finish; may be called from a signal handler."""

@@ -1,4 +1,4 @@
-"""What a shadow would have done otherwise: its topic, read to the end and told in numbers."""
+"""Differences between shadow and primary: the shadow's topic, read to the end and summed up."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.model.models_in_service import Model, Role
 
 QUALITY: Final = "scores"
-"""What a bundle's quality calls it: `{"bounds": [...], "shares": [...]}`, one share more than there are bounds."""
+"""Its key in a bundle's quality: `{"bounds": [...], "shares": [...]}`, one share more than there are bounds."""
 
 # Not the evaluation's own deciles: eight of ten would lie within a thousandth of 0, where a rounding is a drift.
 _BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95, 0.98, 0.99)
@@ -32,7 +32,7 @@ _TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """How an evaluation's scores were spread: `shares` of the bins that `bounds` cut."""
+    """Distribution of an evaluation's scores: `shares` of the bins that `bounds` cut."""
 
     bounds: NDArray[np.float64]
     shares: NDArray[np.float64]
