@@ -28,7 +28,7 @@ from worker.messages import (
     Record,
     Unreadable,
     Verdict,
-    bury,
+    encode_dead_letter,
 )
 from worker.model.tokenizer import FLAGS
 from worker.rollout.shadow import Disagreement, Summary
@@ -259,8 +259,10 @@ def _joined(field: Schema) -> Schema:
 
 
 def _dead_letter_headers() -> Schema:
-    """Return the schema of what `bury` adds, by name: the last value counts where an event had such a header itself."""
-    letter = bury(DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0))
+    """Return the schema of the added headers by name: the last value counts where an event had such a header itself."""
+    letter = encode_dead_letter(
+        DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0)
+    )
     added = {name: (value or b"").decode() for name, value in letter.headers}
     return {
         "$schema": DIALECT,

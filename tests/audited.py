@@ -18,7 +18,7 @@ from worker.messages import (
     RecordSource,
     Unreadable,
     Verdict,
-    bury,
+    encode_dead_letter,
     encode_verdict,
 )
 
@@ -53,7 +53,9 @@ def verdict(partition: int, offset: int, topic: str = TOPICS.events) -> Outgoing
 
 def letter(partition: int, offset: int, topic: str = TOPICS.events) -> Outgoing:
     """A dead letter as the worker writes it."""
-    return bury(DeadLetter(Record(topic, partition, offset, NOON, b"k", POISON), Unreadable.INVALID_JSON, NOON))
+    return encode_dead_letter(
+        DeadLetter(Record(topic, partition, offset, NOON, b"k", POISON), Unreadable.INVALID_JSON, NOON)
+    )
 
 
 @dataclass

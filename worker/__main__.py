@@ -96,12 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         "[--reason R ...] [--dry-run] ... ",
     )
     replay.add_argument("--reason", action="append", default=[], metavar="R", help="only this reason; may be repeated")
-    replay.add_argument("--since", metavar="TIME", help="only letters that failed at or after this RFC 3339 time")
-    replay.add_argument("--until", metavar="TIME", help="only letters that failed before this RFC 3339 time")
+    replay.add_argument("--since", metavar="TIME", help="only dead letters that failed at or after this RFC 3339 time")
+    replay.add_argument("--until", metavar="TIME", help="only dead letters that failed before this RFC 3339 time")
     replay.add_argument("--partition", type=int, metavar="N", help="only this partition of the dead-letter topic")
     replay.add_argument("--from-offset", type=int, metavar="N", help="from this offset of it (with --partition)")
     replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this one (with --partition)")
-    replay.add_argument("--again", action="store_true", help="also letters that an earlier replay has sent back")
+    replay.add_argument("--again", action="store_true", help="also dead letters that an earlier replay has sent back")
     replay.add_argument("--dry-run", action="store_true", help="report what would be sent; send nothing")
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")

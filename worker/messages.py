@@ -283,7 +283,7 @@ REASON: Final = "reason"
 _ADDED: Final = (REASON, "source-topic", "source-partition", "source-offset", "failed-at")
 
 
-def bury(letter: DeadLetter) -> Outgoing:
+def encode_dead_letter(letter: DeadLetter) -> Outgoing:
     """A dead letter on the wire: bytes, key and headers untouched, and five headers after them."""
     record = letter.record
     values = (letter.reason, record.topic, str(record.partition), str(record.offset), rfc3339(letter.failed_at))
@@ -291,7 +291,7 @@ def bury(letter: DeadLetter) -> Outgoing:
     return Outgoing(key=record.key, value=record.value, headers=record.headers + added)
 
 
-def exhume(letter: Record) -> Outgoing:
+def decode_dead_letter(letter: Record) -> Outgoing:
     """The record that a dead letter was made of, byte for byte. Raises ValueError when it is not one of ours."""
     added = tuple(name for name, _ in letter.headers[-len(_ADDED) :])
     if added != _ADDED:

@@ -64,18 +64,18 @@ def _worker_back(stage: Stage) -> None:
 
 def _bad_model(stage: Stage) -> None:
     """By a restart: at a start there is no bundle in force yet, whose canaries would have had it refused."""
-    stage.lay(worse_bundle(stage.folder / "worse"))
+    stage.switch_bundle(worse_bundle(stage.folder / "worse"))
     for worker in stage.workers.values():
         worker.change()
 
 
 def _good_model(stage: Stage) -> None:
     """Without a restart, as an operator would: the way back is open to what bears its canaries."""
-    stage.lay(SHIPPED_BUNDLE)
+    stage.switch_bundle(SHIPPED_BUNDLE)
 
 
 def _refused_model(stage: Stage) -> None:
-    stage.lay(worse_bundle(stage.folder / "worse"))
+    stage.switch_bundle(worse_bundle(stage.folder / "worse"))
 
 
 def _share_instance_id(stage: Stage) -> None:

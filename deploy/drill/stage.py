@@ -120,7 +120,7 @@ class Stage:
     def __enter__(self) -> Self:
         """Set it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lay(SHIPPED_BUNDLE)
+        self.switch_bundle(SHIPPED_BUNDLE)
         with contextlib.ExitStack() as stack:
             self.broker = Node(self.folder / "broker").start()
             stack.callback(self._stop_broker)
@@ -152,7 +152,7 @@ class Stage:
         """The link behind which the bundle lies that all workers watch."""
         return self.folder / "bundle"
 
-    def lay(self, bundle: Path) -> None:
+    def switch_bundle(self, bundle: Path) -> None:
         """Turn the link to another bundle, at once."""
         turned = self.bundle.with_suffix(".new")
         turned.symlink_to(bundle)

@@ -188,8 +188,8 @@ broker = FakeBroker()
 broker.feed(event("x"))
 run = Run(make(broker, classifier=Judge()))
 assert run.ended()
-assert run.service.obstacles() != [] and broker.committed == {}
-print("ended by", type(run.raised).__name__, run.service.obstacles())
+assert run.service.readiness_problems() != [] and broker.committed == {}
+print("ended by", type(run.raised).__name__, run.service.readiness_problems())
 raise run.raised
 """
 

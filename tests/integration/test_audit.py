@@ -187,7 +187,7 @@ class WrongWorker:
             self._producer.send(self._place.verdicts, value=made.value, key=made.key, partition=partition)
         self._producer.flush()
 
-    def bury(self, *offsets: int) -> None:
+    def write_dead_letters(self, *offsets: int) -> None:
         for offset in offsets:
             made = letter(0, offset, self._place.input)
             self._producer.send(
@@ -216,38 +216,38 @@ EVENT = b'{"text": "win a prize"}'
 
 def lose(worker: WrongWorker) -> None:
     worker.judge(11, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def duplicate(worker: WrongWorker) -> None:
     worker.judge(10, 11, 10, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def reorder(worker: WrongWorker) -> None:
     worker.judge(11, 10, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def take_a_tombstone_for_a_source(worker: WrongWorker) -> None:
     worker.judge(10, 11, 9, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def take_what_is_beyond_the_end_for_a_source(worker: WrongWorker) -> None:
     worker.judge(10, 11, 13, 1_000_000)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def take_another_topic_for_a_source(worker: WrongWorker) -> None:
     worker.judge(10, 11, 13)
     worker.judge(3, topic="another")
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
 from tests.processes import has_ended, watched
 from worker.broker import Publisher, Reader
-from worker.messages import Outgoing, exhume
+from worker.messages import Outgoing, decode_dead_letter
 from worker.pipeline.stages import Pipeline
 from worker.process import signals
 
@@ -48,7 +48,7 @@ def test_every_message_comes_to_one_verdict_or_one_dead_letter(
     for letter in watch.dead_letters:
         added = dict(letter.headers)
         origin = sent[int(added["source-partition"] or b""), int(added["source-offset"] or b"")]
-        assert exhume(letter) == Outgoing(origin.key, origin.value, origin.headers)
+        assert decode_dead_letter(letter) == Outgoing(origin.key, origin.value, origin.headers)
     reasons = Counter((dict(letter.headers)["reason"] or b"").decode() for letter in watch.dead_letters)
     assert len(reasons) == len(POISON)
 

@@ -120,7 +120,7 @@ class Process:
         pipeline = pipeline_of(
             source,
             sink,
-            classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
+            classifier,  # type: ignore[arg-type] # kept to the Classifier's contract by tests/contracts
             Verdicts(classifier.labels, policy, "fake@000000000000"),
             batcher,
             Silent(),  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.audited import letter, verdict
-from worker.audit.answers import Where, buried, judged
+from worker.audit.answers import Where, dead_letter_source, verdict_source
 from worker.audit.ledger import Ledger, MismatchKind
 from worker.audit.window import OffsetState, OffsetWindow
 from worker.messages import Record
@@ -306,7 +306,7 @@ def test_the_oldest_record_without_an_answer_is_known_by_its_time() -> None:
 
 
 def test_verdicts_and_dead_letters_say_what_they_answer() -> None:
-    for outgoing, says in ((verdict(3, 7), judged), (letter(3, 7), buried)):
+    for outgoing, says in ((verdict(3, 7), verdict_source), (letter(3, 7), dead_letter_source)):
         record = Record("out", 0, 0, 0.0, outgoing.key, outgoing.value, outgoing.headers)
         assert says(record) == Where("events", 3, 7)
 
@@ -315,10 +315,11 @@ def test_verdicts_and_dead_letters_say_what_they_answer() -> None:
 def test_what_is_no_verdict_or_no_dead_letter_answers_nothing(value: bytes | None) -> None:
     record = Record("out", 0, 0, 0.0, b"k", value)
 
-    assert judged(record) is None
-    assert buried(record) is None
-    forged = letter(0, 0).headers
-    assert buried(Record("out", 0, 0, 0.0, b"k", value, (*forged[:-2], ("source-offset", b"\xff"), forged[-1]))) is None
+    assert verdict_source(record) is None
+    assert dead_letter_source(record) is None
+    headers = letter(0, 0).headers
+    forged = (*headers[:-2], ("source-offset", b"\xff"), headers[-1])
+    assert dead_letter_source(Record("out", 0, 0, 0.0, b"k", value, forged)) is None
 
 
 @given(st.lists(st.sampled_from(["read", "tombstone", "gap", "first", "last"]), max_size=300), st.integers(1, 20))

@@ -132,20 +132,20 @@ def test_an_outage_is_said_once_and_its_end_and_readiness_follows(monkeypatch: p
         raise AwayError(message)
 
     audit = made(world, start=Start({0: 0}), connect=connect)
-    assert audit.obstacles() == ["connecting to the brokers"]
+    assert audit.readiness_problems() == ["connecting to the brokers"]
     with capture_logs() as said:
         thread = in_background(audit)
         until(lambda: next(tries) > 5)
-        assert audit.obstacles() == ["the brokers do not answer"]
-        assert audit.ailments() == []
+        assert audit.readiness_problems() == ["the brokers do not answer"]
+        assert audit.liveness_problems() == []
         monkeypatch.setattr(running, "_SAY_EVERY", 0.0)
         until(lambda: any(line["event"] == "brokers still away" for line in said))
         monkeypatch.setattr(running, "_SAY_EVERY", 60.0)
         come_back.set()
         until(lambda: audit.ledger.proven == 5)
-        assert audit.obstacles() == []
+        assert audit.readiness_problems() == []
         audit.stop()
-        assert audit.obstacles() == ["stopping"]
+        assert audit.readiness_problems() == ["stopping"]
         thread.join()
 
     events = [line["event"] for line in said if line["event"].startswith("brokers")]
@@ -158,7 +158,7 @@ def test_an_audit_that_has_not_gone_round_for_long_asks_to_be_restarted(monkeypa
     audit = made(World())
     monkeypatch.setattr(running, "_STALL", -1.0)
 
-    assert audit.ailments() == ["audit: no progress for 0 s"]
+    assert audit.liveness_problems() == ["audit: no progress for 0 s"]
 
 
 def logged(audit: Audit) -> list[Any]:

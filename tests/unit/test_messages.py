@@ -23,12 +23,12 @@ from worker.messages import (
     UnreadableError,
     Unscored,
     Verdict,
-    bury,
     dated,
     decode,
+    decode_dead_letter,
     decode_verdict,
+    encode_dead_letter,
     encode_verdict,
-    exhume,
     rfc3339,
 )
 
@@ -208,19 +208,21 @@ headers = st.lists(st.tuples(st.text(max_size=9), st.none() | st.binary(max_size
 def test_a_dead_letter_can_be_turned_back_into_its_record(
     key: bytes | None, value: bytes, given_headers: Any, why: Unreadable
 ) -> None:
-    buried = bury(DeadLetter(record(value, key=key, headers=given_headers), why, failed_at=NOW))
-    letter = record(buried.value, key=buried.key, headers=buried.headers)
+    encoded = encode_dead_letter(DeadLetter(record(value, key=key, headers=given_headers), why, failed_at=NOW))
+    letter = record(encoded.value, key=encoded.key, headers=encoded.headers)
 
-    again = exhume(letter)
+    again = decode_dead_letter(letter)
 
-    assert (buried.key, buried.value) == (again.key, again.value) == (key, value)
+    assert (encoded.key, encoded.value) == (again.key, again.value) == (key, value)
     assert again.headers == given_headers
 
 
 def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
-    buried = bury(DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW))
+    encoded = encode_dead_letter(
+        DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW)
+    )
 
-    assert buried.headers == (
+    assert encoded.headers == (
         ("trace", b"t"),
         ("reason", b"invalid-json"),
         ("source-topic", b"sms.events"),
@@ -232,7 +234,7 @@ def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
 
 def test_what_is_no_dead_letter_is_not_turned_back() -> None:
     with pytest.raises(ValueError, match=r"sms\.events:3:7 is not a dead letter"):
-        exhume(record(b"{}", headers=(("reason", b"mine"),)))
+        decode_dead_letter(record(b"{}", headers=(("reason", b"mine"),)))
 
 
 def test_times_are_shown_in_utc_to_the_millisecond() -> None:

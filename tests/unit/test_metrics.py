@@ -193,10 +193,10 @@ class Patient:
     ill: list[str] = field(default_factory=list)
     hindered: list[str] = field(default_factory=list)
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         return self.ill
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return self.hindered
 
 

@@ -38,11 +38,11 @@ class Patient:
 
     before: Callable[[], object]
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         self.before()
         return []
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return []
 
 

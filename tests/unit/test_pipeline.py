@@ -49,7 +49,7 @@ def make(
     return pipeline_of(
         FakeSource(broker),
         sink or FakeSink(broker),
-        classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
+        classifier,  # type: ignore[arg-type] # kept to the Classifier's contract by tests/contracts
         Verdicts(classifier.labels, policy, "fake@000000000000"),
         batcher,
         Metrics(),
@@ -219,7 +219,7 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
         def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, metadata: Any) -> None:
             written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], metadata))
 
-    broker, claims = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
+    broker, metadata_of = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
     broker.feed(*[event("x", id=str(n)) for n in range(3)], at=NOW)
     pipeline = make(broker, Recorder(broker), max_messages=1)
     for _ in range(3):
@@ -227,7 +227,7 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
         pipeline.judge()
     pipeline.inbox = SimpleNamespace(  # type: ignore[assignment]
         **{name: getattr(pipeline.inbox, name) for name in ("begin_writing", "end_writing", "learn", "fill")},
-        still_owned=lambda batch: replace(batch, metadata=claims[batch.items[0].record.offset]),
+        still_owned=lambda batch: replace(batch, metadata=metadata_of[batch.items[0].record.offset]),
     )
 
     pipeline.write()

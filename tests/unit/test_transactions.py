@@ -431,7 +431,7 @@ def test_what_does_not_pass_is_raised_though_another_leader_is_only_late(
         write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
 
 
-def test_a_claim_that_is_stale_is_refused_and_nothing_is_seen(network: FakeNetwork, writer: Transactions) -> None:
+def test_metadata_that_is_stale_is_refused_and_nothing_is_seen(network: FakeNetwork, writer: Transactions) -> None:
     network.cluster.group.generation = 3
 
     with pytest.raises(errors.IllegalGenerationError):

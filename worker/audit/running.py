@@ -133,18 +133,18 @@ class Audit:
         """Begin no more rounds. May be called from a signal handler, and more than once."""
         self.stopping.set()
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         """Why the process should be restarted."""
         silent_for = time.monotonic() - self._heard_at
         return [f"audit: no progress for {silent_for:.0f} s"] if silent_for > _STALL else []
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it is not ready."""
         if self.stopping.is_set():
             return ["stopping"]
         if self._outage.is_on:
             return ["the brokers do not answer"]
-        return self.ailments() if self._auditor else ["connecting to the brokers"]
+        return self.liveness_problems() if self._auditor else ["connecting to the brokers"]
 
     def _go_on(self, brokers: Brokers) -> None:
         auditor, committed_at = self._take_up(brokers), time.monotonic()

@@ -61,8 +61,8 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
     bytes, its key included. Fences nobody, so it may be asked beside a running worker.
     """
-    last_words = _LastWords()
-    logging.getLogger("kafka").addHandler(last_words)
+    last_line = _LastLogLine()
+    logging.getLogger("kafka").addHandler(last_line)
     until = time.monotonic() + min(link.patience, _PATIENCE)
     rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
     rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
@@ -85,11 +85,11 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
                     raise
                 time.sleep(_PAUSE)
     except errors.KafkaError as error:
-        heard = f" ({last_words.text})" if last_words.text and not is_refusal(error) else ""
+        heard = f" ({last_line.text})" if last_line.text and not is_refusal(error) else ""
         problem, _, remedy = explain(error, link).partition("; ")
         return [Finding(problem + heard, remedy or "see the brokers' own log")]
     finally:
-        logging.getLogger("kafka").removeHandler(last_words)
+        logging.getLogger("kafka").removeHandler(last_line)
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
@@ -187,7 +187,7 @@ def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is un
             time.sleep(_PAUSE)
 
 
-class _LastWords(logging.Handler):
+class _LastLogLine(logging.Handler):
     """Keeps the client's last log line: its error on failing to connect does not say why."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from worker.broker.link import BrokerError, explained, named
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
 from worker.broker.transactions import Transactions
-from worker.messages import REASON, Unreadable, exhume
+from worker.messages import REASON, Unreadable, decode_dead_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +83,7 @@ class Letter:
     def of(cls, record: Record) -> Letter | None:
         """Read one; None when it is not one of ours."""
         try:
-            original = exhume(record)
+            original = decode_dead_letter(record)
             added = dict(record.headers)
             reason = (added[REASON] or b"").decode()
             failed_at = dt.datetime.fromisoformat((added[_FAILED_AT] or b"").decode()).timestamp()

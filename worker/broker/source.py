@@ -172,7 +172,7 @@ class KafkaSource:
                     left = milliseconds(max(0.001, deadline - time.monotonic()))
                     offset: int | None = self._consumer.committed(partition, timeout_ms=left)
                 except errors.KafkaConnectionError as error:  # a broker that goes just now: the next knows
-                    self._bear(error)
+                    self._wait_before_retry(error)
                 else:
                     return offset
         except errors.KafkaTimeoutError as error:
@@ -226,7 +226,7 @@ class KafkaSource:
             self._out_of_range({each: self._consumer.position(each) for each in error.divergent_offsets})
             return {}
         except errors.RetriableError as error:
-            self._bear(error)
+            self._wait_before_retry(error)
             return {}
         except errors.KafkaError as error:
             raise BrokerError(explain(error, self._link)) from error
@@ -235,7 +235,7 @@ class KafkaSource:
         self._failing_since = None
         return fetched
 
-    def _bear(self, error: errors.KafkaError) -> None:
+    def _wait_before_retry(self, error: errors.KafkaError) -> None:
         """Wait a little while a broker is away or changes: the client lets some of that through. Raises BrokerError."""
         now = time.monotonic()
         self._failing_since = self._failing_since or now

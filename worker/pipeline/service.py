@@ -125,7 +125,7 @@ class Service:
         """Whether any stage is yet to start, or at work."""
         return any(stage.ident is None or stage.is_alive() for stage in self._stages)
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         """Why the process should be restarted."""
         # The judge and the writer wait inside a step for work, so only the reader's steps are bounded by themselves.
         troubles = [
@@ -147,9 +147,9 @@ class Service:
         losses = [f"read: {each} tokenizer process has ended" for each in whose]
         return [*losses, "write: the sink process has ended"] if pipeline.sink.has_ended else losses
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it takes no messages now."""
-        if troubles := self.ailments():
+        if troubles := self.liveness_problems():
             return troubles
         if self._stopping.is_set():
             return ["stopping"]
