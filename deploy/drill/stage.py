@@ -88,7 +88,7 @@ class Supervised(threading.Thread):
         self.join()
 
 
-class BrokersVoice(http.server.ThreadingHTTPServer):
+class BrokerProbe(http.server.ThreadingHTTPServer):
     """Answers Prometheus while the broker answers: Redpanda does that by itself, Kafka's core does not."""
 
     def __init__(self, kafka_port: int) -> None:
@@ -131,12 +131,12 @@ class Stage:
                 self.add_worker(name)
             self.traffic(rate=self.rate, poison=0.001)
             self._await_readiness()  # before anybody watches: a drill begins with a day on which all is well
-            voice = BrokersVoice(self.broker.port)
-            stack.callback(voice.shutdown)
+            probe = BrokerProbe(self.broker.port)
+            stack.callback(probe.shutdown)
             ports = [worker.port for worker in self.workers.values()]
             targets = {
                 "hamgate": [f"{LOOPBACK}:{port}" for port in ports],
-                "broker": [f"{LOOPBACK}:{voice.server_address[1]}"],
+                "broker": [f"{LOOPBACK}:{probe.server_address[1]}"],
             }
             self.prometheus = LocalPrometheus(self.folder / "prometheus", targets, hurry=self.hurry)
             stack.enter_context(self.prometheus)

@@ -40,7 +40,7 @@ def while_loading() -> Iterator[None]:
     try:
         yield
     finally:
-        _let_the_pipe_go()
+        _close_the_pipe()
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -78,7 +78,7 @@ def _leave_on_signal(reading: int) -> None:
                 os._exit(DONE)
 
 
-def _let_the_pipe_go() -> None:
+def _close_the_pipe() -> None:
     if (writing := signal.set_wakeup_fd(-1)) >= 0:
         os.close(writing)
 
@@ -100,7 +100,7 @@ def stop_on_signals(service: Stoppable) -> None:
 
     for each in _ENDING:
         signal.signal(each, stop)
-    _let_the_pipe_go()
+    _close_the_pipe()
 
 
 def _leave_at_the_next() -> None:
