@@ -125,5 +125,5 @@ def parts(events: Sequence[Event]) -> list[str]:
 
 
 def apart(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """What is sent at a pace, and the burst."""
+    """Split events into those that are sent at a pace and the burst."""
     return [event for event in events if event.part != BURST], [event for event in events if event.part == BURST]

@@ -114,7 +114,7 @@ def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
 
 
 def link(settings: Settings) -> broker.KafkaLink:
-    """How the brokers are spoken to."""
+    """Return the connection settings of every Kafka client."""
     password = settings.sasl_password
     return broker.KafkaLink(
         brokers=settings.brokers,

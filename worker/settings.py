@@ -1,4 +1,4 @@
-"""Every knob, frozen, checked at the door: flags, then HAMGATE_* variables, then .env, then defaults.
+"""Every setting, frozen and checked at start: flags, then HAMGATE_* variables, then .env, then defaults.
 
 Durations are in seconds. A bad value or an unknown HAMGATE_ name stops the start with its name and what is allowed.
 """

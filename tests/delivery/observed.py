@@ -134,7 +134,7 @@ class Tripwires:
         trap = _mapped(self.armed, _TRAP)
 
         def at(place: str) -> str | None:
-            """What is to be done here, once."""
+            """Note the place. Where it is armed: kill, hold, or return the harm to do; once."""
             if place not in known:
                 known.add(place)
                 with self.places.open("a") as file:

@@ -1,4 +1,4 @@
-"""What a run is of: recipe, seed, rows, its base's commit; beside what it makes, so that nobody need say it again."""
+"""A run's identity, kept in its folder: recipe, seed, rows, its base's commit. Later commands read it from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several splits together say of a judge: figures with intervals, under the names they have in results files."""
+"""Several splits to figures with intervals, under the names that they have in results files."""
 
 from __future__ import annotations
 

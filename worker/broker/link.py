@@ -1,4 +1,4 @@
-"""How the brokers are spoken to: addresses and security, as every client of ours takes them."""
+"""Connection settings: addresses, security and time-outs, as every Kafka client here takes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KafkaLink:
-    """Where the brokers are and how they are spoken to; `patience` is how many seconds an outage may last."""
+    """Addresses, security and time-outs of every client; `patience` is how many seconds an outage may last."""
 
     brokers: str
     client_id: str = "hamgate"

@@ -1,4 +1,4 @@
-"""What the stages tell, and what becomes of it: metrics, traces, drift, the shadow, the log. Nothing here decides.
+"""Metrics, traces, drift, shadow and log: told by the stages what happened. Nothing here decides.
 
 The stages call these at each step; only what is committed is counted as a verdict.
 """

@@ -1,4 +1,4 @@
-"""What each stage is at, for the probes: any thread may ask."""
+"""What each stage is doing, and for how long; for the probes. Any thread may ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process is told to end, and what it answers: signals while it loads and while it works, exit statuses."""
+"""Signals and exit statuses, both while the worker loads and while it runs."""
 
 from __future__ import annotations
 

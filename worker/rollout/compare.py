@@ -1,4 +1,4 @@
-"""What a shadow would have done otherwise: its topic, read to the end and told in numbers."""
+"""`hamgate compare`: reads the shadow's topic to its end and counts where it would have judged differently."""
 
 from __future__ import annotations
 
