@@ -87,17 +87,6 @@ class SlowJudge:
 
 
 @dataclass(frozen=True)
-class Together:
-    """Several changes to one worker."""
-
-    changes: tuple[Callable[[], None], ...]
-
-    def __call__(self) -> None:
-        for change in self.changes:
-            change()
-
-
-@dataclass(frozen=True)
 class Tripwires:
     """Notes every place where the worker's threads call or wait for the broker; does harm at the one that is armed.
 

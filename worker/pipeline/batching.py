@@ -116,6 +116,10 @@ class Pace:
         return max(0.0, writer_free_in - self.judging.estimate(tokens))
 
 
+MAX_MESSAGES: Final = 2048
+"""Messages of a batch: of any but the shortest, the engine's token budget bounds it first."""
+
+
 @dataclass(slots=True)
 class MicroBatcher(Generic[Item]):
     """Messages waiting for their batch, in arrival order, which is the order they leave in.
