@@ -158,11 +158,11 @@ class Place:
         self.address = f"http://127.0.0.1:{free_port()}"
 
     def command(self) -> list[str]:
-        """Command line of the worker."""
+        """Return the command line of the measured worker."""
         return [sys.executable, "-m", "worker", "run"]
 
     def environment(self) -> dict[str, str]:
-        """Environment of the worker: its settings, and none inherited."""
+        """Return the environment of the measured worker: its settings."""
         mine = {
             "BROKERS": self.link.brokers, "INPUT_TOPIC": self.topics[0], "VERDICT_TOPIC": self.topics[1],
             "DEAD_LETTER_TOPIC": self.topics[2], "GROUP_ID": self.name, "INSTANCE_ID": self.name,

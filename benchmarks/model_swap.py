@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 PARTITIONS: Final = 6
 KEYS: Final = 97
 _TICK: Final = 0.02
-_WATCH: Final = 0.2
 _POISON_EVERY: Final = 211
 _NEAR: Final = 1e-4
 _WITHIN: Final = 60.0
@@ -214,7 +213,7 @@ def _start(  # noqa: PLR0913, PLR0917
     mine = {
         "BROKERS": bootstrap, "INPUT_TOPIC": names[0], "VERDICT_TOPIC": names[1], "DEAD_LETTER_TOPIC": names[2],
         "GROUP_ID": name, "INSTANCE_ID": name, "METRICS_PORT": address.rpartition(":")[2], "BUNDLE": str(link),
-        "BUNDLE_WATCH": str(_WATCH), "ENGINE": "cpu", "THREADS": str(options.threads), "LOG_FORMAT": "json",
+        "ENGINE": "cpu", "THREADS": str(options.threads), "LOG_FORMAT": "json",
         "LOG_LEVEL": "warning",
     }  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -125,5 +125,5 @@ def parts(events: Sequence[Event]) -> list[str]:
 
 
 def paced_and_burst(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """Split the events into those sent at a pace and those of the burst."""
+    """Split events into those that are sent at a pace and the burst."""
     return [event for event in events if event.part != BURST], [event for event in events if event.part == BURST]

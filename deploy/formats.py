@@ -58,7 +58,7 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
         (
             "One SMS to judge, in UTF-8. Unknown fields are ignored; null is as good as absent, but for `text`. "
             f"Beyond this schema: at most {_MAX_BYTES} bytes of key and value (HAMGATE_MAX_EVENT_BYTES), nested "
-            f"{MAX_DEPTH} deep (HAMGATE_MAX_EVENT_DEPTH), {MAX_HEADERS} headers (HAMGATE_MAX_EVENT_HEADERS). "
+            f"{MAX_DEPTH} deep, {MAX_HEADERS} headers. "
             "What breaks one of these rules becomes a dead letter."
         ),
     ),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
 _ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
 
 
@@ -38,7 +39,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     command = options.pop("command") or "run"
     if options.pop("print_settings"):
         command = "print-settings"
-    flags = {name: options.pop(name) for name in list(options) if name in knobs.Settings.model_fields}
+    flags = {name: options.pop(name) for name in list(options) if name in _FLAGS}
     try:
         settings = knobs.load(flags)
     except knobs.SettingsError as error:
@@ -176,6 +177,8 @@ def _knob_flags() -> argparse.ArgumentParser:
         group.add_argument(
             f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=summary
         )
+    for name in knobs.REMOVED:  # to be refused by name
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return flags
 
 

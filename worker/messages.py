@@ -189,10 +189,10 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)  # a
 _MS: Final = 1000.0
 MAX_DEPTH: Final = 32
 MAX_HEADERS: Final = 64
-"""Default limits of an event: nested braces and brackets, headers."""
+"""Limits of an event: nested braces and brackets, headers."""
 
 
-def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_headers: int = MAX_HEADERS) -> Sms:
+def decode(record: Record, *, max_bytes: int) -> Sms:
     """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
 
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
@@ -200,7 +200,7 @@ def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_he
     value = record.value or b""
     if len(value) + len(record.key or b"") > max_bytes:
         raise UnreadableError(Unreadable.TOO_LARGE)
-    if len(record.headers) > max_headers:
+    if len(record.headers) > MAX_HEADERS:
         raise UnreadableError(Unreadable.TOO_MANY_HEADERS)
     try:
         event = _event.decode(value)
@@ -212,7 +212,7 @@ def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_he
         raise UnreadableError(_reason(str(error))) from None
     except msgspec.DecodeError:
         raise UnreadableError(_undecodable(value)) from None
-    if value.count(b"[") + value.count(b"{") > max_depth and _depth(value) > max_depth:
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise UnreadableError(Unreadable.TOO_DEEP)
     received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
     name = record.name if event.id is None or event.id == "" else str(event.id)

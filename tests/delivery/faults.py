@@ -28,7 +28,7 @@ EVERY_TIME = "commit entered"
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault: its harm, to how many workers, how often at least; and how the workers are changed for it beforehand.
+    """A fault: how it strikes, how many workers there are, how often at least, and how the workers are changed for it.
 
     One that harms single requests is played for each transaction version that has them; others, for Kafka's own choice.
     """

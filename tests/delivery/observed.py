@@ -87,17 +87,6 @@ class SlowJudge:
 
 
 @dataclass(frozen=True)
-class Together:
-    """Several changes to one worker."""
-
-    changes: tuple[Callable[[], None], ...]
-
-    def __call__(self) -> None:
-        for change in self.changes:
-            change()
-
-
-@dataclass(frozen=True)
 class Tripwires:
     """Notes every place where the worker's threads call or wait for the broker; does harm at the one that is armed.
 
@@ -134,7 +123,7 @@ class Tripwires:
         trap = _mapped(self.armed, _TRAP)
 
         def at(place: str) -> str | None:
-            """Do the armed action if it is of this place, once, and return its name."""
+            """Note the place. Where it is armed: kill, hold, or return the harm to do; once."""
             if place not in known:
                 known.add(place)
                 with self.places.open("a") as file:

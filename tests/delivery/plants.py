@@ -45,7 +45,7 @@ def claims_at_commit_time() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._consumer.group_metadata(), name)
 
-    KafkaSource.metadata = lambda source: Late(source._consumer)  # type: ignore[method-assign]
+    KafkaSource.group_metadata = lambda source: Late(source._consumer)  # type: ignore[method-assign]
 
 
 def keeps_the_offsets_of_an_aborted_transaction() -> None:

@@ -1,4 +1,4 @@
-"""The results of the matrix, as figures by DESIGN.md's names and as the table in docs/architecture.md."""
+"""The kill matrix's result: figures for benchmarks/results, and the table in docs/architecture.md."""
 
 from __future__ import annotations
 

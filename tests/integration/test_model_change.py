@@ -7,11 +7,13 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy.kafka import topics
 from tests import bundles
 from tests.integration.harness import Traffic, Watch, WorkerProcess, environment, exactly_once, until
+from tests.integration.parts import Parts
 from worker.model.bundle import Bundle
 from worker.rollout import link as releases
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tests.conftest import Place
 
 SWAPS = 6
+QUICK = Parts(bundle_watch=0.05)
 
 
 def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_nothing(
@@ -33,7 +36,7 @@ def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_no
     releases.use(link, folders[0])
 
     with traffic.flowing():
-        worker = start(bundle=str(link), bundle_watch="0.05", tokenizer_processes="2")
+        worker = start(bundle=str(link), parts=replace(QUICK, tokenizer_processes=2))
         first = worker.children()
         for number in range(1, SWAPS + 1):
             releases.use(link, folders[number % 2])
@@ -57,7 +60,7 @@ def test_a_bundle_that_is_refused_under_load_is_told_loudly_and_judges_nothing(
     releases.use(link, good)
 
     with traffic.flowing():
-        worker = start(bundle=str(link), bundle_watch="0.05")
+        worker = start(bundle=str(link), parts=QUICK)
         releases.use(link, bad)
         until(lambda: worker.metric("hamgate_model_refused") == 1)
         seen = len(watch.verdicts)
@@ -78,12 +81,12 @@ def test_a_canary_judges_some_keys_and_a_shadow_is_compared_with_the_rest(
     reports = f"{place.input}.shadow"
     topics.create(place.link.brokers, (reports,), 1)
     roles = {
-        "bundle": str(bundles.NANO), "bundle_watch": "0.05", "canary": str(canary), "canary_share": "0.3",
+        "bundle": str(bundles.NANO), "canary": str(canary), "canary_share": "0.3",
         "shadow": str(shadow), "shadow_topic": reports,
     }  # fmt: skip
 
     with traffic.flowing():
-        worker = start(**roles)
+        worker = start(parts=QUICK, **roles)
         until(lambda: worker.metric("hamgate_model_changes_total", role="shadow", outcome="swapped") == 1, within=60)
         until(lambda: worker.metric("hamgate_messages_judged_total", role="canary") > 50, within=60)
         until(lambda: worker.metric("hamgate_messages_judged_total", role="shadow") > 50, within=60)

@@ -225,7 +225,7 @@ class SimConsumer:
 
 
 class SimFuture(Future):  # type: ignore[misc] # the client is untyped
-    """An awaitable result; `label` names it in schedules."""
+    """A future of the simulated client; `label` names what it waits for."""
 
     def __init__(self, label: str) -> None:
         super().__init__()

@@ -104,7 +104,7 @@ def test_once_gives_up_where_nothing_more_can_be_read(monkeypatch: pytest.Monkey
 
 
 def test_a_window_that_a_transaction_could_fill_is_refused_by_its_setting() -> None:
-    with pytest.raises(StartError, match=r"HAMGATE_AUDIT_WINDOW: 15 is too few for 2 partitions .* 16 and more"):
+    with pytest.raises(StartError, match=r"HAMGATE_AUDIT_WINDOW: 15 is too few for 2 partitions; .* 16 and more"):
         made(World(), window=15).once()
 
 

@@ -12,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.messages import (
+    MAX_DEPTH,
+    MAX_HEADERS,
     MAX_ID,
     VERDICT_BYTES,
     Action,
@@ -262,19 +264,20 @@ def nested(depth: int) -> bytes:
     return b'{"text": "[[[[{{{{ \\" [[[[", "more": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
-def test_an_event_may_be_nested_as_deep_as_is_set_and_brackets_in_a_text_do_not_count() -> None:
-    assert decode(record(nested(5)), max_bytes=LIMIT, max_depth=5).text.startswith("[[[[")
+def test_an_event_may_be_nested_so_deep_and_brackets_in_a_text_do_not_count() -> None:
+    assert decode(record(nested(MAX_DEPTH)), max_bytes=LIMIT).text.startswith("[[[[")
 
     with pytest.raises(UnreadableError, match="too-deep"):
-        decode(record(nested(6)), max_bytes=LIMIT, max_depth=5)
+        decode(record(nested(MAX_DEPTH + 1)), max_bytes=LIMIT)
 
 
-def test_an_event_may_have_as_many_headers_as_are_set() -> None:
-    many = Record("t", 0, 0, 0.0, None, b'{"text": "x"}', (("h", b""),) * 3)
+def test_an_event_may_have_so_many_headers() -> None:
+    def with_headers(count: int) -> Record:
+        return Record("t", 0, 0, 0.0, None, b'{"text": "x"}', (("h", b""),) * count)
 
-    assert decode(many, max_bytes=LIMIT, max_headers=3).text == "x"
+    assert decode(with_headers(MAX_HEADERS), max_bytes=LIMIT).text == "x"
     with pytest.raises(UnreadableError, match="too-many-headers"):
-        decode(many, max_bytes=LIMIT, max_headers=2)
+        decode(with_headers(MAX_HEADERS + 1), max_bytes=LIMIT)
 
 
 @pytest.mark.parametrize("stamp", [-0.001, 0.0, 1_700_000.0, NOW + 3601, 1e14])

@@ -431,39 +431,31 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "cores", "processes"),
+    ("kind", "cores", "processes"),
     [
-        (None, Kind.CUDA_BF16, 16, 2),
-        (None, Kind.CUDA_BF16, 8, 2),
-        (None, Kind.CUDA_BF16, 7, 1),
-        (None, Kind.CUDA_BF16, 3, 1),
-        (None, Kind.CUDA_FP8, 2, 0),
-        (None, Kind.CPU, 64, 0),
-        (3, Kind.CPU, 1, 3),
-        (0, Kind.CUDA_NF4, 64, 0),
+        (Kind.CUDA_BF16, 16, 2),
+        (Kind.CUDA_BF16, 8, 2),
+        (Kind.CUDA_BF16, 7, 1),
+        (Kind.CUDA_BF16, 3, 1),
+        (Kind.CUDA_FP8, 2, 0),
+        (Kind.CPU, 64, 0),
     ],
 )
-def test_by_themselves_processes_are_there_beside_a_gpu_with_cores_to_spare(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: Kind, cores: int, processes: int
+def test_processes_tokenise_beside_a_gpu_with_cores_to_spare(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, cores: int, processes: int
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert app.tokenizer_processes(asked, kind) == processes
+    assert app.tokenizer_processes(kind) == processes
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "cores", "in_child_process"),
-    [
-        ("auto", Kind.CUDA_BF16, 4, True),
-        ("auto", Kind.CUDA_FP8, 2, False),
-        ("auto", Kind.CPU, 64, False),
-        ("yes", Kind.CPU, 1, True),
-        ("no", Kind.CUDA_NF4, 64, False),
-    ],
+    ("kind", "cores", "in_child_process"),
+    [(Kind.CUDA_BF16, 4, True), (Kind.CUDA_FP8, 2, False), (Kind.CPU, 64, False)],
 )
-def test_by_itself_the_sink_is_a_child_process_beside_a_gpu_with_cores_to_spare(
-    monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, in_child_process: bool
+def test_the_sink_is_a_child_process_beside_a_gpu_with_cores_to_spare(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, cores: int, *, in_child_process: bool
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert app.has_sink_process(asked, kind) is in_child_process
+    assert app.has_sink_process(kind) is in_child_process

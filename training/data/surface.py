@@ -1,4 +1,4 @@
-"""Features that separate scams from lawful messages without reading them: links, digits, money, length, capitals.
+"""Surface features that may tell a scam from a lawful message unread: links, digits, money, length, capitals.
 
 A corpus whose classes differ here teaches a model to look here. The words themselves are not counted.
 """

@@ -1,4 +1,4 @@
-"""A run's log: seconds, tokens, the GPU's memory, the losses; kept in the run's folder."""
+"""A run's log, kept in its folder: seconds, tokens, the GPU's memory, the losses."""
 
 from __future__ import annotations
 

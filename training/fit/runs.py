@@ -1,4 +1,4 @@
-"""A run's inputs: recipe, seed, rows, its base's commit; kept in its folder, so that nobody need repeat them."""
+"""A run's identity, kept in its folder: recipe, seed, rows, its base's commit. Later commands read it from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of a judge over several splits: figures with intervals, under the names they have in results files."""
+"""Several splits to figures with intervals, under the names that they have in results files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.metrics import Figure
 
 PREFIX: Final = {"linear": "baseline", "boosted": "boosted"}
-"""The baselines' place in names: DESIGN calls the linear one the baseline."""
+"""The baselines' place in the names of figures: "baseline" alone is the linear one."""
 _SHORT, _LONG = 60, 130
 """In characters: about a third of the messages each; three quarters of the spam is long."""
 _URL: Final = re.compile(r"https?:|www\.|\b[\w-]+\.(?:com|co|net|org|uk|tv|info|biz|mobi)\b", re.IGNORECASE)

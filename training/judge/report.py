@@ -76,13 +76,13 @@ def card(figures: Figures, source: str) -> str:
     lines += [
         "",
         (
-            f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}), "
+            f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}),\n"
             f"{flagged} of ham flagged ({blames})."
         ),
     ]
     if "outside/ham/flagged" in figures:
         shares = (f"{label} {_share(figures, f'outside/{label}/flagged')}" for label in ("smishing", "spam", "ham"))
-        lines += ["", f"Texts of another collection, none learnt from, flagged: {', '.join(shares)}."]
+        lines += ["", f"Texts of another collection, none learnt from, flagged:\n{', '.join(shares)}."]
     return "\n".join(lines)
 
 
@@ -137,7 +137,7 @@ def _splits(figures: Figures, name: str) -> Iterator[str]:
 
 def _disguised(figures: Figures, plot: Path) -> Iterator[str]:
     met = [each for each in DISGUISES if figures[f"attack/{each}/recall"]["extra"].get("met-in-training")]
-    shown = f" Training shows some disguises ({', '.join(met)}), the rest never." if met else ""
+    shown = f"\nTraining shows some disguises ({', '.join(met)}), the rest never." if met else ""
     yield from ["", "## Disguised", "", f"The same test rows, spam and ham alike.{shown}"]
     yield from ["", f"![Spam still caught under each disguise]({plot.name})", ""]
     yield "| | spam caught | ham flagged | LinearSVC: caught | flagged |"

@@ -200,8 +200,8 @@ class Audit:
         partitions = len(self.ledger.positions())
         if self.terms.window < (least := self.terms.most_at_once * partitions):
             message = (
-                f"HAMGATE_AUDIT_WINDOW: {self.terms.window} is too few for {partitions} partitions and this "
-                f"HAMGATE_MAX_BATCH_MESSAGES; allowed here: {least} and more"
+                f"HAMGATE_AUDIT_WINDOW: {self.terms.window} is too few for {partitions} partitions; "
+                f"allowed here: {least} and more"
             )
             raise StartError(message)
 

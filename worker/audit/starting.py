@@ -135,7 +135,7 @@ def _require_there(offset: int, end: int, place: TopicPartition) -> None:
     if offset > end:
         message = (
             f"the audit has come to offset {offset} of partition {place[1]} of {place[0]}, which ends at {end}: the "
-            "topic was created again; delete the audit's group, or name another by HAMGATE_AUDIT_GROUP_ID"
+            "topic was created again; delete the audit's group, HAMGATE_GROUP_ID.audit"
         )
         raise StartError(message)
 

@@ -1,4 +1,4 @@
-"""The connection to the brokers: addresses and security, as every client of ours takes them."""
+"""Connection settings: addresses, security and time-outs, as every Kafka client here takes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KafkaLink:
-    """The brokers' addresses and security settings; `patience` is how many seconds an outage may last."""
+    """Addresses, security and time-outs of every client; `patience` is how many seconds an outage may last."""
 
     brokers: str
     client_id: str = "hamgate"

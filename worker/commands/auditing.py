@@ -21,6 +21,7 @@ from worker.broker.audit import AuditedTopics
 from worker.messages import UnreadableError, decode
 from worker.metrics import AuditMetrics
 from worker.metrics.probes import Probes
+from worker.pipeline.batching import MAX_MESSAGES
 from worker.process import signals
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience:
         start,
         _decoder(settings),
         settings.audit_window,
-        most_at_once=_TOGETHER * settings.max_batch_messages,
+        most_at_once=_TOGETHER * MAX_MESSAGES,
         commits=commits,
     )
 
@@ -120,16 +121,11 @@ def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience:
 
 
 def _decoder(settings: Settings) -> Callable[[Record], bool]:
-    """Whether the worker can read an event: by the same bounds, which must be set as for the worker."""
+    """Whether the worker can read an event: by the same bound, which must be set as for the worker."""
 
     def is_readable(record: Record) -> bool:
         try:
-            decode(
-                record,
-                max_bytes=settings.max_event_bytes,
-                max_depth=settings.max_event_depth,
-                max_headers=settings.max_event_headers,
-            )
+            decode(record, max_bytes=settings.max_event_bytes)
         except UnreadableError:
             return False
         return True
@@ -138,7 +134,7 @@ def _decoder(settings: Settings) -> Callable[[Record], bool]:
 
 
 def _group(settings: Settings) -> str:
-    return settings.audit_group_id or f"{settings.group_id}.audit"
+    return f"{settings.group_id}.audit"
 
 
 def _require_exactly_once(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The GPU's state: memory, and, where its management library is installed, load, power and temperature."""
+"""The GPU's own figures: memory, and, where its management library is installed, load, power and temperature."""
 
 from __future__ import annotations
 

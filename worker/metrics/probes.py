@@ -1,4 +1,4 @@
-"""Answers of /livez and /readyz before there is a service to ask: the worker is starting, and with what."""
+"""Answers /livez and /readyz: by the start's phase first, then by the service."""
 
 from __future__ import annotations
 

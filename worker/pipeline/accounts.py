@@ -1,4 +1,4 @@
-"""The stages' events go to metrics, traces, drift, the shadow and the log. Nothing here decides.
+"""Metrics, traces, drift, shadow and log of what the stages report. Nothing here decides.
 
 The stages call these at each step; only what is committed is counted as a verdict.
 """

@@ -1,4 +1,4 @@
-"""When to stop waiting for company: a value that is given the time, and holds no clock, thread or socket.
+"""When a batch is complete: a value that is given the time, and holds no clock, thread or socket.
 
 A batch leaves when it is full, when its oldest message would be late if it waited longer, or when nothing more is at
 hand. So at low load a message goes alone and at once, and at high load batches grow by themselves to what the model
@@ -114,6 +114,10 @@ class Pace:
         else:
             return 0.0
         return max(0.0, writer_free_in - self.judging.estimate(tokens))
+
+
+MAX_MESSAGES: Final = 2048
+"""Messages of a batch: of any but the shortest, the engine's token budget bounds it first."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Where the reading thread hands over to the judging one: a batch that grows until the judge is free to take it.
+"""Hands messages from the reading thread to the judging one: a batch grows until the judge is free to take it.
 
 It stands in for a queue of length one between the two. A queue would fix a batch's size when it is put in; here a
 batch that must wait for the judge anyway goes on filling, so that under load batches grow instead of multiplying.

@@ -1,4 +1,4 @@
-"""The progress of each stage, for the probes: any thread may ask."""
+"""What each stage is doing, and for how long; for the probes. Any thread may ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline's three threads, from start to leave-taking; and what the probes hear of them."""
+"""The pipeline's three threads: start, shutdown, and the answers to the probes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A program of ours in a process of its own, so that the worker's threads need not share its interpreter.
+"""A subprocess that answers requests, so that its work leaves the interpreter to the worker's threads.
 
-Between the two go frames over two pipes: 8 bytes of length, then what is said. The process ends when its pipe does:
-however the worker ends, it does not outlive it for longer than what it is at.
+Both send frames over two pipes: 8 bytes of length, then the content. The subprocess ends when its pipe is closed. So it
+outlives the worker, however that ended, by one request at most.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def framed(content: bytes) -> memoryview:
 
 @contextlib.contextmanager
 def served() -> Iterator[Frames]:
-    """Give the block the requests' frames; it ends when the worker has closed the pipe."""
+    """Yield the frames of the requests; ends when the worker closes the pipe."""
     for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
         signal.signal(each, signal.SIG_IGN)
     sys.stdout = sys.stderr  # what anything prints is no frame

@@ -1,4 +1,4 @@
-"""Signals that end a process, while it loads and while it works; and exit statuses."""
+"""Signals and exit statuses, both while the worker loads and while it runs."""
 
 from __future__ import annotations
 

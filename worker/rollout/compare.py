@@ -1,4 +1,4 @@
-"""Differences between shadow and primary: the shadow's topic, read to the end and summed up."""
+"""`hamgate compare`: reads the shadow's topic to its end and counts where it would have judged differently."""
 
 from __future__ import annotations
 
