@@ -21,7 +21,7 @@ test-unit: install ## what needs no broker: seconds
 fuzz: install ## a million hostile events: each a verdict or a dead letter, none slower than its bound
 	@$(PY) -m tests.fuzz.run $(ARGS)
 
-protocol: install ## exactly once in random histories of workers, brokers and faults, for longer than the suite has time
+protocol: install ## exactly once in thousands of random histories, simulated (ARGS=--seed=N repeats one)
 	@$(PY) -m tests.simulation.search $(ARGS)
 
 test-gpu: install ## what needs an NVIDIA GPU
@@ -53,19 +53,19 @@ broker-stop: ## stop it
 worker: install ## run the worker against it
 	@$(PY) -m worker run $(ARGS)
 
-kill-matrix: install ## every fault on three brokers, for an hour or so; goes on where it stopped
+kill-matrix: install ## every fault on three brokers, an hour and more; resumes (ARGS="--faults new": of requests only)
 	@$(PY) -m tests.delivery --record $(ARGS)
 
-soak: install ## load and random faults for an hour; memory, threads and descriptors must stay flat
+soak: install ## load and random faults for an hour (ARGS=--minutes=5); memory, threads, descriptors must stay flat
 	@$(PY) -m tests.delivery.soak $(ARGS)
 
-model: install ## rebuild models/nano from the shipped data
+model: install ## rebuild models/nano from the shipped data (other models: .venv/bin/python -m training --help)
 	@$(PY) -m training nano $(ARGS)
 
 swaps: install ## change the model a hundred times under load and check every verdict
 	@$(PY) -m benchmarks.model_swap $(ARGS)
 
-bench: install ## the benchmarks that fit this machine
+bench: install ## the engine's speed on this machine; benchmarks/README.md lists the other benchmarks
 	@$(PY) -m benchmarks.classifier $(ARGS)
 
 lock: install ## resolve the dependencies again

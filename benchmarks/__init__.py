@@ -1,1 +1,1 @@
-"""How fast, and beside what: every metadata of speed comes from a file that one of these has written."""
+"""Speed, beside that of peers: every figure in the documents comes from a result file that one of these wrote."""

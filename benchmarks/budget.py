@@ -1,4 +1,4 @@
-"""What a batch's time is made of on the GPU: microseconds by kind of kernel, as the profiler sees one batch."""
+"""Break down a batch's time on the GPU: microseconds by kind of kernel, as the profiler sees one batch."""
 
 from __future__ import annotations
 

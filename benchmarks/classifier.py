@@ -86,7 +86,7 @@ def single_milliseconds(engine: Engine, tokens: Sequence[Tokens], count: int = 4
 
 
 def largest_difference(engine: Engine, model: nn.Module, tokens: Sequence[NDArray[np.int32]]) -> float:
-    """How far a logit of the engine, all messages in one call and in disorder, is from transformers' for it alone."""
+    """Largest difference of the engine's logits, all messages shuffled in one call, to transformers' one at a time."""
     order = np.random.default_rng(0).permutation(len(tokens))
     ours = engine.logits([tokens[row] for row in order])
     with torch.inference_mode():
@@ -136,7 +136,7 @@ def on_gpu(kinds: Sequence[str], bundle: str, save: Callable[[list[Entry]], None
 
 
 def _one_kind(kind: str, weights: Weights, tokens: Sequence[Tokens], ceiling: roof.Rate) -> tuple[list[Entry], float]:
-    """What one kind does, and its best messages a second."""
+    """Return one kind's figures and its best rate in messages a second."""
     from benchmarks import tinyllama  # noqa: PLC0415
     from worker.engine import Kind, loading  # noqa: PLC0415
 
@@ -183,7 +183,7 @@ def _share(name: str, size: int, rates: tuple[float, float, float]) -> Entry:
 
 
 def fp8_flips(bundle: str) -> list[Entry]:
-    """How many of the collection's messages a trained bundle labels otherwise in fp8 than in bf16."""
+    """Number of the collection's messages that a trained bundle labels differently in fp8 than in bf16."""
     from worker.engine import Kind  # noqa: PLC0415
     from worker.model.classifier import Classifier  # noqa: PLC0415
 
@@ -241,7 +241,7 @@ def on_cpu(bundle: str, threads: int) -> list[Entry]:
     runs = [tokens[first : first + CPU_BATCH] for first in range(0, len(tokens), CPU_BATCH)]
     p50, p99 = single_milliseconds(classifier.engine, tokens)
     model = peers.merged(classifier.bundle)
-    apart = largest_difference(classifier.engine, model, tokens[:EXACT])
+    difference = largest_difference(classifier.engine, model, tokens[:EXACT])
     rows = [message.tolist() for message in tokens[:1024]]
     rivals = {"padded-32": 0.0, "padded-256": 0.0, "sorted-32": 0.0}
     median = best = ceiling = 0.0
@@ -268,7 +268,9 @@ def on_cpu(bundle: str, threads: int) -> list[Entry]:
         Entry("engine/cpu/vs-transformers-padded", "ratio", round(best / quickest_plain, 2), extra=shared),
         Entry("engine/cpu/share-of-roof", "share", round(best * mean * 2 * products / ceiling, 3), extra=shared),
         Entry("engine/cpu/single-p50-ms", "ms", round(p50, 3), f"p99 {p99:.3f}", shared),
-        Entry("engine/cpu/largest-logit-difference", "", float(f"{apart:.2g}"), extra=shared | {"messages": EXACT}),
+        Entry(
+            "engine/cpu/largest-logit-difference", "", float(f"{difference:.2g}"), extra=shared | {"messages": EXACT}
+        ),
         Entry("worker/prepare/messages-per-second", "messages/s", round(prepare_rate, 1), extra=shared),
     ]
 

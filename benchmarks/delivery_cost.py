@@ -1,4 +1,4 @@
-"""What exactly-once costs against at-least-once: the same worker, broker and messages, in turns.
+"""The cost of exactly-once against at-least-once: the same worker, broker and messages, in turns.
 
     python -m benchmarks.delivery_cost [--messages 100000] [--rounds 3] [--judge no-op|nano]
 

@@ -68,7 +68,7 @@ def main() -> int:
                     name, before = f"{load:.0%}", place.samples()
                     with hiccups.Probe() if _has_many_cores() else contextlib.nullcontext() as probe:
                         found = place.trickle(load * through, options.seconds)
-                    latencies[load], machine[name] = found.ms, _apart_from(probe, found) if probe else None
+                    latencies[load], machine[name] = found.ms, _outside_hiccups(probe, found) if probe else None
                     stages[name] = place.stages(before)
                     p50, p99 = np.percentile(found.ms, (50, 99))
                     print(
@@ -158,11 +158,11 @@ class Place:
         self.address = f"http://127.0.0.1:{free_port()}"
 
     def command(self) -> list[str]:
-        """What is measured."""
+        """Return the command line of the measured worker."""
         return [sys.executable, "-m", "worker", "run"]
 
     def environment(self) -> dict[str, str]:
-        """What it is told."""
+        """Return the environment of the measured worker: its settings."""
         mine = {
             "BROKERS": self.link.brokers, "INPUT_TOPIC": self.topics[0], "VERDICT_TOPIC": self.topics[1],
             "DEAD_LETTER_TOPIC": self.topics[2], "GROUP_ID": self.name, "INSTANCE_ID": self.name,
@@ -191,7 +191,7 @@ class Place:
             return False
 
     def samples(self) -> dict[str, float]:
-        """What the worker's own metrics say by now."""
+        """Current samples of the worker's /metrics, by series."""
         with urllib.request.urlopen(self.address + "/metrics", timeout=5) as answer:  # noqa: S310 our own worker
             lines = [line.rpartition(" ") for line in answer.read().decode().splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
@@ -272,15 +272,15 @@ def _batches(lines: Sequence[Outgoing], size: int) -> Iterator[Sequence[Outgoing
         yield lines[at : at + size]
 
 
-def _apart_from(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, Any]:
-    """What the machine did, and the latency of what was due at no hiccup of it nor soon before or after one."""
-    is_apart = np.ones(len(found.due), dtype=np.bool_)
+def _outside_hiccups(probe: hiccups.Probe, found: open_loop.Latencies) -> dict[str, Any]:
+    """Return the hiccups found, and p50 and p99 (ms) of events due neither in one nor shortly before or after."""
+    is_outside = np.ones(len(found.due), dtype=np.bool_)
     for began, ended in probe.stretches:
-        is_apart &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
-    apart: dict[str, float] = {"share": round(float(is_apart.mean()), 3)}
-    if is_apart.any():
-        apart |= {f"p{q}_ms": round(float(np.percentile(found.ms[is_apart], q)), 2) for q in (50, 99)}
-    return asdict(probe.found) | {"apart_from_hiccups": apart}
+        is_outside &= (found.due < began - _BEFORE) | (found.due > ended + _AFTER)
+    outside: dict[str, float] = {"share": round(float(is_outside.mean()), 3)}
+    if is_outside.any():
+        outside |= {f"p{q}_ms": round(float(np.percentile(found.ms[is_outside], q)), 2) for q in (50, 99)}
+    return asdict(probe.found) | {"apart_from_hiccups": outside}
 
 
 def _record(  # noqa: PLR0913, PLR0917 # what was measured

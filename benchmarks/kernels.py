@@ -15,8 +15,7 @@ from triton.testing import do_bench  # type: ignore[import-untyped]
 
 from benchmarks.tinyllama import SHAPE, tokens
 from training.results import Entry, record
-from worker.engine import kernels
-from worker.engine import reference as twins
+from worker.engine import kernels, reference
 from worker.engine.packing import pack
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def attention(size: int) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
     starts, ends, count = laid(size)
     heads, keys, head = SHAPE.heads, SHAPE.key_heads, SHAPE.head
     qkv, scale = random(size, (heads + 2 * keys) * head), torch.rand(size, device=DEVICE) + 0.5
-    rope = twins.rope(10_000 ** -(torch.arange(0, head, 2) / head), SHAPE.positions, DEVICE)
+    rope = reference.rope(10_000 ** -(torch.arange(0, head, 2) / head), SHAPE.positions, DEVICE)
     lengths = (ends[:count] - starts[ends[:count].long()] + 1).int()
     filled = int(lengths.sum())
     edges = torch.cat([torch.zeros(1, device=DEVICE), lengths.cumsum(0), torch.tensor([size], device=DEVICE)]).int()
@@ -90,8 +89,11 @@ def compare(size: int) -> dict[str, tuple[float, float]]:
     """Microseconds of ours and of stock, by kernel."""
     hidden, matrix = random(size, SHAPE.width), random(2 * SHAPE.inner, SHAPE.width)
     scale, one = torch.rand(size, device=DEVICE) + 0.5, torch.ones((), device=DEVICE)
-    small, small_matrix = hidden.to(twins.FP8), matrix.to(twins.FP8)
-    small_inner, small_down = random(size, SHAPE.inner).to(twins.FP8), random(SHAPE.width, SHAPE.inner).to(twins.FP8)
+    small, small_matrix = hidden.to(reference.FP8), matrix.to(reference.FP8)
+    small_inner, small_down = (
+        random(size, SHAPE.inner).to(reference.FP8),
+        random(SHAPE.width, SHAPE.inner).to(reference.FP8),
+    )
     weight = torch.ones(SHAPE.width, device=DEVICE, dtype=torch.bfloat16)
 
     def stock_gated() -> Tensor:
@@ -101,13 +103,13 @@ def compare(size: int) -> dict[str, tuple[float, float]]:
     def stock_gated_fp8() -> tuple[Tensor, Tensor]:
         gate, up = kernels.product_fp8(small, small_matrix, one).chunk(2, dim=1)
         inner = functional.silu(gate) * up
-        factor = inner.abs().amax(dim=1, keepdim=True).float() / twins.FP8_MAX
-        return (inner / factor).clamp(-twins.FP8_MAX, twins.FP8_MAX).to(twins.FP8), factor
+        factor = inner.abs().amax(dim=1, keepdim=True).float() / reference.FP8_MAX
+        return (inner / factor).clamp(-reference.FP8_MAX, reference.FP8_MAX).to(reference.FP8), factor
 
     def stock_add_product_norm_fp8() -> Tensor:
         added = hidden + kernels.product_fp8(small_inner, small_down, one)
         normed = functional.rms_norm(added, (SHAPE.width,), weight, SHAPE.epsilon)
-        return (normed * 8.0).clamp(-twins.FP8_MAX, twins.FP8_MAX).to(twins.FP8)
+        return (normed * 8.0).clamp(-reference.FP8_MAX, reference.FP8_MAX).to(reference.FP8)
 
     pairs = {
         "row-scale": (
@@ -137,7 +139,7 @@ def products(size: int) -> dict[str, tuple[float, float]]:
     for name, (rows, columns) in shapes.items():
         left, right = random(size, columns), random(rows, columns)
         total = random(size, rows)
-        small_left, small_right = left.to(twins.FP8), right.to(twins.FP8)
+        small_left, small_right = left.to(reference.FP8), right.to(reference.FP8)
         one = torch.ones((), device=DEVICE)
         plain = (lambda: total.addmm_(left, right.T)) if rows == SHAPE.width else (lambda: left @ right.T)  # noqa: B023
         times = micro(plain), micro(lambda: kernels.product_fp8(small_left, small_right, one))  # noqa: B023

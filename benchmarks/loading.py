@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.tinyllama import random_weights, save_base
 from training.results import Entry, record
-from worker.engine import files, forward, nf4, weights
-from worker.engine import reference as twins
+from worker.engine import files, forward, nf4, reference, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +25,7 @@ GIB: Final = 2**30
 
 
 def main() -> None:
-    """Measure each step apart, each once: they take seconds, and what is compared differs by more than its noise."""
+    """Measure each step by itself, once: they take seconds, and what is compared differs by more than its noise."""
     took: dict[str, float] = {}
 
     def timed(step: str, do: Callable[..., Any], *given: object) -> Any:  # noqa: ANN401 whatever the step gives
@@ -38,7 +37,7 @@ def main() -> None:
         print(f"{step:<24} {took[step]:6.1f} s", flush=True)
         return done
 
-    device, operations = torch.device("cpu"), twins
+    device, operations = torch.device("cpu"), reference
     if torch.cuda.is_available():
         from worker.engine import kernels  # noqa: PLC0415 # a compiler comes with them
 
@@ -72,13 +71,13 @@ def main() -> None:
 
 
 def through_nf4(tensors: dict[str, torch.Tensor]) -> None:
-    """What a bundle that was trained so has done to its base at each start, one matrix after the other."""
+    """Round every linear matrix through NF4, as each start does for a bundle that was trained so."""
     for name in filter(weights.is_linear, tensors):
         nf4.round_trip(tensors[name], double=True)
 
 
 def again(file: Path, device: torch.device) -> None:
-    """What a start would do instead."""
+    """Load the rounded weights from a file, as a start would do if they were in the bundle."""
     for tensor in load_file(file).values():
         tensor.to(device, copy=True)  # what is mapped from a file is not read before it is wanted
 

@@ -5,7 +5,7 @@
 Two bundles take turns. They are one model in two guises: the second's token ids are turned round, in its tokenizer and
 in its embedding alike. So each message has one right score, whichever of the two judges it, and a message that was
 tokenised by one and judged by the other would have a score that is neither's. The load is an open loop; the pause is
-read off the transactions' own time stamps, and is told beside the longest one of the same load without a swap.
+read off the transactions' own time stamps, and is tokenizer beside the longest one of the same load without a swap.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 PARTITIONS: Final = 6
 KEYS: Final = 97
 _TICK: Final = 0.02
-_WATCH: Final = 0.2
 _POISON_EVERY: Final = 211
 _NEAR: Final = 1e-4
 _WITHIN: Final = 60.0
@@ -62,13 +61,13 @@ def turned(into: Path, source: Path = SHIPPED_BUNDLE) -> Path:
     weights[name] = np.ascontiguousarray(weights[name][::-1])
     save_file(weights, into / "base" / "model.safetensors", metadata={"format": "pt"})
     path = into / "tokenizer" / "tokenizer.json"
-    told = json.loads(path.read_text())
-    told["model"]["vocab"] = {piece: last - index for piece, index in told["model"]["vocab"].items()}
-    for token in told["added_tokens"]:
+    tokenizer = json.loads(path.read_text())
+    tokenizer["model"]["vocab"] = {piece: last - index for piece, index in tokenizer["model"]["vocab"].items()}
+    for token in tokenizer["added_tokens"]:
         token["id"] = last - token["id"]
-    for special in (told.get("post_processor") or {}).get("special_tokens", {}).values():
+    for special in (tokenizer.get("post_processor") or {}).get("special_tokens", {}).values():
         special["ids"] = [last - index for index in special["ids"]]
-    path.write_text(json.dumps(told))
+    path.write_text(json.dumps(tokenizer))
     return bundles.seal(into, name="turned")
 
 
@@ -214,7 +213,7 @@ def _start(  # noqa: PLR0913, PLR0917
     mine = {
         "BROKERS": bootstrap, "INPUT_TOPIC": names[0], "VERDICT_TOPIC": names[1], "DEAD_LETTER_TOPIC": names[2],
         "GROUP_ID": name, "INSTANCE_ID": name, "METRICS_PORT": address.rpartition(":")[2], "BUNDLE": str(link),
-        "BUNDLE_WATCH": str(_WATCH), "ENGINE": "cpu", "THREADS": str(options.threads), "LOG_FORMAT": "json",
+        "ENGINE": "cpu", "THREADS": str(options.threads), "LOG_FORMAT": "json",
         "LOG_LEVEL": "warning",
     }  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -1,4 +1,4 @@
-"""What the worker itself can do: a judge that costs nothing, one process, exactly once, its broker on the same cores.
+"""Throughput of the worker itself: a judge that costs nothing, one process, exactly once, its broker on the same cores.
 
     python -m benchmarks.no_op_judge [--messages 300000] [--brokers HOST:PORT] [--runs 3]
 

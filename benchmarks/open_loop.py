@@ -51,7 +51,7 @@ def event(number: int, text: str) -> tuple[bytes, bytes]:
 def latencies(  # noqa: PLR0913, PLR0917 # what makes a load
     brokers: str, events: str, verdicts: str, rate: float, count: int, first: int
 ) -> Latencies:
-    """How long from when each of `count` events was due to when a read_committed reader had its verdict.
+    """Latency of each of `count` events, from when it was due until a read_committed reader had its verdict.
 
     Events are numbered from `first`. Raises RuntimeError when verdicts are missing, or the sender failed.
     """

@@ -1,4 +1,4 @@
-"""What the engine is compared with: the same weights in transformers, run the ways that people run them."""
+"""The engine's peers: the same weights in transformers, run the ways that people run them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def padded(model: nn.Module, tokens: Sequence[Sequence[int]], size: int) -> NDAr
 def messages_a_second(
     model: nn.Module, tokens: Sequence[Sequence[int]], size: int, *, is_sorted: bool = False
 ) -> float:
-    """How fast `padded` is: the best of two rounds after a whole one to warm up, for each new length warms up anew.
+    """Messages a second of `padded`: the best of two rounds after a whole one to warm up, as each new length needs it.
 
     `is_sorted` puts messages of a length together first.
     """

@@ -37,13 +37,13 @@ def main() -> None:
             opened.writelines(f"{label}\t{text}\n" for label, text in made(rows, random.Random(1)))
         marks: dict[str, float] = {}
 
-        def told(phase: str, done: int, total: int) -> None:
+        def timed(phase: str, done: int, total: int) -> None:
             marks.setdefault(phase, time.monotonic())
             show(phase, done, total)
 
         start = time.monotonic()
         with steps() as show:
-            prepared = data.prepare(path, told=told)
+            prepared = data.prepare(path, progress=timed)
         end = time.monotonic()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     sizes = Counter(Counter(row.cluster for row in prepared.rows).values())

@@ -30,7 +30,7 @@ class Rate:
 
 
 def rate(product: Callable[[], object], size: int, *, seconds: float) -> Rate:
-    """How fast a product of `size`^3 is, on random numbers."""
+    """Rate of a product of `size`^3, on random numbers."""
     on_gpu = torch.cuda.is_available()
     repeats = 20 if on_gpu else 2
     times: list[float] = []

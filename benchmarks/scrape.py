@@ -99,8 +99,8 @@ def _start(  # noqa: PLR0913, PLR0917
     mine = {
         "BROKERS": bootstrap, "INPUT_TOPIC": names[0], "VERDICT_TOPIC": names[1], "DEAD_LETTER_TOPIC": names[2],
         "SHADOW_TOPIC": names[3], "GROUP_ID": name, "INSTANCE_ID": name, "METRICS_PORT": str(port),
-        "BUNDLE": str(SHIPPED_BUNDLE), "CANARY": str(bundles.twin(made / "canary")), "CANARY_SHARE": "0.2",
-        "SHADOW": str(bundles.flipped(made / "shadow", canaries=[])), "BUNDLE_WATCH": "0.5", "ENGINE": "cpu",
+        "BUNDLE": str(SHIPPED_BUNDLE), "CANARY": str(bundles.reissued(made / "canary")), "CANARY_SHARE": "0.2",
+        "SHADOW": str(bundles.flipped(made / "shadow", canaries=[])), "ENGINE": "cpu",
         "THREADS": str(options.threads), "LOG_FORMAT": "json", "LOG_LEVEL": "warning",
     }  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -1,4 +1,4 @@
-"""What each step of the worker costs by itself: CPU time a message of one thread, on the same messages, no broker."""
+"""The cost of each step of the worker by itself: CPU time a message of one thread, on the same messages, no broker."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def make_base(folder: Path, tokenizer: Path) -> Path:
 def rows() -> list[Row]:
     """The published share of the collection, drawn at random: what is timed here is not judged."""
     read, _ = sources.read(data.UCI, data.LABELS)
-    drawn = [data.Row(data.mend(row.text), row.label) for row in read]
+    drawn = [data.Row(data.repair(row.text), row.label) for row in read]
     random.Random(0).shuffle(drawn)
     return drawn[: int(SHARE * len(drawn))]
 
@@ -80,7 +80,7 @@ def ours(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> dict[str, Any]:
 
 
 def short(log: dict[str, Any]) -> str:
-    """What a person wants to see of a run."""
+    """A run's tokens a second, peak memory and last mean loss, in one line."""
     memory = f"peak {log['peak_gib']} GiB, reserved {log['peak_reserved_gib']} GiB"
     return f"{log['tokens_per_second']:,.0f} tokens/s, {memory}, loss {statistics.mean(log['losses'][-20:]):.4f}"
 
@@ -234,7 +234,7 @@ def main() -> None:
 
 
 def done(part: Callable[[], None]) -> bool:
-    """Whether a part ran to its end: one that fails is told of, and does not cost the others."""
+    """Whether a part ran to its end; a failure is printed, and the other parts still run."""
     try:
         part()
     except Exception:  # noqa: BLE001 # whatever it is
@@ -281,16 +281,16 @@ def _ratio(packed: dict[str, Any], plain: dict[str, Any]) -> Entry:
 
 
 def _gap(packed: Sequence[float], plain: Sequence[float]) -> Entry:
-    """How far the two loss curves are apart, beside how much one moves; their dropout differs."""
-    apart = [abs(one - other) for one, other in zip(packed, plain, strict=False)]
+    """Mean difference (nats) of the two loss curves, beside how much one moves; their dropout differs."""
+    differences = [abs(one - other) for one, other in zip(packed, plain, strict=False)]
     moves = [abs(one - other) for one, other in itertools.pairwise(plain)]
     extra = {
-        "updates": len(apart),
+        "updates": len(differences),
         "change_from_update_to_update": round(statistics.mean(moves), 4),
-        "packed": packed[: len(apart)],
+        "packed": packed[: len(differences)],
         "padded": [round(loss, 5) for loss in plain],
     }
-    return Entry("training/nf4/loss-gap-to-padded-loop", "nats", round(statistics.mean(apart), 4), extra=extra)
+    return Entry("training/nf4/loss-gap-to-padded-loop", "nats", round(statistics.mean(differences), 4), extra=extra)
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def _measure(writer: Writer, records: list[Outgoing], options: argparse.Namespac
 
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """So many threads that never let go of the interpreter by themselves."""
+    """So many threads that never release the interpreter lock by themselves."""
     is_over = threading.Event()
 
     def spin() -> None:

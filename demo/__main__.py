@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace, page: Console) -> int:
         with Worker(options.folder, broker.bootstrap) as worker:
             page.print(f"worker: process {worker.pid} loads its model ...")
             events = stream.programme(held_out(), SHOWN, options.burst)  # seconds, while the worker loads its model
-            paced, burst = stream.apart(events)
+            paced, burst = stream.paced_and_burst(events)
             tally = Tally(events)
             worker.await_ready(broker)
             page.print(f"worker: ready, {time.monotonic() - began:.0f} s after the start")
@@ -93,7 +93,7 @@ def _run(options: argparse.Namespace, page: Console) -> int:
 
 
 def _counted(worker: Worker, tally: Tally) -> str:
-    """What /metrics says, once it agrees with the reader or has had its time to."""
+    """Return the text of /metrics, once it agrees with the reader or its time is up."""
     deadline = time.monotonic() + _COUNTS_WITHIN
     while True:
         _, exposition = worker.get("/metrics")

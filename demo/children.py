@@ -69,7 +69,7 @@ class Broker:
         return self._node.pid
 
     def exit_status(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Its exit status; None while it runs."""
         return self._node.exit_status()
 
     def __enter__(self) -> Self:
@@ -108,7 +108,7 @@ class Worker:
 
     @property
     def address(self) -> str:
-        """Where /metrics, /livez and /readyz are."""
+        """The URL below which /metrics, /livez and /readyz are."""
         return f"http://{node.LOOPBACK}:{self._port}"
 
     @property
@@ -117,7 +117,7 @@ class Worker:
         return self._process.pid
 
     def exit_status(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Its exit status; None while it runs."""
         return self._process.poll()
 
     def get(self, path: str) -> tuple[int, str]:

@@ -107,7 +107,7 @@ class Sender:
 
 
 class _Record(Protocol):
-    """What of the client's records is looked at here."""
+    """The fields of the client's records that are used here."""
 
     key: bytes | None
     value: bytes
@@ -115,7 +115,7 @@ class _Record(Protocol):
 
 
 class _Verdict(msgspec.Struct, gc=False):
-    """What of a verdict is looked at here."""
+    """The fields of a verdict that are used here."""
 
     id: str
     label: str | None
@@ -150,7 +150,7 @@ class Reader:
         self._consumer.assign(self._partitions)
 
     def read(self, wait: float) -> list[Answer]:
-        """What has been committed since, in order for each partition; empty after `wait` seconds without any."""
+        """Return the answers committed since the last call, in order for each partition; none after `wait` seconds."""
         polled = self._consumer.poll(timeout_ms=round(wait * 1000))
         now = time.monotonic()
         return [

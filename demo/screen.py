@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a table that fills on a terminal, plain lines anywhere else."""
+"""The display while the demo runs: a table that fills on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PLAIN_WIDTH: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How things stand: seconds since the first event, the part being sent, messages answered a second."""
+    """Progress at one time: seconds since the first event, the part being sent, messages answered a second."""
 
     elapsed: float
     part: str
@@ -46,7 +46,7 @@ def console() -> Console:
 
 
 def screen(console: Console, tally: Tally, parts: Sequence[str]) -> Terminal | Lines:
-    """What suits the console."""
+    """A live table for a terminal, else plain lines."""
     return Terminal(console, tally, parts) if console.is_terminal else Lines(console, tally)
 
 

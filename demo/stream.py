@@ -1,4 +1,4 @@
-"""What is sent: held-out messages, each disguise of them, odd events scattered among them, and the burst."""
+"""The demo's events: held-out messages, each disguise of them, odd events scattered among them, and the burst."""
 
 from __future__ import annotations
 
@@ -124,6 +124,6 @@ def parts(events: Sequence[Event]) -> list[str]:
     return list(dict.fromkeys(event.part for event in events))
 
 
-def apart(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
-    """What is sent at a pace, and the burst."""
+def paced_and_burst(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+    """Split events into those that are sent at a pace and the burst."""
     return [event for event in events if event.part != BURST], [event for event in events if event.part == BURST]

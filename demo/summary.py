@@ -1,4 +1,4 @@
-"""What a person sees at the end: was it right, was it all there, was it fast; and what to try next."""
+"""The summary at the end: correctness, completeness and speed, and what to try next."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PROMISING: Final = "WINNER!! You have been selected for a £900 prize. Call 090
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was seen: answers, the paced parts' rate, how long the burst and all of it took, the worker's counters."""
+    """Results of a run: answers, the paced parts' rate, seconds of the burst and of all, the worker's counters."""
 
     tally: Tally
     model: str

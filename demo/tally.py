@@ -1,4 +1,4 @@
-"""The oracle: told of every event sent and every answer read, it says what was lost, doubled, disordered, misjudged.
+"""The oracle: from every event sent and every answer read, it finds what was lost, duplicated, reordered, misjudged.
 
 A value: no clock, no client, no terminal. Times are seconds.
 """
@@ -22,7 +22,7 @@ _HAM: Final = "ham"
 
 @dataclass(slots=True)
 class Confusion:
-    """What became of ham and spam. Spam without a score is missed, ham without one passed: neither was called spam."""
+    """Ham and spam by outcome. Spam without a score is missed, ham without one passed: neither was called spam."""
 
     caught: int = 0
     missed: int = 0
@@ -142,7 +142,7 @@ class Tally:
         return sum(self._expected[part] - self.answered[part] for part in parts)
 
     def failures(self) -> list[str]:
-        """What went wrong, in words; empty when each event was answered once, in order, and as it had to be."""
+        """Failures in words; empty when each event was answered once, in order, and as expected."""
         counts = {
             "lost": self.lost,
             "duplicated": self.duplicated,
@@ -204,7 +204,7 @@ def disagreements(tally: Tally, series: Mapping[str, float]) -> list[str]:
 
 
 def sums(exposition: str) -> dict[str, float]:
-    """What /metrics says: each series' name with its sum over all labels."""
+    """Sum each series of a /metrics text over all its labels, by name."""
     totals: dict[str, float] = {}
     for line in exposition.splitlines():
         sample = _SAMPLE.fullmatch(line)

@@ -28,7 +28,7 @@ from worker.messages import (
     Record,
     Unreadable,
     Verdict,
-    bury,
+    encode_dead_letter,
 )
 from worker.model.tokenizer import FLAGS
 from worker.rollout.shadow import Disagreement, Summary
@@ -58,7 +58,7 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
         (
             "One SMS to judge, in UTF-8. Unknown fields are ignored; null is as good as absent, but for `text`. "
             f"Beyond this schema: at most {_MAX_BYTES} bytes of key and value (HAMGATE_MAX_EVENT_BYTES), nested "
-            f"{MAX_DEPTH} deep (HAMGATE_MAX_EVENT_DEPTH), {MAX_HEADERS} headers (HAMGATE_MAX_EVENT_HEADERS). "
+            f"{MAX_DEPTH} deep, {MAX_HEADERS} headers. "
             "What breaks one of these rules becomes a dead letter."
         ),
     ),
@@ -227,7 +227,7 @@ def files() -> Iterator[tuple[Path, str]]:
 
 
 def stale() -> list[Path]:
-    """Which of them are not as they would be made now."""
+    """Return the files whose content differs from what would be made now."""
     return [path for path, content in files() if not path.is_file() or path.read_text() != content]
 
 
@@ -259,8 +259,10 @@ def _joined(field: Schema) -> Schema:
 
 
 def _dead_letter_headers() -> Schema:
-    """Return the schema of what `bury` adds, by name: the last value counts where an event had such a header itself."""
-    letter = bury(DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0))
+    """Return the schema of the added headers by name: the last value counts where an event had such a header itself."""
+    letter = encode_dead_letter(
+        DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0)
+    )
     added = {name: (value or b"").decode() for name, value in letter.headers}
     return {
         "$schema": DIALECT,

@@ -41,7 +41,7 @@ def files() -> Iterator[tuple[Path, str]]:
 
 
 def stale() -> list[Path]:
-    """Which of them are not as they would be made now."""
+    """Return the files whose content differs from what would be made now."""
     return [path for path, content in files() if not path.is_file() or path.read_text() != content]
 
 

@@ -18,7 +18,7 @@ from worker.messages import (
     RecordSource,
     Unreadable,
     Verdict,
-    bury,
+    encode_dead_letter,
     encode_verdict,
 )
 
@@ -53,7 +53,9 @@ def verdict(partition: int, offset: int, topic: str = TOPICS.events) -> Outgoing
 
 def letter(partition: int, offset: int, topic: str = TOPICS.events) -> Outgoing:
     """A dead letter as the worker writes it."""
-    return bury(DeadLetter(Record(topic, partition, offset, NOON, b"k", POISON), Unreadable.INVALID_JSON, NOON))
+    return encode_dead_letter(
+        DeadLetter(Record(topic, partition, offset, NOON, b"k", POISON), Unreadable.INVALID_JSON, NOON)
+    )
 
 
 @dataclass
@@ -166,7 +168,7 @@ class World:
             self.append(TOPICS.verdicts, output, verdict(partition, offset))
 
     def commit_group(self, partition: int, offset: int) -> None:
-        """What the worker's group has committed."""
+        """Set the offset that the worker's group has committed."""
         self.group[TOPICS.events, partition] = offset
 
     def delete(self, topic: str, partition: int, below: int) -> None:

@@ -43,7 +43,7 @@ def seal(folder: Path, **fields: Any) -> Path:
     return folder
 
 
-def twin(into: Path, source: Path = NANO, created_at: str = "2026-02-02T00:00:00Z") -> Path:
+def reissued(into: Path, source: Path = NANO, created_at: str = "2026-02-02T00:00:00Z") -> Path:
     """The same model under another digest."""
     return remade(into, source, created_at=created_at)
 
@@ -72,5 +72,5 @@ def flipped(into: Path, source: Path = NANO, **fields: Any) -> Path:
 
 
 if __name__ == "__main__":
-    make = {"blunted": blunted, "flipped": flipped, "twin": twin}[sys.argv[1]]
+    make = {"blunted": blunted, "flipped": flipped, "reissued": reissued}[sys.argv[1]]
     sys.stdout.write(f"{make(Path(sys.argv[2]))}\n")

@@ -1,4 +1,4 @@
-"""What may stand in a label: nothing that a message can choose. And messages that try."""
+"""The allowed values of each label, none of which a message can choose; and messages that try."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(root: Path) -> dict[str, set[str]]:
-    """What each module imports when it runs, in functions too; not what only types import."""
+    """The modules that each module imports when it runs, in functions too; not those imported for types only."""
     known = modules(root)
     return {name: set(_imported(ast.parse(path.read_text()), known)) - {name} for name, path in known.items()}
 
@@ -127,7 +127,7 @@ def first_file(root: Path) -> Path:
 
 
 def functions(path: Path) -> int:
-    """How many functions and methods a file has."""
+    """Number of functions and methods in a file."""
     return sum(
         isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(ast.parse(path.read_text()))
     )

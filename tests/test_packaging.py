@@ -1,4 +1,4 @@
-"""What is installed: the two packages and nothing else, from a lock that holds on any site."""
+"""The installed package: the two packages and nothing else, from a lock that holds on any site."""
 
 from __future__ import annotations
 

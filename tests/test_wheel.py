@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 import sysconfig
@@ -13,24 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import toy_messages
+
 ROOT = Path(__file__).resolve().parent.parent
-HAM = ("see you at home", "ok call me later mum", "lunch today at noon", "bring the charger please", "good night love")
-SPAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
-WORDS = (
-    "alpha",
-    "bravo",
-    "delta",
-    "hotel",
-    "india",
-    "kilo",
-    "lima",
-    "metro",
-    "oscar",
-    "papa",
-    "romeo",
-    "tango",
-    "zulu",
-)
 RECIPE = """
 name = "toy"
 quantisation = "none"
@@ -60,13 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*pip, "--no-deps", "--no-index", "--ignore-installed", "--no-warn-script-location", str(wheel)],
         cwd=folder, env=alone(), check=True,
     )  # fmt: skip
-    dice = random.Random(0)
-    (folder / "messages.tsv").write_text(
-        "".join(
-            f"{label}\t{dice.choice(phrases)} {' '.join(dice.sample(WORDS, 6))}\n"
-            for label, phrases in (("spam", SPAM), ("ham", HAM), ("ham", HAM)) * 60
-        )
-    )
+    (folder / "messages.tsv").write_text(toy_messages.tsv(180))
     (folder / "toy.toml").write_text(RECIPE)
     (folder / "grid.toml").write_text(f'recipe = "{folder / "toy.toml"}"\n[grid]\n"pretraining.epochs" = [1]\n')
     return folder

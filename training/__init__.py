@@ -1,16 +1,19 @@
-"""hamgate's recipe: how a bundle is made, and how it is judged.
+"""Training: from labelled messages to a bundle that the worker loads, and how good that bundle is.
 
 Read in this order:
 
     commands   START HERE: what `python -m training <command>` does, one function each; __main__: the parser
-    data/      messages to an honest split: sources, split, clusters (near-duplicates), disguises, card (what was
-               dropped and why), hub (the commit of a base)
+    data/      messages to an honest split: sources (files and data sets), split, clusters (near-duplicates),
+               disguises, card (what was dropped and why). Of data/modern: modern (its table), fillers (its templates),
+               balance and surface (keep surface features from telling the class)
     fit/       a recipe and a split to an adapter: train (a flat page: load, build, fit, save), recipe, model, pretrain
                (a small base of our own), epochs, batches, packing, passes (gradients that fit the memory), checkpoint,
-               runs, published (a bundle run by transformers), screen
-    bundle/    an adapter to a bundle: export, calibrate (probabilities and threshold), adapters (made elsewhere),
-               shipping (refuses a worse bundle)
-    judge/     what a model is worth: judging (the commands), evaluate (one split), judged, baselines, metrics,
-               findings, compare (paired tests), sweep, report
-    log        what a run cost; hardware: what it was made on; errors: misjudged messages, for this machine only
+               log (losses, seconds, memory), runs (what a run was made of), hub (the commit of a base), published (a
+               bundle run by transformers), screen
+    bundle/    an adapter to a bundle: export, calibrate (probabilities and threshold), adapters (made elsewhere)
+    judge/     how good a model is: judging (the commands), evaluate (one split), judged (answers kept as a file),
+               baselines, compare (paired tests), findings (figures over several splits), shipping (refuses a worse
+               bundle), sweep, report, moderncard, errors (misjudged messages, for this machine only)
+    metrics    figures of scores against labels, with intervals; results: files of figures; hardware: the device's name
+    recipes/   one TOML file a recipe; sweeps/: what a sweep varies
 """

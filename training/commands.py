@@ -1,4 +1,4 @@
-"""What each command does, one function each; what a person reads is printed here and nowhere else in training."""
+"""The training commands, one function each; all output for a person is printed here, nowhere else in training."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def fit(options: argparse.Namespace) -> int:
     """Train on the fitting part of one split's train rows."""
     chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
     parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
-    with progress() as told:
+    with progress() as show:
         is_first = train.fit(
-            chosen, parts.fit, options.run, seed=options.seed, progress=told, labels=rows.labels, board=board
+            chosen, parts.fit, options.run, seed=options.seed, progress=show, labels=rows.labels, board=board
         )
     if is_first:
         datacard.write(rows.prepared, parts, options.seed, options.run)
@@ -107,8 +107,8 @@ def nano(options: argparse.Namespace) -> int:
         check_replaceable(place)  # now, not when it has been trained
     chosen, prepared = recipe.load(Path("nano")), data.prepare()
     parts = evaluate.cut(prepared.rows, 0)
-    with progress() as told:
-        train.fit(chosen, parts.fit, options.run, seed=0, progress=told)
+    with progress() as show:
+        train.fit(chosen, parts.fit, options.run, seed=0, progress=show)
     datacard.write(prepared, parts, 0, options.run)
     made = export.export(options.run, parts.calibration, prepared.digest, options.run / "bundle")
     if unknown := export.missed(made):
@@ -122,7 +122,7 @@ def nano(options: argparse.Namespace) -> int:
 
 
 def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
-    """What split 0's test rows say of nano: figures, and what is usual of texts, for the worker to see drift by."""
+    """Figures of nano on split 0's test rows, and the worker's reference for drift."""
     judged = evaluate.judge(classifier, test)
     figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
     usual = drift.usual(classifier, [row.text for row in test])

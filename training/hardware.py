@@ -1,4 +1,4 @@
-"""What a figure was made on, by name: the GPU where there is one, or the processor and how much of it."""
+"""The hardware that a figure was made on, by name: the GPU where there is one, or the processor and how much of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def device() -> str:
-    """What a model is trained and judged on here."""
+    """Name of the GPU, or of the processor where there is none."""
     import torch  # noqa: PLC0415 -- seconds, and the processor's name needs none of it
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()

@@ -83,7 +83,7 @@ def macro_f1(truth: NDArray[np.int8], given: NDArray[np.int8]) -> float:
 
 
 def reliability(spam: Booleans, score: Numbers) -> list[tuple[float, float, int]]:
-    """What was promised and what came: for each tenth of probability with rows, mean score, share of spam, rows."""
+    """(mean score, share of spam, number of rows) for each tenth of probability that has rows."""
     bins = np.minimum((score * _BINS).astype(int), _BINS - 1)
     return [
         (float(score[at].mean()), float(spam[at].mean()), int(at.sum()))
@@ -112,7 +112,7 @@ def recall_at(spam: Booleans, score: Numbers, false_positives: float) -> float:
 def bootstrapped(
     measure: Callable[[NDArray[np.intp]], Mapping[str, float]], size: int, *, seed: int = 0
 ) -> dict[str, Figure]:
-    """What `measure` finds in all rows, and 95 % intervals of it over rows drawn again with replacement."""
+    """Figures of `measure` on all rows, with 95 % bootstrap intervals over resampled rows."""
     dice = np.random.default_rng(seed)
     drawn = [measure(dice.integers(size, size=size)) for _ in range(_RESAMPLES)]
     figures = {}

@@ -1,4 +1,4 @@
-"""What a run has measured, as a file: a list of {name, unit, value, range, extra}, which github-action-benchmark reads.
+"""The figures of a run, as a file: a list of {name, unit, value, range, extra}, which github-action-benchmark reads.
 
 Nothing in `benchmarks/results` is typed by hand; tables and plots are made from these files.
 """
@@ -92,7 +92,7 @@ def named(path: Path) -> str:
 
 
 def command() -> str:
-    """How this process was started, as one would type it in the project's folder."""
+    """The command line of this process, as one would type it in the project's folder."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     arguments = [argument.replace(f"{ROOT}/", "") for argument in sys.argv[1:]]
     if spec is None:

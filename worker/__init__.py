@@ -1,6 +1,6 @@
 """hamgate's worker: SMS events in, one verdict each out, exactly once.
 
-Read in this order:
+docs/architecture.md tells the life of a message and says where to change what. Read the code in this order:
 
     pipeline/    stages START HERE: read, judge, write, each one thread
                  batch (a record and a batch in flight), slices (a poll, prepared), inbox and batching (when to stop
@@ -9,13 +9,14 @@ Read in this order:
     messages     what travels: Record, Sms, Verdict, DeadLetter; bytes in, bytes out
     model/       a text to a score: normalise, words, tokenizer, bundle, classifier, policy, models_in_service
     engine/      how the model is run on CPU and GPU
-    broker/      Kafka: source, sink, transactions, replay, check; client/ has every private name of the Kafka client
+    broker/      Kafka: source (reads), sink (publishes and commits offsets), transactions, replay, check; client/ has
+                 every private name of the Kafka client
     rollout/     another model while it runs: changeover, link, shadow, compare, drift
     audit/       `hamgate audit`: every input offset has one answer, in order
     metrics/     every series and its meaning; /metrics, /livez, /readyz
-    process/     subprocesses, signals, logs, processors, what the worker is doing (states)
+    process/     subprocesses, signals, logs, CPU cores, what the worker is doing (states)
     simulate/    made-up traffic; bench: how fast this machine judges
-    settings     every knob, checked at start; pem: the files of a TLS link
+    settings     every setting, checked at start; pem: the files of a TLS link
     loading      a model as the settings ask for it
     app          the composition root; commands: one function for each; __main__: the parser
 """

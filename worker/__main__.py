@@ -10,13 +10,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from worker import settings as knobs
-from worker.process import logs
-from worker.process import signals as leaving
+from worker.process import logs, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+_FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
 _ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
 
 
@@ -28,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # here, where it can be seen that nobody reads
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed Ctrl-C
-        return leaving.BY_SIGNAL + signal.SIGINT
+        return signals.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
-        return leaving.nobody_reads()
+        return signals.nobody_reads()
     return status
 
 
@@ -39,20 +39,20 @@ def _main(arguments: Sequence[str] | None) -> int:
     command = options.pop("command") or "run"
     if options.pop("print_settings"):
         command = "print-settings"
-    flags = {name: options.pop(name) for name in list(options) if name in knobs.Settings.model_fields}
+    flags = {name: options.pop(name) for name in list(options) if name in _FLAGS}
     try:
         settings = knobs.load(flags)
     except knobs.SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 the settings decide how to log, so this cannot be logged
-        return leaving.USAGE
+        return signals.USAGE
     if command == "print-settings":
         return _print_settings(settings, flags)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if command == "run" or (command == "audit" and not options["once"]):
         logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
-        phase = leaving.while_loading()
+        phase = signals.while_loading()
     elif command in _ASKING_BROKERS:
-        phase = leaving.at_ctrl_c()
+        phase = signals.at_ctrl_c()
     with phase:
         # Imported when needed: `hamgate predict` should not wait for Kafka, nor print-settings for either.
         from worker import commands  # noqa: PLC0415
@@ -97,12 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         "[--reason R ...] [--dry-run] ... ",
     )
     replay.add_argument("--reason", action="append", default=[], metavar="R", help="only this reason; may be repeated")
-    replay.add_argument("--since", metavar="TIME", help="only letters that failed at or after this RFC 3339 time")
-    replay.add_argument("--until", metavar="TIME", help="only letters that failed before this RFC 3339 time")
+    replay.add_argument("--since", metavar="TIME", help="only dead letters that failed at or after this RFC 3339 time")
+    replay.add_argument("--until", metavar="TIME", help="only dead letters that failed before this RFC 3339 time")
     replay.add_argument("--partition", type=int, metavar="N", help="only this partition of the dead-letter topic")
     replay.add_argument("--from-offset", type=int, metavar="N", help="from this offset of it (with --partition)")
     replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this one (with --partition)")
-    replay.add_argument("--again", action="store_true", help="also letters that an earlier replay has sent back")
+    replay.add_argument("--again", action="store_true", help="also dead letters that an earlier replay has sent back")
     replay.add_argument("--dry-run", action="store_true", help="report what would be sent; send nothing")
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
@@ -177,6 +177,8 @@ def _knob_flags() -> argparse.ArgumentParser:
         group.add_argument(
             f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=summary
         )
+    for name in knobs.REMOVED:  # to be refused by name
+        group.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return flags
 
 

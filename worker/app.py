@@ -22,7 +22,7 @@ from worker.metrics.probes import Probes
 from worker.model.models_in_service import ModelsInService, Role
 from worker.model.tokenizer_process import TokenizerProcessError
 from worker.pipeline.accounts import Accounts
-from worker.pipeline.batching import MicroBatcher
+from worker.pipeline.batching import MAX_MESSAGES, MicroBatcher
 from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
@@ -32,6 +32,7 @@ from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
 from worker.rollout.shadow import Shadow
+from worker.settings import MAX_POLL_INTERVAL
 
 if TYPE_CHECKING:
     import argparse
@@ -59,6 +60,8 @@ _REPORT_PATIENCE: Final = 5.0
 _BUSY_CORES: Final = 2
 # With this many, another one can be spared.
 _MANY_CORES: Final = 8
+# Seconds between two looks at the bundles' folders.
+BUNDLE_WATCH: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -87,7 +90,7 @@ class Worker:
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
-                stall=settings.max_poll_interval,
+                stall=MAX_POLL_INTERVAL,
                 beside=_beside(settings, pipeline),
             )
             _follow(metrics, pipeline, self.service)
@@ -114,7 +117,7 @@ def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
 
 
 def link(settings: Settings) -> broker.KafkaLink:
-    """How the brokers are spoken to."""
+    """Return the connection settings of every Kafka client."""
     password = settings.sasl_password
     return broker.KafkaLink(
         brokers=settings.brokers,
@@ -130,7 +133,7 @@ def link(settings: Settings) -> broker.KafkaLink:
 
 
 def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """What the brokers say to all that this worker needs of them: a name, and what is wrong with it."""
+    """Check at the brokers all that this worker needs; yield a name and its problem, None where there is none."""
     is_exactly_once = settings.delivery == "exactly-once"
     writer = broker.transactional_id(settings.group_id, settings.instance_id)
     try:
@@ -241,13 +244,13 @@ def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
     try:
         server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
     except OSError as error:
-        name, mend = (
+        name, remedy = (
             ("HAMGATE_METRICS_PORT", "name a free port, or 0 for any")
             if error.errno in _PORT_TROUBLES
             else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
         )
         message = (
-            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {mend}"
+            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {remedy}"
         )
         raise StartRefused(message) from error
     server.start()
@@ -260,27 +263,25 @@ def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRI
     Raises StartRefused, or what loading.model raises.
     """
     model = loading.model(settings, folder, role)
-    if processes := tokenizer_processes(settings.tokenizer_processes, model.classifier.engine.kind):
+    if processes := tokenizer_processes(model.classifier.engine.kind):
         try:
             model.classifier.tokenise_in_processes(processes)
         except TokenizerProcessError as error:
-            message = f"HAMGATE_TOKENIZER_PROCESSES: {error}; 0 does without"
+            message = f"{error}; see Subprocesses in docs/operations.md"
             raise StartRefused(message) from error
     return model
 
 
-def tokenizer_processes(asked: int | None, kind: Kind) -> int:
-    """How many processes tokenise, where it is not the worker itself: as many as there are cores for beside a GPU."""
-    if asked is not None:
-        return asked
+def tokenizer_processes(kind: Kind) -> int:
+    """Number of tokenizer processes; 0 where the worker tokenises itself."""
     if not _pays_beside(kind):
         return 0
     return 2 if cores.available() >= _MANY_CORES else 1
 
 
-def has_sink_process(asked: str, kind: Kind) -> bool:
+def has_sink_process(kind: Kind) -> bool:
     """Whether transactions are written by a process of its own."""
-    return _pays_beside(kind) if asked == "auto" else asked == "yes"
+    return _pays_beside(kind)
 
 
 def _pays_beside(kind: Kind) -> bool:
@@ -297,7 +298,7 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
             settings.input_topic,
             settings.group_id,
             session_timeout=settings.session_timeout,
-            max_poll_interval=settings.max_poll_interval,
+            max_poll_interval=MAX_POLL_INTERVAL,
             member=broker.Member(
                 rebalance=settings.rebalance,
                 static_name=settings.instance_id if settings.membership == "static" else None,
@@ -309,10 +310,10 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
         raise StartRefused(str(error)) from error
     batcher: MicroBatcher[Waiting] = MicroBatcher(
         settings.token_budget or model.classifier.engine.token_budget,
-        settings.max_batch_messages,
+        MAX_MESSAGES,
         settings.latency_budget,
     )
-    limits = Limits(settings.max_event_bytes, settings.deadline, settings.max_event_depth, settings.max_event_headers)
+    limits = Limits(settings.max_event_bytes, settings.deadline)
     metrics.token_budget.set(batcher.token_budget)
     models, inbox = ModelsInService(model), Inbox(batcher, time.time)
     shadow = Shadow(Reports(link(settings), settings.shadow_topic), metrics) if settings.shadow else None
@@ -335,7 +336,7 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
-    """What works beside the pipeline: the watch over the bundles, and the shadow if there is to be one."""
+    """Companions of the pipeline: the watch over the bundles, and the shadow if there is to be one."""
     companions: list[Companion] = []
     metrics, shadow = pipeline.accounts.metrics, pipeline.accounts.shadow
     places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.models.primary)]
@@ -350,9 +351,9 @@ def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
         adopt=pipeline.adopt,
         shadow=shadow.use if shadow else None,
         metrics=metrics,
-        every=settings.bundle_watch,
+        every=BUNDLE_WATCH,
     )
-    return [*companions, watch] if settings.bundle_watch else companions
+    return [*companions, watch]
 
 
 class Reports:
@@ -385,12 +386,12 @@ def _sink(settings: Settings, kind: Kind) -> Sink:
         log_level=settings.log_level,
         log_format=settings.log_format,
     )
-    if not has_sink_process(settings.sink_process, kind):
+    if not has_sink_process(kind):
         return terms.sink(link(settings))
     try:
         return broker.SinkProcess(link(settings), terms)
     except broker.SinkProcessError as error:
-        message = f"HAMGATE_SINK_PROCESS: {error}; `no` does without it"
+        message = f"{error}; see Subprocesses in docs/operations.md"
         raise StartRefused(message) from error
 
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from worker.pipeline.batching import CostModel
+from worker.pipeline.batching import MAX_MESSAGES, CostModel
 from worker.simulate.texts import chat, notice, spam
 
 if TYPE_CHECKING:
@@ -25,11 +25,7 @@ _SMALLEST: Final = 64
 _WORTH: Final = 0.95
 """A budget this near to the quickest is quick enough, when it is smaller: its messages wait less."""
 _SHARE_OF_LATENCY: Final = 0.5
-"""What a batch may take of the latency budget: the rest is for waiting and writing."""
-_HEADROOM: Final = 2
-"""How much shorter than these a batch's messages may be before their number bounds it, and not its tokens."""
-_LEAST_MESSAGES: Final = 256
-"""Fewer would spend more on transactions than on judging."""
+"""Share of the latency budget that a batch may take: the rest is for waiting and writing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +45,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What to set, and what it gives."""
+    """Settings for this machine, and the speed they give."""
 
     token_budget: int
-    max_batch_messages: int
     messages_a_second: float
     batch_seconds: float
     single_seconds: float
@@ -61,10 +56,7 @@ class Advice:
 
     def as_settings(self) -> dict[str, str]:
         """The settings to make, by their variables."""
-        return {
-            "HAMGATE_TOKEN_BUDGET": str(self.token_budget),
-            "HAMGATE_MAX_BATCH_MESSAGES": str(self.max_batch_messages),
-        }
+        return {"HAMGATE_TOKEN_BUDGET": str(self.token_budget)}
 
 
 def texts(count: int = _MESSAGES) -> list[str]:
@@ -112,10 +104,8 @@ def advise(points: Sequence[Point], latency_budget: float, single_seconds: float
     for point in points:
         cost.observe(round(point.tokens), point.seconds)
     fixed = cost.estimate(0)
-    a_message = chosen.tokens / chosen.messages
     return Advice(
         token_budget=chosen.budget,
-        max_batch_messages=min(65_536, max(_LEAST_MESSAGES, round(_HEADROOM * chosen.budget / a_message))),
         messages_a_second=chosen.rate,
         batch_seconds=chosen.seconds,
         single_seconds=single_seconds,
@@ -125,7 +115,7 @@ def advise(points: Sequence[Point], latency_budget: float, single_seconds: float
 
 
 def report(found: Advice, *, engine: str, threads: int) -> dict[str, Any]:
-    """What was found, as a program would read it."""
+    """The advice as JSON values; times in milliseconds, of a token in microseconds."""
     return {
         "engine": engine,
         "threads": threads,
@@ -146,11 +136,11 @@ def _budgets(most: int) -> list[int]:
 
 
 def _cut(prepared: Sequence[Prepared], budget: int) -> list[list[Prepared]]:
-    """Messages in order, in batches of at most `budget` tokens; a last, smaller one only where there is no other."""
+    """Messages in order, in batches as the worker's are; a last, smaller one only where there is no other."""
     batches: list[list[Prepared]] = [[]]
     held = 0
     for message in prepared:
-        if batches[-1] and held + len(message) > budget:
+        if batches[-1] and (held + len(message) > budget or len(batches[-1]) == MAX_MESSAGES):
             batches.append([])
             held = 0
         batches[-1].append(message)

@@ -44,7 +44,6 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         threads=settings.threads,
         token_budget=settings.token_budget or 0,
         threshold=settings.threshold,
-        max_tokens=settings.max_tokens,
     )
     if not classifier.bundle.canaries:
         log.warning("unverified", bundle=classifier.bundle.model, role=role, cause=NO_CANARIES)

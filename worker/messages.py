@@ -1,4 +1,4 @@
-"""What travels: Record and Sms in, Verdict and DeadLetter out; bytes to values and back.
+"""Records and messages: Record and Sms in, Verdict and DeadLetter out; bytes to values and back.
 
 Nothing here knows Kafka, a model or a clock. Times are Unix seconds; the wire's milliseconds are made at the edges.
 """
@@ -20,13 +20,13 @@ Positions: TypeAlias = dict[TopicPartition, int]
 # Beyond these a timestamp is a unit error (seconds sent as milliseconds, or the reverse), not a message's time.
 EARLIEST: Final = dt.datetime(2000, 1, 1, tzinfo=dt.UTC).timestamp()
 LATEST: Final = dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()
-# How far clocks may differ: what Kafka 4 lets a timestamp lie ahead, unless it is told otherwise.
+# How far clocks may differ: what Kafka 4 lets a timestamp lie ahead, unless it is set otherwise.
 _AHEAD: Final = 3600.0
 
 MAX_ID: Final = 512
 """Characters of a message's id, which goes into its verdict whole. A topic's name alone may have 249."""
 VERDICT_BYTES: Final = 8192
-"""What a verdict may take beside its key: an id of control characters is escaped to six times its length."""
+"""Most bytes of a verdict beside its key: an id of control characters is escaped to six times its length."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -157,7 +157,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """One record to publish, topic apart."""
+    """One record to publish, without its topic."""
 
     key: bytes | None
     value: bytes | None
@@ -189,10 +189,10 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)  # a
 _MS: Final = 1000.0
 MAX_DEPTH: Final = 32
 MAX_HEADERS: Final = 64
-"""What an event may have unless the settings say otherwise: nested braces and brackets, headers."""
+"""Limits of an event: nested braces and brackets, headers."""
 
 
-def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_headers: int = MAX_HEADERS) -> Sms:
+def decode(record: Record, *, max_bytes: int) -> Sms:
     """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
 
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
@@ -200,7 +200,7 @@ def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_he
     value = record.value or b""
     if len(value) + len(record.key or b"") > max_bytes:
         raise UnreadableError(Unreadable.TOO_LARGE)
-    if len(record.headers) > max_headers:
+    if len(record.headers) > MAX_HEADERS:
         raise UnreadableError(Unreadable.TOO_MANY_HEADERS)
     try:
         event = _event.decode(value)
@@ -212,7 +212,7 @@ def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_he
         raise UnreadableError(_reason(str(error))) from None
     except msgspec.DecodeError:
         raise UnreadableError(_undecodable(value)) from None
-    if value.count(b"[") + value.count(b"{") > max_depth and _depth(value) > max_depth:
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise UnreadableError(Unreadable.TOO_DEEP)
     received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
     name = record.name if event.id is None or event.id == "" else str(event.id)
@@ -222,7 +222,7 @@ def decode(record: Record, *, max_bytes: int, max_depth: int = MAX_DEPTH, max_he
 
 
 def _depth(value: bytes) -> int:
-    """How deep what is known to be JSON is nested; the event itself is one."""
+    """Nesting depth of valid JSON; the event itself is one."""
     deepest = depth = 0
     for mark in _BRACKETS.findall(value):
         depth += (mark in (b"[", b"{")) - (mark in (b"]", b"}"))
@@ -231,7 +231,7 @@ def _depth(value: bytes) -> int:
 
 
 def _reason(message: str) -> Unreadable:
-    # msgspec tells its validation errors apart by their text only; a test holds each of these to a real event.
+    # msgspec distinguishes its validation errors by their text only; a test holds each of these to a real event.
     if _MISSING_TEXT in message:
         return Unreadable.MISSING_TEXT
     if _NOT_AN_OBJECT.search(message):
@@ -283,7 +283,7 @@ REASON: Final = "reason"
 _ADDED: Final = (REASON, "source-topic", "source-partition", "source-offset", "failed-at")
 
 
-def bury(letter: DeadLetter) -> Outgoing:
+def encode_dead_letter(letter: DeadLetter) -> Outgoing:
     """A dead letter on the wire: bytes, key and headers untouched, and five headers after them."""
     record = letter.record
     values = (letter.reason, record.topic, str(record.partition), str(record.offset), rfc3339(letter.failed_at))
@@ -291,7 +291,7 @@ def bury(letter: DeadLetter) -> Outgoing:
     return Outgoing(key=record.key, value=record.value, headers=record.headers + added)
 
 
-def exhume(letter: Record) -> Outgoing:
+def decode_dead_letter(letter: Record) -> Outgoing:
     """The record that a dead letter was made of, byte for byte. Raises ValueError when it is not one of ours."""
     added = tuple(name for name, _ in letter.headers[-len(_ADDED) :])
     if added != _ADDED:

@@ -1,4 +1,4 @@
-"""The PEM files that a TLS link is given, looked into before anything depends on them.
+"""Checks the PEM files of a TLS connection at start.
 
 The Kafka client reads them anew for each connection: one that it cannot use would look like brokers that do not answer,
 and for an encrypted key it would ask for a passphrase where nobody is.

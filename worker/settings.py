@@ -1,4 +1,4 @@
-"""Every knob, frozen, checked at the door: flags, then HAMGATE_* variables, then .env, then defaults.
+"""Every setting, frozen and checked at start: flags, then HAMGATE_* variables, then .env, then defaults.
 
 Durations are in seconds. A bad value or an unknown HAMGATE_ name stops the start with its name and what is allowed.
 """
@@ -19,7 +19,6 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker import pem
-from worker.messages import MAX_DEPTH, MAX_HEADERS
 from worker.process import cores
 
 PREFIX: Final = "HAMGATE_"
@@ -27,6 +26,22 @@ _WORKER: Final = Path(__file__).resolve().parent
 _INSTALLED: Final = _WORKER / "shipped" / "nano"
 SHIPPED_BUNDLE: Final = _INSTALLED if _INSTALLED.is_dir() else _WORKER.parent / "models" / "nano"
 """In an installed package, else in the checkout."""
+
+MAX_POLL_INTERVAL: Final = 300
+"""Seconds after which a stuck worker leaves the group, and its /livez fails: longer than any batch takes."""
+
+REMOVED: Final = {
+    "audit_group_id": "always the worker's group and `.audit`",
+    "bundle_watch": "fixed at 2 s",
+    "max_batch_messages": "fixed at 2048; HAMGATE_TOKEN_BUDGET bounds a batch",
+    "max_event_depth": "fixed at 32",
+    "max_event_headers": "fixed at 64",
+    "max_poll_interval": "fixed at 300 s",
+    "max_tokens": "always the bundle's",
+    "sink_process": "one beside a GPU with more than two cores, else none",
+    "tokenizer_processes": "beside a GPU one with more than two cores, two from eight on; else none",
+}
+"""Former settings, and what holds now: one that is still set stops the start."""
 
 # Kafka's own rule for names: Topic.validate in its sources.
 _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
@@ -62,7 +77,6 @@ class Settings(BaseSettings):
 
     # What is judged, and how.
     bundle: Path = Field(SHIPPED_BUNDLE, description="folder of the model bundle")
-    bundle_watch: float = Field(2, ge=0, le=3600, description="seconds between checks for a new bundle; 0: never")
     canary: Path | None = Field(None, description="folder of a bundle that judges a share of the keys instead")
     canary_share: float = Field(0.05, ge=0, le=1, description="share of the keys that the canary judges")
     shadow: Path | None = Field(None, description="folder of a bundle that also judges; its verdicts are not published")
@@ -76,17 +90,6 @@ class Settings(BaseSettings):
         le=1,
         description="of the GPU's memory, and under MPS of its multiprocessors: for workers that share it",
     )
-    tokenizer_processes: int | None = Field(
-        None,
-        ge=0,
-        le=8,
-        description="processes that tokenise texts; 0: the worker itself; none: 1 beside a GPU, 2 from 8 cores on",
-    )
-    sink_process: Literal["auto", "yes", "no"] = Field(
-        "auto",
-        description="a process of their own writes transactions; auto: beside a GPU, with cores to spare",
-    )
-    max_batch_messages: int = Field(2048, ge=1, le=65_536, description="messages a batch, and so a transaction")
     latency_budget: PositiveFloat = Field(0.1, le=60, description="age a message may reach before its batch is judged")
 
     # What is done with a score.
@@ -102,9 +105,6 @@ class Settings(BaseSettings):
     max_event_bytes: int = Field(
         65_536, ge=256, le=16_777_216, description="an event whose value and key are longer is a dead letter"
     )
-    max_event_depth: int = Field(MAX_DEPTH, ge=1, le=900, description="an event nested deeper is a dead letter")
-    max_event_headers: int = Field(MAX_HEADERS, ge=0, le=10_000, description="an event with more is a dead letter")
-    max_tokens: int | None = Field(None, ge=2, le=32_768, description="tokens a message is cut to; none: the bundle's")
 
     # The stream.
     brokers: HostPorts = Field("127.0.0.1:9092", description="bootstrap servers")
@@ -127,15 +127,13 @@ class Settings(BaseSettings):
         "fail", description="when the next record is no longer (or not yet) in the input: stop, or go on from there"
     )
     transaction_timeout: float = Field(10, ge=1, le=900, description="after which the broker aborts a transaction")
-    session_timeout: float = Field(15, ge=1, le=1800, description="after which a silent worker loses its partitions")
-    max_poll_interval: float = Field(300, ge=2, le=86_400, description="after which a stuck worker leaves the group")
+    session_timeout: float = Field(
+        15, ge=1, lt=MAX_POLL_INTERVAL, description="after which a silent worker loses its partitions"
+    )
 
     # The audit.
     audit_window: int = Field(
         1_000_000, ge=1000, le=1_000_000_000, description="input offsets that the audit holds at most, ten bytes each"
-    )
-    audit_group_id: TopicName | None = Field(
-        None, description="consumer group of the audit's progress; none: the worker's, and `.audit`"
     )
 
     # The link's security.
@@ -160,11 +158,11 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         """Raise ValueError naming the settings that do not go together, and how they would."""
-        if not self.transaction_timeout < self.session_timeout < self.max_poll_interval:
+        if not self.transaction_timeout < self.session_timeout:
             _refuse(
-                "transaction_timeout", "must be below session_timeout, and session_timeout below max_poll_interval: "
-                f"now {self.transaction_timeout:g}, {self.session_timeout:g}, {self.max_poll_interval:g}"
-            )  # fmt: skip
+                "transaction_timeout",
+                f"must be below session_timeout: now {self.transaction_timeout:g} and {self.session_timeout:g}",
+            )
         if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
@@ -186,7 +184,7 @@ class Settings(BaseSettings):
 def load(flags: dict[str, str] | None = None) -> Settings:
     """Read the settings of this process. Raises SettingsError naming everything that is wrong."""
     _require_readable(Path(".env"))
-    problems = list(_unknown_names())
+    problems = [*_removed_names(flags or {}), *_unknown_names()]
     try:
         settings = Settings(**(flags or {}))  # type: ignore[arg-type]
     except ValidationError as error:
@@ -212,11 +210,9 @@ def _require_readable(file: Path) -> None:
 
 def in_force(settings: Settings, flags: dict[str, str] | None = None) -> list[tuple[str, str, str, str]]:
     """For each setting: its variable's name, its value with secrets masked, where it came from, what it does."""
-    from_file = _names(dotenv_values(".env"))
-    from_environment = _names(os.environ)
+    places = (("flag", set(flags or {})), *_places())
 
     def origin(field: str) -> str:
-        places = (("flag", flags or {}), ("environment", from_environment), (".env", from_file))
         return next((place for place, names in places if field in names), "default")
 
     return [
@@ -262,13 +258,24 @@ def _in_words(annotation: object, metadata: list[Any]) -> str:
     return "a text, not empty"
 
 
+def _removed_names(flags: dict[str, str]) -> typing.Iterator[str]:
+    for place, names in (("flag", set(flags)), *_places()):
+        for name in sorted(names & set(REMOVED)):
+            yield f"{variable(name)} ({place}): no longer a setting; {REMOVED[name]}"
+
+
 def _unknown_names() -> typing.Iterator[str]:
     known = set(Settings.model_fields)
-    for place, names in (("environment", _names(os.environ)), (".env", _names(dotenv_values(".env")))):
-        for name in sorted(names - known):
+    for place, names in _places():
+        for name in sorted(names - known - set(REMOVED)):
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {variable(nearest[0])}?" if nearest else ""
             yield f"{variable(name)} ({place}): no such setting{hint} `hamgate print-settings` lists them all"
+
+
+def _places() -> tuple[tuple[str, set[str]], ...]:
+    """Where settings are named beside the command line, and which."""
+    return ("environment", _names(os.environ)), (".env", _names(dotenv_values(".env")))
 
 
 def _names(variables: typing.Iterable[str]) -> set[str]:

@@ -76,7 +76,7 @@ def _hold(incident: Incident, folder: Path, options: argparse.Namespace) -> int:
         has_fired = watch.until(lambda: incident.alerts <= watch.seen, _FIRES_WITHIN + patience)
         if options.hold:
             input("Press Enter to fix it ")
-        incident.mend(stage)
+        incident.fix(stage)
         say("fixed" if has_fired else f"fixed; these never fired: {sorted(incident.alerts - watch.seen)}")
         has_ended = watch.until(lambda: not watch.firing & incident.alerts, _ENDS_WITHIN + patience)
         say("over" if has_ended else f"these did not end: {sorted(watch.firing & incident.alerts)}")

@@ -1,4 +1,4 @@
-"""What can be provoked: how, which alerts must see it, and how it is fixed."""
+"""The incidents: how each is provoked, which alerts must fire, and how it is fixed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Incident:
-    """`provoke` and `mend` act on the stage; all of `alerts` must fire, and end once it is fixed."""
+    """`provoke` and `fix` act on the stage; all of `alerts` must fire, and end once it is fixed."""
 
     name: str
     says: str
     alerts: frozenset[str]
     provoke: Callable[[Stage], None]
-    mend: Callable[[Stage], None]
+    fix: Callable[[Stage], None]
     names: tuple[str, ...] = ("one", "two")
 
 
@@ -64,25 +64,25 @@ def _worker_back(stage: Stage) -> None:
 
 def _bad_model(stage: Stage) -> None:
     """By a restart: at a start there is no bundle in force yet, whose canaries would have had it refused."""
-    stage.lay(worse_bundle(stage.folder / "worse"))
+    stage.switch_bundle(worse_bundle(stage.folder / "worse"))
     for worker in stage.workers.values():
         worker.change()
 
 
 def _good_model(stage: Stage) -> None:
     """Without a restart, as an operator would: the way back is open to what bears its canaries."""
-    stage.lay(SHIPPED_BUNDLE)
+    stage.switch_bundle(SHIPPED_BUNDLE)
 
 
 def _refused_model(stage: Stage) -> None:
-    stage.lay(worse_bundle(stage.folder / "worse"))
+    stage.switch_bundle(worse_bundle(stage.folder / "worse"))
 
 
-def _twins(stage: Stage) -> None:
+def _share_instance_id(stage: Stage) -> None:
     stage.workers["two"].change(instance_id="one")
 
 
-def _no_twins(stage: Stage) -> None:
+def _restore_instance_id(stage: Stage) -> None:
     stage.workers["two"].change(instance_id="two")
 
 
@@ -140,7 +140,13 @@ ALL: Final = {
             _refused_model,
             _good_model,
         ),
-        Incident("twins", "two workers carry one instance id", frozenset({"HamgateRestarting"}), _twins, _no_twins),
+        Incident(
+            "same-id",
+            "two workers carry one instance id",
+            frozenset({"HamgateRestarting"}),
+            _share_instance_id,
+            _restore_instance_id,
+        ),
         Incident("late", "a deadline that no message can keep", frozenset({"HamgateUnscored"}), _late, _in_time),
     )
 }

@@ -58,7 +58,7 @@ class Supervised(threading.Thread):
             self._over.wait(_RESTART_AFTER)
 
     def is_ready(self) -> bool:
-        """What its /readyz says."""
+        """Whether its /readyz answers 200."""
         try:
             with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}/readyz", timeout=2) as answer:
                 return bool(answer.status == 200)  # noqa: PLR2004 HTTP's OK
@@ -88,7 +88,7 @@ class Supervised(threading.Thread):
         self.join()
 
 
-class BrokersVoice(http.server.ThreadingHTTPServer):
+class BrokerProbe(http.server.ThreadingHTTPServer):
     """Answers Prometheus while the broker answers: Redpanda does that by itself, Kafka's core does not."""
 
     def __init__(self, kafka_port: int) -> None:
@@ -120,7 +120,7 @@ class Stage:
     def __enter__(self) -> Self:
         """Set it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lay(SHIPPED_BUNDLE)
+        self.switch_bundle(SHIPPED_BUNDLE)
         with contextlib.ExitStack() as stack:
             self.broker = Node(self.folder / "broker").start()
             stack.callback(self._stop_broker)
@@ -131,12 +131,12 @@ class Stage:
                 self.add_worker(name)
             self.traffic(rate=self.rate, poison=0.001)
             self._await_readiness()  # before anybody watches: a drill begins with a day on which all is well
-            voice = BrokersVoice(self.broker.port)
-            stack.callback(voice.shutdown)
+            probe = BrokerProbe(self.broker.port)
+            stack.callback(probe.shutdown)
             ports = [worker.port for worker in self.workers.values()]
             targets = {
                 "hamgate": [f"{LOOPBACK}:{port}" for port in ports],
-                "broker": [f"{LOOPBACK}:{voice.server_address[1]}"],
+                "broker": [f"{LOOPBACK}:{probe.server_address[1]}"],
             }
             self.prometheus = LocalPrometheus(self.folder / "prometheus", targets, hurry=self.hurry)
             stack.enter_context(self.prometheus)
@@ -152,7 +152,7 @@ class Stage:
         """The link behind which the bundle lies that all workers watch."""
         return self.folder / "bundle"
 
-    def lay(self, bundle: Path) -> None:
+    def switch_bundle(self, bundle: Path) -> None:
         """Turn the link to another bundle, at once."""
         turned = self.bundle.with_suffix(".new")
         turned.symlink_to(bundle)

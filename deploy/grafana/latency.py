@@ -118,7 +118,7 @@ LATENCY: Final = Dashboard(
                     "lines",
                     "short",
                     "Messages and tokens of a batch, in the mean.",
-                    "small batches under load: HAMGATE_LATENCY_BUDGET or HAMGATE_MAX_BATCH_MESSAGES hold them small.",
+                    "small batches under load: HAMGATE_LATENCY_BUDGET or HAMGATE_TOKEN_BUDGET hold them small.",
                     [
                         (mean("hamgate_batch_messages"), "messages"),
                         (mean("hamgate_batch_tokens"), "tokens"),

@@ -48,7 +48,7 @@ class Cluster:
         name, self._proxy = cluster_id(), Toxiproxy(self.folder)
         self._listened = {number: free_port() for number in voters}  # by the brokers
         self._proxies = {number: free_port() for number in voters}
-        self._told = {number: free_port() for number in voters} if self.in_front else self._proxies
+        self._advertised = {number: free_port() for number in voters} if self.in_front else self._proxies
         self.nodes = {
             number: Node(
                 self.folder / str(number),
@@ -68,15 +68,15 @@ class Cluster:
         }
         if self.proxied:
             for number, node in self.nodes.items():
-                ports = (voters[number], self._listened[number], self._told[number])
+                ports = (voters[number], self._listened[number], self._advertised[number])
                 node.settings = {**node.settings, **self._second_listener(node, *ports)}
 
     @staticmethod
-    def _second_listener(node: Node, controller: int, listen: int, told: int) -> dict[str, str]:
+    def _second_listener(node: Node, controller: int, listen: int, advertised: int) -> dict[str, str]:
         plain = f"PLAINTEXT://{node.bootstrap}"
         return {
             "listeners": f"{plain},PROXIED://{LOOPBACK}:{listen},CONTROLLER://{LOOPBACK}:{controller}",
-            "advertised.listeners": f"{plain},PROXIED://{LOOPBACK}:{told}",
+            "advertised.listeners": f"{plain},PROXIED://{LOOPBACK}:{advertised}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
         }
@@ -89,7 +89,7 @@ class Cluster:
     @property
     def proxied_bootstrap(self) -> str:
         """The addresses behind which the proxy stands."""
-        return ",".join(f"{LOOPBACK}:{told}" for told in self._told.values())
+        return ",".join(f"{LOOPBACK}:{advertised}" for advertised in self._advertised.values())
 
     def start(self, wait: float = 120) -> Self:
         """Start all and return when all answer. Raises StartError, or java.MissingError."""
@@ -113,7 +113,7 @@ class Cluster:
             upstream = self._listened[number]
             self.links[number] = self._proxy.between(f"broker-{number}", listen=listen, upstream=upstream)
             if self.in_front:
-                self.in_front(self._told[number], listen)
+                self.in_front(self._advertised[number], listen)
 
     def kill(self, number: int) -> None:
         """End one at once, as a power cut would."""

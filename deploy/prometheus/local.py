@@ -42,7 +42,7 @@ class LocalPrometheus:
 
     @property
     def address(self) -> str:
-        """Where its pages are."""
+        """The URL of its pages."""
         return f"http://{LOOPBACK}:{self.port}"
 
     def start(self) -> Self:

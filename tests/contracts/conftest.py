@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contracts.worlds import InKafka, InKafkaApart, InLists, World
+from tests.contracts.worlds import InKafka, InKafkaBySinkProcess, InLists, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from tests.conftest import Place
 
 
-@pytest.fixture(params=["lists", *(pytest.param(kind, marks=pytest.mark.broker) for kind in ("kafka", "kafka, apart"))])
+@pytest.fixture(
+    params=["lists", *(pytest.param(kind, marks=pytest.mark.broker) for kind in ("kafka", "kafka, sink process"))]
+)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "lists":
         yield InLists()
         return
-    kind = InKafkaApart if request.param == "kafka, apart" else InKafka
+    kind = InKafkaBySinkProcess if request.param == "kafka, sink process" else InKafka
     world = kind(request.getfixturevalue("place"))
     try:
         yield world

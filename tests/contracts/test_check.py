@@ -1,4 +1,4 @@
-"""What stands in a worker's way is named before it starts, with its fix."""
+"""`check` names what keeps a worker from starting, with its remedy."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def test_each_missing_topic_is_named(place: Place) -> None:
     found = checked(place, input_topic="sms.evnets", dead_letter_topic="nowhere")
 
     assert [finding.problem for finding in found] == ["topic sms.evnets does not exist", "topic nowhere does not exist"]
-    assert all(finding.mend for finding in found)
+    assert all(finding.remedy for finding in found)
 
 
 def test_a_dead_letter_topic_too_narrow_for_the_largest_event_is_found(place: Place) -> None:
     [found] = checked(place, input_topic=place.dead_letters, dead_letter_topic=place.input)
 
     assert "would not fit as dead letters" in found.problem
-    assert "max.message.bytes" in found.mend
+    assert "max.message.bytes" in found.remedy
 
 
 def test_a_verdict_topic_too_narrow_for_the_largest_verdict_is_found(place: Place) -> None:
     [found] = checked(place, largest_verdict=2_000_000)
 
     assert place.verdicts in found.problem
-    assert "2000000" in found.mend
+    assert "2000000" in found.remedy
 
 
 def test_brokers_that_are_not_there_are_named_with_the_reason(place: Place) -> None:
@@ -62,7 +62,7 @@ def test_brokers_that_are_not_there_are_named_with_the_reason(place: Place) -> N
     assert time.monotonic() - began < 5
     assert address in found.problem
     assert "ECONNREFUSED" in found.problem
-    assert address in found.mend
+    assert address in found.remedy
 
 
 def test_a_password_is_never_shown(place: Place) -> None:
@@ -78,4 +78,4 @@ def test_a_password_is_never_shown(place: Place) -> None:
     [found] = checked(place, link)
 
     assert "hunter2" not in repr(found) + str(found) + repr(link)
-    assert "SASL_PLAINTEXT" in found.mend
+    assert "SASL_PLAINTEXT" in found.remedy

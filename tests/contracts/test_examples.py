@@ -150,7 +150,7 @@ def answered(kafka: Node) -> Iterator[Callable[[str], InKafka]]:
 
 
 def answer(world: InKafka) -> None:
-    """What the pipeline makes of some events, by a model that is a fake."""
+    """Run the pipeline on some events, with a fake model."""
     events = [json.dumps({"id": f"m-{n}", "text": "win" if n % 2 else "hello"}).encode() for n in range(MESSAGES)]
     world.feed(*(Outgoing(KEY, each, (TRACE,)) for each in events), Outgoing(KEY, b"no event", (("reason", b"mine"),)))
     classifier, source, batcher = FakeClassifier(), world.source(), MicroBatcher[Any](10_000, 1000, 0.1)
@@ -248,7 +248,7 @@ def _java(code: str, folder: Path) -> list[str]:
 
 
 class Lines:
-    """What a program that does not end has printed so far."""
+    """The lines that a program which does not end has printed so far."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

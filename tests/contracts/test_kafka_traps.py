@@ -1,4 +1,4 @@
-"""What the client does that would lose or repeat messages, or hang: each found by running it, each held off here."""
+"""Behaviour of the Kafka client that would lose or repeat messages, or hang: each found by running it, each averted."""
 
 from __future__ import annotations
 

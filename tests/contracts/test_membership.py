@@ -70,9 +70,9 @@ def test_a_static_member_that_comes_back_within_its_session_disturbs_nobody(
 def test_the_older_of_two_static_members_of_one_name_is_fenced_even_when_there_is_nothing_to_read(
     in_kafka: InKafka, member: Callable[..., KafkaSource]
 ) -> None:
-    older = member(static_name="twin")
+    older = member(static_name="same")
     settled(in_kafka, older)
-    newer = member(static_name="twin")
+    newer = member(static_name="same")
     until(lambda: not newer.poll(0.1) and bool(newer.assignment()))
 
     def is_fenced() -> bool:

@@ -14,7 +14,7 @@ from tests.contracts.worlds import InKafka, settled
 from worker.broker import BrokerError, Publisher, Replayed, Selection, replay
 from worker.broker.client.network import UnknownOutcomeError
 from worker.broker.transactions import Transactions
-from worker.messages import DeadLetter, Outgoing, Record, Unreadable, bury
+from worker.messages import DeadLetter, Outgoing, Record, Unreadable, encode_dead_letter
 
 NOON = 1_800_000_000.0
 
@@ -22,7 +22,7 @@ NOON = 1_800_000_000.0
 def letter(number: int, reason: Unreadable, failed_at: float = NOON) -> Outgoing:
     headers = (("trace", b"%d" % number), ("empty", None))
     record = Record("sms.events", number % 3, number, NOON - 5, b"key-%d" % number, b"\xffbytes %d" % number, headers)
-    return bury(DeadLetter(record, reason, failed_at))
+    return encode_dead_letter(DeadLetter(record, reason, failed_at))
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def deny(world: InKafka, *what: Any) -> None:
 
 
 def read_with_rights(world: InKafka, *what: Any) -> list[bytes | None]:
-    """What the verdict topic holds, once the denial is taken back: a topic with a rule is shown to whom a rule lets."""
+    """Return the values in the verdict topic, once the denial is removed: only an ACL shows a topic that has one."""
     with KafkaAdminClient(**world.place.link.options()) as admin:
         admin.delete_acls([denial(*what)])
     until = time.monotonic() + 10
@@ -82,7 +82,7 @@ def read_with_rights(world: InKafka, *what: Any) -> list[bytes | None]:
 
 
 def stops(step: Callable[[], object]) -> str:
-    """What a BrokerError says, once steps that went well go wrong."""
+    """Repeat the step until it raises BrokerError; return its text."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:

@@ -51,12 +51,12 @@ def worker_that(does: str, world: InKafka) -> Iterator[tuple[subprocess.Popen[by
 
 
 def test_what_keeps_it_from_connecting_is_said_in_the_same_words() -> None:
-    with pytest.raises(BrokerError, match=r"HAMGATE_BROKERS=127\.0\.0\.1:1") as apart:
+    with pytest.raises(BrokerError, match=r"HAMGATE_BROKERS=127\.0\.0\.1:1") as child:
         SinkProcess(NOBODY, TERMS)
     with pytest.raises(BrokerError) as here:
         TERMS.sink(NOBODY)
 
-    assert str(apart.value) == str(here.value)
+    assert str(child.value) == str(here.value)
 
 
 def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What the pipeline counts on, of any broker: the fake and Kafka pass the same tests."""
+"""The contract between pipeline and broker: the fake and Kafka pass the same tests."""
 
 from __future__ import annotations
 
@@ -145,9 +145,9 @@ def test_a_sink_goes_on_after_a_rollback(world: World) -> None:
 
 
 def test_a_newer_writer_of_the_same_name_fences_the_older(world: World) -> None:
-    source, older = world.source(), world.sink("twin")
+    source, older = world.source(), world.sink("same")
     settled(world, source)
-    newer = world.sink("twin")
+    newer = world.sink("same")
 
     with pytest.raises(FencedError):
         older.write([Outgoing(b"a", b"the older's")], [], {(world.input, 0): 0}, source.group_metadata())
@@ -175,18 +175,18 @@ def test_no_record_of_a_new_assignment_comes_before_the_news_of_it(world: World)
     taken = take(source, 40)
 
     other = world.source()
-    told = False
+    was_rebalanced = False
 
     def both_have_theirs() -> bool:
-        nonlocal told
+        nonlocal was_rebalanced
         other.poll(0.05)
         records = source.poll(0.05)
-        told = source.rebalanced() or told
-        assert told or not records, "records were given again before the news"
+        was_rebalanced = source.rebalanced() or was_rebalanced
+        assert was_rebalanced or not records, "records were given again before the news"
         return bool(other.assignment()) and len(source.assignment()) == world.partitions / 2
 
     until(both_have_theirs)
-    assert told
+    assert was_rebalanced
     assert {record.partition for record in taken} == set(range(world.partitions))
 
 

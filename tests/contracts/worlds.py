@@ -98,7 +98,7 @@ class InKafka:
             opened.close()
 
 
-class InKafkaApart(InKafka):
+class InKafkaBySinkProcess(InKafka):
     """With sinks in processes of their own."""
 
     def sink(self, name: str = "writer") -> SinkProcess:

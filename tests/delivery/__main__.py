@@ -8,6 +8,7 @@ import itertools
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from deploy.kafka import java
 from deploy.kafka.cluster import Cluster
 from tests.delivery import matrix, report
 from tests.delivery.frames import FrameProxy
-from tests.delivery.stage import Load
+from tests.delivery.stage import BATCHES, Load
 from tests.integration.tiny import build
 
 if TYPE_CHECKING:
@@ -60,11 +61,12 @@ def _options() -> argparse.Namespace:
         default=[],
         type=_setting,
         metavar="NAME=VALUE",
-        help="of the workers, as sink_process=yes",
+        help="of the workers, as membership=static",
     )
+    parser.add_argument("--sink-process", action="store_true", help="the workers have one, although on a CPU")
     options = parser.parse_args()
-    if options.record and options.set:
-        parser.error("--record is for workers as they are by themselves: without --set")
+    if options.record and (options.set or options.sink_process):
+        parser.error("--record is for workers as they are by themselves: without --set and --sink-process")
     return options
 
 
@@ -82,6 +84,7 @@ def _play(todo: list[matrix.Cell], notebook: matrix.Notebook, options: argparse.
     """Whether all held. There is one cluster for the cells of each transaction version."""
     held, numbers = True, itertools.count(1)
     load = Load(total=options.messages, rate=options.rate)
+    parts = replace(BATCHES, has_sink_process=options.sink_process)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = build(Path(scratch) / "tiny")
         for version, cells in itertools.groupby(todo, lambda cell: cell.version):
@@ -90,7 +93,7 @@ def _play(todo: list[matrix.Cell], notebook: matrix.Notebook, options: argparse.
                     folder = options.folder / "runs" / cell.name
                     shutil.rmtree(folder, ignore_errors=True)
                     found = matrix.play(
-                        cluster, bundle, folder, cell, load, settings=dict(options.set), proxy=proxy
+                        cluster, bundle, folder, cell, load, settings=dict(options.set), proxy=proxy, parts=parts
                     )  # fmt: skip
                     notebook.put(cell, found)
                     held = held and found["exactly_once"]

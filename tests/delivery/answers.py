@@ -1,4 +1,4 @@
-"""What the brokers said to requests that came late: how many of each API they took, and by which error they refused."""
+"""The brokers' answers to late requests: how many of each API were accepted, and by which error others were refused."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def outcomes(late: Iterable[Delivered]) -> dict[str, int]:
 
 
 def counts(proxy: FrameProxy) -> dict[str, dict[str, int]]:
-    """How many requests were struck, and what became of those that were delivered without their sender."""
+    """Count the requests that were struck, and the answers to those that were delivered without their sender."""
     struck = {f"{api.name} {harm}": count for (api, harm), count in sorted(proxy.struck.items())}
     return {"struck": struck, "delivered": outcomes(proxy.late)}
 

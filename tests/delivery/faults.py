@@ -1,4 +1,4 @@
-"""What may happen to a worker, a broker, the wire between them or one request: each fault strikes once, and heals."""
+"""Faults of a worker, a broker, the network between them or one request: each strikes once, and heals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EVERY_TIME = "commit entered"
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done, to how many workers, how often at least; and how the workers are changed for it beforehand.
+    """A fault: how it strikes, how many workers there are, how often at least, and how the workers are changed for it.
 
     One that harms single requests is played for each transaction version that has them; others, for Kafka's own choice.
     """
@@ -98,30 +98,30 @@ def injected(stage: Stage) -> None:
 
     Under a steady load it is killed there; under bursts the call fails, or its answer is lost.
     """
-    wires = _wires(stage)
+    tripwires = _tripwires(stage)
     trap = next(iter(_not_injected(stage)), f"kill {EVERY_TIME}")
     stage.strike()
-    wires.arm(trap)
+    tripwires.arm(trap)
     stage.wait(0.3)
-    if not wires.has_sprung():  # a place of the start, or of a rebalance: make one
+    if not tripwires.has_sprung():  # a place of the start, or of a rebalance: make one
         stage.workers[stage.victim].send(signal.SIGKILL)
         stage.workers[stage.victim].ended()
         stage.supervise()
     stage.flowing()
     with (stage.folder / "injected").open("a") as file:
-        file.write(f"{trap}\n" if wires.has_sprung() else f"{trap} (not met)\n")
-    wires.disarm()
+        file.write(f"{trap}\n" if tripwires.has_sprung() else f"{trap} (not met)\n")
+    tripwires.disarm()
 
 
-def _wires(stage: Stage) -> Tripwires:
+def _tripwires(stage: Stage) -> Tripwires:
     return next(change for change in stage.changes if isinstance(change, Tripwires))
 
 
 def _not_injected(stage: Stage) -> list[str]:
-    """What is still to be done: each harm at each place that the workers of this run have come by."""
+    """The traps not sprung yet: each harm at each place that the workers of this run have come by."""
     done = stage.folder / "injected"
     struck = {line.removesuffix(" (not met)") for line in done.read_text().splitlines()} if done.exists() else set()
-    places = _wires(stage).places.read_text().splitlines()
+    places = _tripwires(stage).places.read_text().splitlines()
     harm = "fail" if stage.load.bursts else "kill"
     return [trap for place in sorted(places) if (trap := f"{harm} {place}") not in struck]
 
@@ -184,7 +184,7 @@ def rolling_restart(stage: Stage) -> None:
 
 
 def network_cut(stage: Stage) -> None:
-    """The wire between workers and brokers: cut, half-open, late, slow in turns; all three's, or under bursts one's."""
+    """The network to the brokers is cut, half-open, late, slow in turns: to all three, or under bursts to one."""
     links = list(stage.cluster.links.values())
     kind = ("cut", "silent", "late", "slow")[len(stage.struck) % 4]
     chosen = links[:1] if stage.load.bursts else links

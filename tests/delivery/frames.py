@@ -47,7 +47,7 @@ class Api(enum.IntEnum):
 
 
 class Harm(enum.StrEnum):
-    """What is done to a request."""
+    """A fault of a single request."""
 
     LATE_COPY = "late copy"
     """The client's connection is reset. The request is delivered later, over the connection it came for."""

@@ -21,6 +21,7 @@ from deploy.kafka.node import scratch
 from tests.delivery import answers, plants
 from tests.delivery.frames import Api, FrameProxy, Harm, Rule
 from tests.delivery.stage import Load, Stage
+from tests.integration.parts import Parts
 from tests.integration.tiny import build
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def play(
     changes: tuple[Callable[[], None], ...] = (),
 ) -> dict[str, Any]:
     """Run it and return what it came to, by the names of the line that is printed."""
-    settings = {"max_batch_messages": "64"}
-    with Stage(cluster, bundle, folder, load, settings, changes) as stage:
+    with Stage(cluster, bundle, folder, load, {}, changes, parts=Parts()) as stage:
         stage.start("one")
         frames.strike(*fault.rules())
         stage.feed.start()

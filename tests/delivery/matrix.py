@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from tests.delivery import answers
 from tests.delivery.faults import catalogue
 from tests.delivery.observed import Tripwires
-from tests.delivery.stage import Load, Stage
+from tests.delivery.stage import BATCHES, Load, Stage
 from training import results
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deploy.kafka.cluster import Cluster
     from tests.delivery.faults import Fault
     from tests.delivery.frames import FrameProxy
+    from tests.integration.parts import Parts
 
 PROTOCOLS: Final = ("eager", "cooperative")
 LOADS: Final = ("steady", "burst")
@@ -31,7 +32,7 @@ INSTANCES: Final = ("one", "two", "three", "four")
 
 
 class Cell(NamedTuple):
-    """What is played. `version` is the cluster's transaction version, None where it is Kafka's choice."""
+    """One cell of the matrix. `version` is the cluster's transaction version, None where it is Kafka's choice."""
 
     fault: str
     protocol: str
@@ -65,19 +66,20 @@ def play(
     fault: Fault | None = None,
     settings: Mapping[str, str] | None = None,
     proxy: FrameProxy | None = None,
+    parts: Parts = BATCHES,
 ) -> dict[str, Any]:
     """Run one cell and return its findings; a failed wait or assertion is a finding too.
 
     `fault` is the catalogue's unless another form of it is given; `settings` are the worker's beside its own; `proxy`
-    is before the cluster.
+    is before the cluster; `parts` are the workers'.
     """
     fault, began = fault or catalogue()[cell.fault], time.monotonic()
     changes = fault.changes
     if cell.fault == "injected":
         changes = (*changes, Tripwires(folder / "places", folder / "armed"))
-    told = dict(settings or {}) | dict(fault.settings) | {"rebalance": cell.protocol}
+    changed = dict(settings or {}) | dict(fault.settings) | {"rebalance": cell.protocol}
     stage = Stage(
-        cluster, bundle, folder, replace(load, bursts=cell.load == "burst"), told, changes, proxy=proxy
+        cluster, bundle, folder, replace(load, bursts=cell.load == "burst"), changed, changes, proxy=proxy, parts=parts
     )  # fmt: skip
     found: dict[str, Any] = {
         "fault": cell.fault,
@@ -85,7 +87,8 @@ def play(
         "load": cell.load,
         "transaction_version": cell.version,
         "commit": results.commit(),
-        "settings": told,
+        "settings": changed,
+        "has_sink_process": parts.has_sink_process,
     }
     if proxy:
         proxy.forget()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OUTCOMES: Final = ("committed", "rolled-back", "fenced", "failed")
 HOLD: Final = 10.0
 """Seconds that a thread is held at a place: longer than another worker takes to join."""
-WIRED: Final = "WIRED_SINK"
+TRIPWIRES: Final = "SINK_TRIPWIRES"
 """Environment variable by which a sink's process learns of its tripwires."""
 _TRAP: Final = 128  # bytes of the file that says what is to be done where
 _COUNTS: Final = struct.Struct("4Q")
@@ -87,17 +87,6 @@ class SlowJudge:
 
 
 @dataclass(frozen=True)
-class Together:
-    """Several changes to one worker."""
-
-    changes: tuple[Callable[[], None], ...]
-
-    def __call__(self) -> None:
-        for change in self.changes:
-            change()
-
-
-@dataclass(frozen=True)
 class Tripwires:
     """Notes every place where the worker's threads call or wait for the broker; does harm at the one that is armed.
 
@@ -126,15 +115,15 @@ class Tripwires:
         from worker.broker import sink_process  # noqa: PLC0415
         from worker.broker.transactions import Transactions  # noqa: PLC0415
 
-        # A sink in a process of its own has its own wires, to the same files.
-        os.environ[WIRED] = json.dumps([str(self.places), str(self.armed)])
-        sink_process._SERVER = "tests.delivery.wired_sink"  # type: ignore[misc]
+        # A sink process has tripwires of its own, on the same files.
+        os.environ[TRIPWIRES] = json.dumps([str(self.places), str(self.armed)])
+        sink_process._SERVER = "tests.delivery.tripwired_sink"  # type: ignore[misc]
 
         known = set(self.places.read_text().splitlines()) if self.places.exists() else set()
         trap = _mapped(self.armed, _TRAP)
 
         def at(place: str) -> str | None:
-            """What is to be done here, once."""
+            """Note the place. Where it is armed: kill, hold, or return the harm to do; once."""
             if place not in known:
                 known.add(place)
                 with self.places.open("a") as file:

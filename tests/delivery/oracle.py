@@ -1,4 +1,4 @@
-"""What must have come out: nothing lost, nothing doubled, order kept, readers agreed; and how long it stood still."""
+"""The oracle of delivery: nothing lost, nothing duplicated, order kept, readers agree; and how long it stood still."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Findings:
-    """What one run came to. Counts are of messages; stalls in seconds, one for each time that the fault struck."""
+    """The findings of one run. Counts are of messages; stalls in seconds, one for each time that the fault struck."""
 
     messages: int = 0
     fed_twice: int = 0
@@ -108,7 +108,7 @@ def _what_went_in(fed: Iterable[Seen], total: int) -> tuple[Counter[str], Counte
 
 
 def reordered(keys: Sequence[bytes | None], offsets: Sequence[int]) -> int:
-    """How many verdicts came after one of the same key, and so of the same partition, whose event is later in it."""
+    """Number of verdicts that come after one of the same key, and so partition, whose event is later in it."""
     latest: dict[bytes | None, int] = defaultdict(int)
     count = 0
     for key, offset in zip(keys, offsets, strict=True):

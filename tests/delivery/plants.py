@@ -11,7 +11,7 @@ from typing import Any
 
 
 def commits_before_it_publishes() -> None:
-    """What dies between is lost."""
+    """A worker that dies in between loses messages."""
     from worker.broker.sink import ExactlyOnceSink  # noqa: PLC0415
 
     write = ExactlyOnceSink.write
@@ -45,7 +45,7 @@ def claims_at_commit_time() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._consumer.group_metadata(), name)
 
-    KafkaSource.metadata = lambda source: Late(source._consumer)  # type: ignore[method-assign]
+    KafkaSource.group_metadata = lambda source: Late(source._consumer)  # type: ignore[method-assign]
 
 
 def keeps_the_offsets_of_an_aborted_transaction() -> None:

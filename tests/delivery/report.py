@@ -1,4 +1,4 @@
-"""What the matrix came to, as figures by DESIGN.md's names and as the table in docs/architecture.md."""
+"""The kill matrix's result: figures for benchmarks/results, and the table in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _named(cell: dict[str, Any]) -> str:
 
 
 def _added_up(counts: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
-    """What was struck, and what became of it, in several cells."""
+    """Sum the counts of requests by API and outcome over several cells."""
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for each in counts:
         for what, count in each.items():
@@ -120,7 +120,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def _loads(cells: Sequence[dict[str, Any]]) -> str:
-    """What else the machine had to do meanwhile."""
+    """The range of the machine's load averages, as text."""
     loads = [cell["load_average"] for cell in cells if "load_average" in cell]
     return f"{min(loads):.0f} to {max(loads):.0f}" if loads else "not noted"
 

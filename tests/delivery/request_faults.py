@@ -1,4 +1,4 @@
-"""What may happen to a single request: it comes late, its answer does, or its answer is lost.
+"""Faults of a single request: it comes late, its answer does, or its answer is lost.
 
 Each function returns a fault's `strike`. They need a stage whose workers connect through a frame proxy.
 """

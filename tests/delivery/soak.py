@@ -1,7 +1,7 @@
 """`python -m tests.delivery.soak`: load with random faults for as long as asked; memory, threads, descriptors watched.
 
-One worker lives through all of it, and is the one that is measured: brokers die, the wire breaks, and the other worker
-is killed, stopped, put to sleep, so that the group rebalances. At the end the oracle counts every message.
+One worker lives through all of it, and is the one that is measured: brokers die, the network breaks, and the other
+worker is killed, stopped, put to sleep, so that the group rebalances. At the end the oracle counts every message.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 from deploy.kafka import topics
 from tests.conftest import Place
 from tests.delivery import oracle
-from tests.delivery.observed import OUTCOMES, Counted, Together
+from tests.delivery.observed import OUTCOMES, Counted
 from tests.delivery.readers import Watch
 from tests.delivery.traffic import Feed, expected, poisoned
 from tests.integration.harness import WorkerProcess
+from tests.integration.parts import Parts
 from worker.broker import KafkaLink
 from worker.messages import decode_verdict
 
@@ -30,6 +31,7 @@ TRANSACTION_TIMEOUT, SESSION_TIMEOUT = 5.0, 8.0
 # Beyond the session timeout, what a stall may take: an election, a coordinator that loads, a broker's own session.
 LEEWAY = 10.0
 READY_WITHIN = 90.0
+BATCHES = Parts(batch_messages=250)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Stage:
     changes: tuple[Callable[[], None], ...] = ()
     victim: str = "one"
     proxy: FrameProxy | None = None
+    parts: Parts = BATCHES
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     struck: list[float] = field(default_factory=list)
     ended_by_themselves: int = 0
@@ -93,14 +96,16 @@ class Stage:
         for instance in instances:
             counted = Counted(self.folder / f"{instance}.counts")
             settings = {"transaction_timeout": str(TRANSACTION_TIMEOUT), "session_timeout": str(SESSION_TIMEOUT)}
-            settings |= {"max_batch_messages": "250", "max_poll_interval": "120"} | self.settings
+            settings |= self.settings
             self.workers[instance] = WorkerProcess(
                 self.place,
                 self.bundle,
                 self.folder / f"{instance}.log",
                 instance,
                 settings,
-                Together((counted, *changes)),
+                self.parts,
+                counted,
+                *changes,
             )
         if ready:
             self.until(lambda: all(self.workers[name].is_ready() for name in instances), READY_WITHIN, "workers ready")

@@ -39,7 +39,7 @@ def test_cells_of_one_cluster_are_played_one_after_the_other() -> None:
     assert versions == sorted(versions, key=[None, 1, 2].index)
 
 
-def test_the_report_keeps_the_transaction_versions_of_a_fault_apart_and_adds_up_its_cells() -> None:
+def test_the_report_keeps_the_transaction_versions_of_a_fault_separate_and_adds_up_its_cells() -> None:
     requests = {"struck": {"END_TXN late copy": 2}, "delivered": {"END_TXN late copy: taken": 1}}
     cells = [
         found(Cell("late-end", "eager", "steady", 1), requests=requests),

@@ -25,16 +25,25 @@ _NEVER = SlowJudge(every=1, seconds=300)
 _OFTEN = SlowJudge(every=5, seconds=6)
 
 
-def _wires(stage: Stage) -> Tripwires:
+def _tripwires(stage: Stage) -> Tripwires:
     return Tripwires(stage.folder / "places", stage.folder / "armed")
 
 
-def killed_while_it_publishes(stage: Stage, *plant: Callable[[], None]) -> None:
-    wires = _wires(stage)
-    stage.start("one", changes=(*plant, wires))
+def _hold_in_a_transaction(stage: Stage, plant: tuple[Callable[[], None], ...]) -> None:
+    tripwires = _tripwires(stage)
+    stage.start("one", changes=(*plant, tripwires))
     stage.feed.start()
     stage.flowing()
-    wires.arm("kill ProduceRequest sent")
+    tripwires.arm("hold send entered")
+    stage.until(tripwires.has_sprung, 20, "held")
+
+
+def killed_while_it_publishes(stage: Stage, *plant: Callable[[], None]) -> None:
+    tripwires = _tripwires(stage)
+    stage.start("one", changes=(*plant, tripwires))
+    stage.feed.start()
+    stage.flowing()
+    tripwires.arm("kill ProduceRequest sent")
     stage.until(lambda: not stage.workers["one"].is_running(), 20, "killed as it publishes")
     stage.start("one", changes=(), ready=False)
     stage.flowing()
@@ -50,24 +59,14 @@ def killed_and_started_again(stage: Stage, *plant: Callable[[], None]) -> None:
 
 
 def held_in_a_transaction_while_another_joins(stage: Stage, *plant: Callable[[], None]) -> None:
-    wires = _wires(stage)
-    stage.start("one", changes=(*plant, wires))
-    stage.feed.start()
-    stage.flowing()
-    wires.arm("hold send entered")
-    stage.until(wires.has_sprung, 20, "held")
+    _hold_in_a_transaction(stage, plant)
     stage.start("two", changes=())
     stage.wait(8)
     stage.flowing()
 
 
 def refused_while_another_is_slow_and_dies(stage: Stage, *plant: Callable[[], None]) -> None:
-    wires = _wires(stage)
-    stage.start("one", changes=(*plant, wires))
-    stage.feed.start()
-    stage.flowing()
-    wires.arm("hold send entered")
-    stage.until(wires.has_sprung, 20, "held")
+    _hold_in_a_transaction(stage, plant)
     stage.start("two", changes=(_NEVER,))  # it takes partitions, and commits nothing of them
     stage.wait(10)
     stage.end("two", signal.SIGKILL)

@@ -27,9 +27,9 @@ def finalized(port: int) -> dict[str, int]:
     return {feature.name: feature.max_version_level for feature in answer.finalized_features}
 
 
-@pytest.mark.parametrize(("asked", "told"), [(1, 1), (2, 2), (None, 2)])
+@pytest.mark.parametrize(("asked", "finalised"), [(1, 1), (2, 2), (None, 2)])
 def test_a_cluster_has_the_transaction_version_that_it_was_made_with(
-    tmp_path: Path, asked: int | None, told: int
+    tmp_path: Path, asked: int | None, finalised: int
 ) -> None:
     with Node(tmp_path, heap="256m", transaction_version=asked) as node:
-        assert finalized(node.port)["transaction.version"] == told
+        assert finalized(node.port)["transaction.version"] == finalised

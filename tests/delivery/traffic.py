@@ -40,7 +40,7 @@ def name(number: int) -> str:
 
 
 def poison(number: int) -> bytes:
-    """Unreadable, and told apart from every other."""
+    """Unreadable, and different from every other."""
     return _POISON[number // POISON_EVERY % len(_POISON)] % number
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_BYTES: Final = 8_192
-"""What the fuzzed worker takes; some cases are larger."""
+"""The fuzzed worker's limit of an event, in bytes; some cases are larger."""
 _NOW: Final = 1_764_000_000.0
 _COLLECTION: Final = Path(__file__).parents[2] / "data" / "uci" / "SMSSpamCollection"
 _TEXTS: Final = [line.partition("\t")[2] for line in _COLLECTION.read_text(encoding="utf-8").split("\n") if line]

@@ -45,7 +45,7 @@ def folder(model: LlamaForSequenceClassification, tmp_path_factory: pytest.TempP
 
 
 def engine(folder: Path, kind: Kind, token_budget: int | None = None, first: int | None = None) -> Engine:
-    read = weights.read(folder, apart=kind is Kind.CUDA_NF4)
+    read = weights.read(folder, separate_adapter=kind is Kind.CUDA_NF4)
     return loading.on_gpu(read, kind, longest=LONGEST, token_budget=token_budget, first=first)
 
 
@@ -188,8 +188,8 @@ broker = FakeBroker()
 broker.feed(event("x"))
 run = Run(make(broker, classifier=Judge()))
 assert run.ended()
-assert run.service.obstacles() != [] and broker.committed == {}
-print("ended by", type(run.raised).__name__, run.service.obstacles())
+assert run.service.readiness_problems() != [] and broker.committed == {}
+print("ended by", type(run.raised).__name__, run.service.readiness_problems())
 raise run.raised
 """
 

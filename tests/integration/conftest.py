@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.harness import READY_WITHIN, Traffic, Watch, WorkerProcess, until
+from tests.integration.parts import Parts
 from tests.integration.tiny import build
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Place
+
+PARTS = Parts()
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +32,15 @@ def start(place: Place, bundle: Path, tmp_path: Path) -> Iterator[Callable[..., 
     numbers = itertools.count()
 
     def start_one(
-        instance: str = "one", *, ready: bool = True, prepare: Callable[[], None] | None = None, **settings: str
+        instance: str = "one",
+        *,
+        ready: bool = True,
+        parts: Parts = PARTS,
+        prepare: Callable[[], None] | None = None,
+        **settings: str,
     ) -> WorkerProcess:
         log = tmp_path / f"worker-{next(numbers)}.log"
-        worker = WorkerProcess(place, bundle, log, instance, settings, prepare)
+        worker = WorkerProcess(place, bundle, log, instance, settings, parts, *([prepare] if prepare else []))
         started.append(worker)
         if ready:
             until(worker.is_ready, within=READY_WITHIN)

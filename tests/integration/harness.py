@@ -38,7 +38,7 @@ _LOADED.set_forkserver_preload(["torch", "worker.app", "worker.engine.cpu", "tes
 
 
 def environment(place: Place, bundle: Path, instance: str = "one", /, **settings: str) -> dict[str, str]:
-    """What a worker is told: this place, and nothing of the developer's own settings."""
+    """A worker's environment: settings for this place, and none of the developer's own."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HAMGATE_")} | {
         "HAMGATE_BUNDLE": str(bundle),
         "HAMGATE_BROKERS": place.link.brokers,
@@ -48,8 +48,6 @@ def environment(place: Place, bundle: Path, instance: str = "one", /, **settings
         "HAMGATE_GROUP_ID": place.group,
         "HAMGATE_INSTANCE_ID": instance,
         "HAMGATE_THREADS": "1",
-        # Many small transactions, so that whatever happens happens in the middle of one.
-        "HAMGATE_MAX_BATCH_MESSAGES": "64",
         "HAMGATE_TRANSACTION_TIMEOUT": "3",
         "HAMGATE_SESSION_TIMEOUT": "4",
         "HAMGATE_LOG_FORMAT": "json",
@@ -57,8 +55,8 @@ def environment(place: Place, bundle: Path, instance: str = "one", /, **settings
     }
 
 
-def _run_worker(variables: dict[str, str], log: str, prepare: Callable[[], None] | None) -> None:
-    """What `hamgate run` does, in a process that has its imports already; `prepare` may change what a test wants."""
+def _run_worker(variables: dict[str, str], log: str, *changes: Callable[[], None]) -> None:
+    """Do as `hamgate run` does, in a process with its imports done, changed as a test wants it."""
     if ask := die_with_parent():
         ask()
     os.setsid()
@@ -67,8 +65,8 @@ def _run_worker(variables: dict[str, str], log: str, prepare: Callable[[], None]
     os.dup2(output, 2)
     os.environ.clear()
     os.environ.update(variables)
-    if prepare:
-        prepare()
+    for change in changes:
+        change()
     sys.exit(main(["run"]))
 
 
@@ -82,12 +80,12 @@ class WorkerProcess:
         log: Path,
         instance: str,
         settings: dict[str, str],
-        prepare: Callable[[], None] | None = None,
+        *changes: Callable[[], None],
     ) -> None:
         self.port = free_port()
         self.log = log
         variables = environment(place, bundle, instance, metrics_port=str(self.port), **settings)
-        self._process = _LOADED.Process(target=_run_worker, args=(variables, str(log), prepare), daemon=True)
+        self._process = _LOADED.Process(target=_run_worker, args=(variables, str(log), *changes), daemon=True)
         self._process.start()
 
     @property

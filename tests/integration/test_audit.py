@@ -140,12 +140,12 @@ def test_an_audit_beside_workers_that_come_and_go_finds_all_proven(
 
     again = once(place, tmp_path, "--json", *from_the_start(place))
     assert again.returncode == 0, again.stderr
-    told = json.loads(again.stdout)
-    assert (told["proven"], told["is_proven"]) == (answered, True)
+    report = json.loads(again.stdout)
+    assert (report["proven"], report["is_proven"]) == (answered, True)
     with KafkaConsumer(bootstrap_servers=place.link.brokers) as consumer:
         places = [TopicPartition(place.input, partition) for partition in range(place.partitions)]
         ends = {each.partition: end for each, end in consumer.end_offsets(places).items()}
-    assert told["offsets"] == {str(partition): [0, end] for partition, end in ends.items()}
+    assert report["offsets"] == {str(partition): [0, end] for partition, end in ends.items()}
 
 
 def test_an_audit_that_is_stopped_or_killed_goes_on_where_it_was(
@@ -187,7 +187,7 @@ class WrongWorker:
             self._producer.send(self._place.verdicts, value=made.value, key=made.key, partition=partition)
         self._producer.flush()
 
-    def bury(self, *offsets: int) -> None:
+    def write_dead_letters(self, *offsets: int) -> None:
         for offset in offsets:
             made = letter(0, offset, self._place.input)
             self._producer.send(
@@ -216,38 +216,38 @@ EVENT = b'{"text": "win a prize"}'
 
 def lose(worker: WrongWorker) -> None:
     worker.judge(11, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def duplicate(worker: WrongWorker) -> None:
     worker.judge(10, 11, 10, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def reorder(worker: WrongWorker) -> None:
     worker.judge(11, 10, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def take_a_tombstone_for_a_source(worker: WrongWorker) -> None:
     worker.judge(10, 11, 9, 13)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def take_what_is_beyond_the_end_for_a_source(worker: WrongWorker) -> None:
     worker.judge(10, 11, 13, 1_000_000)
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
 def take_another_topic_for_a_source(worker: WrongWorker) -> None:
     worker.judge(10, 11, 13)
     worker.judge(3, topic="another")
-    worker.bury(12)
+    worker.write_dead_letters(12)
     worker.commit(14)
 
 
@@ -318,7 +318,7 @@ def test_a_backlog_of_many_times_the_window_is_proven(place: Place, tmp_path: Pa
 
 
 def altered(admin: KafkaAdminClient, group: str, offsets: dict[TopicPartition, OffsetAndMetadata]) -> Iterable[object]:
-    """What became of each; a new broker has no coordinator for a moment."""
+    """Alter the group's offsets and return each result; a new broker has no coordinator for a moment."""
     try:
         return admin.alter_group_offsets(group, offsets).values()
     except RetriableError as error:

@@ -87,9 +87,9 @@ def test_the_older_of_two_workers_of_one_name_stops(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
     with traffic.flowing():
-        older = start("twin")
+        older = start("same")
         under_way(watch)
-        newer = start("twin", ready=False)
+        newer = start("same", ready=False)
         assert older.ended() == 1
         until(newer.is_ready, within=60)
 

@@ -7,11 +7,13 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploy.kafka import topics
 from tests import bundles
 from tests.integration.harness import Traffic, Watch, WorkerProcess, environment, exactly_once, until
+from tests.integration.parts import Parts
 from worker.model.bundle import Bundle
 from worker.rollout import link as releases
 
@@ -22,18 +24,19 @@ if TYPE_CHECKING:
     from tests.conftest import Place
 
 SWAPS = 6
+QUICK = Parts(bundle_watch=0.05)
 
 
 def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_nothing(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, bundle: Path, tmp_path: Path
 ) -> None:
-    folders = [bundles.copy(tmp_path / "a", bundle), bundles.twin(tmp_path / "b", bundle)]
+    folders = [bundles.copy(tmp_path / "a", bundle), bundles.reissued(tmp_path / "b", bundle)]
     models = [Bundle.load(folder).model for folder in folders]
     link = tmp_path / "current"
     releases.use(link, folders[0])
 
     with traffic.flowing():
-        worker = start(bundle=str(link), bundle_watch="0.05", tokenizer_processes="2")
+        worker = start(bundle=str(link), parts=replace(QUICK, tokenizer_processes=2))
         first = worker.children()
         for number in range(1, SWAPS + 1):
             releases.use(link, folders[number % 2])
@@ -57,7 +60,7 @@ def test_a_bundle_that_is_refused_under_load_is_told_loudly_and_judges_nothing(
     releases.use(link, good)
 
     with traffic.flowing():
-        worker = start(bundle=str(link), bundle_watch="0.05")
+        worker = start(bundle=str(link), parts=QUICK)
         releases.use(link, bad)
         until(lambda: worker.metric("hamgate_model_refused") == 1)
         seen = len(watch.verdicts)
@@ -74,16 +77,16 @@ def test_a_bundle_that_is_refused_under_load_is_told_loudly_and_judges_nothing(
 def test_a_canary_judges_some_keys_and_a_shadow_is_compared_with_the_rest(
     place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, tmp_path: Path
 ) -> None:
-    canary, shadow = bundles.twin(tmp_path / "canary"), bundles.flipped(tmp_path / "shadow", canaries=[])
+    canary, shadow = bundles.reissued(tmp_path / "canary"), bundles.flipped(tmp_path / "shadow", canaries=[])
     reports = f"{place.input}.shadow"
     topics.create(place.link.brokers, (reports,), 1)
     roles = {
-        "bundle": str(bundles.NANO), "bundle_watch": "0.05", "canary": str(canary), "canary_share": "0.3",
+        "bundle": str(bundles.NANO), "canary": str(canary), "canary_share": "0.3",
         "shadow": str(shadow), "shadow_topic": reports,
     }  # fmt: skip
 
     with traffic.flowing():
-        worker = start(**roles)
+        worker = start(parts=QUICK, **roles)
         until(lambda: worker.metric("hamgate_model_changes_total", role="shadow", outcome="swapped") == 1, within=60)
         until(lambda: worker.metric("hamgate_messages_judged_total", role="canary") > 50, within=60)
         until(lambda: worker.metric("hamgate_messages_judged_total", role="shadow") > 50, within=60)

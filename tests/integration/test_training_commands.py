@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests import toy_messages
 from training.fit import pretrain
 
 if TYPE_CHECKING:
@@ -23,35 +23,13 @@ if TYPE_CHECKING:
 HUB_ID = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).resolve().parents[2]
-HAM = ("see you at home", "ok call me later mum", "lunch today at noon", "bring the charger please", "good night love")
-SPAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
-WORDS = (
-    "alpha",
-    "bravo",
-    "delta",
-    "hotel",
-    "india",
-    "kilo",
-    "lima",
-    "metro",
-    "oscar",
-    "papa",
-    "romeo",
-    "tango",
-    "zulu",
-)
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Messages that are no near-duplicates of each other, so that every one is a cluster of its own."""
-    dice = random.Random(0)
-    lines = []
-    for index in range(220):
-        label, phrases = ("spam", SPAM) if index % 3 == 0 else ("ham", HAM)
-        lines.append(f"{label}\t{dice.choice(phrases)} {' '.join(dice.sample(WORDS, 6))}\n")
     path = tmp_path_factory.mktemp("data") / "messages.tsv"
-    path.write_text("".join(lines))
+    path.write_text(toy_messages.tsv(220))
     return path
 
 
@@ -64,7 +42,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text(COMMIT)
     torch.manual_seed(0)
-    tokenizer = pretrain.make_tokenizer([*HAM, *SPAM, *WORDS], 400)
+    tokenizer = pretrain.make_tokenizer([*toy_messages.HAM, *toy_messages.SPAM, *toy_messages.WORDS], 400)
     sizes: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2}
     heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 512}
     LlamaForCausalLM(LlamaConfig(**sizes, **heads, vocab_size=len(tokenizer))).save_pretrained(snapshot)

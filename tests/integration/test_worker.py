@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
+from tests.integration.parts import Parts
 from tests.processes import has_ended, watched
 from worker.broker import Publisher, Reader
-from worker.messages import Outgoing, exhume
+from worker.messages import Outgoing, decode_dead_letter
 from worker.pipeline.stages import Pipeline
-from worker.process import signals as leaving
+from worker.process import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def test_every_message_comes_to_one_verdict_or_one_dead_letter(
     for letter in watch.dead_letters:
         added = dict(letter.headers)
         origin = sent[int(added["source-partition"] or b""), int(added["source-offset"] or b"")]
-        assert exhume(letter) == Outgoing(origin.key, origin.value, origin.headers)
+        assert decode_dead_letter(letter) == Outgoing(origin.key, origin.value, origin.headers)
     reasons = Counter((dict(letter.headers)["reason"] or b"").decode() for letter in watch.dead_letters)
     assert len(reasons) == len(POISON)
 
@@ -84,16 +85,16 @@ def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., Worke
 
 
 @pytest.mark.parametrize(
-    ("set_to", "cause"),
+    ("parts", "cause"),
     [
-        ({"tokenizer_processes": "1"}, "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"),
-        ({"sink_process": "yes"}, "SinkProcessError: the sink process ended with -9 (Killed)"),
+        (Parts(tokenizer_processes=1), "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"),
+        (Parts(has_sink_process=True), "SinkProcessError: the sink process ended with -9 (Killed)"),
     ],
 )
 def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next_one_goes_on(
-    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, set_to: dict[str, str], cause: str
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, parts: Parts, cause: str
 ) -> None:
-    worker = start(**set_to)
+    worker = start(parts=parts)
     with traffic.flowing():
         until(lambda: len(watch.verdicts) > 100)
         [child] = worker.children()
@@ -102,7 +103,7 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
 
     assert f'"cause": "{cause}"' in worker.said()
     assert "win a prize" not in worker.said()
-    worker = start(**set_to)
+    worker = start(parts=parts)
     exactly_once(traffic, watch)
     with watched(*worker.children()) as process:
         worker.send(signal.SIGTERM)
@@ -111,16 +112,16 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
 
 
 @pytest.mark.parametrize(
-    ("set_to", "loss"),
+    ("parts", "loss"),
     [
-        ({"tokenizer_processes": "1"}, "read: the tokenizer process has ended"),
-        ({"sink_process": "yes"}, "write: the sink process has ended"),
+        (Parts(tokenizer_processes=1), "read: the tokenizer process has ended"),
+        (Parts(has_sink_process=True), "write: the sink process has ended"),
     ],
 )
 def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_when_it_is_asked(
-    start: Callable[..., WorkerProcess], set_to: dict[str, str], loss: str
+    start: Callable[..., WorkerProcess], parts: Parts, loss: str
 ) -> None:
-    worker = start(**set_to)
+    worker = start(parts=parts)
     [child] = worker.children()
 
     os.kill(child, signal.SIGKILL)
@@ -133,7 +134,7 @@ def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_w
 def test_a_worker_that_is_killed_takes_its_processes_along(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    worker = start(tokenizer_processes="1", sink_process="yes")
+    worker = start(parts=Parts(tokenizer_processes=1, has_sink_process=True))
     traffic.feed(100)
     until(lambda: len(watch.verdicts) > 0)
     one, other = worker.children()
@@ -162,7 +163,7 @@ def test_a_worker_whose_grace_is_over_says_by_its_status_that_it_left_something(
 
     worker.send(signal.SIGTERM)
 
-    assert worker.ended() == leaving.UNCOMMITTED == 3
+    assert worker.ended() == signals.UNCOMMITTED == 3
     assert '"cause": "HAMGATE_SHUTDOWN_GRACE is over' in worker.said().splitlines()[-1]
 
 

@@ -14,7 +14,7 @@ KNOWN = {"ScaledObject": ScaledObject, "PrometheusRule": PrometheusRule, "Servic
 
 
 def unknown(given: object, read: object, path: str) -> list[str]:
-    """What was given and is not in what was read: the models drop fields that they do not have."""
+    """Paths of fields that were given and not read: the models drop fields that they do not have."""
     if isinstance(given, dict):
         if not isinstance(read, dict):
             return [path]

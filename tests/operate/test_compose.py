@@ -89,8 +89,8 @@ def test_every_file_and_volume_that_is_mounted_exists(name: str) -> None:
 
 def test_the_worker_is_told_only_settings_that_exist_and_given_longer_than_its_grace() -> None:
     for name in OURS:
-        told = [key.removeprefix("HAMGATE_").lower() for key in SERVICES[name]["environment"]]
-        assert set(told) <= set(Settings.model_fields)
+        names = [key.removeprefix("HAMGATE_").lower() for key in SERVICES[name]["environment"]]
+        assert set(names) <= set(Settings.model_fields)
         if name != "traffic":
             assert int(SERVICES[name]["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_grace"].default
 

@@ -1,4 +1,4 @@
-"""What the dashboards promise before any Prometheus is asked: in step, complete, laid out, and of series that exist."""
+"""The dashboards, before any Prometheus is asked: in step, complete, laid out, and of series that exist."""
 
 from __future__ import annotations
 

@@ -92,9 +92,9 @@ def test_custom_resources_have_no_field_that_their_operators_do_not_know(overlay
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_worker_is_told_only_settings_that_exist(overlay: str) -> None:
     [worker] = resource(overlay, "Deployment")["spec"]["template"]["spec"]["containers"]
-    told = {each["name"] for each in worker["env"]} | set(resource(overlay, "ConfigMap")["data"])
+    names = {each["name"] for each in worker["env"]} | set(resource(overlay, "ConfigMap")["data"])
 
-    assert {name.removeprefix("HAMGATE_").lower() for name in told} <= set(Settings.model_fields)
+    assert {name.removeprefix("HAMGATE_").lower() for name in names} <= set(Settings.model_fields)
 
 
 def test_kubernetes_own_service_variables_do_not_pass_for_settings() -> None:

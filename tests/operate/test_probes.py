@@ -25,7 +25,7 @@ WORKER: dict[str, Any] = POD["containers"][0]
 
 
 def asked(worker: WorkerProcess, probe: str) -> tuple[int, str]:
-    """What kubelet would hear, in the time that it would wait."""
+    """Status and body that kubelet would get, in the time that it would wait."""
     get, patience = WORKER[probe]["httpGet"], WORKER[probe].get("timeoutSeconds", 1)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}{get['path']}", timeout=patience) as answer:
@@ -42,10 +42,10 @@ def test_a_worker_under_load_answers_its_probes_and_drains_well_within_its_grace
         until(lambda: watch.seen() > 200)
         answers = {probe: asked(worker, probe) for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
         assert answers == dict.fromkeys(answers, (200, "ok"))
-        told = time.monotonic()
+        asked_at = time.monotonic()
         worker.send(signal.SIGTERM)
         code = worker.ended(within=POD["terminationGracePeriodSeconds"])
-        took = time.monotonic() - told
+        took = time.monotonic() - asked_at
 
     assert code == 0
     assert took < Settings.model_fields["shutdown_grace"].default

@@ -52,10 +52,10 @@ SELECTOR = re.compile(r"\b(?:hamgate[a-z0-9_:]+|up|process_[a-z_]+)\b(?:\{[^}]*\
 class Well:
     """A worker that never was ill."""
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         return []
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return []
 
 
@@ -85,7 +85,7 @@ def audit() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def asked() -> dict[str, Any]:
-    """What was asked of one Prometheus, for all tests of this module: it is started once."""
+    """Cache of the answers of one Prometheus to all queries, for all tests of this module."""
     return {}
 
 

@@ -33,7 +33,7 @@ _JAAS: Final = "org.apache.kafka.common.security"
 
 
 class Secured:
-    """The broker and what its clients are told. Over its plain listener everybody may do everything."""
+    """The broker and its clients' settings. Over its plain listener everybody may do everything."""
 
     def __init__(self, folder: Path) -> None:
         self._authority, stranger = trustme.CA(), trustme.CA()
@@ -83,14 +83,14 @@ class Secured:
         }
 
     def link(self, listener: str, **more: Any) -> KafkaLink:
-        """How a worker would reach one of its listeners, rightly unless told otherwise."""
+        """The link of a worker to one of its listeners, correct except for `more`."""
         kind = _LISTENERS[listener]
-        told: dict[str, Any] = {"security_protocol": kind, "patience": 5}
+        options: dict[str, Any] = {"security_protocol": kind, "patience": 5}
         if "SASL" in kind:
-            told |= {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": USER, "sasl_password": PASSWORD}
+            options |= {"sasl_mechanism": "SCRAM-SHA-512", "sasl_username": USER, "sasl_password": PASSWORD}
         if "SSL" in kind:
-            told["tls_ca"] = self.ca
-        return KafkaLink(f"{LOOPBACK}:{self._ports[listener]}", **(told | more))
+            options["tls_ca"] = self.ca
+        return KafkaLink(f"{LOOPBACK}:{self._ports[listener]}", **(options | more))
 
     def add_user(self, name: str = USER) -> None:
         """Let a user in by SCRAM; PLAIN knows only the first."""

@@ -1,4 +1,4 @@
-"""A broker that asks who is there: the right answer is let in, each wrong one is told which setting it is, once."""
+"""A broker that asks who is there: the right answer is let in, each wrong one is refused naming the setting, once."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def entitled(secured: Secured) -> Secured:
 
 def found(link: KafkaLink, **changed: Any) -> list[str]:
     names = {"input_topic": "events", "verdict_topic": "verdicts", "dead_letter_topic": "dead-letters"}
-    told = names | {"group_id": "group", "transactional_id": "group.one"} | changed
-    return [str(finding) for finding in check(link, **told)]
+    options = names | {"group_id": "group", "transactional_id": "group.one"} | changed
+    return [str(finding) for finding in check(link, **options)]
 
 
 WRONG = {

@@ -39,7 +39,7 @@ LABELS: Final = {
     ProduceRequest: "produce",
     EndTxnRequest: "end",
 }
-"""What a task waits for, as schedules name it."""
+"""The name of each request in schedules."""
 
 
 def answer(cluster: Cluster, request: Any) -> Any:

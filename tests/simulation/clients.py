@@ -43,7 +43,7 @@ class State:
 
 @dataclass(eq=False)
 class SimCoordinator:
-    """What worker.broker.member asks of the client's, or replaces in it."""
+    """The part of the client's coordinator that worker.broker.member calls or replaces."""
 
     consumer: SimConsumer
     group_instance_id: str | None
@@ -83,7 +83,7 @@ class SimConsumer:
         return not self._coordinator._heartbeat_enabled
 
     def heartbeat(self) -> None:
-        """What the client's own thread does, at any time."""
+        """Do a step of the client's heartbeat thread, which may run at any time."""
         group = self._brokers.group
         if self._coordinator.state == MemberState.UNJOINED or self._is_fenced:
             return
@@ -225,7 +225,7 @@ class SimConsumer:
 
 
 class SimFuture(Future):  # type: ignore[misc] # the client is untyped
-    """What is awaited; `label` says for what."""
+    """A future of the simulated client; `label` names what it waits for."""
 
     def __init__(self, label: str) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class SimNetwork:
         self._hub.pause("send")
         future = SimFuture(LABELS[type(request)])
         apply = functools.partial(answer, self._cluster, request)
-        self._process.wire.append(Request(apply, (self, node or 0), future))
+        self._process.in_flight.append(Request(apply, (self, node or 0), future))
         return future
 
     def run(self, work: Callable[[], Awaitable[Any]], *, until: float) -> Any:

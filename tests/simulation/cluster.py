@@ -180,7 +180,7 @@ class Cluster:
         return log[-1]
 
     def committed(self, topic: str) -> list[Outgoing]:
-        """What a read_committed reader sees: up to the first record whose transaction has no marker there yet."""
+        """Records a read_committed reader sees: up to the first whose transaction has no marker there yet."""
         seen = []
         for partition, log in sorted(self.outputs.items()):
             if partition[0] == topic:

@@ -64,12 +64,12 @@ class Protocol(RuleBasedStateMachine):
     def feed(self, which: int, kind: int) -> None:
         self.simulation.feed(which % self.simulation.cluster.partitions, kind)
 
-    @precondition(lambda self: self.simulation.wires())
+    @precondition(lambda self: self.simulation.with_requests())
     @rule(which=INDEX, connection=INDEX, is_cut=st.booleans(), arrives=st.booleans(), is_late=st.booleans())
     def deliver(self, which: int, connection: int, *, is_cut: bool, arrives: bool, is_late: bool) -> None:
         """A request arrives, or its connection breaks before or after."""
-        wires = self.simulation.wires()
-        process = wires[which % len(wires)]
+        waiting = self.simulation.with_requests()
+        process = waiting[which % len(waiting)]
         with self._watched():
             if is_cut:
                 self.simulation.cut(process, arrives=arrives, which=connection, is_late=is_late)
@@ -106,7 +106,7 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(which=INDEX, signal=st.sampled_from(("KILL", "TERM", "STOP", "CONT", "START")))
     def send(self, which: int, signal: str) -> None:
-        """What befalls a process; whatever ends is started again, a START beside a living one is its twin."""
+        """Send a process a signal; whatever ends is started again, a START may make a duplicate."""
         alive = self.simulation.alive()
         if signal == "START" or not alive:
             self.simulation.start(NAMES[which % len(NAMES)])

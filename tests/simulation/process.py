@@ -44,7 +44,7 @@ class Silent:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a worker is made of; a planted bug replaces one of them."""
+    """The classes a worker is made of; a planted bug replaces one of them."""
 
     source: type[KafkaSource] = KafkaSource
     sink: type[ExactlyOnceSink] = ExactlyOnceSink
@@ -63,14 +63,14 @@ class SimLink(KafkaLink):
 
 @dataclass(eq=False)
 class Process:
-    """A worker's process: its tasks, what it has on the wire, and how it ended."""
+    """A worker's process: its tasks, its requests in flight, and how it ended."""
 
     hub: Hub
     cluster: Cluster
     name: str
     parts: Parts
     is_static: bool = False
-    wire: list[Request] = field(default_factory=list)
+    in_flight: list[Request] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     is_alive: bool = True
     is_paused: bool = False
@@ -120,7 +120,7 @@ class Process:
         pipeline = pipeline_of(
             source,
             sink,
-            classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
+            classifier,  # type: ignore[arg-type] # kept to the Classifier's contract by tests/contracts
             Verdicts(classifier.labels, policy, "fake@000000000000"),
             batcher,
             Silent(),  # type: ignore[arg-type]
@@ -132,7 +132,7 @@ class Process:
         self.service.run()
 
     def network(self) -> SimNetwork:
-        """What its transactions ask over: patched into their module."""
+        """The network of its transactions: patched into their module."""
         return SimNetwork(self)
 
 

@@ -41,7 +41,7 @@ _SEARCH: Final = settings(
 
 
 def until_found(parts: Parts) -> int:
-    """How many histories a planted bug takes; 0: not found."""
+    """Number of histories until a planted bug is found; 0: not found."""
     for seed in range(_MOST):
         try:
             wander(seed, parts)
@@ -51,7 +51,7 @@ def until_found(parts: Parts) -> int:
 
 
 def until_hypothesis_finds(parts: Parts) -> int:
-    """How many examples hypothesis takes for it; 0: not found."""
+    """Number of hypothesis' examples until it is found; 0: not found."""
     examples = 0
 
     class Planted(Protocol):

@@ -43,11 +43,11 @@ _QUIET: Final = 20
 
 
 class ViolationError(AssertionError):
-    """What must never be: lost, judged twice, out of order, stuck, or ended by a bug."""
+    """A violated invariant: lost, judged twice, out of order, stuck, or ended by a bug."""
 
 
 class Oracle:
-    """What has been published, by every transaction that was decided to commit."""
+    """Collects the records of every transaction that was decided to commit."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -151,7 +151,7 @@ class Simulation:
         return self.cluster.feed(partition, key, value)
 
     def start(self, name: str) -> Process:
-        """A new process of that instance; an older one of the same name is thereby a twin, or a zombie."""
+        """A new process of that instance; an older one of the same name is thereby a duplicate, or a zombie."""
         process = Process(self.hub, self.cluster, name, self.parts, self._is_static)
         self.processes.append(process)
         process.start()
@@ -161,9 +161,9 @@ class Simulation:
         """Those that run."""
         return [process for process in self.processes if process.is_alive]
 
-    def wires(self) -> list[Process]:
+    def with_requests(self) -> list[Process]:
         """Those with a request on its way, the dead among them."""
-        return [process for process in self.processes if process.wire]
+        return [process for process in self.processes if process.in_flight]
 
     def run(self, task: Task) -> None:
         """Let one task go on; what ends a process by more than the brokers' word is a bug."""
@@ -176,7 +176,7 @@ class Simulation:
     def deliver(self, process: Process, which: int = 0) -> None:
         """The first request of one of a process's connections arrives, also when its sender is no more."""
         request = _first(process, which)
-        process.wire.remove(request)
+        process.in_flight.remove(request)
         request.arrive()
 
     def cut(self, process: Process, *, arrives: bool, which: int = 0, is_late: bool = False) -> None:
@@ -185,13 +185,13 @@ class Simulation:
         `is_late`: those that have not arrived stay in the network, and `stray` delivers them at any time.
         """
         connection = _first(process, which).connection
-        lost = [request for request in process.wire if request.connection == connection]
+        lost = [request for request in process.in_flight if request.connection == connection]
         if arrives:
             lost[0].arrive(is_heard=False)
         if is_late:
             self.strays += lost[1:] if arrives else lost
         for request in lost:
-            process.wire.remove(request)
+            process.in_flight.remove(request)
             request.cut()
 
     def stray(self, which: int = 0) -> None:
@@ -204,7 +204,7 @@ class Simulation:
 
     def arrive_late(self, process: Process, connection: int, given_up_at: str, arrives_at: str, which: int = 0) -> None:
         """A transaction's request is given up by its sender, and arrives in the middle of what comes after it."""
-        if self.let(process, given_up_at) and process.wire:
+        if self.let(process, given_up_at) and process.in_flight:
             self.cut(process, arrives=False, which=connection, is_late=True)
             self.let(process, arrives_at)
             if self.strays:
@@ -251,8 +251,8 @@ class Simulation:
         return False
 
     def _serve(self, process: Process, *, marks: bool = True) -> bool:
-        is_busy = bool(process.wire)
-        if process.wire:
+        is_busy = bool(process.in_flight)
+        if process.in_flight:
             self.deliver(process)
         while marks and self.cluster.unmarked():
             self.mark(0)
@@ -266,7 +266,7 @@ class Simulation:
                 is_held = task.process is but and task.label in held_at
                 if not is_held and self.hub.is_runnable(task):
                     self.run(task)
-            for process in self.wires():
+            for process in self.with_requests():
                 if process is not but or not any(task.label in held_at for task in process.tasks):
                     self._serve(process, marks=MARKER not in held_at)
             self.advance(_ROUND)
@@ -300,7 +300,7 @@ class Simulation:
 
 def _first(process: Process, which: int) -> Request:
     """The request that goes first on one of the connections that have any."""
-    first = {request.connection: request for request in reversed(process.wire)}
+    first = {request.connection: request for request in reversed(process.in_flight)}
     return list(first.values())[which % len(first)]
 
 
@@ -325,8 +325,8 @@ def _run(simulation: Simulation, chance: random.Random) -> None:
 
 
 def _deliver(simulation: Simulation, chance: random.Random) -> None:
-    if wires := simulation.wires():
-        simulation.deliver(chance.choice(wires), chance.randrange(4))
+    if waiting := simulation.with_requests():
+        simulation.deliver(chance.choice(waiting), chance.randrange(4))
 
 
 def _mark(simulation: Simulation, chance: random.Random) -> None:
@@ -348,9 +348,9 @@ def _heartbeat(simulation: Simulation, chance: random.Random) -> None:
 
 
 def _cut(simulation: Simulation, chance: random.Random) -> None:
-    if wires := simulation.wires():
+    if waiting := simulation.with_requests():
         simulation.cut(
-            chance.choice(wires),
+            chance.choice(waiting),
             arrives=chance.random() < 0.5,
             which=chance.randrange(4),
             is_late=chance.random() < 0.5,
@@ -406,7 +406,7 @@ def _shake(simulation: Simulation, chance: random.Random) -> None:
     simulation.cluster.group.shake(chance.randrange(8))
 
 
-def _twin(simulation: Simulation, chance: random.Random) -> None:
+def _duplicate(simulation: Simulation, chance: random.Random) -> None:
     simulation.start(chance.choice(NAMES))
 
 
@@ -415,5 +415,5 @@ _MARKERS: Final = (MARKER,) * 4
 _TEMPERS: Final = (0.1, 1, 1, 4)
 _CHANCES: Final = {
     _run: 20, _deliver: 10, _mark: 4, _feed: 8, _advance: 2, _heartbeat: 3, _let: 8, _flow: 8,
-    _cut: 1, _stray: 3, _late: 2, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _twin: 0.2, _shake: 3,
+    _cut: 1, _stray: 3, _late: 2, _freeze: 1, _outlast: 0.4, _kill: 1, _stop: 0.4, _duplicate: 0.2, _shake: 3,
 }  # fmt: skip

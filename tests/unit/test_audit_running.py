@@ -104,7 +104,7 @@ def test_once_gives_up_where_nothing_more_can_be_read(monkeypatch: pytest.Monkey
 
 
 def test_a_window_that_a_transaction_could_fill_is_refused_by_its_setting() -> None:
-    with pytest.raises(StartError, match=r"HAMGATE_AUDIT_WINDOW: 15 is too few for 2 partitions .* 16 and more"):
+    with pytest.raises(StartError, match=r"HAMGATE_AUDIT_WINDOW: 15 is too few for 2 partitions; .* 16 and more"):
         made(World(), window=15).once()
 
 
@@ -132,20 +132,20 @@ def test_an_outage_is_said_once_and_its_end_and_readiness_follows(monkeypatch: p
         raise AwayError(message)
 
     audit = made(world, start=Start({0: 0}), connect=connect)
-    assert audit.obstacles() == ["connecting to the brokers"]
+    assert audit.readiness_problems() == ["connecting to the brokers"]
     with capture_logs() as said:
         thread = in_background(audit)
         until(lambda: next(tries) > 5)
-        assert audit.obstacles() == ["the brokers do not answer"]
-        assert audit.ailments() == []
+        assert audit.readiness_problems() == ["the brokers do not answer"]
+        assert audit.liveness_problems() == []
         monkeypatch.setattr(running, "_SAY_EVERY", 0.0)
         until(lambda: any(line["event"] == "brokers still away" for line in said))
         monkeypatch.setattr(running, "_SAY_EVERY", 60.0)
         come_back.set()
         until(lambda: audit.ledger.proven == 5)
-        assert audit.obstacles() == []
+        assert audit.readiness_problems() == []
         audit.stop()
-        assert audit.obstacles() == ["stopping"]
+        assert audit.readiness_problems() == ["stopping"]
         thread.join()
 
     events = [line["event"] for line in said if line["event"].startswith("brokers")]
@@ -158,10 +158,10 @@ def test_an_audit_that_has_not_gone_round_for_long_asks_to_be_restarted(monkeypa
     audit = made(World())
     monkeypatch.setattr(running, "_STALL", -1.0)
 
-    assert audit.ailments() == ["audit: no progress for 0 s"]
+    assert audit.liveness_problems() == ["audit: no progress for 0 s"]
 
 
-def told(audit: Audit) -> list[Any]:
+def logged(audit: Audit) -> list[Any]:
     with capture_logs() as said:
         audit.news.tell()
     return said
@@ -196,7 +196,7 @@ def test_of_many_mismatches_a_hundred_have_a_line_and_all_are_counted() -> None:
     for _ in range(250):
         audit.ledger.answer(Where(TOPICS.verdicts, 0, 0), None)
 
-    said = told(audit)
+    said = logged(audit)
 
     assert [line["event"] for line in said].count("mismatch") == 100
     assert said[-1] == {"event": "more mismatches", "count": 150, "log_level": "error"}
@@ -211,11 +211,11 @@ def test_a_pause_and_its_end_and_what_is_not_audited_are_said_once() -> None:
     for offset in range(5):
         ledger.read(0, offset, 0.0, is_readable=True)
 
-    assert [line["event"] for line in told(audit)] == ["paused"]
-    assert told(audit) == []
+    assert [line["event"] for line in logged(audit)] == ["paused"]
+    assert logged(audit) == []
     assert (shown(audit, "paused"), shown(audit, "window_messages")) == (1, 4)
     ledger.give_up({0: 4})
 
-    assert [line["event"] for line in told(audit)] == ["not audited", "resumed"]
+    assert [line["event"] for line in logged(audit)] == ["not audited", "resumed"]
     assert (shown(audit, "paused"), shown(audit, "skipped_total")) == (0, 4)
-    assert told(audit) == []
+    assert logged(audit) == []

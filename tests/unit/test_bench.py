@@ -1,4 +1,4 @@
-"""What `hamgate bench` makes of what it measures, and that it measures."""
+"""`hamgate bench` measures, and derives its advice from that."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.fakes import FakeClassifier
 from worker import bench
 from worker.__main__ import main
 from worker.bench import Point, advise
+from worker.pipeline.batching import MAX_MESSAGES
 
 
 def point(budget: int, seconds: float, *, tokens_a_message: float = 25.0) -> Point:
@@ -34,11 +35,6 @@ def test_where_even_the_smallest_batch_is_late_it_is_still_the_one_advised() -> 
     assert advise([point(64, 9.0), point(128, 10.0)], latency_budget=0.1, single_seconds=9.0).token_budget == 64
 
 
-def test_the_number_of_messages_bounds_a_batch_only_when_they_are_much_shorter_than_those_measured() -> None:
-    assert advise([point(10_000, 0.02)], latency_budget=1.0, single_seconds=0.1).max_batch_messages == 800
-    assert advise([point(64, 0.02)], latency_budget=1.0, single_seconds=0.1).max_batch_messages == 256
-
-
 def test_what_a_batch_and_a_token_cost_is_fitted_to_all_sizes() -> None:
     points = [point(size, 0.002 + 1e-5 * size) for size in (100, 1000, 5000)]
 
@@ -59,12 +55,21 @@ def test_every_size_up_to_the_engines_own_budget_is_measured() -> None:
     assert all(point.seconds > 0 for point in points)
 
 
+def test_no_batch_is_measured_that_has_more_messages_than_a_worker_would_put_in_one() -> None:
+    classifier = FakeClassifier()
+    classifier.engine = type("Engine", (), {"token_budget": 1_000_000})()  # type: ignore[attr-defined]
+
+    points = list(bench.measure(classifier, 0.0))  # type: ignore[arg-type] # what it asks of a classifier is there
+
+    assert max(point.messages for point in points) == MAX_MESSAGES
+
+
 def test_the_command_says_what_to_set_in_a_form_that_a_program_reads(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--json", "--seconds", "0", "--token-budget", "256"]) == 0
 
     said = json.loads(capsys.readouterr().out)
     assert said["engine"] == "cpu"
-    assert set(said["set"]) == {"HAMGATE_TOKEN_BUDGET", "HAMGATE_MAX_BATCH_MESSAGES"}
+    assert set(said["set"]) == {"HAMGATE_TOKEN_BUDGET"}
     assert 64 <= int(said["set"]["HAMGATE_TOKEN_BUDGET"]) <= 256
 
 

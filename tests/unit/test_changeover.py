@@ -34,7 +34,7 @@ class Watched:
         self.links = {role: folder / role for role in Role}
         self.point(Role.PRIMARY, NANO)
         self.first = loading.model(self.settings, self.links[Role.PRIMARY])
-        self.lineups: list[ModelsInService] = [ModelsInService(self.first)]
+        self.adopted: list[ModelsInService] = [ModelsInService(self.first)]
         self.shadows: list[tuple[Model | None, float]] = []
         self.changeover = Changeover(
             [
@@ -43,7 +43,7 @@ class Watched:
                 Place(Role.SHADOW, self.links[Role.SHADOW], 0.5),
             ],
             load=self.load,
-            adopt=self.lineups.append,
+            adopt=self.adopted.append,
             shadow=lambda model, share: self.shadows.append((model, share)),
             metrics=self.metrics,
             every=0.0,
@@ -72,7 +72,7 @@ class Watched:
         [said] = [line for line in self.look() if line["log_level"] != "warning"]  # as of a bundle without canaries
         assert (said["log_level"], said["role"]) == ("error", role)
         assert cause in said["cause"]
-        assert self.lineups[-1].primary is self.first
+        assert self.adopted[-1].primary is self.first
         assert self.value("hamgate_model_refused", role=role) == 1
         assert self.value("hamgate_model_changes_total", role=role, outcome="refused") == 1
         assert self.look(3) == [], "said once, not at each look"
@@ -85,18 +85,18 @@ def watched(tmp_path: Path) -> Watched:
 
 def test_nothing_is_done_while_nothing_changes(watched: Watched) -> None:
     assert watched.look(3) == []
-    assert len(watched.lineups) == 1
+    assert len(watched.adopted) == 1
     assert watched.value("hamgate_model_refused", role="primary") == 0
 
 
 def test_a_new_bundle_comes_into_force_once_it_has_held_still(watched: Watched, tmp_path: Path) -> None:
-    watched.point(Role.PRIMARY, bundles.twin(tmp_path / "twin"))
+    watched.point(Role.PRIMARY, bundles.reissued(tmp_path / "reissued"))
 
     assert watched.look(1) == []
     [said] = watched.look(1)
 
     assert said["event"] == "model in force"
-    now = watched.lineups[-1]
+    now = watched.adopted[-1]
     assert now.primary.name == said["model"] != watched.first.name
     assert now.revision == 1
     assert watched.value("hamgate_model_changes_total", role="primary", outcome="swapped") == 1
@@ -110,11 +110,11 @@ def test_a_bundle_that_is_written_over_the_old_one_comes_into_force(tmp_path: Pa
     watched = Watched(tmp_path)
     watched.point(Role.PRIMARY, tmp_path / "mine")
     watched.look()
-    shutil.copytree(bundles.twin(tmp_path / "twin"), tmp_path / "mine", dirs_exist_ok=True)
+    shutil.copytree(bundles.reissued(tmp_path / "reissued"), tmp_path / "mine", dirs_exist_ok=True)
 
     watched.look()
 
-    assert watched.lineups[-1].primary.name != watched.first.name
+    assert watched.adopted[-1].primary.name != watched.first.name
 
 
 def corrupt(_: Path, into: Path) -> Path:
@@ -237,34 +237,34 @@ def test_a_threshold_outside_the_operators_bands_is_refused(tmp_path: Path) -> N
 
 
 def test_a_refused_bundle_that_is_corrected_comes_into_force(watched: Watched, tmp_path: Path) -> None:
-    twin = bundles.twin(tmp_path / "twin")
-    whole = (twin / bundles.ADAPTER).read_bytes()
-    os.truncate(twin / bundles.ADAPTER, 1000)  # still being copied
-    watched.point(Role.PRIMARY, twin)
+    newer = bundles.reissued(tmp_path / "reissued")
+    whole = (newer / bundles.ADAPTER).read_bytes()
+    os.truncate(newer / bundles.ADAPTER, 1000)  # still being copied
+    watched.point(Role.PRIMARY, newer)
     watched.assert_refused("SHA-256")
 
-    (twin / bundles.ADAPTER).write_bytes(whole)
+    (newer / bundles.ADAPTER).write_bytes(whole)
     watched.look()
 
-    assert watched.lineups[-1].primary.name != watched.first.name
+    assert watched.adopted[-1].primary.name != watched.first.name
     assert watched.value("hamgate_model_refused", role="primary") == 0
 
 
 def test_the_way_back_needs_no_new_proof(watched: Watched, tmp_path: Path) -> None:
     """The newer bundle's canaries may be what the older one failed: that must not bar the way back to it."""
-    newer = bundles.twin(tmp_path / "newer")
+    newer = bundles.reissued(tmp_path / "newer")
     watched.point(Role.PRIMARY, newer)
     watched.look()
-    stricter = watched.lineups[-1].primary.classifier.bundle
-    object.__setattr__(watched.lineups[-1].primary.classifier, "bundle", _with_canary(stricter))
+    stricter = watched.adopted[-1].primary.classifier.bundle
+    object.__setattr__(watched.adopted[-1].primary.classifier, "bundle", _with_canary(stricter))
 
     watched.point(Role.PRIMARY, NANO)
     watched.look()
 
-    assert watched.lineups[-1].primary.name == watched.first.name
+    assert watched.adopted[-1].primary.name == watched.first.name
     watched.point(Role.PRIMARY, newer)
     watched.look()
-    assert watched.lineups[-1].primary.name == stricter.model
+    assert watched.adopted[-1].primary.name == stricter.model
 
 
 def _with_canary(bundle: Any) -> Any:
@@ -278,22 +278,22 @@ def _with_canary(bundle: Any) -> Any:
 def test_a_bundle_that_changes_while_it_is_read_is_not_taken_until_it_holds_still(
     watched: Watched, tmp_path: Path
 ) -> None:
-    twin = bundles.twin(tmp_path / "twin")
-    watched.point(Role.PRIMARY, twin)
+    newer = bundles.reissued(tmp_path / "reissued")
+    watched.point(Role.PRIMARY, newer)
     load = watched.load
 
     def meddling(folder: Path, role: Role) -> Model:
         model = load(folder, role)
-        os.utime(twin / bundles.ADAPTER)
+        os.utime(newer / bundles.ADAPTER)
         return model
 
     watched.changeover.load = meddling
     watched.look()
-    assert len(watched.lineups) == 1
+    assert len(watched.adopted) == 1
 
     watched.changeover.load = load
     watched.look(3)
-    assert len(watched.lineups) == 2
+    assert len(watched.adopted) == 2
 
 
 def test_the_model_in_force_does_not_mind_what_becomes_of_its_files(tmp_path: Path) -> None:
@@ -311,12 +311,12 @@ def test_the_model_in_force_does_not_mind_what_becomes_of_its_files(tmp_path: Pa
 
 
 def test_a_canary_takes_its_share_and_gives_it_back(watched: Watched, tmp_path: Path) -> None:
-    watched.point(Role.CANARY, bundles.twin(tmp_path / "twin"))
+    watched.point(Role.CANARY, bundles.reissued(tmp_path / "reissued"))
     watched.look()
 
-    lineup = watched.lineups[-1]
-    assert lineup.canary is not None
-    assert (lineup.primary, lineup.share) == (watched.first, 0.25)
+    models = watched.adopted[-1]
+    assert models.canary is not None
+    assert (models.primary, models.share) == (watched.first, 0.25)
     assert watched.value("hamgate_model_share_ratio", role="primary") == 0.75
     assert watched.value("hamgate_model_share_ratio", role="canary") == 0.25
 
@@ -324,18 +324,18 @@ def test_a_canary_takes_its_share_and_gives_it_back(watched: Watched, tmp_path: 
     [said] = watched.look()
 
     assert said["event"] == "model withdrawn"
-    assert watched.lineups[-1].canary is None
+    assert watched.adopted[-1].canary is None
     assert watched.value("hamgate_model_share_ratio", role="primary") == 1
     assert watched.value("hamgate_model_changes_total", role="canary", outcome="withdrawn") == 1
 
 
 def test_a_canary_stays_when_the_primary_changes(watched: Watched, tmp_path: Path) -> None:
-    watched.point(Role.CANARY, bundles.twin(tmp_path / "one"))
+    watched.point(Role.CANARY, bundles.reissued(tmp_path / "one"))
     watched.look()
-    watched.point(Role.PRIMARY, bundles.twin(tmp_path / "two", created_at="2026-03-03T00:00:00Z"))
+    watched.point(Role.PRIMARY, bundles.reissued(tmp_path / "two", created_at="2026-03-03T00:00:00Z"))
     watched.look()
 
-    before, after = watched.lineups[-2:]
+    before, after = watched.adopted[-2:]
     assert after.canary is before.canary is not None
     assert after.primary is not before.primary
 

@@ -1,4 +1,4 @@
-"""What a link to the brokers does before there is one."""
+"""A link to the brokers before it is connected."""
 
 from __future__ import annotations
 

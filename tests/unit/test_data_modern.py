@@ -90,7 +90,7 @@ def test_no_slot_is_left_open(messages: tuple[Message, ...]) -> None:
     assert not [each.family for each in messages if fillers.SLOT.search(each.text)]
 
 
-def test_a_group_holds_whole_families_and_all_their_near_twins(messages: tuple[Message, ...]) -> None:
+def test_a_group_holds_whole_families_and_all_their_near_duplicates(messages: tuple[Message, ...]) -> None:
     groups = [each.group for each in messages]
     together = clusters.by_minhash([data.key(each.text) or each.text for each in messages], clusters.silent)
 
@@ -98,7 +98,7 @@ def test_a_group_holds_whole_families_and_all_their_near_twins(messages: tuple[M
     assert all(groups[at] == groups[root] for at, root in enumerate(together))
 
 
-def test_few_families_are_near_twins_of_each_other(messages: tuple[Message, ...]) -> None:
+def test_few_families_are_near_duplicates_of_each_other(messages: tuple[Message, ...]) -> None:
     families: dict[str, set[str]] = {}
     for each in messages:
         families.setdefault(each.group, set()).add(each.family)

@@ -1,4 +1,4 @@
-"""What the demo sends: everything it says, in order, each event known by its number and by how it must be answered."""
+"""The demo's events: everything it says, in order, each event known by its number and by how it must be answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ from collections import Counter
 import pytest
 
 from demo.held_out import SHOWN, are_unseen, held_out
-from demo.stream import BURST, CLEAN, ODD, SKIPPED, UNSCORED, VERDICT, WARM_UP, Event, Row, apart, parts, programme
+from demo.stream import (
+    BURST,
+    CLEAN,
+    ODD,
+    SKIPPED,
+    UNSCORED,
+    VERDICT,
+    WARM_UP,
+    Event,
+    Row,
+    paced_and_burst,
+    parts,
+    programme,
+)
 from training.data import split as data
 from worker.messages import Record, Unreadable, UnreadableError, decode
 from worker.model.normalise import normalise
@@ -25,7 +38,7 @@ def events() -> list[Event]:
 
 
 def answer(event: Event) -> str:
-    """What the worker makes of an event, by its own reading of it."""
+    """The outcome of an event by the worker's own decoding."""
     if event.value is None:
         return SKIPPED
     try:
@@ -72,7 +85,7 @@ def test_only_what_is_neither_odd_nor_repeated_is_judged(events: list[Event]) ->
 
 
 def test_odd_events_come_at_a_pace_and_carry_no_label(events: list[Event]) -> None:
-    paced, burst = apart(events)
+    paced, burst = paced_and_burst(events)
 
     assert [event for event in paced if event.expected != VERDICT and event.is_spam is not None] == []
     assert [event for event in burst if event.expected != VERDICT or event.is_spam is not None] == []

@@ -1,4 +1,4 @@
-"""What a drill provokes, does it where the worker is: it once held a call that the pipeline no longer made."""
+"""A drill acts on calls that the worker makes: it once held one that the pipeline no longer made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the CUDA runtime refuses is raised as what it is, and not found again by whoever calls it next."""
+"""An error of the CUDA runtime is raised where it occurs, and not again at the next call."""
 
 from __future__ import annotations
 

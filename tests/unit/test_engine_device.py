@@ -1,4 +1,4 @@
-"""What the GPU says of itself, and what is not known of it. A real one answers in tests/gpu only."""
+"""The GPU's readings, and those that are missing. A real one answers in tests/gpu only."""
 
 from __future__ import annotations
 

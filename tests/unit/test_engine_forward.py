@@ -1,4 +1,4 @@
-"""The pass that the GPU runs, made of twins, on the CPU: against the CPU engine, which is held to transformers."""
+"""The forward pass of the GPU, on reference operations on the CPU, against the CPU engine (held to transformers)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine import reference as twins
+from worker.engine import reference
 from worker.engine.cpu import CpuEngine
 from worker.engine.forward import Forward, Fp8, Nf4, Plain
 from worker.engine.nf4 import round_trip
@@ -73,7 +73,7 @@ def test_plain_weights_give_what_the_cpu_engine_gives() -> None:
     made, batch = weights(), messages()
 
     np.testing.assert_allclose(
-        run(Plain(made, CPU, twins, torch.float32), batch), CpuEngine(made).logits(batch), atol=1e-4
+        run(Plain(made, CPU, reference, torch.float32), batch), CpuEngine(made).logits(batch), atol=1e-4
     )
 
 
@@ -93,7 +93,7 @@ def run_shared(forward: Forward, batch: list[list[int]]) -> NDArray[np.float32]:
 def test_a_first_token_that_all_share_is_left_out_of_batches_and_changes_no_answer() -> None:
     made, batch = weights(), [[FIRST, *message] for message in messages()] + [[FIRST]]
 
-    ours = run_shared(Plain(made, CPU, twins, torch.float32), batch)
+    ours = run_shared(Plain(made, CPU, reference, torch.float32), batch)
 
     np.testing.assert_allclose(ours, CpuEngine(made).logits(batch), atol=1e-4)
 
@@ -102,7 +102,7 @@ def test_fp8_bears_a_shared_first_token() -> None:
     made, batch = weights(), [[FIRST, *message] for message in messages()] + [[FIRST]]
     exact = CpuEngine(made).logits(batch)
 
-    error = np.linalg.norm(run_shared(Fp8(made, CPU, twins), batch) - exact) / np.linalg.norm(exact)
+    error = np.linalg.norm(run_shared(Fp8(made, CPU, reference), batch) - exact) / np.linalg.norm(exact)
 
     assert error < 0.2
 
@@ -118,7 +118,7 @@ def test_fp8_gives_it_to_its_few_bits() -> None:
     made, batch = weights(), messages()
     exact = CpuEngine(made).logits(batch)
 
-    error = np.linalg.norm(run(Fp8(made, CPU, twins), batch) - exact) / np.linalg.norm(exact)
+    error = np.linalg.norm(run(Fp8(made, CPU, reference), batch) - exact) / np.linalg.norm(exact)
 
     assert 1e-4 < error < 0.2
 
@@ -132,14 +132,14 @@ def test_no_weights_however_scaled_leave_the_range_of_fp8() -> None:
         layer.down /= 3000
     exact = CpuEngine(made).logits(batch)
 
-    error = np.linalg.norm(run(Fp8(made, CPU, twins), batch) - exact) / np.linalg.norm(exact)
+    error = np.linalg.norm(run(Fp8(made, CPU, reference), batch) - exact) / np.linalg.norm(exact)
 
     assert error < 0.2
 
 
-def test_nf4_with_its_adapter_apart_gives_what_merging_gives() -> None:
-    apart, merged, batch = weights(), weights(), messages()
-    for kept, other in zip(apart.layers, merged.layers, strict=True):
+def test_nf4_with_a_separate_adapter_gives_what_merging_gives() -> None:
+    separate, merged, batch = weights(), weights(), messages()
+    for kept, other in zip(separate.layers, merged.layers, strict=True):
         for name in ("qkv", "gate_up", "down"):
             matrix = getattr(kept, name)
             low, high = random(4, matrix.shape[1]), random(matrix.shape[0], 4)
@@ -147,7 +147,7 @@ def test_nf4_with_its_adapter_apart_gives_what_merging_gives() -> None:
             setattr(other, name, round_trip(matrix, double=False) + high @ low)
         other.out = round_trip(other.out, double=False)
 
-    ours = run(Nf4(apart, CPU, twins, torch.float32), batch)
+    ours = run(Nf4(separate, CPU, reference, torch.float32), batch)
 
     np.testing.assert_allclose(ours, CpuEngine(merged).logits(batch), atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""Each kernel against its twin: on a GPU where there is one, else through Triton's interpreter."""
+"""Each kernel against its reference implementation: on a GPU where there is one, else through Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ if DEVICE.type == "cpu":
 
     interpreter._patch_lang_tensor = patch_with_item
 
-from worker.engine import fused, kernels, rows  # noqa: E402
-from worker.engine import reference as twins  # noqa: E402
+from worker.engine import fused, kernels, reference, rows  # noqa: E402
 from worker.engine.nf4 import LEVELS  # noqa: E402
 from worker.engine.weights import Shape  # noqa: E402
 
@@ -77,7 +76,7 @@ def close(ours: Tensor, theirs: Tensor, **tolerance: float) -> None:
 
 
 def close_fp8(ours: Tensor, theirs: Tensor) -> None:
-    assert ours.dtype == theirs.dtype == twins.FP8
+    assert ours.dtype == theirs.dtype == reference.FP8
     far = ~torch.isclose(ours.float(), theirs.float(), rtol=FP8_STEP, atol=0.05)
     assert far.float().mean() <= MISROUNDED
 
@@ -86,7 +85,7 @@ def close_fp8(ours: Tensor, theirs: Tensor) -> None:
 def test_row_scale(width: int) -> None:
     hidden = random(5, width, scale=3)
 
-    close(kernels.row_scale(hidden, EPSILON), twins.row_scale(hidden, EPSILON), rtol=1e-5, atol=1e-6)
+    close(kernels.row_scale(hidden, EPSILON), reference.row_scale(hidden, EPSILON), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("inner", "stripe"), [(80, 80), (512, 128), (5632, 128)])
@@ -97,7 +96,7 @@ def test_swiglu(inner: int, stripe: int) -> None:
 
     rows.swiglu(hidden @ gate_up.T, scale, ours, stripe)
 
-    close(ours, twins.gated(hidden, scale, gate_up, stripe), **ROUNDING)
+    close(ours, reference.gated(hidden, scale, gate_up, stripe), **ROUNDING)
 
 
 def fused_ways(ways: Sequence[fused.Way]) -> list[fused.Fused]:
@@ -114,7 +113,7 @@ def test_gated_in_one_kernel(count: int, inner: int, width: int, way: fused.Fuse
 
     ours = fused.gated_by(way, hidden, scale, gate_up, 128)
 
-    close(ours, twins.gated(hidden, scale, gate_up, 128), **ROUNDING)
+    close(ours, reference.gated(hidden, scale, gate_up, 128), **ROUNDING)
 
 
 LIBRARY = pytest.param(
@@ -124,12 +123,12 @@ LIBRARY = pytest.param(
 
 @pytest.mark.parametrize("way", [LIBRARY, *fused_ways(fused.GATED_FP8)], ids=str)
 def test_gated_fp8(way: fused.Way) -> None:
-    normed, gate_up = twins.to_fp8(random(200, 128, scale=8)), twins.to_fp8(random(512, 128, scale=30))
+    normed, gate_up = reference.to_fp8(random(200, 128, scale=8)), reference.to_fp8(random(512, 128, scale=30))
     scale = torch.tensor(0.01, device=DEVICE)
     normed[1] = 0  # a row with nothing to divide by
 
     ours, divisors = fused.gated_fp8_by(way, normed, gate_up, scale, 128)
-    theirs, expected = twins.gated_fp8(normed, gate_up, scale, 128)
+    theirs, expected = reference.gated_fp8(normed, gate_up, scale, 128)
 
     close(divisors, expected, rtol=0.01, atol=1e-9)
     close_fp8(ours, theirs)
@@ -137,12 +136,12 @@ def test_gated_fp8(way: fused.Way) -> None:
 
 @pytest.mark.parametrize(("inner", "stripe"), [(80, 80), (5632, 128)])
 def test_swiglu_fp8_is_gated_fp8_of_a_product_that_is_there(inner: int, stripe: int) -> None:
-    normed, gate_up = twins.to_fp8(random(3, 32)), twins.to_fp8(random(2 * inner, 32))
+    normed, gate_up = reference.to_fp8(random(3, 32)), reference.to_fp8(random(2 * inner, 32))
     normed[1] = 0  # a row with nothing to divide by
     product = normed.float() @ gate_up.float().T
 
     ours, divisors = rows.swiglu_fp8(product.to(DTYPE), stripe)
-    theirs, expected = twins.gated_fp8(normed, gate_up, torch.ones((), device=DEVICE), stripe)
+    theirs, expected = reference.gated_fp8(normed, gate_up, torch.ones((), device=DEVICE), stripe)
 
     close(divisors, expected, rtol=0.01, atol=1e-9)
     close_fp8(ours, theirs)
@@ -153,13 +152,13 @@ def test_swiglu_fp8_is_gated_fp8_of_a_product_that_is_there(inner: int, stripe: 
 @pytest.mark.parametrize(("count", "width", "deep"), [(200, 512, 128), (64, 256, 384)])
 def test_add_product_norm_fp8(count: int, width: int, deep: int, way: fused.Way, *, has_scales: bool) -> None:
     hidden, other = random(count, width), random(count, width)
-    left, right = twins.to_fp8(random(count, deep, scale=8)), twins.to_fp8(random(width, deep, scale=30))
+    left, right = reference.to_fp8(random(count, deep, scale=8)), reference.to_fp8(random(width, deep, scale=30))
     scales = torch.linspace(0.1, 5.0, count, device=DEVICE) if has_scales else None
     operands = left, right, torch.tensor(1e-3, device=DEVICE), scales, EPSILON, 8.0
     other = hidden.clone()
 
     ours = fused.add_product_norm_fp8_by(way, hidden, *operands)
-    theirs = twins.add_product_norm_fp8(other, *operands)
+    theirs = reference.add_product_norm_fp8(other, *operands)
 
     close(hidden, other, **ROUNDING)
     close_fp8(ours, theirs)
@@ -175,14 +174,14 @@ def test_add_norm_fp8(width: int, *, has_scale: bool) -> None:
     ours = rows.add_norm_fp8(hidden, update, scale, EPSILON, 8.0)
 
     close(hidden, added.to(DTYPE), **ROUNDING)
-    close_fp8(ours, twins.norm_fp8(added.to(DTYPE), EPSILON, 8.0))
+    close_fp8(ours, reference.norm_fp8(added.to(DTYPE), EPSILON, 8.0))
 
 
 def test_norm_fp8_leaves_the_hidden_state_alone() -> None:
     hidden = random(3, 192)
     before = hidden.clone()
 
-    close_fp8(kernels.norm_fp8(hidden, EPSILON, 8.0), twins.norm_fp8(before, EPSILON, 8.0))
+    close_fp8(kernels.norm_fp8(hidden, EPSILON, 8.0), reference.norm_fp8(before, EPSILON, 8.0))
     close(hidden, before, rtol=0, atol=0)
 
 
@@ -192,18 +191,18 @@ def test_attend(shape: Shape, lengths: list[int], is_shared: bool) -> None:  # n
     starts, _ = laid(lengths)
     qkv = random(len(starts), (shape.heads + 2 * shape.key_heads) * shape.head)
     scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
-    rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
+    rope = reference.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
 
     shared = random(2, shape.key_heads, shape.head).float() if is_shared else None
 
     close(
         kernels.attend(qkv, scale, starts, rope, shape, None, shared),
-        twins.attend(qkv, scale, starts, rope, shape, None, shared),
+        reference.attend(qkv, scale, starts, rope, shape, None, shared),
         **ROUNDING,
     )
     close_fp8(
         kernels.attend(qkv, None, starts, rope, shape, 16.0, shared),
-        twins.attend(qkv, None, starts, rope, shape, 16.0, shared),
+        reference.attend(qkv, None, starts, rope, shape, 16.0, shared),
     )
 
 
@@ -214,13 +213,13 @@ def test_attend_ends(shape: Shape, lengths: list[int], is_shared: bool) -> None:
     key_value = random(len(starts), 2 * shape.key_heads * shape.head)
     query = random(len(ends), shape.heads * shape.head)
     scale = torch.linspace(0.5, 1.5, len(starts), device=DEVICE)
-    rope = twins.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
+    rope = reference.rope(10000 ** -(torch.arange(0, shape.head, 2) / shape.head), 512, DEVICE)
 
     shared = random(2, shape.key_heads, shape.head).float() if is_shared else None
 
     close(
         kernels.attend_ends(query, key_value, scale, starts, ends, rope, shape, shared),
-        twins.attend_ends(query, key_value, scale, starts, ends, rope, shape, shared),
+        reference.attend_ends(query, key_value, scale, starts, ends, rope, shape, shared),
         **ROUNDING,
     )
 
@@ -235,6 +234,6 @@ def test_dequantise(*, has_gain: bool) -> None:
     ours, theirs = (torch.full((rows, width), float("nan"), device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
 
     kernels.dequantise(codes, scales, levels, gain, ours)
-    twins.dequantise(codes, scales, levels, gain, theirs)
+    reference.dequantise(codes, scales, levels, gain, theirs)
 
     close(ours, theirs, rtol=0.01, atol=0)

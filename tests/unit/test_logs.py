@@ -1,4 +1,4 @@
-"""What a log may not say, at any level and in either style."""
+"""Nothing secret is logged, at any level and in either style."""
 
 from __future__ import annotations
 

@@ -14,11 +14,13 @@ from tests.measures import (
     levels,
     paragraphs,
     rooms,
+    settings,
     words_a_sentence,
 )
 
 LEVELS = 8
 LINES = 220
+SETTINGS = 43
 # Of documents: characters of a line, a paragraph and a decision, and words of nine sentences in ten.
 LINE, PARAGRAPH, PAGE, WORDS = 120, 700, 2000, 30
 
@@ -42,6 +44,10 @@ def test_the_pipelines_first_file_is_short_and_sums_nothing_up() -> None:
     assert len(text.splitlines()) <= LINES
     assert "worker.metrics" not in text
     assert "metrics." not in text
+
+
+def test_settings_are_few() -> None:
+    assert settings(ROOT) <= SETTINGS
 
 
 def test_each_class_name_is_defined_once() -> None:

@@ -12,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from worker.messages import (
+    MAX_DEPTH,
+    MAX_HEADERS,
     MAX_ID,
     VERDICT_BYTES,
     Action,
@@ -23,12 +25,12 @@ from worker.messages import (
     UnreadableError,
     Unscored,
     Verdict,
-    bury,
     dated,
     decode,
+    decode_dead_letter,
     decode_verdict,
+    encode_dead_letter,
     encode_verdict,
-    exhume,
     rfc3339,
 )
 
@@ -208,19 +210,21 @@ headers = st.lists(st.tuples(st.text(max_size=9), st.none() | st.binary(max_size
 def test_a_dead_letter_can_be_turned_back_into_its_record(
     key: bytes | None, value: bytes, given_headers: Any, why: Unreadable
 ) -> None:
-    buried = bury(DeadLetter(record(value, key=key, headers=given_headers), why, failed_at=NOW))
-    letter = record(buried.value, key=buried.key, headers=buried.headers)
+    encoded = encode_dead_letter(DeadLetter(record(value, key=key, headers=given_headers), why, failed_at=NOW))
+    letter = record(encoded.value, key=encoded.key, headers=encoded.headers)
 
-    again = exhume(letter)
+    again = decode_dead_letter(letter)
 
-    assert (buried.key, buried.value) == (again.key, again.value) == (key, value)
+    assert (encoded.key, encoded.value) == (again.key, again.value) == (key, value)
     assert again.headers == given_headers
 
 
 def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
-    buried = bury(DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW))
+    encoded = encode_dead_letter(
+        DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW)
+    )
 
-    assert buried.headers == (
+    assert encoded.headers == (
         ("trace", b"t"),
         ("reason", b"invalid-json"),
         ("source-topic", b"sms.events"),
@@ -232,7 +236,7 @@ def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
 
 def test_what_is_no_dead_letter_is_not_turned_back() -> None:
     with pytest.raises(ValueError, match=r"sms\.events:3:7 is not a dead letter"):
-        exhume(record(b"{}", headers=(("reason", b"mine"),)))
+        decode_dead_letter(record(b"{}", headers=(("reason", b"mine"),)))
 
 
 def test_times_are_shown_in_utc_to_the_millisecond() -> None:
@@ -260,19 +264,20 @@ def nested(depth: int) -> bytes:
     return b'{"text": "[[[[{{{{ \\" [[[[", "more": ' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
-def test_an_event_may_be_nested_as_deep_as_is_set_and_brackets_in_a_text_do_not_count() -> None:
-    assert decode(record(nested(5)), max_bytes=LIMIT, max_depth=5).text.startswith("[[[[")
+def test_an_event_may_be_nested_so_deep_and_brackets_in_a_text_do_not_count() -> None:
+    assert decode(record(nested(MAX_DEPTH)), max_bytes=LIMIT).text.startswith("[[[[")
 
     with pytest.raises(UnreadableError, match="too-deep"):
-        decode(record(nested(6)), max_bytes=LIMIT, max_depth=5)
+        decode(record(nested(MAX_DEPTH + 1)), max_bytes=LIMIT)
 
 
-def test_an_event_may_have_as_many_headers_as_are_set() -> None:
-    many = Record("t", 0, 0, 0.0, None, b'{"text": "x"}', (("h", b""),) * 3)
+def test_an_event_may_have_so_many_headers() -> None:
+    def with_headers(count: int) -> Record:
+        return Record("t", 0, 0, 0.0, None, b'{"text": "x"}', (("h", b""),) * count)
 
-    assert decode(many, max_bytes=LIMIT, max_headers=3).text == "x"
+    assert decode(with_headers(MAX_HEADERS), max_bytes=LIMIT).text == "x"
     with pytest.raises(UnreadableError, match="too-many-headers"):
-        decode(many, max_bytes=LIMIT, max_headers=2)
+        decode(with_headers(MAX_HEADERS + 1), max_bytes=LIMIT)
 
 
 @pytest.mark.parametrize("stamp", [-0.001, 0.0, 1_700_000.0, NOW + 3601, 1e14])

@@ -182,9 +182,9 @@ def test_a_bucket_shows_the_latest_trace_that_fell_into_it_in_openmetrics_only()
     bulk.observe([0.1, 0.2, 0.7], {0: "a" * 32, 1: "b" * 32})
     bulk.observe([0.3])
 
-    told = {line.partition(" # ")[0]: line.partition(" # ")[2] for line in openmetrics(registry).decode().splitlines()}
-    assert told['h_bucket{le="0.5"} 3.0'].startswith('{trace_id="' + "b" * 32 + '"} 0.2 ')
-    assert told['h_bucket{le="1.0"} 4.0'] == ""
+    lines = {line.partition(" # ")[0]: line.partition(" # ")[2] for line in openmetrics(registry).decode().splitlines()}
+    assert lines['h_bucket{le="0.5"} 3.0'].startswith('{trace_id="' + "b" * 32 + '"} 0.2 ')
+    assert lines['h_bucket{le="1.0"} 4.0'] == ""
     assert b"trace_id" not in generate_latest(registry)
 
 
@@ -193,10 +193,10 @@ class Patient:
     ill: list[str] = field(default_factory=list)
     hindered: list[str] = field(default_factory=list)
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         return self.ill
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return self.hindered
 
 

@@ -1,4 +1,4 @@
-"""Where the probes are answered, who is told when that cannot be, and that clients may leave as they like."""
+"""The address of the probes, the error when it cannot be used, and clients that disconnect at any time."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class Patient:
 
     before: Callable[[], object]
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         self.before()
         return []
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         return []
 
 
 def logged(before: Callable[[socket.socket], object]) -> dict[str, Any]:
-    """What is in the log after a client has asked whether the worker lives, and this happened before the answer."""
+    """The log entry after a client asked /livez and did this before the answer."""
     client = socket.socket()
     server = MetricsServer(Metrics(), Patient(lambda: before(client)), host="127.0.0.1", port=0)
     server.start()

@@ -1,4 +1,4 @@
-"""What is known of a topic when nobody answers: nothing, and not that there is none."""
+"""A topic is unknown, not absent, when no broker answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TOPIC = "sms.verdicts"
 
 
 class Metadata:
-    """What the client knows of a cluster; `refused` while nobody answers it."""
+    """The client's metadata of a cluster; `refused` while nobody answers it."""
 
     def __init__(self, *topics: str) -> None:
         self.topics, self.refused = set(topics), False

@@ -1,4 +1,4 @@
-"""What at-least-once commits: to the coordinator as it is by then, fenced by the metadata, refused by name."""
+"""Offset commits of at-least-once: to the coordinator of the moment, fenced by the metadata, refused by name."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_is_published_is_committed_even_when_that_took_all_the_time_there_w
     [errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError],
     ids=lambda error: error.__name__,
 )
-def test_a_claim_that_is_stale_for_one_partition_is_refused_at_once(
+def test_metadata_that_is_stale_for_one_partition_is_refused_at_once(
     net: NetworkSelector, monkeypatch: pytest.MonkeyPatch, refusal: type[Any]
 ) -> None:
     group = Group([1], [(0, refusal.errno)])

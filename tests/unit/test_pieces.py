@@ -123,7 +123,7 @@ def across_words() -> Tokenizer:
 
 
 @pytest.mark.parametrize("make", [whitespace, across_words])
-def test_a_tokenizer_that_is_not_known_to_keep_words_apart_is_asked_for_whole_texts(make: type) -> None:
+def test_a_tokenizer_that_is_not_known_to_separate_words_is_asked_for_whole_texts(make: type) -> None:
     tokenizer = make()
     wary = Pieces(tokenizer)
 

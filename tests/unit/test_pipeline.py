@@ -49,7 +49,7 @@ def make(
     return pipeline_of(
         FakeSource(broker),
         sink or FakeSink(broker),
-        classifier,  # type: ignore[arg-type] # kept to the Classifier's claims by tests/contracts
+        classifier,  # type: ignore[arg-type] # kept to the Classifier's contract by tests/contracts
         Verdicts(classifier.labels, policy, "fake@000000000000"),
         batcher,
         Metrics(),
@@ -219,7 +219,7 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
         def write(self, verdicts: Sequence[Any], _letters: Any, _positions: Any, metadata: Any) -> None:
             written.append(([json.loads(verdict.value)["id"] for verdict in verdicts], metadata))
 
-    broker, claims = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
+    broker, metadata_of = FakeBroker(), {0: "older", 1: "newer", 2: "newer"}
     broker.feed(*[event("x", id=str(n)) for n in range(3)], at=NOW)
     pipeline = make(broker, Recorder(broker), max_messages=1)
     for _ in range(3):
@@ -227,7 +227,7 @@ def test_batches_under_different_claims_are_not_one_transaction() -> None:
         pipeline.judge()
     pipeline.inbox = SimpleNamespace(  # type: ignore[assignment]
         **{name: getattr(pipeline.inbox, name) for name in ("begin_writing", "end_writing", "learn", "fill")},
-        still_owned=lambda batch: replace(batch, metadata=claims[batch.items[0].record.offset]),
+        still_owned=lambda batch: replace(batch, metadata=metadata_of[batch.items[0].record.offset]),
     )
 
     pipeline.write()
@@ -292,15 +292,15 @@ class Slicing(FakeClassifier):
 
     def __init__(self, meanwhile: Callable[[str], object] = lambda _: None) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self._meanwhile = meanwhile
 
     def begin_preparing(self, texts: Sequence[str]) -> Callable[[], list[Prepared]]:
-        self.told.append(f"begin {texts[0]}")
+        self.calls.append(f"begin {texts[0]}")
         self._meanwhile(texts[0])
 
         def prepared() -> list[Prepared]:
-            self.told.append(f"await {texts[0]}")
+            self.calls.append(f"await {texts[0]}")
             if "broken" in texts:
                 raise ConnectionError
             return self.prepare(texts)
@@ -320,7 +320,7 @@ def test_a_slice_of_a_poll_is_on_its_way_before_the_one_before_it_is_awaited(mon
 
     step(sliced(monkeypatch, broker, classifier))
 
-    assert classifier.told == ["begin 0", "begin 2", "await 0", "begin 4", "await 2", "await 4"]
+    assert classifier.calls == ["begin 0", "begin 2", "await 0", "begin 4", "await 2", "await 4"]
     assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3", "4"]
 
 
@@ -336,7 +336,7 @@ def test_slices_of_a_poll_whose_epoch_ends_meanwhile_are_let_go_and_come_again_o
     pipeline.read()
     pipeline.read()
 
-    assert classifier.told == ["begin 0", "begin 2", "await 0"]
+    assert classifier.calls == ["begin 0", "begin 2", "await 0"]
     assert pipeline.inbox.waiting()[0] == 0
     assert value(pipeline, "hamgate_messages_consumed_total") == value(pipeline, "hamgate_messages_let_go_total") == 2
     step(pipeline)
@@ -358,7 +358,7 @@ def test_slices_on_their_way_over_a_change_of_the_model_are_each_of_the_model_th
         pipeline.judge()
         pipeline.write()
 
-    assert (classifier.told, newer.told) == (["begin 0", "await 0"], ["begin 2", "await 2"])
+    assert (classifier.calls, newer.calls) == (["begin 0", "await 0"], ["begin 2", "await 2"])
     assert (classifier.batches, newer.batches) == ([2], [2])
     assert [v["id"] for v in verdicts(broker)] == ["0", "1", "2", "3"]
 
@@ -373,7 +373,7 @@ def test_a_slice_that_cannot_be_made_ready_ends_the_reading_and_nothing_behind_i
     with pytest.raises(ConnectionError):
         read(pipeline)
 
-    assert classifier.told[-2:] == ["begin d", "await broken"]
+    assert classifier.calls[-2:] == ["begin d", "await broken"]
     assert pipeline.inbox.waiting()[0] == 2
 
 
@@ -549,9 +549,9 @@ def test_the_parts_of_the_time_budget_make_up_the_whole() -> None:
 
     whole = value(pipeline, "hamgate_end_to_end_latency_seconds_sum")
     parts = ("broker_age", "queue_wait", "inference", "handover", "encode", "commit")
-    told = sum(value(pipeline, f"hamgate_{part}_seconds_sum") for part in parts)
+    parts_sum = sum(value(pipeline, f"hamgate_{part}_seconds_sum") for part in parts)
     # The clock that is told ticks a second at each look; what is timed by itself takes next to nothing.
-    assert 0 <= whole - told <= 3
+    assert 0 <= whole - parts_sum <= 3
 
 
 def test_no_message_gets_anything_into_a_label() -> None:

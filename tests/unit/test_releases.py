@@ -76,7 +76,7 @@ def test_a_bundle_is_proven_before_the_link_is_turned(tmp_path: Path, capsys: py
     assert "which is in force" in capsys.readouterr().err
     assert link.resolve() == bundles.NANO
 
-    assert main(["use", str(bundles.twin(tmp_path / "twin")), *flags]) == 0
-    assert link.resolve() == tmp_path / "twin"
+    assert main(["use", str(bundles.reissued(tmp_path / "reissued")), *flags]) == 0
+    assert link.resolve() == tmp_path / "reissued"
     assert main(["back", *flags]) == 0
     assert link.resolve() == bundles.NANO

@@ -1,4 +1,4 @@
-"""What was sent back is known for each letter, whatever was chosen in whatever order, and fits in a short note."""
+"""Which dead letters were sent back is known, whatever was chosen in whatever order, and fits in a short note."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_messages_become_verdicts_while_it_runs_and_all_is_let_go_when_it_stops(
 
     broker.feed(*[event("x", id=str(n)) for n in range(500)])
     until(lambda: len(ids(broker)) == 500)
-    assert running.service.obstacles() == []
+    assert running.service.readiness_problems() == []
     running.service.stop()
 
     assert running.ended()
@@ -67,14 +67,14 @@ def test_messages_become_verdicts_while_it_runs_and_all_is_let_go_when_it_stops(
     assert ids(broker) == [str(n) for n in range(500)]
     assert sink.is_closed
     assert broker.members == []
-    assert running.service.obstacles() == ["stopping"]
+    assert running.service.readiness_problems() == ["stopping"]
 
 
 def test_it_is_not_ready_without_partitions() -> None:
     running = Run(make(FakeBroker(partitions=0)))
 
-    assert running.service.obstacles() == ["no partitions assigned"]
-    assert running.service.ailments() == []
+    assert running.service.readiness_problems() == ["no partitions assigned"]
+    assert running.service.liveness_problems() == []
 
     running.service.stop()
     assert running.ended()
@@ -83,13 +83,13 @@ def test_it_is_not_ready_without_partitions() -> None:
 def test_it_is_not_ready_while_the_brokers_do_not_answer() -> None:
     broker = FakeBroker()
     running = Run(make(broker))
-    until(lambda: running.service.obstacles() == [])
+    until(lambda: running.service.readiness_problems() == [])
 
     broker.members[0].has_lost_the_brokers = True
-    assert running.service.obstacles() == ["the brokers do not answer"]
-    assert running.service.ailments() == []  # to start it again would bring no broker back
+    assert running.service.readiness_problems() == ["the brokers do not answer"]
+    assert running.service.liveness_problems() == []  # to start it again would bring no broker back
     broker.members[0].has_lost_the_brokers = False
-    assert running.service.obstacles() == []
+    assert running.service.readiness_problems() == []
 
     running.service.stop()
     assert running.ended()
@@ -114,7 +114,7 @@ def test_a_stage_that_dies_ends_the_work_uncommitted(stage: str) -> None:
     assert running.ended()
     assert isinstance(running.raised, ZeroDivisionError)
     assert broker.committed == {}
-    assert running.service.ailments() == [f"{stage}: ended by ZeroDivisionError"]
+    assert running.service.liveness_problems() == [f"{stage}: ended by ZeroDivisionError"]
     assert not sink.is_closed, "a close could still commit"
     until(lambda: not any(each.name == "read" for each in threading.enumerate()))
 
@@ -167,9 +167,9 @@ def test_a_judge_that_hangs_is_seen() -> None:
     running = Run(make(broker, classifier=slow), stall=0.1)
     slow.began.wait(5)
 
-    until(lambda: running.service.ailments() == ["judge: no progress for 0 s"])
+    until(lambda: running.service.liveness_problems() == ["judge: no progress for 0 s"])
 
     slow.may_end.set()
-    until(lambda: running.service.ailments() == [])
+    until(lambda: running.service.liveness_problems() == [])
     running.service.stop()
     assert running.ended()

@@ -10,8 +10,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from worker import settings
+from worker import app, settings
 from worker.__main__ import main
+from worker.messages import MAX_DEPTH, MAX_HEADERS
+from worker.pipeline.batching import MAX_MESSAGES
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +42,7 @@ WRONG = [
     ("HAMGATE_ON_UNSCORED", "drop", "one of unscored, fail-open, fail-closed"),
     ("HAMGATE_METRICS_PORT", "http", "a whole number >= 0 and <= 65,535"),
     ("HAMGATE_THREADS", "0", "a whole number >= 1 and <= 1,024"),
-    ("HAMGATE_TOKENIZER_PROCESSES", "9", "a whole number >= 0 and <= 8, or unset"),
-    ("HAMGATE_SINK_PROCESS", "maybe", "one of auto, yes, no"),
+    ("HAMGATE_SESSION_TIMEOUT", "300", "a number >= 1 and < 300"),
     ("HAMGATE_TLS_CA", "/no/such/file.pem", "the path of an existing file, or unset"),
     ("HAMGATE_LOG_LEVEL", "loud", "one of debug, info, warning, error"),
 ]
@@ -103,6 +104,42 @@ def test_an_unknown_name_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
 
     with pytest.raises(settings.SettingsError, match=r"HAMGATE_THREDS \(\.env\): no such setting; did you mean HAM"):
         settings.load()
+
+
+@pytest.mark.parametrize("name", settings.REMOVED)
+def test_a_former_setting_that_is_still_set_stops_the_start_with_what_holds_now(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variable, holds = settings.variable(name), settings.REMOVED[name]
+    (tmp_path / ".env").write_text(f"{variable}=1\n")
+    monkeypatch.setenv(variable, "1")
+
+    status = main(["run", f"--{name.replace('_', '-')}", "1"])
+
+    assert status == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"{variable} ({place}): no longer a setting; {holds}" for place in ("flag", "environment", ".env")
+    ]
+
+
+def test_what_holds_now_is_what_the_code_does() -> None:
+    assert settings.REMOVED["bundle_watch"] == f"fixed at {app.BUNDLE_WATCH:g} s"
+    assert settings.REMOVED["max_batch_messages"].startswith(f"fixed at {MAX_MESSAGES};")
+    assert settings.REMOVED["max_event_depth"] == f"fixed at {MAX_DEPTH}"
+    assert settings.REMOVED["max_event_headers"] == f"fixed at {MAX_HEADERS}"
+    assert settings.REMOVED["max_poll_interval"] == f"fixed at {settings.MAX_POLL_INTERVAL:g} s"
+
+
+def test_no_setting_is_both_in_force_and_removed_and_help_shows_no_former_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+
+    shown = capsys.readouterr().out
+    assert not set(settings.REMOVED) & set(settings.Settings.model_fields)
+    assert [name for name in settings.REMOVED if f"--{name.replace('_', '-')}" in shown] == []
+    assert "--token-budget" in shown
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ def test_nothing_of_a_message_is_told_but_its_id_and_place(broker: FakeBroker) -
     step(shaded.pipeline)
     shaded.finish()
 
-    told = b"".join((report.key or b"") + (report.value or b"") for report in shaded.reports)
-    assert NUMBER.encode() not in told
-    assert b"see you" not in told
+    published = b"".join((report.key or b"") + (report.value or b"") for report in shaded.reports)
+    assert NUMBER.encode() not in published
+    assert b"see you" not in published
     first = json.loads(shaded.reports[0].value or b"")
     assert first["source"] == {"topic": INPUT, "partition": 0, "offset": 0, "timestamp": NOW * 1000}
 

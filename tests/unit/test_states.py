@@ -1,4 +1,4 @@
-"""What a worker is doing is read off its parts, the graver first."""
+"""A worker's state is derived from its parts, the graver first."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def started() -> TokenizerProcess:
 
 
 @pytest.fixture(scope="module")
-def apart() -> Iterator[TokenizerProcess]:
+def child() -> Iterator[TokenizerProcess]:
     process = started()
     yield process
     process.close()
@@ -84,14 +84,14 @@ def shared() -> Iterator[TokenizerProcesses]:
     processes.close()
 
 
-@pytest.fixture(params=["here", "apart", "shared"])
+@pytest.fixture(params=["here", "child", "shared"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
     made: Tokenizes = request.getfixturevalue(request.param)
     return made
 
 
 def answer(tokenizer: Tokenizes, texts: Sequence[str]) -> Answer:
-    return told(tokenizer.begin(texts)())
+    return plain(tokenizer.begin(texts)())
 
 
 def is_gone(pid: int) -> bool:
@@ -117,11 +117,11 @@ def test_no_texts_have_no_tokens(tokenizer: Tokenizes) -> None:
     assert answer(tokenizer, []) == []
 
 
-def test_a_process_of_its_own_says_what_this_one_would(here: TextTokenizer, apart: TokenizerProcess) -> None:
+def test_a_process_of_its_own_says_what_this_one_would(here: TextTokenizer, child: TokenizerProcess) -> None:
     texts = [text for text, _ in CASES.values()]
 
-    assert answer(apart, texts) == answer(here, texts)
-    assert answer(apart, texts[::-1]) == answer(apart, texts)[::-1]
+    assert answer(child, texts) == answer(here, texts)
+    assert answer(child, texts[::-1]) == answer(child, texts)[::-1]
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 15, 16, 17, 23, 24, 25, 1000])
@@ -140,7 +140,7 @@ def test_of_several_processes_more_than_one_request_may_be_on_its_way(
 
     waits = [shared.begin(texts) for texts in requests]
 
-    assert [told(wait()) for wait in waits[::-1]] == [answer(here, texts) for texts in requests[::-1]]
+    assert [plain(wait()) for wait in waits[::-1]] == [answer(here, texts) for texts in requests[::-1]]
 
 
 @pytest.mark.parametrize("texts", [1, 16, 100])
@@ -202,19 +202,19 @@ def test_a_worker_that_ends_while_they_start_does_not_wait_for_them() -> None:
     assert all(map(is_gone, map(int, ended.stdout.split())))
 
 
-def test_more_than_a_pipe_holds_goes_through_it_both_ways(here: TextTokenizer, apart: TokenizerProcess) -> None:
+def test_more_than_a_pipe_holds_goes_through_it_both_ways(here: TextTokenizer, child: TokenizerProcess) -> None:
     texts = [f"message {number} of many, {MEGABYTE[:100]}" for number in range(6000)]
 
-    assert answer(apart, texts) == answer(here, texts)
+    assert answer(child, texts) == answer(here, texts)
 
 
-def test_threads_that_ask_at_once_each_get_their_own_answer(here: TextTokenizer, apart: TokenizerProcess) -> None:
+def test_threads_that_ask_at_once_each_get_their_own_answer(here: TextTokenizer, child: TokenizerProcess) -> None:
     asked = [[f"{number} of {thread}" for number in range(50)] for thread in range(4)]
     got: dict[int, Answer] = {}
 
     def ask(thread: int) -> None:
         for _ in range(20):
-            got[thread] = answer(apart, asked[thread])
+            got[thread] = answer(child, asked[thread])
 
     threads = [threading.Thread(target=ask, args=(thread,)) for thread in range(4)]
     for thread in threads:
@@ -226,26 +226,26 @@ def test_threads_that_ask_at_once_each_get_their_own_answer(here: TextTokenizer,
 
 
 def test_what_is_asked_before_the_last_answer_is_taken_is_answered_too(
-    here: TextTokenizer, apart: TokenizerProcess
+    here: TextTokenizer, child: TokenizerProcess
 ) -> None:
     asked = [["hello"], [], ["win a prize", "of"], ["more"]]
 
-    first, second, third, fourth = [apart.begin(texts) for texts in asked]
+    first, second, third, fourth = [child.begin(texts) for texts in asked]
 
     taken = {2: third(), 0: first(), 3: fourth(), 1: second()}  # in whatever order
-    assert {turn: told(found) for turn, found in taken.items()} == {
+    assert {turn: plain(found) for turn, found in taken.items()} == {
         turn: answer(here, texts) for turn, texts in enumerate(asked)
     }
 
 
 def test_more_than_a_pipe_holds_may_be_asked_while_more_than_a_pipe_holds_is_answered(
-    here: TextTokenizer, apart: TokenizerProcess
+    here: TextTokenizer, child: TokenizerProcess
 ) -> None:
     # Each answer, too, is larger than what a pipe holds: the process waits in one write, and we in the other.
     asked = [[f"{number} of many: {MEGABYTE[:200]}" for number in range(turn, turn + 2000)] for turn in range(3)]
 
-    with killed_if_it_hangs(apart):
-        answers = [told(wait()) for wait in [apart.begin(texts) for texts in asked]]
+    with killed_if_it_hangs(child):
+        answers = [plain(wait()) for wait in [child.begin(texts) for texts in asked]]
 
     assert answers == [answer(here, texts) for texts in asked]
 
@@ -267,7 +267,7 @@ def test_an_answer_that_nobody_takes_is_nobody_elses(here: TextTokenizer) -> Non
 def test_a_process_is_there_for_as_long_as_an_answer_of_its_is_awaited() -> None:
     wait = started().begin(["hello"])
 
-    assert len(told(wait())) == 1
+    assert len(plain(wait())) == 1
 
 
 @pytest.mark.parametrize("has_answered", [True, False])
@@ -287,11 +287,11 @@ def test_a_process_that_dies_with_two_requests_on_their_way_fails_what_it_has_no
     for wait in (second, second) if has_answered else (first, second):
         with pytest.raises(TokenizerProcessError, match="Killed"):
             wait()
-    assert not has_answered or len(told(first())) == 1
+    assert not has_answered or len(plain(first())) == 1
     process.close()
 
 
-def told(found: Iterable[tuple[Any, int]]) -> Answer:
+def plain(found: Iterable[tuple[Any, int]]) -> Answer:
     return [(tokens.tolist(), FLAGS[flags]) for tokens, flags in found]
 
 
@@ -332,12 +332,12 @@ def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_tells_the_worker_to_stop_does_not_stop_what_it_still_needs(
-    apart: TokenizerProcess, number: signal.Signals
+    child: TokenizerProcess, number: signal.Signals
 ) -> None:
-    os.kill(apart.pid, number)
+    os.kill(child.pid, number)
 
-    assert len(answer(apart, ["hello"])) == 1
-    assert os.getsid(apart.pid) != os.getsid(0)
+    assert len(answer(child, ["hello"])) == 1
+    assert os.getsid(child.pid) != os.getsid(0)
 
 
 def test_it_ends_with_the_last_reference_to_it() -> None:
@@ -370,12 +370,12 @@ def test_a_tokenizer_that_is_none_is_refused_in_the_same_words(tmp_path: Path) -
     classifier = Classifier(bundle(tmp_path), WordEngine(2))
     (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"version": "1.0"')
 
-    with pytest.raises(BundleError, match=r"tokenizer/tokenizer\.json: .+") as apart:
+    with pytest.raises(BundleError, match=r"tokenizer/tokenizer\.json: .+") as child:
         classifier.tokenise_in_processes()
     with pytest.raises(BundleError) as here:
         Classifier(classifier.bundle, WordEngine(2))
 
-    assert str(apart.value) == str(here.value)
+    assert str(child.value) == str(here.value)
     assert not classifier.tokenizer_pids
 
 
@@ -396,7 +396,7 @@ def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatc
         started()
 
 
-def test_a_classifier_judges_alike_with_its_tokenizer_apart(tmp_path: Path) -> None:
+def test_a_classifier_judges_alike_with_its_tokenizer_in_a_child_process(tmp_path: Path) -> None:
     texts = ["hello win", "", "w\u200bin " * 20]
     classifier = Classifier(bundle(tmp_path), WordEngine(2))
     before = classifier.prepare(texts)
@@ -431,39 +431,31 @@ def test_the_process_loads_neither_torch_nor_kafka_and_knows_no_settings(monkeyp
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "cores", "processes"),
+    ("kind", "cores", "processes"),
     [
-        (None, Kind.CUDA_BF16, 16, 2),
-        (None, Kind.CUDA_BF16, 8, 2),
-        (None, Kind.CUDA_BF16, 7, 1),
-        (None, Kind.CUDA_BF16, 3, 1),
-        (None, Kind.CUDA_FP8, 2, 0),
-        (None, Kind.CPU, 64, 0),
-        (3, Kind.CPU, 1, 3),
-        (0, Kind.CUDA_NF4, 64, 0),
+        (Kind.CUDA_BF16, 16, 2),
+        (Kind.CUDA_BF16, 8, 2),
+        (Kind.CUDA_BF16, 7, 1),
+        (Kind.CUDA_BF16, 3, 1),
+        (Kind.CUDA_FP8, 2, 0),
+        (Kind.CPU, 64, 0),
     ],
 )
-def test_by_themselves_processes_are_there_beside_a_gpu_with_cores_to_spare(
-    monkeypatch: pytest.MonkeyPatch, asked: int | None, kind: Kind, cores: int, processes: int
+def test_processes_tokenise_beside_a_gpu_with_cores_to_spare(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, cores: int, processes: int
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert app.tokenizer_processes(asked, kind) == processes
+    assert app.tokenizer_processes(kind) == processes
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "cores", "is_apart"),
-    [
-        ("auto", Kind.CUDA_BF16, 4, True),
-        ("auto", Kind.CUDA_FP8, 2, False),
-        ("auto", Kind.CPU, 64, False),
-        ("yes", Kind.CPU, 1, True),
-        ("no", Kind.CUDA_NF4, 64, False),
-    ],
+    ("kind", "cores", "in_child_process"),
+    [(Kind.CUDA_BF16, 4, True), (Kind.CUDA_FP8, 2, False), (Kind.CPU, 64, False)],
 )
-def test_by_itself_the_sink_is_apart_beside_a_gpu_with_cores_to_spare(
-    monkeypatch: pytest.MonkeyPatch, asked: str, kind: Kind, cores: int, *, is_apart: bool
+def test_the_sink_is_a_child_process_beside_a_gpu_with_cores_to_spare(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, cores: int, *, in_child_process: bool
 ) -> None:
     monkeypatch.setattr("worker.process.cores.available", lambda: cores)
 
-    assert app.has_sink_process(asked, kind) is is_apart
+    assert app.has_sink_process(kind) is in_child_process

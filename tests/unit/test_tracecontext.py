@@ -1,4 +1,4 @@
-"""What of a stranger's trace context is carried, and what is not."""
+"""The parts of a sender's trace context that are passed on, and those that are not."""
 
 from __future__ import annotations
 

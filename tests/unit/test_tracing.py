@@ -144,6 +144,6 @@ def test_no_number_and_no_text_is_in_a_span(broker: FakeBroker) -> None:
     traced = Traced(broker)
     step(traced.pipeline)
 
-    told = "".join(span.to_json() for span in traced.spans())
-    assert "447700900123" not in told
-    assert "prize" not in told
+    exported = "".join(span.to_json() for span in traced.spans())
+    assert "447700900123" not in exported
+    assert "prize" not in exported

@@ -12,7 +12,7 @@ from training.data import split as data
 def keys() -> list[str]:
     """The collection's, so that what is claimed is claimed of it."""
     return list(
-        dict.fromkeys(data.key(data.mend(line.partition("\t")[2])) for line in data.UCI.read_text().splitlines())
+        dict.fromkeys(data.key(data.repair(line.partition("\t")[2])) for line in data.UCI.read_text().splitlines())
     )
 
 

@@ -1,4 +1,4 @@
-"""What the training command line refuses: in a line, naming what is wrong and what would mend it."""
+"""The training command line refuses in one line that names the error and its remedy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORDS = ("alpha", "bravo", "delta", "hotel", "india", "kilo", "lima", "metro", "
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 2) -> str:
-    """What a refusal says, in one line that begins with the command."""
+    """Return the text of a refusal, one line that begins with the command."""
     capsys.readouterr()
     assert main([str(each) for each in arguments]) == status
     said = capsys.readouterr().err
@@ -77,10 +77,10 @@ def test_a_bundle_is_not_judged_on_rows_that_it_has_learnt_from(
     shipped: judging.Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(judging, "asked", lambda _: shipped)
-    told = "made of the rows of split 0, so it has learnt most of split 3's test rows"
+    reason = "made of the rows of split 0, so it has learnt most of split 3's test rows"
 
-    assert told in refused(capsys, "evaluate", "--bundle", NANO, "--seed", "3", "--runs", tmp_path)
-    assert told in refused(capsys, "compare", NANO, NANO, "--seed", "3")
+    assert reason in refused(capsys, "evaluate", "--bundle", NANO, "--seed", "3", "--runs", tmp_path)
+    assert reason in refused(capsys, "compare", NANO, NANO, "--seed", "3")
 
 
 def test_a_bundle_is_judged_on_its_own_split_in_silence_and_on_rows_of_unknown_kin_with_a_warning(

@@ -35,7 +35,9 @@ def test_the_shipped_collection_gives_the_known_counts(prepared: data.PreparedRo
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: data.PreparedRows, seed: int) -> None:
+def test_no_near_duplicate_is_in_two_parts_of_a_split_and_no_row_is_lost(
+    prepared: data.PreparedRows, seed: int
+) -> None:
     parts = evaluate.cut(prepared.rows, seed)
 
     clusters = [{row.cluster for row in part} for part in parts]
@@ -47,7 +49,7 @@ def test_no_near_twin_is_in_two_parts_of_a_split_and_no_row_is_lost(prepared: da
     assert evaluate.cut(prepared.rows, seed) == parts
 
 
-def test_near_twins_are_found_whatever_their_digits_and_linked_through_each_other() -> None:
+def test_near_duplicates_are_found_whatever_their_digits_and_linked_through_each_other() -> None:
     first, second, third, other = (
         "win a prize of 900 pounds call 09061701461 to claim it now",
         "win a prize of 500 pounds call 09061234567 to claim it now",
@@ -154,7 +156,7 @@ def test_prepare_reports_and_writes_parts_that_can_be_read_again(
     assert len({part["digest"] for part in card["parts"].values()}) == 3
 
 
-def test_what_a_person_can_mend_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_person_can_fix_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "run"), "--recipe", "nosuch"]) == 2
     assert "shipped are gemma, nano, seed" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 2

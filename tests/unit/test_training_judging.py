@@ -71,15 +71,15 @@ def test_a_judge_is_better_only_when_its_lead_is_more_than_chance() -> None:
     assert compare.compare(good, poor, range(500)) == compare.compare(good, poor, range(500))
 
 
-def test_twins_that_are_all_judged_alike_prove_no_more_than_one_message() -> None:
+def test_near_duplicates_that_are_all_judged_alike_prove_no_more_than_one_message() -> None:
     truth = [1] * 40 + [0] * 60
     good, poor = answers(truth, truth), answers(truth, [0] * 20 + [1] * 20 + [0] * 60)
 
     alone = compare.compare(good, poor, range(100))
-    twins = compare.compare(good, poor, [0] * 20 + list(range(20, 100)))
+    clustered = compare.compare(good, poor, [0] * 20 + list(range(20, 100)))
 
     assert alone.verdict == "better"
-    assert twins.verdict == "no difference shown"
+    assert clustered.verdict == "no difference shown"
 
 
 def test_judges_of_other_rows_are_not_compared() -> None:

@@ -1,4 +1,4 @@
-"""What a recipe may turn: each lever does what it says, and what comes of it is served as it was trained."""
+"""The options of a recipe: each does what it says, and what comes of it is served as it was trained."""
 
 from __future__ import annotations
 

@@ -31,7 +31,9 @@ def test_mendeley_adds_881_new_texts_and_none_of_them_is_a_repeat(alone: data.Pr
     assert Counter(row.label for row in new) == {"ham": 462, "smishing": 276, "spam": 143}
 
 
-def test_a_second_source_changes_no_test_row_and_puts_no_near_twin_of_one_into_train(alone: data.PreparedRows) -> None:
+def test_a_second_source_changes_no_test_row_and_puts_no_near_duplicate_of_one_into_train(
+    alone: data.PreparedRows,
+) -> None:
     merged = data.prepare(data.UCI, data.MENDELEY)
 
     for seed in range(3):
@@ -45,7 +47,7 @@ def test_a_second_source_changes_no_test_row_and_puts_no_near_twin_of_one_into_t
         assert set(families[: len(split.test)]).isdisjoint(families[len(split.test) :])
 
 
-def test_a_borrowed_near_twin_of_a_held_out_row_is_in_no_part(tmp_path: Path) -> None:
+def test_a_borrowed_near_duplicate_of_a_held_out_row_is_in_no_part(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_text("".join(f"ham\t{text}\n" for text in FILLER) + f"spam\t{PRIZE}\n")
     second.write_text(f"spam\t{PRIZE} or never\nspam\tsomething else entirely, loans without a credit check\n")

@@ -91,7 +91,7 @@ def _loss(odds: NDArray[np.float64], spam: NDArray[np.bool_], slope: float, inte
     return float((np.logaddexp(0, said) - target * said).sum())
 
 
-def test_calibration_of_a_slice_told_apart_without_error_stays_finite() -> None:
+def test_calibration_of_a_slice_separated_without_error_stays_finite() -> None:
     fitted = calibrate.fit(np.array([-7.0] * 40 + [7.0] * 5), np.array([False] * 40 + [True] * 5))
 
     assert 0 < fitted.slope < 10

@@ -1,4 +1,4 @@
-"""What transformers says of a bundle: for families that are not served, and to hold the engine to."""
+"""Transformers' answers for a bundle: for families that are not served, and to hold the engine to."""
 
 from __future__ import annotations
 

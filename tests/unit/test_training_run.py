@@ -166,7 +166,7 @@ def test_an_interrupted_base_goes_on_with_the_next_epoch_and_ends_the_same(run: 
         train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=stop)
     assert not (tmp_path / "base").exists()
     seen: list[int] = []
-    train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=lambda *told: seen.append(told[1]))
+    train.fit(TOY, rows(120, 1), tmp_path, seed=3, progress=lambda *step: seen.append(step[1]))
 
     assert seen[0] == 9
     assert same(load_file(tmp_path / "base" / "model.safetensors"), load_file(run / "base" / "model.safetensors"))

@@ -67,7 +67,7 @@ def test_the_damaged_copy_is_read_with_a_warning_and_its_spilt_texts_are_joined(
     assert "1 texts lay in several columns" in source.warnings[1]
 
 
-def test_other_labels_are_mapped_and_finer_ones_count_as_spam_where_two_are_told_apart(tmp_path: Path) -> None:
+def test_other_labels_are_mapped_and_finer_ones_count_as_spam_where_two_are_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("0\thello\n1\twin\nSmishing\tyour bank\n")
 

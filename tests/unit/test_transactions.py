@@ -28,7 +28,7 @@ POSITIONS = {("sms.events", 0): 7}
 KEYS = {0: b"key-2", 1: b"key-0"}  # by the partition of two that they fall into
 
 
-class Wire:
+class FakeNetwork:
     """Answers all that was sent by then as soon as somebody waits: a round trip. `changed` may answer otherwise."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -106,25 +106,25 @@ class Wire:
 
 
 @pytest.fixture
-def wire() -> Wire:
-    wire = Wire(Cluster(lambda: 0.0, 2, is_cooperative=False))
-    wire.cluster.group.members["m"] = 0.0
-    return wire
+def network() -> FakeNetwork:
+    network = FakeNetwork(Cluster(lambda: 0.0, 2, is_cooperative=False))
+    network.cluster.group.members["m"] = 0.0
+    return network
 
 
 @pytest.fixture
-def writer(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> Transactions:
-    monkeypatch.setattr(transactions, "Network", lambda _: wire)
+def writer(network: FakeNetwork, monkeypatch: pytest.MonkeyPatch) -> Transactions:
+    monkeypatch.setattr(transactions, "Network", lambda _: network)
     writer = Transactions(KafkaLink("none:1"), "hamgate.one", 10.0)
-    wire.sent.clear()
-    wire.rounds = 0
+    network.sent.clear()
+    network.rounds = 0
     return writer
 
 
-def connected(wire: Wire, monkeypatch: pytest.MonkeyPatch, version: int) -> Transactions:
+def connected(network: FakeNetwork, monkeypatch: pytest.MonkeyPatch, version: int) -> Transactions:
     """Like `writer`, where the cluster has this transaction version."""
-    wire.cluster.transaction_version = version
-    monkeypatch.setattr(transactions, "Network", lambda _: wire)
+    network.cluster.transaction_version = version
+    monkeypatch.setattr(transactions, "Network", lambda _: network)
     return Transactions(KafkaLink("none:1"), "hamgate.one", 10.0)
 
 
@@ -136,46 +136,50 @@ def write(writer: Transactions, *records: Outgoing) -> None:
     writer.commit(until=10.0)
 
 
-def committed(wire: Wire) -> list[bytes]:
-    wire.catch_up()
-    return [record.value or b"" for record in wire.cluster.committed(VERDICTS)]
+def committed(network: FakeNetwork) -> list[bytes]:
+    network.catch_up()
+    return [record.value or b"" for record in network.cluster.committed(VERDICTS)]
 
 
-def test_what_need_not_wait_for_an_answer_goes_out_with_what_came_before(wire: Wire, writer: Transactions) -> None:
+def test_what_need_not_wait_for_an_answer_goes_out_with_what_came_before(
+    network: FakeNetwork, writer: Transactions
+) -> None:
     write(writer, ONE)  # the first has its group's coordinator to find
-    wire.sent.clear()
-    wire.rounds = 0
+    network.sent.clear()
+    network.rounds = 0
 
     write(writer, TWO)
 
-    assert wire.labels() == ["add", "add", "offsets", "produce", "end"]
-    assert wire.rounds == 3
-    assert committed(wire) == [b"first", b"second"]
-    assert wire.cluster.group.committed == POSITIONS
+    assert network.labels() == ["add", "add", "offsets", "produce", "end"]
+    assert network.rounds == 3
+    assert committed(network) == [b"first", b"second"]
+    assert network.cluster.group.committed == POSITIONS
 
 
-def test_a_prepared_transaction_waits_for_two_answers_only(wire: Wire, writer: Transactions) -> None:
+def test_a_prepared_transaction_waits_for_two_answers_only(network: FakeNetwork, writer: Transactions) -> None:
     write(writer, ONE)
-    wire.sent.clear()
+    network.sent.clear()
 
     writer.prepare("hamgate")
-    wire.catch_up()
-    wire.rounds = 0
+    network.catch_up()
+    network.rounds = 0
     write(writer, ONE)
 
-    assert wire.labels() == ["add", "add", "offsets", "produce", "end"]
-    assert wire.rounds == 2
+    assert network.labels() == ["add", "add", "offsets", "produce", "end"]
+    assert network.rounds == 2
 
 
-def test_a_partition_that_was_not_foreseen_is_added_before_it_is_written_to(wire: Wire, writer: Transactions) -> None:
+def test_a_partition_that_was_not_foreseen_is_added_before_it_is_written_to(
+    network: FakeNetwork, writer: Transactions
+) -> None:
     write(writer, Outgoing(KEYS[0], b"first"))
-    wire.sent.clear()
+    network.sent.clear()
 
     writer.prepare("hamgate")
     write(writer, Outgoing(KEYS[1], b"second"))
 
-    assert wire.labels() == ["add", "add", "add", "offsets", "produce", "end"]
-    assert sorted(committed(wire)) == [b"first", b"second"]
+    assert network.labels() == ["add", "add", "add", "offsets", "produce", "end"]
+    assert sorted(committed(network)) == [b"first", b"second"]
 
 
 NOT_SENT = [errors.NodeNotReadyError(), errors.KafkaConnectionError(), errors.UnknownBrokerIdError()]
@@ -184,18 +188,18 @@ NOT_SENT = [errors.NodeNotReadyError(), errors.KafkaConnectionError(), errors.Un
 @pytest.mark.parametrize("error", NOT_SENT, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("label", ["add", "offsets", "produce", "end"])
 def test_a_request_that_was_not_sent_is_sent_later(
-    wire: Wire, writer: Transactions, label: str, error: Exception
+    network: FakeNetwork, writer: Transactions, label: str, error: Exception
 ) -> None:
     failing = [error]
-    wire.changed = lambda request: failing.pop() if LABELS[type(request)] == label and failing else None
+    network.changed = lambda request: failing.pop() if LABELS[type(request)] == label and failing else None
 
     write(writer, ONE, TWO)
 
-    assert sorted(committed(wire)) == [b"first", b"second"]
-    assert wire.cluster.group.committed == POSITIONS
+    assert sorted(committed(network)) == [b"first", b"second"]
+    assert network.cluster.group.committed == POSITIONS
 
 
-def losing(wire: Wire, label: str, *, is_done: bool) -> Callable[[Any], Any]:
+def losing(network: FakeNetwork, label: str, *, is_done: bool) -> Callable[[Any], Any]:
     """The first answer to such a request is lost; `is_done`: it had taken effect."""
     failing = [UnknownOutcomeError("lost")]
 
@@ -203,7 +207,7 @@ def losing(wire: Wire, label: str, *, is_done: bool) -> Callable[[Any], Any]:
         if LABELS[type(request)] != label or not failing:
             return None
         if is_done:
-            answer(wire.cluster, request)
+            answer(network.cluster, request)
         return failing.pop()
 
     return lose
@@ -213,71 +217,74 @@ def losing(wire: Wire, label: str, *, is_done: bool) -> Callable[[Any], Any]:
 @pytest.mark.parametrize("label", ["add", "offsets", "end"])
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_request_whose_answer_is_lost_is_not_sent_again(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, label: str, version: int, *, is_done: bool
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch, label: str, version: int, *, is_done: bool
 ) -> None:
     if (label, version) == ("add", 2):
         pytest.skip("version 2 has no such request")
-    writer = connected(wire, monkeypatch, version)
-    wire.changed = losing(wire, label, is_done=is_done)
-    asked_before = wire.labels().count(label)
+    writer = connected(network, monkeypatch, version)
+    network.changed = losing(network, label, is_done=is_done)
+    asked_before = network.labels().count(label)
 
     with pytest.raises(UnknownOutcomeError):
         write(writer, ONE, TWO)
 
-    assert wire.labels().count(label) - asked_before == (2 if label == "add" else 1)  # partitions and offsets, together
+    asked = network.labels().count(label) - asked_before
+    assert asked == (2 if label == "add" else 1)  # partitions and offsets, together
 
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("is_done", [False, True])
 def test_records_whose_answer_is_lost_are_sent_again_and_count_once(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, version: int, *, is_done: bool
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch, version: int, *, is_done: bool
 ) -> None:
-    writer = connected(wire, monkeypatch, version)
-    wire.changed = losing(wire, "produce", is_done=is_done)
+    writer = connected(network, monkeypatch, version)
+    network.changed = losing(network, "produce", is_done=is_done)
 
     write(writer, ONE)
 
-    assert committed(wire) == [b"first"]
-    first, *again = wire.batches()
+    assert committed(network) == [b"first"]
+    first, *again = network.batches()
     assert again == [first]
 
 
 def test_an_epoch_asked_for_again_is_counted_since_its_first_request_may_come_late(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wire.changed = losing(wire, "init", is_done=True)
+    network.changed = losing(network, "init", is_done=True)
 
-    assert connected(wire, monkeypatch, 1).stray_inits == 1
+    assert connected(network, monkeypatch, 1).stray_inits == 1
 
 
 def test_version_two_adds_nothing_and_goes_on_with_the_epoch_that_the_end_returns(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = connected(wire, monkeypatch, 2)
+    writer = connected(network, monkeypatch, 2)
     write(writer, ONE)
-    wire.sent.clear()
-    wire.rounds = 0
+    network.sent.clear()
+    network.rounds = 0
     epoch = writer._identity.epoch
 
     writer.prepare("hamgate")
     write(writer, ONE)
     write(writer, TWO)
 
-    assert wire.labels() == ["offsets", "produce", "end"] * 2
-    assert wire.rounds == 4
+    assert network.labels() == ["offsets", "produce", "end"] * 2
+    assert network.rounds == 4
     assert writer._identity.epoch == epoch + 2
-    assert [next(iter(MemoryRecords(batch))).base_sequence for _, batch in wire.batches()] == [0, 0]
-    assert sorted(committed(wire)) == [b"first", b"first", b"second"]
+    assert [next(iter(MemoryRecords(batch))).base_sequence for _, batch in network.batches()] == [0, 0]
+    assert sorted(committed(network)) == [b"first", b"first", b"second"]
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_nothing_to_write_is_no_transaction(wire: Wire, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
-    writer = connected(wire, monkeypatch, version)
-    wire.sent.clear()
+def test_nothing_to_write_is_no_transaction(
+    network: FakeNetwork, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    writer = connected(network, monkeypatch, version)
+    network.sent.clear()
 
     writer.commit(until=10.0)
 
-    assert wire.labels() == []
+    assert network.labels() == []
 
 
 @pytest.mark.parametrize(
@@ -306,26 +313,28 @@ def refusing(partition: int, error: Any) -> Callable[[Any], Any]:
     return refuse
 
 
-def test_only_what_was_refused_is_sent_again_byte_for_byte(wire: Wire, writer: Transactions) -> None:
-    wire.changed = refusing(1, errors.NotLeaderForPartitionError)
+def test_only_what_was_refused_is_sent_again_byte_for_byte(network: FakeNetwork, writer: Transactions) -> None:
+    network.changed = refusing(1, errors.NotLeaderForPartitionError)
 
     write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
 
-    first, refused, again = wire.batches()
+    first, refused, again = network.batches()
     assert (first[0], refused) == (0, again)
-    assert sorted(committed(wire)) == [b"first", b"second"]
+    assert sorted(committed(network)) == [b"first", b"second"]
 
 
-def test_a_batch_that_the_leader_has_already_is_acknowledged(wire: Wire, writer: Transactions) -> None:
-    wire.changed = refusing(0, errors.DuplicateSequenceNumberError)
+def test_a_batch_that_the_leader_has_already_is_acknowledged(network: FakeNetwork, writer: Transactions) -> None:
+    network.changed = refusing(0, errors.DuplicateSequenceNumberError)
 
     write(writer, Outgoing(KEYS[0], b"first"))
 
-    assert len(wire.batches()) == 1
+    assert len(network.batches()) == 1
 
 
-def test_what_passes_is_raised_itself_when_it_has_not_passed_by_the_deadline(wire: Wire, writer: Transactions) -> None:
-    wire.changed = lambda request: (
+def test_what_passes_is_raised_itself_when_it_has_not_passed_by_the_deadline(
+    network: FakeNetwork, writer: Transactions
+) -> None:
+    network.changed = lambda request: (
         SimpleNamespace(error_code=errors.CoordinatorLoadInProgressError.errno)
         if LABELS[type(request)] == "end"
         else None
@@ -335,14 +344,14 @@ def test_what_passes_is_raised_itself_when_it_has_not_passed_by_the_deadline(wir
         write(writer, ONE)
 
 
-def test_a_topic_that_is_gone_is_named(wire: Wire, writer: Transactions) -> None:
-    wire.topics.clear()
+def test_a_topic_that_is_gone_is_named(network: FakeNetwork, writer: Transactions) -> None:
+    network.topics.clear()
 
     with pytest.raises(errors.UnknownTopicOrPartitionError, match=VERDICTS):
         write(writer, ONE)
 
 
-def test_what_has_passed_is_not_the_reason_for_a_silence_after_it(wire: Wire, writer: Transactions) -> None:
+def test_what_has_passed_is_not_the_reason_for_a_silence_after_it(network: FakeNetwork, writer: Transactions) -> None:
     once = [errors.CoordinatorLoadInProgressError()]
     silent = Future()
 
@@ -351,17 +360,17 @@ def test_what_has_passed_is_not_the_reason_for_a_silence_after_it(wire: Wire, wr
             return None
         if once:
             return once.pop()
-        wire.slept = _MOST_SLEEPS
+        network.slept = _MOST_SLEEPS
         return silent
 
-    wire.changed = lose_then_say_nothing
+    network.changed = lose_then_say_nothing
 
     with pytest.raises(TooLateError):
         write(writer, ONE)
 
 
 def test_a_partition_that_is_not_added_yet_is_asked_for_again_and_the_reason_comes_before_its_neighbours(
-    wire: Wire, writer: Transactions
+    network: FakeNetwork, writer: Transactions
 ) -> None:
     refused = [errors.UnknownTopicOrPartitionError, errors.OperationNotAttemptedError]
 
@@ -375,33 +384,33 @@ def test_a_partition_that_is_not_added_yet_is_asked_for_again_and_the_reason_com
             results_by_topic_v3_and_below=[topic(name=VERDICTS, results_by_partition=results)]
         )
 
-    wire.changed = refuse
+    network.changed = refuse
 
     write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
 
-    assert sorted(committed(wire)) == [b"first", b"second"]
+    assert sorted(committed(network)) == [b"first", b"second"]
 
 
-def test_records_without_an_answer_are_not_taken_for_written(wire: Wire, writer: Transactions) -> None:
-    wire.changed = lambda request: SimpleNamespace(responses=[]) if LABELS[type(request)] == "produce" else None
+def test_records_without_an_answer_are_not_taken_for_written(network: FakeNetwork, writer: Transactions) -> None:
+    network.changed = lambda request: SimpleNamespace(responses=[]) if LABELS[type(request)] == "produce" else None
 
     with pytest.raises(errors.KafkaError, match="no answer for 1 partitions"):
         write(writer, ONE)
 
 
 def test_who_is_told_to_wait_asks_less_and_less_often(
-    wire: Wire, writer: Transactions, monkeypatch: pytest.MonkeyPatch
+    network: FakeNetwork, writer: Transactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
-        wire.slept += 1
-        if wire.slept >= _MOST_SLEEPS:
+        network.slept += 1
+        if network.slept >= _MOST_SLEEPS:
             await Future()
 
-    monkeypatch.setattr(wire, "sleep", sleep)
-    wire.changed = lambda request: (
+    monkeypatch.setattr(network, "sleep", sleep)
+    network.changed = lambda request: (
         SimpleNamespace(error_code=errors.ConcurrentTransactionsError.errno) if LABELS[type(request)] == "end" else None
     )
 
@@ -412,43 +421,45 @@ def test_who_is_told_to_wait_asks_less_and_less_often(
     assert pauses[-1] == 0.1
 
 
-def test_what_does_not_pass_is_raised_though_another_leader_is_only_late(wire: Wire, writer: Transactions) -> None:
+def test_what_does_not_pass_is_raised_though_another_leader_is_only_late(
+    network: FakeNetwork, writer: Transactions
+) -> None:
     late, never = refusing(0, errors.NotEnoughReplicasError), refusing(1, errors.MessageSizeTooLargeError)
-    wire.changed = lambda request: late(request) or never(request)
+    network.changed = lambda request: late(request) or never(request)
 
     with pytest.raises(errors.MessageSizeTooLargeError, match=VERDICTS):
         write(writer, Outgoing(KEYS[0], b"first"), Outgoing(KEYS[1], b"second"))
 
 
-def test_a_claim_that_is_stale_is_refused_and_nothing_is_seen(wire: Wire, writer: Transactions) -> None:
-    wire.cluster.group.generation = 3
+def test_metadata_that_is_stale_is_refused_and_nothing_is_seen(network: FakeNetwork, writer: Transactions) -> None:
+    network.cluster.group.generation = 3
 
     with pytest.raises(errors.IllegalGenerationError):
         write(writer, ONE)
 
     writer.abort(until=10.0)
-    assert committed(wire) == []
+    assert committed(network) == []
 
 
 def test_what_does_not_fit_one_batch_is_sent_one_batch_of_a_partition_at_a_time(
-    wire: Wire, writer: Transactions
+    network: FakeNetwork, writer: Transactions
 ) -> None:
     values = [b"%d" % number + bytes(200_000) for number in range(5)]
 
     write(writer, *(Outgoing(KEYS[0], value) for value in values))
 
-    assert len(wire.batches()) == 3
-    assert wire.labels().count("produce") == 3
-    assert committed(wire) == values
+    assert len(network.batches()) == 3
+    assert network.labels().count("produce") == 3
+    assert committed(network) == values
 
 
-def test_sequences_begin_anew_behind_the_largest_there_is(wire: Wire, writer: Transactions) -> None:
+def test_sequences_begin_anew_behind_the_largest_there_is(network: FakeNetwork, writer: Transactions) -> None:
     place = TopicPartition(VERDICTS, 0)
     writer._appender._sequences[place] = (1 << 31) - 1
-    wire.cluster.writers["hamgate.one"].sequences[VERDICTS, 0] = (1 << 31) - 1
+    network.cluster.writers["hamgate.one"].sequences[VERDICTS, 0] = (1 << 31) - 1
 
     write(writer, Outgoing(KEYS[0], b"first"))
 
-    [(_, batch)] = wire.batches()
+    [(_, batch)] = network.batches()
     assert next(iter(MemoryRecords(batch))).base_sequence == (1 << 31) - 1
     assert writer._appender._sequences[place] == 0

@@ -1,4 +1,4 @@
-"""What a fetch brought becomes our records: the same that the client would make of it, and nothing that is cut."""
+"""Fetched bytes become our records: the same as the client's, and none that is cut."""
 
 from __future__ import annotations
 
@@ -95,14 +95,14 @@ def taken(kind: Any, fetched: bytes, take: int, aborted: Sequence[Aborted], sinc
         isolation_level=IsolationLevel.READ_COMMITTED,
         aborted_transactions=aborted,
     )
-    told: list[Any] = []
+    taken: list[Any] = []
     while reading:
-        told += [_told(record) for record in reading.take(take)]
-        told.append((reading.next_fetch_offset, reading.leader_epoch))
-    return told
+        taken += [_fields(record) for record in reading.take(take)]
+        taken.append((reading.next_fetch_offset, reading.leader_epoch))
+    return taken
 
 
-def _told(record: Any) -> tuple[Any, ...]:
+def _fields(record: Any) -> tuple[Any, ...]:
     at = record.timestamp if isinstance(record, Record) else record.timestamp / 1000
     return record.topic, record.partition, record.offset, at, record.key, record.value, tuple(record.headers)
 
@@ -192,7 +192,7 @@ def test_a_batch_that_is_cut_or_changed_within_is_read_as_the_client_reads_it_or
         del whole[at:]
 
     try:
-        ours: Any = [_told(each) for each in unpacked(DefaultRecordBatch(whole), *INPUT)]
+        ours: Any = [_fields(each) for each in unpacked(DefaultRecordBatch(whole), *INPUT)]
     except errors.CorruptRecordError:
         ours = "refused"
 

@@ -30,8 +30,8 @@ _HEAD: Final = "score.weight"
 _EMBEDDING: Final = "base_model.model.model.embed_tokens.weight"
 _REPEATABLE: Final = ("pissa", "olora")
 """Ways to start LoRA that change the base by what PEFT works out again as it loads the adapter."""
-_APART: Final = 1e-3
-"""What logits may differ by, relative to the largest if that is beyond 1: float32's rounding stays far below."""
+_TOLERANCE: Final = 1e-3
+"""How much logits may differ, relative to the largest if that is beyond 1: float32's rounding stays far below."""
 
 
 class AdapterError(ValueError):
@@ -124,11 +124,11 @@ def merge(  # noqa: PLR0913 # plain values, each of its own
         if missing:
             message = f"{adapter / WEIGHTS}: what {missing[0]} asks for is not in it"
             raise AdapterError(message)
-        apart = (_logits(merged, tokens) - before).abs().max().item()
-    if not apart <= _APART * max(1.0, before.abs().max().item()):
+        difference = (_logits(merged, tokens) - before).abs().max().item()
+    if not difference <= _TOLERANCE * max(1.0, before.abs().max().item()):
         message = (
             f"{adapter}: merged into its base, the {config['peft_type']} adapter answers differently from it unmerged "
-            f"(logits differ by {apart:.2g}), so it cannot be imported"
+            f"(logits differ by {difference:.2g}), so it cannot be imported"
         )
         raise AdapterError(message)
     _save(merged, base, into / "base")

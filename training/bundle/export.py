@@ -37,7 +37,7 @@ CANARIES: Final = (
     Canary("Hey, are we still meeting for lunch today?", "ham"),
     Canary("ok see you at 7, bring the charger", "ham"),
 )
-"""What an English SMS model must know. A bundle keeps what its model answers; `missed` says where that differs."""
+"""Messages an English SMS model must know. A bundle keeps its model's answers; `missed` names those that differ."""
 
 _HALF: Final = 0.5
 _PLAIN: Final = Calibration(slope=1.0, intercept=0.0)
@@ -49,7 +49,7 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a bundle is called and made from, and the digest of the data it was trained on."""
+    """A bundle's name, recipe, base and labels, and the digest of the data it was trained on."""
 
     name: str
     recipe: Mapping[str, Any]

@@ -59,12 +59,12 @@ def shape(text: str, language: str) -> str:
 
 @cache
 def table() -> Table:
-    """What was fitted, label by label."""
+    """Fitted number of rows to draw from a template, by label and shape."""
     return tomllib.loads(FILE.read_text(encoding="utf-8"))
 
 
 def rows(label: str, first: str, language: str) -> int:
-    """How many rows a template gives whose first row this is."""
+    """Number of rows to draw from the template whose first row is `first`."""
     return table().get(label, {}).get(shape(first, language), usual(language))
 
 
@@ -88,7 +88,7 @@ def fitted(lines: Iterable[tuple[str, str, str, bool]]) -> dict[str, dict[str, i
 
 
 def _cost(count: Sequence[int], rows_each: tuple[int, int], usually: int) -> float:
-    """How far a shape leans with so many rows of a template of either label, and how unusual that is."""
+    """Cost of so many rows a template of either label: how far the shape leans to one, and how unusual that is."""
     ham = count[0] + count[2] * rows_each[0]
     scam = count[1] + count[3] * rows_each[1]
     leaning = abs(math.log((ham + _PRIOR) / ((scam + _PRIOR) * _HAM_A_SCAM)))

@@ -36,8 +36,8 @@ _FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)  # odd, of well-mixed bits (the g
 _SHIFT: Final = np.uint64(29)
 
 
-class Told(Protocol):
-    """Hears how far what takes long has come."""
+class PhaseCallback(Protocol):
+    """Called with how many of `total` steps of a phase are done."""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Show it."""
@@ -47,9 +47,9 @@ def silent(phase: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
-def cluster(keys: Sequence[str], told: Told = silent) -> list[int]:
+def cluster(keys: Sequence[str], progress: PhaseCallback = silent) -> list[int]:
     """A cluster's number for each key: the index of its first member."""
-    return exact(keys) if len(keys) <= EXACT_MOST else by_minhash(keys, told)
+    return exact(keys) if len(keys) <= EXACT_MOST else by_minhash(keys, progress)
 
 
 def exact(keys: Sequence[str]) -> list[int]:
@@ -81,12 +81,12 @@ def joined(found: Sequence[int], marks: Sequence[str]) -> list[int]:
     return forest.roots()
 
 
-def by_minhash(keys: Sequence[str], told: Told = silent) -> list[int]:
+def by_minhash(keys: Sequence[str], progress: PhaseCallback = silent) -> list[int]:
     """Propose pairs that agree on a whole band of MinHashes, and check each by its exact Jaccard."""
     forest = _Forest(len(keys))
-    hashes = _minhashes(keys, told)
+    hashes = _minhashes(keys, progress)
     for band in range(_BANDS):
-        told("linking near-duplicates", band + 1, _BANDS)
+        progress("linking near-duplicates", band + 1, _BANDS)
         for one, other in _proposed(hashes, band):
             if forest.root(one) != forest.root(other) and _are_similar(keys[one], keys[other]):
                 forest.join(one, other)
@@ -114,7 +114,7 @@ def _proposed(hashes: NDArray[np.uint32], band: int) -> Iterator[tuple[int, int]
         yield from map(tuple, some[likely].tolist())
 
 
-def _minhashes(keys: Sequence[str], told: Told) -> NDArray[np.uint32]:
+def _minhashes(keys: Sequence[str], progress: PhaseCallback) -> NDArray[np.uint32]:
     """[keys, 128], by rensa."""
     import rensa  # noqa: PLC0415 -- only many messages need it
 
@@ -123,7 +123,7 @@ def _minhashes(keys: Sequence[str], told: Told) -> NDArray[np.uint32]:
         grams, starts = _gram_hashes(keys[start : start + _CHUNK])
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(grams, starts, _BANDS * _ROWS, _SEED)
         found[start : start + _CHUNK] = matrix.to_rows()
-        told("hashing", min(start + _CHUNK, len(keys)), len(keys))
+        progress("hashing", min(start + _CHUNK, len(keys)), len(keys))
     return found
 
 

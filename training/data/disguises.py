@@ -1,4 +1,4 @@
-"""What a spammer does to a text: one function each, to judge a filter by, and mixed, to train one on.
+"""Disguises of spam: one function each, to judge a filter by, and mixed, to train one on.
 
 The same is done to ham: a filter that flags all odd text is no filter. Each function takes a text and the dice to
 throw, and never changes a text's meaning for a person who reads it.
@@ -224,7 +224,7 @@ DISGUISES: Final[dict[str, Callable[[str, random.Random], str]]] = {
 }
 _SINGLE: Final = tuple(each for name, each in DISGUISES.items() if name != "mixed")
 LEARNT: Final = ("leet", "leet", "misspelt", "spaced", "dotted", "good-words")
-"""What `augment` draws from: what the normaliser cannot wholly undo. The others are met only when judged, but for
+"""Disguises for `augment`: those the normaliser cannot wholly undo. The others are met only when judged, but for
 `cased` and `punctuated`, which a recipe asks for where its base minds them."""
 CUT: Final = "\x01"
 """Where a word is cut before it is tokenised; no text that was normalised has it."""

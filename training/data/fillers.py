@@ -1,4 +1,4 @@
-"""What stands in a slot of the modern corpus: names, dates, amounts, numbers in the style of the line's country."""
+"""Values for the slots of the modern corpus: names, dates, amounts, numbers in the style of the line's country."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _SCALES: Final = {
     "TZ": (500, 100), "UG": (500, 100), "ID": (1000, 100), "CO": (1000, 100), "CL": (500, 50), "NG": (50, 10),
     "AR": (100, 50), "KE": (20, 1), "IN": (10, 1), "TR": (10, 1), "PH": (10, 1), "HK": (5, 1), "MX": (5, 1),
 }  # fmt: skip
-"""What a small and a larger amount of dollars are multiplied by, where money counts in other sizes."""
+"""Factors for small and larger amounts in dollars, by country whose currency has other magnitudes."""
 _WHOLE: Final = frozenset({"TZ", "UG", "ID", "CO", "CL", "NG", "KE", "AR"})
 """Countries whose amounts mostly stand without decimals."""
 
@@ -69,7 +69,7 @@ def slots(template: str) -> list[str]:
 
 
 def country(voice: str, language: str, text: str, dice: random.Random) -> str:
-    """Where a line stands: told by currency, host or place, else the voice's own country for that language."""
+    """Return the country of a line, by currency, host or place, else the voice's own country for that language."""
     allowed = tables()["countries"][voice].split()
     for name, pattern in _patterns().items():
         if name in allowed and pattern.search(text):
@@ -164,7 +164,7 @@ def _order(count: int) -> Callable[[Line, str, str], str]:
 
 def _path(line: Line, _before: str, _after: str) -> str:
     letters = "abcdefghijkmnpqrstuvwxyz23456789"
-    if line.leans(0.35):  # about a third of shorteners tell cases apart
+    if line.leans(0.35):  # about a third of shorteners distinguish upper and lower case
         letters += _ORDER_LETTERS
     return "".join(line.dice.choices(letters, k=line.dice.randint(4, 8)))
 

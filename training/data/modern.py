@@ -47,7 +47,7 @@ class Template(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A row of the table. Families of one group are near-twins of each other: no split parts them."""
+    """A row of the table. Families of one group are near-duplicates of each other: no split parts them."""
 
     text: str
     label: str
@@ -159,7 +159,7 @@ def balanced() -> str:
 
 
 def _groups(names: Iterable[str], families: Sequence[str]) -> list[str]:
-    """The least family of each row's group: families are joined that have near-twins in each other."""
+    """The least family of each row's group: families are joined that have near-duplicates in each other."""
     return [families[at] for at in clusters.joined(clusters.by_minhash(list(names), clusters.silent), families)]
 
 

@@ -25,7 +25,7 @@ HUB: Final = "hub:"
 _LABELS: Final = ("label", "v1", "class", "category", "target", "type")
 _TEXTS: Final = ("text", "v2", "message", "sms", "content", "body")
 _COARSE: Final = {"smishing": "spam", "phishing": "spam"}
-"""What a finer label counts as, where only `ham` and `spam` are told apart."""
+"""The coarse label of each finer one, where only `ham` and `spam` are distinguished."""
 _CSV_FIELD_BYTES: Final = 1 << 20
 
 
@@ -34,7 +34,7 @@ class DataError(ValueError):
 
 
 class RowSource(NamedTuple):
-    """Where rows came from: what it is called, its SHA-256, and what a person should know of how it was read."""
+    """A source of rows: its name, its SHA-256, and warnings about how it was read."""
 
     name: str
     digest: str
@@ -185,7 +185,7 @@ def _csv(path: Path) -> tuple[_Found, list[str]]:
         label, body = _column(header, _LABELS, path), _column(header, _TEXTS, path)
         # spam.csv has nameless columns after its text: what followed a quote and a comma inside a message.
         spilt = [at for at, each in enumerate(header) if at > body and (not each or each.startswith("unnamed"))]
-        found, mended = [], 0
+        found, joined = [], 0
         for row in rows:
             if not any(row):
                 continue
@@ -193,14 +193,14 @@ def _csv(path: Path) -> tuple[_Found, list[str]]:
                 message = f"{path}:{rows.line_num}: {len(row)} columns, {max(label, body) + 1} are needed"
                 raise DataError(message)
             parts = [row[body], *(row[at] for at in spilt if at < len(row) and row[at])]
-            mended += len(parts) > 1
+            joined += len(parts) > 1
             found.append(_Row(rows.line_num, row[label], ",".join(parts)))
     except csv.Error as error:
         message = f"{path}:{rows.line_num}: {error}"
         raise DataError(message) from None
     if spilt:
         warnings.append(
-            f"a damaged copy: {mended} texts lay in several columns and were joined; train on it if you must, "
+            f"a damaged copy: {joined} texts lay in several columns and were joined; train on it if you must, "
             "quote no figure from it"
         )
     return found, warnings

@@ -24,7 +24,7 @@ from training.data.sources import DataError, RowSource
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from training.data.clusters import Told
+    from training.data.clusters import PhaseCallback
     from training.data.sources import Labelled
 
 __all__ = ["DataError", "cluster"]
@@ -76,7 +76,7 @@ class PreparedRows:
 
     @property
     def clusters(self) -> int:
-        """How many groups of near-duplicates, most of them of one."""
+        """Number of groups of near-duplicates, most of them of one message."""
         return len({row.cluster for row in self.rows})
 
 
@@ -89,13 +89,13 @@ class Split:
     seed: int
 
 
-def mend(text: str) -> str:
+def repair(text: str) -> str:
     """Undo what the collection suffered: entities escaped up to twice, cp1252 read as Latin-1."""
     return html.unescape(html.unescape(text)).translate(_C1)
 
 
 def key(text: str) -> str:
-    """What makes two messages the same: NFKC, lower case, word tokens joined by one space."""
+    """Return the text in which equal messages are equal: NFKC, lower case, word tokens joined by one space."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
 
 
@@ -104,7 +104,7 @@ def prepare(
     labels: Sequence[str] = LABELS,
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
-    told: Told = silent,
+    progress: PhaseCallback = silent,
 ) -> PreparedRows:
     """Read, repair, drop repeats, cluster near-duplicates. Without a place: the shipped UCI set. Raises DataError.
 
@@ -114,7 +114,7 @@ def prepare(
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
     for number, (labelled, _) in enumerate(found):
-        told("mending", number + 1, len(found))
+        progress("repairing", number + 1, len(found))
         _merge(labelled, kept, dropped, borrowed=number > 0)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
@@ -123,7 +123,7 @@ def prepare(
         finer, source = sources.read(refine, labels, renamed)
         refined = _refine(kept, finer, labels)
         origins.append(source)
-    rows = _clustered(kept, told)
+    rows = _clustered(kept, progress)
     labels_of: defaultdict[int, set[str]] = defaultdict(set)
     for row in rows:
         labels_of[row.cluster].add("ham" if row.label == LABELS[0] else "spam")
@@ -152,7 +152,7 @@ def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> t
 
 def _merge(rows: Iterable[Labelled], kept: dict[str, Row], dropped: Counter[str], *, borrowed: bool) -> None:
     for row in rows:
-        text = mend(row.text)
+        text = repair(row.text)
         name = key(text)
         if name not in kept:
             kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group)
@@ -165,7 +165,7 @@ def _refine(kept: dict[str, Row], finer: Iterable[Labelled], labels: Sequence[st
     """Give spam its finer label, where the other source has one, and only one, that is not ham. Returns how many."""
     said: defaultdict[str, set[str]] = defaultdict(set)
     for other in finer:
-        said[key(mend(other.text))].add(other.label)
+        said[key(repair(other.text))].add(other.label)
     refined = 0
     for name, row in kept.items():
         if row.label == LABELS[0] or len(said[name]) != 1:
@@ -177,15 +177,15 @@ def _refine(kept: dict[str, Row], finer: Iterable[Labelled], labels: Sequence[st
     return refined
 
 
-def _clustered(kept: Mapping[str, Row], told: Told) -> tuple[Row, ...]:
+def _clustered(kept: Mapping[str, Row], progress: PhaseCallback) -> tuple[Row, ...]:
     """Rows with their clusters. Those of the first source are clustered as if they were alone."""
     own = sum(not row.borrowed for row in kept.values())  # the first source's rows stand first
     names = list(kept)
     groups = [row.group for row in kept.values()]
-    clusters = joined(cluster(names[:own], told), groups[:own])
+    clusters = joined(cluster(names[:own], progress), groups[:own])
     rows = [replace(row, cluster=each) for row, each in zip(kept.values(), clusters, strict=False)]
     if own < len(names):
-        families = joined(cluster(names, told), groups)
+        families = joined(cluster(names, progress), groups)
         near: defaultdict[int, set[int]] = defaultdict(set)
         for family, each in zip(families, clusters, strict=False):
             near[family].add(each)
@@ -248,7 +248,7 @@ def digest(rows: Iterable[Row]) -> str:
 
 
 def report(prepared: PreparedRows) -> Iterator[str]:
-    """What was read, what was dropped and why, what is left; line by line."""
+    """Yield lines on the rows read, dropped (by reason) and kept."""
     for source in prepared.sources:
         yield f"source   {source.name}, SHA-256 {source.digest[:12]}"
         yield from (f"  WARNING: {warning}" for warning in source.warnings)
@@ -260,9 +260,9 @@ def report(prepared: PreparedRows) -> Iterator[str]:
     if prepared.refined:
         yield f"refined  {prepared.refined:>6,}  labels of spam"
     spam = [row for row in prepared.rows if row.label != LABELS[0]]
-    twins = sum(sizes[row.cluster] > 1 for row in spam)
+    repeated = sum(sizes[row.cluster] > 1 for row in spam)
     yield f"clusters {len(sizes):>6,}  largest {max(sizes.values())}, of mixed labels {prepared.mixed}"
-    yield f"near-duplicates: {twins / max(1, len(spam)):.0%} of the spam that is kept has one"
+    yield f"near-duplicates: {repeated / max(1, len(spam)):.0%} of the spam that is kept has one"
 
 
 def _counts(counts: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""What tells a scam from a lawful message without reading it: links, digits, money, length, capitals.
+"""Surface features that may tell a scam from a lawful message unread: links, digits, money, length, capitals.
 
 A corpus whose classes differ here teaches a model to look here. The words themselves are not counted.
 """
@@ -78,7 +78,7 @@ def measured(text: str) -> Surface:
 
 
 class Leak(NamedTuple):
-    """How well the surface alone ranks scams above lawful messages: 0.5 is not at all."""
+    """Rows judged, and ROC AUC of a linear and a boosted classifier on surface features alone: 0.5 is chance."""
 
     rows: int
     linear: float

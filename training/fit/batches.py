@@ -20,7 +20,7 @@ _WINDOW = 16
 
 
 class ProgressCallback(Protocol):
-    """Told after every step where training is."""
+    """Called after every step with how far training is."""
 
     def __call__(self, phase: str, step: int, steps: int, loss: float, tokens: int) -> None:
         """Show it; `tokens` is how many this step has learnt from."""

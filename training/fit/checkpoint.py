@@ -19,7 +19,7 @@ _FILE: Final = "state.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What learns, by name, its running mean if there is one, and the optimizer over it, accelerate's or torch's."""
+    """Trained weights by name, their running mean if there is one, and their optimizer, accelerate's or torch's."""
 
     weights: Mapping[str, Any]
     average: Mapping[str, Any]

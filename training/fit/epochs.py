@@ -1,4 +1,4 @@
-"""What a run learns from: each epoch's messages, augmented if the recipe says so, in an order of their own."""
+"""A run's examples: each epoch's messages, augmented if the recipe says so, in an order of their own."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from training.fit.model import ModelError
 
 
 def commit(base: str, revision: str | None) -> str:
-    """What an id and a branch or tag of it (none: its main) stand for now, in the hub's cache if there is no hub.
+    """Resolve an id and a branch or tag (none: main) to a commit, by the hub's cache if there is no hub.
 
     Raises ModelError.
     """

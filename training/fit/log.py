@@ -1,4 +1,4 @@
-"""What a run cost: seconds, tokens, the GPU's memory, the losses; kept beside what it made."""
+"""A run's log, kept in its folder: seconds, tokens, the GPU's memory, the losses."""
 
 from __future__ import annotations
 

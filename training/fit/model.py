@@ -28,7 +28,7 @@ _BLOCK: Final = 64
 SERVED: Final = "llama"
 """The family that the worker's engines run."""
 FAMILIES: Final = (SERVED, "gemma3_text")
-"""What can be trained; what is not served is there to be compared with."""
+"""Model types that can be trained; those that are not served are for comparison."""
 
 
 class ModelError(ValueError):
@@ -36,7 +36,7 @@ class ModelError(ValueError):
 
 
 def compute_type() -> torch.dtype:
-    """What products are computed in: bf16 where the hardware has it, fp16 on older GPUs (a T4), float32 on a CPU."""
+    """The number type of products: bf16 where the hardware has it, fp16 on older GPUs (a T4), float32 on a CPU."""
     if not torch.cuda.is_available():
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

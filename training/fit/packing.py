@@ -42,7 +42,7 @@ class PackedRows:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """What two of them must share to be run by the same captured graph."""
+        """(total, places, sequences, longest): equal for rows that one captured graph can run."""
         return self.total, self.places, self.sequences, self.longest
 
     def on(self, flat: Tensor) -> PackedRows:
@@ -51,37 +51,37 @@ class PackedRows:
 
     @property
     def ids(self) -> Tensor:
-        """Token ids."""
+        """Token ids [total]."""
         return self._part(0)
 
     @property
     def positions(self) -> Tensor:
-        """Each token's place in its message."""
+        """Each token's place in its message [total]."""
         return self._part(1)
 
     @property
     def back(self) -> Tensor:
-        """Where each token stands in the flattened rectangle."""
+        """Each token's index in the flattened rectangle [total]."""
         return self._part(2)
 
     @property
     def ends(self) -> Tensor:
-        """Each message's last token."""
+        """Each message's last token [places]."""
         return self._part(3)
 
     @property
     def labels(self) -> Tensor:
-        """Each message's label, or IGNORED."""
+        """Each message's label, or IGNORED [places]."""
         return self._part(4)
 
     @property
     def bounds(self) -> Tensor:
-        """Where each sequence begins, and where the last ends."""
+        """Start of each sequence and end of the last [sequences + 1]."""
         return self._part(5)
 
     @property
     def rectangle(self) -> Tensor:
-        """Which token stands where, when each sequence gets a row of its own."""
+        """Token indexes with a row for each sequence [sequences, longest]."""
         return self._part(6).view(self.sequences, self.longest)
 
     def _part(self, number: int) -> Tensor:

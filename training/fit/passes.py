@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GRAIN: Final = 128
 """On a GPU, tokens of a pass are rounded up to this many: some eight shapes make up a run."""
 MOST_TOKENS: Final = 8192
-"""What a pass takes at first; running out of memory halves it."""
+"""Tokens of a pass at first; running out of memory halves it."""
 _LEAST_TOKENS: Final = 256
 _HEADROOM: Final = 8
 """One message more for so many in the step that warms up: later epochs are drawn, and augmented, anew."""

@@ -65,13 +65,13 @@ def make_base(  # noqa: PLR0913 what a base is made of
 
 
 def made_by(recipe: Recipe) -> tuple[object, ...]:
-    """What a recipe says of its base: recipes alike in this make the same one of the same rows and seed."""
+    """The part of a recipe that determines its base: equal parts make the same base of the same rows and seed."""
     fit = recipe.fit
     return (recipe.pretraining, fit.max_tokens, fit.cuts, fit.recased, fit.punctuated)
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
-    """Byte-pair pieces of lower-cased words, digits and signs apart; what they cannot spell is spelt in bytes."""
+    """Byte-pair pieces of lower-cased words, digits and signs separate; what they cannot spell is spelt in bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
@@ -178,7 +178,7 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
 
 
 def _next_piece_loss(model: Any, states: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:  # noqa: ANN401
-    """How well each next piece is guessed, by the tied embeddings; at a quarter of places: vocabularies are wide."""
+    """Cross-entropy (nats) of each next piece by the tied embeddings, at a quarter of places: vocabularies are wide."""
     asked = (batch.mask[:, 1:] > 0) & (torch.rand(batch.mask[:, 1:].shape) < _GUESSED)
     guesses = states[:, :-1][asked] @ model.model.embed_tokens.weight.T
     return cross_entropy(guesses, batch.ids[:, 1:][asked])

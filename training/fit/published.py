@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from worker.engine import Tokens
 
 _TOKENS: Final = 16_384
-"""What a pass takes."""
+"""Tokens of a pass."""
 
 
 def classifier(folder: Path) -> Classifier:
@@ -84,7 +84,7 @@ class ReferenceEngine:
 
 
 def _recipe(bundle: Bundle) -> Recipe:
-    """What a base is loaded by: a bundle that was made elsewhere has no more of a recipe than that."""
+    """Return a recipe to load the bundle's base by: a bundle that was made elsewhere has none of its own."""
     quantised, double = seen_through_nf4(bundle.recipe)
     seed = load(RECIPES / "seed.toml")
     base = RecipeBase(bundle.base.id, bundle.base.revision)

@@ -30,7 +30,7 @@ class RecipeBase(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a small base of our own is made, from the train rows and their labels alone.
+    """Pretraining of a small base of our own, from the train rows and their labels alone.
 
     `language` is the weight of guessing each next piece beside the label: a text teaches more than its class.
     """
@@ -63,7 +63,7 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """LoRA (arXiv 2106.09685): rank, alpha, dropout, and which projections get an adapter.
 
-    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length apart (2402.09353).
+    `rslora` scales by alpha / sqrt(r) (2312.03732); `dora` learns each row's length separately (2402.09353).
     """
 
     r: Count
@@ -75,7 +75,7 @@ class Lora(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the adapter is trained; `batch` messages a step, `accumulation` steps an update.
+    """Training of the adapter; `batch` messages a step, `accumulation` steps an update.
 
     `average` is the decay of the weights' running mean, which is what is kept, 0 for the last weights; `cuts` is the
     share of gaps between letters at which a word is cut before it is tokenised, for a base made here, whose tokenizer

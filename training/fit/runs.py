@@ -1,4 +1,4 @@
-"""What a run is of: recipe, seed, rows, its base's commit; beside what it makes, so that nobody need say it again."""
+"""A run's identity, kept in its folder: recipe, seed, rows, its base's commit. Later commands read it from there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MADE: Final = (
     "pretraining",
     "training.json",
 )
-"""What else training writes, and clears away, in a run's folder."""
+"""The other files that training writes, and removes, in a run's folder."""
 _ASKED: Final = ("recipe", "seed", "rows")
 
 
@@ -33,7 +33,7 @@ class RunError(ValueError):
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was asked for; `rows` is the digest of what is learnt from, `revision` the commit of a base on a hub."""
+    """A run's inputs; `rows` is the digest of its training rows, `revision` the commit of a base on a hub."""
 
     recipe: Recipe
     seed: int

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of training: the console, a bar while it runs, figures with their intervals."""
+"""Output at the terminal: the console, a bar while it runs, figures with their intervals."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from training.data.clusters import Told as Phases
-    from training.fit.batches import ProgressCallback as Told
+    from training.data.clusters import PhaseCallback
+    from training.fit.batches import ProgressCallback
     from training.judge.findings import NamedFigure
     from training.judge.sweep import SweepOutcome
     from training.metrics import Figure
@@ -24,7 +24,7 @@ console: Final = Console(highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def progress(before: str = "") -> Iterator[Told]:
+def progress(before: str = "") -> Iterator[ProgressCallback]:
     """A bar on a terminal; elsewhere a line each tenth of the way."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     last = TextColumn("loss {task.fields[loss]:.3f}, {task.fields[rate]:,.0f} tokens/s")
@@ -32,7 +32,7 @@ def progress(before: str = "") -> Iterator[Told]:
         tasks: dict[str, Any] = {}
         clocks: dict[str, _Clock] = {}
 
-        def told(phase: str, step: int, steps: int, loss: float, tokens: int) -> None:
+        def show(phase: str, step: int, steps: int, loss: float, tokens: int) -> None:
             stage = phase.split(",", maxsplit=1)[0]
             if stage not in tasks:
                 tasks[stage] = bar.add_task(phase, total=steps, loss=loss, rate=0.0)
@@ -43,24 +43,24 @@ def progress(before: str = "") -> Iterator[Told]:
                 figures = f"loss {loss:.3f}, {rate:,.0f} tokens/s, {left:.0f} s left"
                 console.print(f"{before}{phase}: {step}/{steps}, {figures}")
 
-        yield told
+        yield show
 
 
 @contextlib.contextmanager
-def steps() -> Iterator[Phases]:
+def steps() -> Iterator[PhaseCallback]:
     """A bar for what has phases; elsewhere than on a terminal a line each phase."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def told(phase: str, done: int, total: int) -> None:
+        def show(phase: str, done: int, total: int) -> None:
             if phase not in tasks:
                 tasks[phase] = bar.add_task(phase, total=total)
                 if not console.is_terminal and total > 1:
                     console.print(f"{phase}: {total:,}")
             bar.update(tasks[phase], completed=done)
 
-        yield told
+        yield show
 
 
 class _Clock:

@@ -1,1 +1,1 @@
-"""What a model is worth: judging, comparing, sweeping, reporting."""
+"""The quality of a model: judging, comparing, sweeping, reporting."""

@@ -1,4 +1,4 @@
-"""What a filter must beat to be worth its weights: a linear and a boosted model on the same rows, as they come.
+"""Baselines: a linear and a boosted model on the same rows, as they come.
 
 Both see the raw texts, without the normaliser: what one would build in an afternoon.
 """

@@ -1,4 +1,4 @@
-"""What was judged wrongly, for a person to read on this machine: the one place where training writes out messages."""
+"""Misjudged messages, for a person to read on this machine: the one place where training writes out messages."""
 
 from __future__ import annotations
 

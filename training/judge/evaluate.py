@@ -68,7 +68,7 @@ class SplitReport:
 
     @property
     def seed(self) -> int:
-        """Which split."""
+        """The number of the split."""
         return self.exam.seed
 
 
@@ -86,7 +86,7 @@ def evaluate(bundle: Path, exam: Exam, about: Mapping[str, object] | None = None
 
 
 def baseline(name: str, exam: Exam, kept: Path | None = None) -> JudgedSets:
-    """Fit a baseline on all of train and judge it. It has no use for a slice apart: it is not made poorer."""
+    """Fit a baseline on all of train and judge it. It needs no calibration slice, so it loses none of its rows."""
     learnt = (*exam.parts.fit, *exam.parts.calibration)
     about = {"judge": name, "rows": exam.digest, "seed": exam.seed, "train": data.digest(learnt)}
     found = judged.load(kept, about) if kept else None
@@ -110,7 +110,7 @@ def answers(judge: Judge, exam: Exam, about: Mapping[str, object]) -> JudgedSets
     sets = {CLEAN: judge(exam.parts.test)}
     sets |= {ATTACK + name: judge(_disguised(exam.parts.test, name, exam.seed)) for name in DISGUISES}
     if exam.outside:
-        # A judge of two labels has no name for smishing: it is asked about spam, and told apart by its truth alone.
+        # A judge of two labels has no name for smishing: it is asked about spam, and separated by its true label alone.
         plain = [data.Row(row.text, row.label if row.label in exam.labels else data.LABELS[1]) for row in exam.outside]
         found = judge(plain)
         truth = np.array([data.THREE.index(row.label) for row in exam.outside], dtype=np.int8)

@@ -1,4 +1,4 @@
-"""What several splits together say of a judge: figures with intervals, under the names they have in results files."""
+"""Several splits to figures with intervals, under the names that they have in results files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from training.metrics import Figure
 
 PREFIX: Final = {"linear": "baseline", "boosted": "boosted"}
-"""The baselines' place in names: DESIGN calls the linear one the baseline."""
+"""The baselines' place in the names of figures: "baseline" alone is the linear one."""
 _SHORT, _LONG = 60, 130
 """In characters: about a third of the messages each; three quarters of the spam is long."""
 _URL: Final = re.compile(r"https?:|www\.|\b[\w-]+\.(?:com|co|net|org|uk|tv|info|biz|mobi)\b", re.IGNORECASE)
@@ -72,11 +72,11 @@ def findings(reports: Sequence[SplitReport]) -> list[NamedFigure]:
 def record(reports: Sequence[SplitReport], name: str, folder: Path = RESULTS) -> Path:
     """Write the figures under what judged them; a range is the 95 % interval. Returns the file."""
     where = _where([report.model for report in reports])
-    apart = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
+    devices = {f"{prefix}-": _where([report.baselines[judge] for report in reports if judge in report.baselines])
              for judge, prefix in PREFIX.items()}  # fmt: skip
 
     def entry(found: NamedFigure) -> Entry:
-        device = next((there for prefix, there in apart.items() if found.name.startswith(prefix)), where)
+        device = next((there for prefix, there in devices.items() if found.name.startswith(prefix)), where)
         extra = {"device": device, "recorded-on": hardware.processor(), **found.extra}
         return Entry(
             f"judge/{name}/{found.name}", found.unit, round(found.figure.value, 4), found.figure.interval, extra
@@ -113,7 +113,7 @@ def _means(prefix: str, judgements: Sequence[JudgedSets]) -> Iterator[NamedFigur
 
 
 def _where(judgements: Sequence[JudgedSets]) -> str:
-    """What judged them; answers may have come from several machines, and those of long ago do not say."""
+    """Names of the devices that judged; answers may come from several machines, and old ones do not say."""
     return ", ".join(sorted({str(judgement.about.get("device", "unknown")) for judgement in judgements}))
 
 

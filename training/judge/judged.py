@@ -1,4 +1,4 @@
-"""What a judge said of rows whose labels are known, kept as a file: figures are made from it, as often as one likes."""
+"""A judge's answers for labelled rows, kept as a file: figures are made from it, as often as one likes."""
 
 from __future__ import annotations
 

@@ -72,8 +72,8 @@ def asked(options: argparse.Namespace) -> Asked:
     is_shipped = not options.data
     refine = options.refine or (data.MENDELEY if is_shipped and len(labels) > len(data.LABELS) else None)
     renamed = sources.mapping(options.map)
-    with steps() as told:
-        prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine, told=told)
+    with steps() as show:
+        prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine, progress=show)
     place = options.outside or (data.MENDELEY if is_shipped else None)
     outside = data.new_rows(place, prepared.rows, data.THREE) if place else ()
     for source in prepared.sources:
@@ -210,8 +210,8 @@ def sweep_(options: argparse.Namespace) -> int:
     name, trials = sweep.load(options.sweep, options.splits)
     folder = options.runs / f"{name}-{options.sweep.stem}"
     if options.trial is not None:
-        with progress() as told:
-            sweep.run(trials[options.trial], options.runs, progress=told)
+        with progress() as show:
+            sweep.run(trials[options.trial], options.runs, progress=show)
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     jobs = options.jobs * ([str(gpu) for gpu in range(torch.cuda.device_count())] or [""])
@@ -270,8 +270,8 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> SplitRepor
     about = {"run": _identity(chosen, exam), "rows": exam.digest, "seed": seed}
     model = judged.load(run / "answers.npz", about)
     if model is None:
-        with progress(f"split {seed}, ") as told:
-            train.fit(chosen, exam.parts.fit, run, seed=seed, progress=told, labels=rows.labels)
+        with progress(f"split {seed}, ") as show:
+            train.fit(chosen, exam.parts.fit, run, seed=seed, progress=show, labels=rows.labels)
         datacard.write(rows.prepared, exam.parts, seed, run)
         export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
         model = evaluate.evaluate(
@@ -286,7 +286,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> SplitRepor
 
 
 def _identity(chosen: Recipe, exam: Exam) -> str:
-    """What answers depend on besides the questions: the recipe, wherever its base lies, and the rows learnt from.
+    """SHA-256 of what answers depend on besides the questions: the recipe, wherever its base lies, and the train rows.
 
     So that answers alone, without their run, can be brought from another machine.
     """

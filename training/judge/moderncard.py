@@ -1,4 +1,4 @@
-"""What the modern corpus holds: its data card, and the counts in its README, both made of its rows."""
+"""The modern corpus in figures: its data card, and the counts in its README, both made of its rows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def sides(messages: Sequence[Message]) -> dict[str, list[Surface]]:
 
 
 def leaks(messages: Sequence[Message]) -> dict[str, Leak]:
-    """How well the surface alone tells scams from ham: over all rows, and in each language that has enough of them."""
+    """How well the surface alone separates scams from ham: over all rows, and by language with enough of them."""
     judged = [each for each in messages if each.label != "spam"]
     languages = Counter(each.language for each in judged)
     parts = {"all": judged} | {
@@ -97,7 +97,7 @@ def card(made: Made, found: dict[str, Leak]) -> dict[str, Any]:
         "clusters": len(families_of),
         "clusters-of-mixed-labels": sum(len(both) > 1 for both in labels_of.values()),
         "clustered": "families by MinHash of their rows, each proposed pair checked",
-        "families-with-near-twins-in-others": sum(len(names) for names in families_of.values() if len(names) > 1),
+        "families-with-near-duplicates-in-others": sum(len(names) for names in families_of.values() if len(names) > 1),
         "languages": _counted(each.language for each in messages),
         "english": round(mean(each.language == "en" for each in messages), 4),
         "voices": _counted(each.voice for each in messages),

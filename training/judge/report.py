@@ -76,13 +76,13 @@ def card(figures: Figures, source: str) -> str:
     lines += [
         "",
         (
-            f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}), "
+            f"Disguised in ten ways: at worst {caught} of spam still caught ({hides}),\n"
             f"{flagged} of ham flagged ({blames})."
         ),
     ]
     if "outside/ham/flagged" in figures:
-        told = (f"{label} {_share(figures, f'outside/{label}/flagged')}" for label in ("smishing", "spam", "ham"))
-        lines += ["", f"Texts of another collection, none learnt from, flagged: {', '.join(told)}."]
+        shares = (f"{label} {_share(figures, f'outside/{label}/flagged')}" for label in ("smishing", "spam", "ham"))
+        lines += ["", f"Texts of another collection, none learnt from, flagged:\n{', '.join(shares)}."]
     return "\n".join(lines)
 
 
@@ -131,16 +131,16 @@ def _splits(figures: Figures, name: str) -> Iterator[str]:
             yield f"- F1 of each split, {title.format(name=name)}: {each}"
     for other, title in (("baseline", "LinearSVC"), ("boosted", "boosted trees")):
         if (row := figures.get(f"f1-difference-to-{other}")) is not None:
-            told = row["extra"]
-            alone = f"right alone on {told['right-alone']} messages, wrong alone on {told['wrong-alone']}"
-            yield f"- Against {title}, paired: **{told['verdict']}**, F1 {row['value']:+.4f} ({row['range']})"
-            yield f"  by redrawing clusters; {alone}, McNemar p {told['mcnemar-p']}"
+            test = row["extra"]
+            alone = f"right alone on {test['right-alone']} messages, wrong alone on {test['wrong-alone']}"
+            yield f"- Against {title}, paired: **{test['verdict']}**, F1 {row['value']:+.4f} ({row['range']})"
+            yield f"  by redrawing clusters; {alone}, McNemar p {test['mcnemar-p']}"
 
 
 def _disguised(figures: Figures, plot: Path) -> Iterator[str]:
     met = [each for each in DISGUISES if figures[f"attack/{each}/recall"]["extra"].get("met-in-training")]
-    told = f" Training shows some disguises ({', '.join(met)}), the rest never." if met else ""
-    yield from ["", "## Disguised", "", f"The same test rows, spam and ham alike.{told}"]
+    shown = f"\nTraining shows some disguises ({', '.join(met)}), the rest never." if met else ""
+    yield from ["", "## Disguised", "", f"The same test rows, spam and ham alike.{shown}"]
     yield from ["", f"![Spam still caught under each disguise]({plot.name})", ""]
     yield "| | spam caught | ham flagged | LinearSVC: caught | flagged |"
     yield "|---|---|---|---|---|"

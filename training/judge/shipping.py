@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class WorseBundleError(Exception):
-    """What was made is worse than what is in force; nothing was replaced. The text says where, and what would."""
+    """The new bundle is worse than the one in force, which stays. The text says where, and how to replace it anyway."""
 
 
 def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes

@@ -73,12 +73,12 @@ class Trial:
     @property
     def configuration(self) -> str:
         """The values, as a file may be called."""
-        told = "_".join(f"{field.rpartition('.')[2]}={_plain(value)}" for field, value in self.values.items())
-        return told or UNCHANGED
+        name = "_".join(f"{field.rpartition('.')[2]}={_plain(value)}" for field, value in self.values.items())
+        return name or UNCHANGED
 
 
 class SweepOutcome(NamedTuple):
-    """What a configuration gave over its splits, and what it cost in the mean.
+    """A configuration's figures over its splits, and its mean cost.
 
     `attacked` is the share of spam that is caught under the worst disguise, `blamed` that of ham flagged under its.
     """
@@ -137,11 +137,11 @@ def run(trial: Trial, folder: Path, *, progress: ProgressCallback) -> None:
 
 
 def run_all(
-    path: Path, trials: Sequence[Trial], folder: Path, jobs: Sequence[str], told: Callable[[str], None]
+    path: Path, trials: Sequence[Trial], folder: Path, jobs: Sequence[str], report: Callable[[str], None]
 ) -> None:
     """Run what is not done yet, a process a trial, one on each of `jobs`: a GPU's number, or nothing for the CPU.
 
-    A trial that fails is told and left out; the others go on. The same command goes on where it stopped.
+    A trial that fails is reported and left out; the others go on. The same command goes on where it stopped.
     """
     free: SimpleQueue[str] = SimpleQueue()
     for job in jobs:
@@ -161,12 +161,12 @@ def run_all(
 
     splits = 1 + max(trial.seed for trial in trials)
     open_ = [at for at, trial in enumerate(trials) if not _known(trial, folder)]
-    told(f"{len(trials) - len(open_)} of {len(trials)} trials are done already")
+    report(f"{len(trials) - len(open_)} of {len(trials)} trials are done already")
     with ThreadPoolExecutor(len(jobs)) as pool:
         waiting = [pool.submit(one, at) for at in open_]
         for number, each in enumerate(as_completed(waiting), 1):
             trial, how = each.result()
-            told(f"{number}/{len(open_)} {trial.name}: {how}")
+            report(f"{number}/{len(open_)} {trial.name}: {how}")
 
 
 def outcomes(trials: Sequence[Trial], folder: Path) -> Iterator[SweepOutcome]:

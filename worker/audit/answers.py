@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from worker.messages import RecordSource, exhume
+from worker.messages import RecordSource, decode_dead_letter
 
 if TYPE_CHECKING:
     from worker.messages import Record
@@ -29,7 +29,7 @@ class _Answer(msgspec.Struct, gc=False):
 _verdict: Final = msgspec.json.Decoder(_Answer)
 
 
-def judged(verdict: Record) -> Where | None:
+def verdict_source(verdict: Record) -> Where | None:
     """Return which record a verdict is of; None when it does not say."""
     try:
         source = _verdict.decode(verdict.value or b"").source
@@ -38,10 +38,10 @@ def judged(verdict: Record) -> Where | None:
     return Where(source.topic, source.partition, source.offset)
 
 
-def buried(letter: Record) -> Where | None:
+def dead_letter_source(letter: Record) -> Where | None:
     """Return which record a dead letter was made of; None when it does not say."""
     try:
-        exhume(letter)
+        decode_dead_letter(letter)
         added = {name: (value or b"").decode() for name, value in letter.headers[-5:]}
         return Where(added["source-topic"], int(added["source-partition"]), int(added["source-offset"]))
     except ValueError:

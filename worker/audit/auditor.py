@@ -58,7 +58,7 @@ class _Proof:
 
 @dataclass(frozen=True, slots=True)
 class _Checkpoint:
-    """Where all was as a round began: every answer before these positions is of a record before those."""
+    """Positions as a round began: every answer before `answers` is of a record before `events`."""
 
     events: dict[int, int]
     answers: Positions
@@ -188,7 +188,8 @@ class Auditor:
 
     def _answer(self, record: Record) -> bool:
         place = record.topic, record.partition
-        source = answers.buried(record) if record.topic == self.topics.dead_letters else answers.judged(record)
+        is_dead_letter = record.topic == self.topics.dead_letters
+        source = answers.dead_letter_source(record) if is_dead_letter else answers.verdict_source(record)
         is_taken = self.ledger.answer(answers.Where(*place, record.offset), source)
         if is_taken:
             self.positions[place] = record.offset + 1  # at once: the next connection must not tell it again

@@ -1,4 +1,4 @@
-"""What the audit asks of the brokers. `worker.broker.audit` answers with Kafka, the unit tests with lists."""
+"""The audit's view of the brokers. `worker.broker.audit` implements it with Kafka, the unit tests with lists."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AwayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FetchedRecords:
-    """What one poll brought of a partition, in offset order.
+    """The records of one poll of a partition, in offset order.
 
     `gap` is set where the next records are not there any more, but deleted, or lost by the brokers: the offset from
     which the partition goes on.

@@ -1,4 +1,4 @@
-"""What the audit knows, without Kafka: every input record, and which of them have their one answer.
+"""The audit's state, without Kafka: every input record, and which of them have their one answer.
 
 An answer is a verdict or a dead letter. What can be wrong, of which docs/operations.md says what to do:
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class MismatchKind(enum.StrEnum):
-    """How the promise is broken: a closed set."""
+    """The kinds of broken delivery: a closed set."""
 
     LOST = "lost"
     MISSING_DEAD_LETTER = "missing-dead-letter"

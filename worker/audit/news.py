@@ -1,4 +1,4 @@
-"""What the audit has to say: mismatches and pauses in the log, all of it in the metrics; places, never a message."""
+"""The audit's log lines and metrics: mismatches and pauses, by topic, partition and offset, never by text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `hamgate audit --once` prints: how far each partition is proven, and what was found."""
+"""The output of `hamgate audit --once`: how far each partition is proven, and what was found."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class AuditReport:
         """For programs."""
         spans = {partition: [self.began.get(partition, 0), end] for partition, end in sorted(self.ended.items())}
         found = {kind: self.ledger.mismatches[kind] for kind in MismatchKind}
-        told = {"topic": self.topic, "offsets": spans, "proven": self.ledger.proven, "skipped": self.ledger.skipped}
-        return json.dumps({**told, "mismatches": found, "is_proven": self.is_proven})
+        report = {"topic": self.topic, "offsets": spans, "proven": self.ledger.proven, "skipped": self.ledger.skipped}
+        return json.dumps({**report, "mismatches": found, "is_proven": self.is_proven})
 
     def lines(self) -> Iterator[str]:
         """For people."""

@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class AuditTerms:
-    """What an audit is of, and from where; one that does not commit leaves the progress of others alone.
+    """An audit's topics, start and window; one that does not commit leaves the progress of others alone.
 
     `most_at_once` is how many records of one partition the worker may answer in one transaction: of each partition the
     window must hold more, else what is merely out of turn would look lost.
@@ -133,18 +133,18 @@ class Audit:
         """Begin no more rounds. May be called from a signal handler, and more than once."""
         self.stopping.set()
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         """Why the process should be restarted."""
         silent_for = time.monotonic() - self._heard_at
         return [f"audit: no progress for {silent_for:.0f} s"] if silent_for > _STALL else []
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it is not ready."""
         if self.stopping.is_set():
             return ["stopping"]
         if self._outage.is_on:
             return ["the brokers do not answer"]
-        return self.ailments() if self._auditor else ["connecting to the brokers"]
+        return self.liveness_problems() if self._auditor else ["connecting to the brokers"]
 
     def _go_on(self, brokers: Brokers) -> None:
         auditor, committed_at = self._take_up(brokers), time.monotonic()
@@ -200,8 +200,8 @@ class Audit:
         partitions = len(self.ledger.positions())
         if self.terms.window < (least := self.terms.most_at_once * partitions):
             message = (
-                f"HAMGATE_AUDIT_WINDOW: {self.terms.window} is too few for {partitions} partitions and this "
-                f"HAMGATE_MAX_BATCH_MESSAGES; allowed here: {least} and more"
+                f"HAMGATE_AUDIT_WINDOW: {self.terms.window} is too few for {partitions} partitions; "
+                f"allowed here: {least} and more"
             )
             raise StartError(message)
 

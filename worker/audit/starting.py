@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.messages import Positions, TopicPartition
 
 _AHEAD: Final = 3600.0
-"""How far a record's timestamp may lie ahead of the time: as far as Kafka 4 takes it, unless told otherwise."""
+"""How far a record's timestamp may lie ahead of the time: as far as Kafka 4 takes it by default."""
 _BEFORE: Final = 100
 """Records before the first that are looked at for its time: one alone may be dated wrongly."""
 _PATIENCE: Final = 30.0
@@ -32,7 +32,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the command line says: an offset for some partitions, a Unix time for all others, or nothing."""
+    """The start given on the command line: an offset for some partitions, a Unix time for all others, or nothing."""
 
     offsets: Mapping[int, int] = field(default_factory=dict)
     since: float | None = None
@@ -78,7 +78,7 @@ def begin(ledger: Ledger, brokers: Brokers, start: Start, verdicts: str) -> tupl
 
 
 def _asked(brokers: Brokers, start: Start, starts: Positions, ends: Positions) -> Positions:
-    """Where the partitions begin of which the command line says it."""
+    """Return the start offsets given on the command line, by partition. Raises StartError."""
     asked = dict(brokers.events.at(start.since)) if start.since is not None else {}
     places = {place[1]: place for place in starts}
     for partition, offset in start.offsets.items():
@@ -135,7 +135,7 @@ def _require_there(offset: int, end: int, place: TopicPartition) -> None:
     if offset > end:
         message = (
             f"the audit has come to offset {offset} of partition {place[1]} of {place[0]}, which ends at {end}: the "
-            "topic was created again; delete the audit's group, or name another by HAMGATE_AUDIT_GROUP_ID"
+            "topic was created again; delete the audit's group, HAMGATE_GROUP_ID.audit"
         )
         raise StartError(message)
 

@@ -1,4 +1,4 @@
-"""What is known of one input partition's offsets, from the first that is not proven on: a byte and a time each."""
+"""The state of one input partition's offsets, from the first that is not proven on: a byte and a time each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class OffsetState(enum.IntEnum):
-    """What an offset is: the first two wait for their answer."""
+    """The state of an offset: the first two wait for their answer."""
 
     UNANSWERED = 1
     UNREADABLE = 2

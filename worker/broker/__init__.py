@@ -1,23 +1,35 @@
 """Kafka: the only package that imports the client. What others need of it is named here.
 
-    link       how the brokers are spoken to: addresses and security, as every client takes them
-    thrift     how often a connection speaks to the system
-    source     the input topic as a member of the group, and the metadata that fences what it read
-    fetching   how often a poll asks the client's own thread
-    unpacking  fetched bytes to our records
-    member     how it is a member: static or not, eager or cooperative; and what the client's joining needs corrected
-    sink       verdicts, dead letters and offsets, in one transaction; or at least once
-    transactions  a transaction, by the thread that waits for it; requests: its five; network: the connections it asks
-    sink_process  the same in a process of its own, sink_server, which leaves the interpreter to the pipeline
-    producer   batches to the brokers without a transaction; batches: what both send
-    reader     whole topics, read_committed, outside any group; and plain publishing
-    replay     dead letters back to the input, each once; sentback: the note of which
-    audit      what the audit asks: topics from any position, the offsets of the workers' group and its own
-    check      what is wrong with the link, the topics or the rights, each with its fix
+Reading:
 
-kafka-python is pinned below 3.1: its connections, requests and encoder are used as they are. Transactions are our own,
-because the client asks one thing after the other, from a thread of its own, and its calls may wait for ever; batches
-are built whole, because its `send` costs five times as much a record.
+    source        START HERE: the input topic as a member of the group; keeps the group metadata of each poll
+    member        the member's options: static or dynamic, eager or cooperative
+
+Writing, from the top down:
+
+    sink          START HERE: publishes and commits the offsets, in one transaction or at least once
+    transactions  the transactional producer (KIP-98, KIP-890): prepare, send, commit, and the rules of retrying
+    producer      the idempotent producer, without transactions
+    appending     records to the partition leaders (Produce), with sequence numbers; both producers use it
+    asking        sends a request to its coordinator or leader, and retries retriable errors
+    protocol      builds the requests and reads the answers; batches: builds record batches
+    sink_process  a sink that runs in a subprocess; sink_server: that subprocess
+
+For the commands:
+
+    check         `hamgate check`: what is wrong with connection, topics and rights, each with its fix
+    replay        `hamgate replay`: dead letters back to the input, each once; sentback: the note of which
+    audit         `hamgate audit`: topics from any position, the offsets of the workers' group and of its own
+    reader        reads whole topics, read_committed, outside any group; and publishes without a transaction
+
+Below all of them:
+
+    link          addresses, security and time-outs, as every client takes them
+    client/       everything that uses private names of kafka-python: joining, polling, connections, unpacking
+
+kafka-python is pinned below 3.1. Two parts of it are replaced. Its transactional producer sends one request after the
+other from a thread of its own, and its calls may block for ever. Its `send` costs five times as much a record as
+building a whole batch.
 """
 
 from __future__ import annotations

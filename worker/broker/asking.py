@@ -69,7 +69,7 @@ class Asker:
         """Ask until the answer is no retriable error.
 
         `is_repeatable`: a second copy of the request does no harm, so that it is sent again when its answer is missing;
-        `lost` is told each time. Raises UnknownOutcomeError otherwise, and every permanent error.
+        `lost` is called each time. Raises UnknownOutcomeError otherwise, and every permanent error.
         """
         asked = 0
         while True:

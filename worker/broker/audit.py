@@ -1,4 +1,4 @@
-"""What the audit asks of Kafka: three topics from any position, and the offsets of two groups."""
+"""The audit's reads of Kafka: three topics from any position, and the offsets of two groups."""
 
 from __future__ import annotations
 

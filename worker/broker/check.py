@@ -1,4 +1,4 @@
-"""What is wrong with the link, the topics or the rights, each with its fix; before anything depends on them."""
+"""Problems with the link, the topics or the rights, each with its remedy; before anything depends on them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Finding:
     """One thing that is wrong, and how to fix it."""
 
     problem: str
-    mend: str
+    remedy: str
 
     def __str__(self) -> str:
         """Both, in one line."""
-        return f"{self.problem}; {self.mend}"
+        return f"{self.problem}; {self.remedy}"
 
 
 def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
@@ -61,8 +61,8 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
     bytes, its key included. Fences nobody, so it may be asked beside a running worker.
     """
-    last_words = _LastWords()
-    logging.getLogger("kafka").addHandler(last_words)
+    last_line = _LastLogLine()
+    logging.getLogger("kafka").addHandler(last_line)
     until = time.monotonic() + min(link.patience, _PATIENCE)
     rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
     rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
@@ -85,11 +85,11 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
                     raise
                 time.sleep(_PAUSE)
     except errors.KafkaError as error:
-        heard = f" ({last_words.text})" if last_words.text and not is_refusal(error) else ""
-        problem, _, mend = explain(error, link).partition("; ")
-        return [Finding(problem + heard, mend or "see the brokers' own log")]
+        heard = f" ({last_line.text})" if last_line.text and not is_refusal(error) else ""
+        problem, _, remedy = explain(error, link).partition("; ")
+        return [Finding(problem + heard, remedy or "see the brokers' own log")]
     finally:
-        logging.getLogger("kafka").removeHandler(last_words)
+        logging.getLogger("kafka").removeHandler(last_line)
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
@@ -108,15 +108,15 @@ def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: 
 
 
 def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the client is untyped
-    mend = f"grant this user READ on group {group_id}"
+    remedy = f"grant this user READ on group {group_id}"
     try:
         found = _once_awake(lambda: client.describe_groups([group_id]))[group_id]
     except errors.GroupAuthorizationFailedError:
-        return [Finding(f"no right on consumer group {group_id}", mend)]
+        return [Finding(f"no right on consumer group {group_id}", remedy)]
     if "GroupAuthorizationFailed" in (found["error"] or "") or "READ" not in (
         found["authorized_operations"] or ["READ"]
     ):
-        return [Finding(f"no READ right on consumer group {group_id}", mend)]
+        return [Finding(f"no READ right on consumer group {group_id}", remedy)]
     return []
 
 
@@ -126,8 +126,8 @@ def _transactions(link: KafkaLink, name: str) -> list[Finding]:
     try:
         _asked(link, lambda asker: asker.ask(CoordinatorType.TRANSACTION, name, request))
     except errors.TransactionalIdAuthorizationFailedError:
-        mend = "grant this user WRITE on it, or on the prefix; or set HAMGATE_DELIVERY=at-least-once"
-        return [Finding(f"no WRITE right on transactional id {name}", mend)]
+        remedy = "grant this user WRITE on it, or on the prefix; or set HAMGATE_DELIVERY=at-least-once"
+        return [Finding(f"no WRITE right on transactional id {name}", remedy)]
     except (errors.InvalidProducerIdMappingError, errors.InvalidTxnStateError, errors.InvalidProducerEpochError):
         pass  # it may be written under, and nothing was
     return []
@@ -187,8 +187,8 @@ def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is un
             time.sleep(_PAUSE)
 
 
-class _LastWords(logging.Handler):
-    """What the client said last: its error on failing to connect does not say why."""
+class _LastLogLine(logging.Handler):
+    """Keeps the client's last log line: its error on failing to connect does not say why."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

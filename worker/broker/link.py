@@ -1,4 +1,4 @@
-"""How the brokers are spoken to: addresses and security, as every client of ours takes them."""
+"""Connection settings: addresses, security and time-outs, as every Kafka client here takes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KafkaLink:
-    """Where the brokers are and how they are spoken to; `patience` is how many seconds an outage may last."""
+    """Addresses, security and time-outs of every client; `patience` is how many seconds an outage may last."""
 
     brokers: str
     client_id: str = "hamgate"
@@ -121,7 +121,7 @@ def named(error: BaseException) -> str:
 
 def explain(error: BaseException, link: KafkaLink) -> str:
     """Put a client's error into words an operator can act on. Names topics, groups and addresses; never a secret."""
-    mends = {
+    remedies = {
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
         errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
@@ -134,12 +134,12 @@ def explain(error: BaseException, link: KafkaLink) -> str:
         errors.KafkaTimeoutError: f"check that HAMGATE_BROKERS={link.brokers} is right and that it speaks "
         f"HAMGATE_SECURITY_PROTOCOL={link.security_protocol}",
     }
-    mend = next((mend for kind, mend in mends.items() if isinstance(error, kind)), None)
+    remedy = next((remedy for kind, remedy in remedies.items() if isinstance(error, kind)), None)
     text = named(error)
     if UNTRUSTED in text:
-        mend = (
+        remedy = (
             "renew the broker's certificate"
             if "expired" in text
             else f"set HAMGATE_TLS_CA to the authority that signed the certificate of {link.brokers}"
         )
-    return f"{text}; {mend}" if mend else text
+    return f"{text}; {remedy}" if remedy else text

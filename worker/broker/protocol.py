@@ -48,7 +48,7 @@ RETRIABLE: Final = (errors.RetriableError, errors.UnknownBrokerIdError)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who writes: the producer id and epoch, under a transactional id or, outside transactions, under none."""
+    """A producer: its id and epoch, under a transactional id or, outside transactions, under none."""
 
     transactional_id: str | None
     producer_id: int = -1
@@ -66,7 +66,7 @@ class Identity:
 
 
 def find(kind: CoordinatorType, key: str) -> FindCoordinatorRequest:
-    """Who coordinates a group, or a transactional id."""
+    """Ask for the coordinator of a group, or of a transactional id."""
     return FindCoordinatorRequest(key=key, key_type=kind.value, coordinator_keys=[key])
 
 

@@ -59,7 +59,7 @@ class Reader:
         raise BrokerError(message)
 
     def notes(self) -> dict[tuple[str, int], str]:
-        """What the group has committed beside its offsets, by partition; once its open transactions have ended."""
+        """Return the metadata of the group's committed offsets, by partition, once its open transactions have ended."""
         patience = milliseconds(self._link.patience)
         with explained(self._link):
             found = {

@@ -17,7 +17,7 @@ from worker.broker.link import BrokerError, explained, named
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
 from worker.broker.transactions import Transactions
-from worker.messages import REASON, Unreadable, exhume
+from worker.messages import REASON, Unreadable, decode_dead_letter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ _ATTEMPTS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters: of any reason when none is named; times in Unix seconds; both ranges half-open.
+    """The dead letters to replay: of any reason when none is named; times in Unix seconds; both ranges half-open.
 
     Offsets are counted in each partition by itself. Raises ValueError when they are given without one.
     """
@@ -83,7 +83,7 @@ class Letter:
     def of(cls, record: Record) -> Letter | None:
         """Read one; None when it is not one of ours."""
         try:
-            original = exhume(record)
+            original = decode_dead_letter(record)
             added = dict(record.headers)
             reason = (added[REASON] or b"").decode()
             failed_at = dt.datetime.fromisoformat((added[_FAILED_AT] or b"").decode()).timestamp()
@@ -94,7 +94,7 @@ class Letter:
 
 @dataclass(slots=True)
 class Replayed:
-    """What came of it, by reason: sent back now, and chosen but left, because an earlier replay had sent it."""
+    """Counts by reason: dead letters sent back now, and those left because an earlier replay had sent them."""
 
     sent: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
@@ -191,7 +191,7 @@ class _Replay:
         self._met[place] = max(record.offset + 1, self._met.get(place, 0))
 
     def _send(self) -> None:
-        """What waits, and the notes that it was sent, in one transaction."""
+        """Send the waiting letters, and the notes that they were sent, in one transaction."""
         if self.transactions and self._waiting:
             try:
                 self._commit(self.transactions)

@@ -38,7 +38,7 @@ class SinkProcessError(ChildError):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What a sink is made of; exactly once where it has a transactional id, else at least once. Seconds."""
+    """A sink's settings; exactly once where it has a transactional id, else at least once. Seconds."""
 
     verdict_topic: str
     dead_letter_topic: str
@@ -95,7 +95,7 @@ class Rebuilding(msgspec.Struct, array_like=True, frozen=True, tag=1):
 
 
 class Rejected(msgspec.Struct, array_like=True, frozen=True, tag=2):
-    """What the sink raised: its kind, and what it said."""
+    """The sink's exception: its kind and its text."""
 
     kind: str
     text: str
@@ -107,7 +107,7 @@ Answer: TypeAlias = Written | Rebuilding | Rejected
 KINDS: Final[Mapping[str, type[Exception]]] = {
     each.__name__: each for each in (RolledBackError, FencedError, BrokerError)
 }
-"""What may be said in its own words: they name topics, groups and addresses, and never a message."""
+"""Exceptions whose text is passed on: they name topics, groups and addresses, and never a message."""
 
 _answer: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Written | Rebuilding | Rejected)
 _encode: Final = msgspec.msgpack.Encoder().encode

@@ -76,7 +76,7 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
 
 
 def _prepared(sink: Sink, metadata: GroupMetadata) -> Rejected | None:
-    """What the write that follows is to be answered with, if this has failed."""
+    """Prepare; return the answer to the write that follows if this has failed."""
     try:
         sink.prepare(metadata)
     except Exception as error:  # noqa: BLE001 told to the worker

@@ -59,7 +59,7 @@ class KafkaSource:
         member: Member | None = None,
         undated: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Connect. The group is joined by the first polls. `undated` is told how many records had to be `dated`."""
+        """Connect. The first polls join the group. `undated` gets the number of records that had to be `dated`."""
         self._undated = undated
         self._link, self._member, self._max_records = link, member or Member(), max_poll_records
         self._has_moved = self._has_more = False
@@ -172,7 +172,7 @@ class KafkaSource:
                     left = milliseconds(max(0.001, deadline - time.monotonic()))
                     offset: int | None = self._consumer.committed(partition, timeout_ms=left)
                 except errors.KafkaConnectionError as error:  # a broker that goes just now: the next knows
-                    self._bear(error)
+                    self._wait_before_retry(error)
                 else:
                     return offset
         except errors.KafkaTimeoutError as error:
@@ -226,7 +226,7 @@ class KafkaSource:
             self._out_of_range({each: self._consumer.position(each) for each in error.divergent_offsets})
             return {}
         except errors.RetriableError as error:
-            self._bear(error)
+            self._wait_before_retry(error)
             return {}
         except errors.KafkaError as error:
             raise BrokerError(explain(error, self._link)) from error
@@ -235,7 +235,7 @@ class KafkaSource:
         self._failing_since = None
         return fetched
 
-    def _bear(self, error: errors.KafkaError) -> None:
+    def _wait_before_retry(self, error: errors.KafkaError) -> None:
         """Wait a little while a broker is away or changes: the client lets some of that through. Raises BrokerError."""
         now = time.monotonic()
         self._failing_since = self._failing_since or now
@@ -263,7 +263,7 @@ class KafkaSource:
         return FencedError(f"another worker has joined the group as {self._member.static_name}")
 
     def _within_bytes(self, fetched: Mapping[TopicPartition, Sequence[Record]]) -> Iterator[Sequence[Record]]:
-        """What a poll may bring to be read at once; where there is more, that is left for the next poll."""
+        """Yield records up to the bytes a poll may return; the rest is left for the next poll."""
         room = _MAX_POLL_BYTES
         for partition, records in fetched.items():
             for index, record in enumerate(records):

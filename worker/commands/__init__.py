@@ -1,4 +1,4 @@
-"""What the command line's commands do, each given the settings and its own options; each returns an exit status."""
+"""The commands of the command line, each given the settings and its own options; each returns an exit status."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from worker import loading
 from worker.loading import MODEL_ERRORS
 from worker.model.classifier import published
 from worker.model.models_in_service import Role
-from worker.process import logs
-from worker.process import signals as leaving
+from worker.process import logs, signals
 from worker.rollout import changeover
 from worker.rollout import link as releases
 
@@ -54,7 +53,7 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     gc.freeze()
     try:
         with worker:
-            leaving.stop_on_signals(worker.service)
+            signals.stop_on_signals(worker.service)
             is_all_committed = worker.service.run()
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
@@ -62,9 +61,9 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
         return 1
     if not is_all_committed:
         log.warning("stopped uncommitted", cause="HAMGATE_SHUTDOWN_GRACE is over; what was in flight is read again")
-        return leaving.UNCOMMITTED
+        return signals.UNCOMMITTED
     log.info("stopped", cause="signal")
-    return leaving.DONE
+    return signals.DONE
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
@@ -72,7 +71,7 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     if not options.texts and sys.stdin is None:
         print("predict: no text given, and standard input is closed", file=sys.stderr)  # noqa: T201
-        return leaving.USAGE
+        return signals.USAGE
     try:
         judge = loading.model(settings)
     except MODEL_ERRORS as error:
@@ -136,7 +135,7 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
 
 
 class _Caution(str):
-    """What a start does not stop at, but whoever checks should know."""
+    """A warning of a check, which does not keep a worker from starting."""
 
     __slots__ = ()
 

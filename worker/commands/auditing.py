@@ -21,7 +21,8 @@ from worker.broker.audit import AuditedTopics
 from worker.messages import UnreadableError, decode
 from worker.metrics import AuditMetrics
 from worker.metrics.probes import Probes
-from worker.process import signals as leaving
+from worker.pipeline.batching import MAX_MESSAGES
+from worker.process import signals
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +47,7 @@ def audit(settings: Settings, options: argparse.Namespace) -> int:
         start = Start.parse(options.from_offset, options.from_time)
     except ValueError as error:
         print(error, file=sys.stderr)  # noqa: T201 for the person who typed it
-        return leaving.USAGE
+        return signals.USAGE
     return _once(settings, start, as_json=options.json) if options.once else _for_ever(settings, start)
 
 
@@ -57,11 +58,11 @@ def _once(settings: Settings, start: Start, *, as_json: bool) -> int:
         proof.once()
     except _NOT_PROVEN as error:
         print(f"not proven: {error}", file=sys.stderr)  # noqa: T201 for the person who typed it
-        return leaving.FAILED
+        return signals.FAILED
     report = AuditReport(settings.input_topic, proof.began, proof.ledger.progress(), proof.ledger)
     for line in [report.as_json()] if as_json else report.lines():
         print(line)  # noqa: T201 the answer
-    return leaving.DONE if report.is_proven else leaving.FAILED
+    return signals.DONE if report.is_proven else signals.FAILED
 
 
 def _for_ever(settings: Settings, start: Start) -> int:
@@ -70,13 +71,13 @@ def _for_ever(settings: Settings, start: Start) -> int:
         server = app.serve(settings, metrics, probes)
     except app.StartRefused as error:
         log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
-        return leaving.FAILED
+        return signals.FAILED
     if settings.log_level != "debug":
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # of an outage it has ten lines a second to say
     running = _audit(settings, start, metrics, patience=_PATIENCE, commits=True)
     metrics.follow(running.ledger.oldest, lambda: running.looked_at)
     probes.service = running
-    leaving.stop_on_signals(running)
+    signals.stop_on_signals(running)
     log.info(
         "auditing",
         topic=settings.input_topic,
@@ -89,14 +90,14 @@ def _for_ever(settings: Settings, start: Start) -> int:
         running.run()
     except (broker.BrokerError, StartError) as error:
         log.error("audit ended", cause=str(error))  # noqa: TRY400 the cause is all there is to say
-        return leaving.FAILED
+        return signals.FAILED
     except Exception as error:
         log.exception("audit ended", cause=f"{type(error).__name__}: {error}")
-        return leaving.FAILED
+        return signals.FAILED
     finally:
         server.close()
     log.info("stopped", cause="signal")
-    return leaving.DONE
+    return signals.DONE
 
 
 def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience: float | None, commits: bool) -> Audit:
@@ -109,7 +110,7 @@ def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience:
         start,
         _decoder(settings),
         settings.audit_window,
-        most_at_once=_TOGETHER * settings.max_batch_messages,
+        most_at_once=_TOGETHER * MAX_MESSAGES,
         commits=commits,
     )
 
@@ -120,16 +121,11 @@ def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience:
 
 
 def _decoder(settings: Settings) -> Callable[[Record], bool]:
-    """Whether the worker can read an event: by the same bounds, which must be set as for the worker."""
+    """Whether the worker can read an event: by the same bound, which must be set as for the worker."""
 
     def is_readable(record: Record) -> bool:
         try:
-            decode(
-                record,
-                max_bytes=settings.max_event_bytes,
-                max_depth=settings.max_event_depth,
-                max_headers=settings.max_event_headers,
-            )
+            decode(record, max_bytes=settings.max_event_bytes)
         except UnreadableError:
             return False
         return True
@@ -138,7 +134,7 @@ def _decoder(settings: Settings) -> Callable[[Record], bool]:
 
 
 def _group(settings: Settings) -> str:
-    return settings.audit_group_id or f"{settings.group_id}.audit"
+    return f"{settings.group_id}.audit"
 
 
 def _require_exactly_once(settings: Settings) -> None:

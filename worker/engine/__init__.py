@@ -8,7 +8,10 @@ Importing this loads no torch; `load` does. Read next:
     weights   from files to one merged model, whatever will run it
     cpu       the packed forward pass in float32
     gpu       batches into captured graphs; forward, the pass they capture; kernels, what it is made of
-    device    what the GPU says of itself
+    fused     products with what follows them; rows: kernels a row at a time, and the fp8 product; programs: Triton code
+    packing   messages into the fixed shapes of the graphs
+    nf4       weights after NF4 quantisation, as training saw them
+    device    the GPU's own figures: memory, load, power
     reference  each kernel in plain PyTorch, by which it is tested
     kinds     what all of them are
 """

@@ -39,14 +39,14 @@ TOKEN_BUDGET: Final = 16_384
 """Tokens a call is best given: more no longer sorts better."""
 
 _CACHE_BYTES: Final = 6 << 20
-"""What a chunk's widest activation may take: measured best at 1,024 to 2,048 tokens of an MLP 1,024 wide."""
+"""Bytes of a chunk's widest activation: measured best at 1,024 to 2,048 tokens of an MLP 1,024 wide."""
 
 _SMALL_CHUNK: Final = 1e10
 """Operations below which a chunk is one thread's work, a tenth of a second: threads that share it spend their time
 waiting for one another, most of all where other processes want the cores too."""
 
 _TABLE_BYTES: Final = 64 << 20
-"""What the first layer's table may take: with a vocabulary and a depth for which it is larger, it saves nothing."""
+"""Most bytes of the first layer's table: with a vocabulary and a depth for which it is larger, it saves nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the GPU says of itself: memory, and, where its management library is installed, load, power and temperature."""
+"""The GPU's own figures: memory, and, where its management library is installed, load, power and temperature."""
 
 from __future__ import annotations
 

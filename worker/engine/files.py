@@ -61,7 +61,7 @@ def tensors(file: Path) -> dict[str, Tensor]:
 
 
 class Checked:
-    """Tensors by name, each asked for with the shape that it must have; what nobody asked for is told."""
+    """Tensors by name, each asked for with the shape that it must have; the others are reported."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors, self._asked = tensors, set[str]()

@@ -25,7 +25,7 @@ _STRIPE: Final = 128
 """Gates that lie together in the gate and up matrix, the ups that they open after them: one tile then holds both."""
 
 _TABLE_BYTES: Final = 256 << 20
-"""What the first layer's table may take: TinyLlama's takes 164 MB."""
+"""Most bytes of the first layer's table: TinyLlama's takes 164 MB."""
 
 _LEAST_ROWS: Final = 32  # what an attention kernel takes at a time
 _MOST_POSITIONS: Final = 8192  # the tables' length: no message is longer
@@ -213,7 +213,7 @@ def _power_below(value: float) -> float:
 class Nf4(Plain):
     """Weights kept in NF4, as training keeps them, and made bfloat16 one matrix at a time: least memory.
 
-    The weights are to be read with the adapter apart, for what is merged is no longer NF4: it is added as its matrix is
+    The weights must be read with a separate adapter: merged, they are no longer NF4; it is added as its matrix is
     made. `double` is whether training quantised the scales too.
     """
 

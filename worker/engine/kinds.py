@@ -1,4 +1,4 @@
-"""What an engine is: its kinds, its protocol, and the error that names a model which none here can run."""
+"""Engines: their kinds, their protocol, and the error that names a model which none here can run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tokens: TypeAlias = Union[Sequence[int], "NDArray[np.int32]"]
 
 
 class Kind(enum.StrEnum):
-    """How a model is run. `auto` is the fastest that this machine bears without changing the model's answers."""
+    """Device and arithmetic. `auto` is the fastest that this machine bears without changing the model's answers."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -57,23 +57,23 @@ class Engine(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """What it was resolved to: never `auto`."""
+        """The kind it was resolved to: never `auto`."""
 
     @property
     def labels(self) -> int:
-        """How many logits a message gets."""
+        """Number of logits of a message."""
 
     @property
     def token_budget(self) -> int:
-        """How many tokens it takes in one pass; more are cut into several. Out of memory halves it."""
+        """Most tokens of one pass; more are cut into several. Out of memory halves it."""
 
     @property
     def shared_tokens(self) -> int:
-        """How many tokens, the same at the start of every message, cost nothing: they are worked out once."""
+        """Number of tokens at the start of every message that are computed only once."""
 
     @property
     def halvings(self) -> int:
-        """How often it ran out of memory and halved its token budget."""
+        """Number of times it ran out of memory and halved its token budget."""
 
     def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """Judge messages, each given as its token ids: [n, labels], in the order given.

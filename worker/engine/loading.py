@@ -24,8 +24,10 @@ def load(bundle: Bundle, tokenizer: Tokenizer, kind: Kind, *, threads: int, toke
     """See `worker.engine.load`."""
     kind = resolve(kind)
     quantised, double = seen_through_nf4(bundle.recipe)
-    apart = kind is Kind.CUDA_NF4
-    read = weights.read(base_folder(bundle), bundle.adapter, quantised=quantised, double=double, apart=apart)
+    is_nf4 = kind is Kind.CUDA_NF4
+    read = weights.read(
+        base_folder(bundle), bundle.adapter, quantised=quantised, double=double, separate_adapter=is_nf4
+    )
     if len(bundle.labels) != read.shape.labels:
         message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
         raise UnsupportedModelError(message)
@@ -88,12 +90,12 @@ def resolve(kind: Kind) -> Kind:
 
 
 def base_folder(bundle: Bundle) -> Path:
-    """Where the base's weights are: in the bundle, in a local folder, or fetched once from the hub."""
+    """Return the folder of the base's weights: in the bundle, local, or fetched once from the hub."""
     return bundle.base_folder or located(bundle.base)
 
 
 def located(base: Base) -> Path:
-    """Where the weights of a base outside a bundle are: in a local folder, or fetched once from the hub."""
+    """Return the folder of the weights of a base outside a bundle: local, or fetched once from the hub."""
     if (local := Path(base.id)).is_dir():
         return local
     try:
@@ -107,9 +109,9 @@ def located(base: Base) -> Path:
 
 
 def from_hub(base: str, revision: str | None, wanted: list[str]) -> Path:
-    """Where the hub's library keeps these files of a base, fetched if need be.
+    """Return the folder in which the hub's library keeps these files of a base, fetched if need be.
 
-    To be told by a commit, the library asks a hub which files there are, even if all of them are here: where there is
+    To learn the commit, the library asks a hub which files there are, even if all of them are here: where there is
     no hub, what is here must do.
     """
     import httpx  # noqa: PLC0415 # only for a base that is not here

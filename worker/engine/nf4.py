@@ -1,4 +1,4 @@
-"""What NF4 leaves of a weight: the base that QLoRA training saw, without the library that made it.
+"""Weights after rounding to NF4: the base that QLoRA training saw, without the library that made it.
 
 Four bits a value, in blocks of 64 that share one scale; with double quantisation the scales are themselves 8-bit, in
 blocks of 256. A test holds this against bitsandbytes: equal to the bit, but that its CPU build (not its CUDA one) gives
@@ -19,7 +19,7 @@ BLOCK: Final = 64
 _SCALES: Final = 256
 """Scales that share a scale of their own."""
 _CELLS: Final = 32
-"""Cells of a unit: the levels' middles lie further apart than that."""
+"""Cells of a unit: the levels' middles lie further from each other than that."""
 _AT_ONCE: Final = 1 << 14
 """On a CPU. They stay in the caches from one step to the next, and are few enough that PyTorch lets one thread do each
 step: threads that share one wait for one another, and for whoever else wants the cores."""

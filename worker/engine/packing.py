@@ -18,7 +18,7 @@ SIZES: Final = (
     *(32, 64, 128, 256, 384, 512, 640, 768, 1024, 1152, 1280, 1536, 1792, 2048, 2304, 2560),
     *(3072, 3456, 3840, 4224, 4992, 5760, 6336, 7296, 8448),
 )
-"""Token sizes that get a graph of their own: mostly a fifth apart, as a batch takes what the size that holds it takes.
+"""Token sizes that get a graph of their own: each about a fifth above the last, as a batch takes as long as its size.
 
 The large ones divide into whole waves of 128 x 256 tiles on 132 multiprocessors for the matrices of TinyLlama: 8,448
 tokens are 22 waves of the gate and up product, 4 of the down and output ones, 5 of query, key and value.
@@ -44,7 +44,7 @@ class Packed:
 
 
 def places(size: int) -> int:
-    """How many messages a size can hold."""
+    """Number of messages that a size can hold."""
     return max(16, size // _TOKENS_A_MESSAGE)
 
 

@@ -1,4 +1,4 @@
-"""What each kernel computes, in plain PyTorch: the definition that the kernels are tested against.
+"""Reference implementations of the kernels, in plain PyTorch: the definition that the kernels are tested against.
 
 Runs on any device and in any type, slowly. Attention is worked out for one message at a time.
 """

@@ -92,23 +92,29 @@ _SCORE: Final = "score.weight"
 
 
 def read(
-    base: Path, adapter: Path | None = None, *, quantised: bool = False, double: bool = False, apart: bool = False
+    base: Path,
+    adapter: Path | None = None,
+    *,
+    quantised: bool = False,
+    double: bool = False,
+    separate_adapter: bool = False,
 ) -> Weights:
     """Read a base and merge an adapter into it.
 
     `quantised` says that training saw the base through NF4, `double` that its scales were quantised too: then the
-    adapter is merged into what NF4 left. `apart` leaves the base alone and gives the adapter as its layers' updates.
+    adapter is merged into what NF4 left. With `separate_adapter` the base stays as it is, and the adapter becomes its
+    layers' updates.
     Raises UnsupportedModelError.
     """
     config = files.config(base / "config.json")
     _check_base(config)
     tensors = _tensors(base)
-    if quantised and not apart:
+    if quantised and not separate_adapter:
         for name in filter(is_linear, list(tensors)):
             tensors[name] = nf4.round_trip(tensors[name], double=double)
     updates: dict[str, Update] = {}
     if adapter is not None:
-        _merge(tensors, adapter, updates if apart else None)
+        _merge(tensors, adapter, updates if separate_adapter else None)
     return _assemble(config, tensors, updates)
 
 
@@ -140,8 +146,8 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     }
 
 
-def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | None) -> None:
-    """Merge the adapter into the tensors, or put its updates into `apart`, by the same names."""
+def _merge(tensors: dict[str, Tensor], folder: Path, updates: dict[str, Update] | None) -> None:
+    """Merge the adapter into the tensors, or put its low-rank updates into `updates`, by the same names."""
     config = files.config(folder / "adapter_config.json")
     _check_adapter(config)
     read = files.tensors(folder / "adapter_model.safetensors")
@@ -160,15 +166,15 @@ def _merge(tensors: dict[str, Tensor], folder: Path, apart: dict[str, Update] | 
             message = f"the adapter's {target} is not of rank {rank} for a matrix of {rows} x {columns}"
             raise UnsupportedModelError(message)
         high = scale * high
-        if apart is not None:
-            apart[name] = (low, high)
+        if updates is not None:
+            updates[name] = (low, high)
             continue
         merged = tensors[name] + high @ low
         if config.get("use_dora"):
             magnitude = adapter.pop(f"{target}.lora_magnitude_vector")
             merged *= (magnitude / torch.linalg.vector_norm(merged, dim=1))[:, None]
         tensors[name] = merged
-    if apart is not None and config.get("use_dora"):
+    if updates is not None and config.get("use_dora"):
         message = "use_dora = True in adapter_config.json, which cannot be kept separate from its base"
         raise UnsupportedModelError(message)
     if _SCORE in adapter:

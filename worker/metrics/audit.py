@@ -15,7 +15,7 @@ _PREFIX: Final = "hamgate_audit"
 
 
 class AuditMetrics:
-    """What the audit shows; `kinds` are those of its mismatches, each shown as zero from the start."""
+    """The audit's metrics; `kinds` are those of its mismatches, each shown as zero from the start."""
 
     def __init__(self, kinds: Iterable[str]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -44,7 +44,7 @@ class AuditMetrics:
         self.alive = self._gauge("alive", "1 when /livez says yes.")
 
     def follow(self, oldest: Callable[[], float | None], looked_at: Callable[[], float]) -> None:
-        """Have the age of what is not proven told when it is asked: it grows while nothing else moves."""
+        """Compute the age of what is not proven at each scrape: it grows while nothing else moves."""
 
         def unproven() -> float:
             return max(0.0, time.time() - min(oldest() or time.time(), looked_at()))

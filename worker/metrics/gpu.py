@@ -1,4 +1,4 @@
-"""What the GPU says of itself, asked at each scrape; without a GPU nothing is shown, not zeros."""
+"""The GPU's own figures, read at each scrape; without a GPU there are no series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What /livez and /readyz hear before there is a service to ask: that the worker is starting, and with what."""
+"""Answers /livez and /readyz: by the start's phase first, then by the service."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Probes:
-    """Says `phase` as the obstacle until `service` is there to answer for itself."""
+    """Names `phase` as the reason for not being ready until `service` is there to answer for itself."""
 
     phase: str = "starting"
     service: Health | None = None
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         """Why the process should be restarted; a start that takes long is no reason."""
-        return self.service.ailments() if self.service else []
+        return self.service.liveness_problems() if self.service else []
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it is not ready."""
-        return self.service.obstacles() if self.service else [self.phase]
+        return self.service.readiness_problems() if self.service else [self.phase]

@@ -20,17 +20,17 @@ log = structlog.get_logger()
 
 
 class Health(Protocol):
-    """What the probes ask."""
+    """The health of the worker, as the probes ask for it."""
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         """Why the process should be restarted; empty when it lives."""
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it is not ready; empty when it is."""
 
 
 class Shown(Protocol):
-    """What /metrics shows: a registry, and in it what the probes say."""
+    """The registry behind /metrics, and in it the probes' answers as gauges."""
 
     registry: CollectorRegistry
     ready: Gauge
@@ -87,17 +87,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one of three paths."""
-        ailments, obstacles = self.health.ailments(), self.health.obstacles()
-        self.metrics.alive.set(not ailments)
-        self.metrics.ready.set(not obstacles)
+        liveness_problems, readiness_problems = self.health.liveness_problems(), self.health.readiness_problems()
+        self.metrics.alive.set(not liveness_problems)
+        self.metrics.ready.set(not readiness_problems)
         path = self.path.partition("?")[0]
         if path == "/metrics":
             encode, content_type = choose_encoder(self.headers.get("Accept", ""))
             self._answer(HTTPStatus.OK, encode(self.metrics.registry), content_type)
         elif path == "/livez":
-            self._say(ailments)
+            self._say(liveness_problems)
         elif path == "/readyz":
-            self._say(obstacles)
+            self._say(readiness_problems)
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"/metrics /livez /readyz\n")
 

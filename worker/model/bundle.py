@@ -93,7 +93,7 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def model(self) -> str:
-        """What verdicts call it: name@digest."""
+        """Its name in verdicts: name@digest."""
         return f"{self.name}@{self.digest[:12]}"
 
     @property
@@ -261,7 +261,7 @@ def _verify(folder: Path, bundle: Bundle) -> None:
 
 
 def _problems(bundle: Bundle) -> list[str]:
-    """What in the manifest itself does not fit."""
+    """Problems of the manifest itself, in words; empty when it fits."""
     labels, calibration = bundle.labels, bundle.calibration
     required = (*_REQUIRED, *(_REQUIRED_OF_BASE if bundle.base.path else ()))
     checks = [
@@ -281,7 +281,7 @@ def _problems(bundle: Bundle) -> list[str]:
 
 
 def naming_problems(name: str, labels: Sequence[str]) -> list[str]:
-    """What a bundle's name and labels may not be."""
+    """Problems of a bundle's name and labels, in words; empty when both are allowed."""
     checks = [
         (not _NAME.fullmatch(name), "name must be letters, digits, dots, dashes, at most 64"),
         (len(labels) < 2 or labels[0] != HARMLESS, f"labels must be {HARMLESS!r} and at least one more"),  # noqa: PLR2004

@@ -118,8 +118,7 @@ class CanaryError(Exception):
 class Classifier:
     """A bundle and the engine that runs it.
 
-    `threshold` replaces the bundle's own, for an operator who wants another balance of misses and false alarms;
-    `max_tokens` cuts messages shorter than the bundle's own bound, never longer.
+    `threshold` replaces the bundle's own, for an operator who wants another balance of misses and false alarms.
     """
 
     def __init__(
@@ -128,7 +127,6 @@ class Classifier:
         engine: Engine,
         *,
         threshold: float | None = None,
-        max_tokens: int | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:
         """`tokenizer` is the bundle's, where it was parsed before. Raises BundleError."""
@@ -139,13 +137,12 @@ class Classifier:
         self.engine = engine
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
-        self._max_tokens = min(bundle.max_tokens, max_tokens or bundle.max_tokens)
         with _unreadable(bundle):
             parsed = parse(bundle.read(_TOKENIZER)) if tokenizer is None else tokenizer
-        self._tokenizer: TextTokenizer | TokenizerProcesses = TextTokenizer(parsed, self._max_tokens)
+        self._tokenizer: TextTokenizer | TokenizerProcesses = TextTokenizer(parsed, bundle.max_tokens)
 
     @classmethod
-    def load(  # noqa: PLR0913 what an operator may set
+    def load(
         cls,
         path: Path | str,
         kind: Kind | str = engines.Kind.AUTO,
@@ -153,14 +150,13 @@ class Classifier:
         threads: int = 0,
         token_budget: int | None = None,
         threshold: float | None = None,
-        max_tokens: int | None = None,
     ) -> Self:
         """Load and verify a bundle, and make its engine. Raises BundleError, UnsupportedModelError."""
         bundle = Bundle.load(path)
         with _unreadable(bundle):
             tokenizer = parse(bundle.read(_TOKENIZER))
         engine = engines.load(bundle, tokenizer, kind, threads=threads, token_budget=token_budget)
-        return cls(bundle, engine, threshold=threshold, max_tokens=max_tokens, tokenizer=tokenizer)
+        return cls(bundle, engine, threshold=threshold, tokenizer=tokenizer)
 
     def tokenise_in_processes(self, processes: int = 1) -> None:
         """Have texts tokenised by processes of this classifier's own from now on; they end with the classifier.
@@ -168,7 +164,7 @@ class Classifier:
         Raises BundleError, TokenizerProcessError; so may `prepare` then, when one of them has ended.
         """
         with _unreadable(self.bundle):
-            self._tokenizer = TokenizerProcesses(self.bundle.read(_TOKENIZER), self._max_tokens, processes)
+            self._tokenizer = TokenizerProcesses(self.bundle.read(_TOKENIZER), self.bundle.max_tokens, processes)
 
     @property
     def tokenizer_pids(self) -> tuple[int, ...]:

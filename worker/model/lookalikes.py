@@ -21,7 +21,7 @@ _ALPHABETS: Final = (
     # Small capitals and the phonetic alphabet.
     ("abcdefghijklmnopqrstuvwyz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘꞯʀꜱᴛᴜᴠᴡʏᴢ"),
     ("agiveabdhnrtuyz", "ɑɡɩʋɛəɓɖɦɲɾʈʉʎʐ"),
-    # Latin letters with a stroke, a hook or no dot: Unicode does not take these apart.
+    # Latin letters with a stroke, a hook or no dot: Unicode does not decompose these.
     ("OoLlDdHhTtijFfBbGgIKkPpYyZzEeAaSCc", "ØøŁłĐđĦħŦŧıȷƑƒɃƀǤǥƗƘƙƤƥƳƴƵƶɆɇȺⱥꞨȻȼ"),
 )
 _MARKS: Final = (

@@ -29,7 +29,7 @@ _HASHES: Final = 1 << 32
 
 
 class Role(enum.StrEnum):
-    """What a bundle is for: to judge, to judge a share of the keys, or to judge beside without being heard."""
+    """A bundle's role: to judge, to judge a share of the keys, or to judge without publishing."""
 
     __hash__ = str.__hash__  # an Enum's own is Python; this one is counted with every verdict
 

@@ -142,7 +142,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]+")
 
 _SPACED: Final = re.compile(r"(?:(?<!\S)|(?<=\s[£$]))\S(?:\s+\S(?![^\s.,!?])){2,}")
 _SLANG_LETTERS: Final = frozenset("aiurcbnkyxmodg")
-"""Letters that stand alone in texting (`r u ok`, `c u`, `I a m`): three of these in a row are left apart."""
+"""Letters that stand alone in texting (`r u ok`, `c u`, `I a m`): three of these in a row are not joined."""
 
 
 def _joined_letters(spaced: re.Match[str]) -> str:

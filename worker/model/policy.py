@@ -1,4 +1,4 @@
-"""From a score to an action: what the carrier is told to do."""
+"""Maps a score to the carrier's action."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Policy:
         return cls(threshold, flag_from, block_from, ON_UNSCORED[on_unscored])
 
     def action(self, score: float) -> Action:
-        """What to do with a message of this score."""
+        """Return the action for a message of this score."""
         if score >= self.block_from:
             return Action.BLOCK
         return Action.FLAG if score >= self.flag_from else Action.DELIVER

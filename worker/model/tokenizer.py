@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
-"""What may have been done to a text. `tokenise` answers with indexes into this."""
+"""The flags of a text: changes made to it. `tokenise` returns indexes into this."""
 
 # No piece of a vocabulary is longer in practice; beyond this many characters for each token that will be kept, a
 # text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
@@ -36,7 +36,7 @@ class UnreadableTokenizerError(Exception):
 
 
 def parse(description: bytes) -> Tokenizer:
-    """What a tokenizer.json holds, as the library has it. Takes a while. Raises UnreadableTokenizerError."""
+    """Return the tokenizer of a tokenizer.json. Slow. Raises UnreadableTokenizerError."""
     try:
         return Tokenizer.from_buffer(description)
     except Exception as error:  # the library knows no other kind of error

@@ -1,6 +1,6 @@
 """A process that only makes texts ready for the model, so that the worker's threads need not share its interpreter.
 
-`TokenizerProcesses` is what the worker holds, as many `TokenizerProcess` as it was told; `python -m
+`TokenizerProcesses` is what the worker holds, as many `TokenizerProcess` as its settings say; `python -m
 worker.model.tokenizer_process` is what each of these starts (`worker.process.child`).
 What is said between them is first the tokenizer, then, in msgpack, requests, as many as are on their way at once, and
 answers in the same order. The process keeps nothing but words it has cut before.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # How text travels: a lone surrogate, which UTF-8 has no place for, too.
 _UTF8: Final = ("utf-8", "surrogatepass")
-# Where errors are told, in the process.
+# The process logs its errors here.
 _ERRORS: Final = 2
 # For fewer texts than this no further process is woken.
 _SHARE: Final = 8

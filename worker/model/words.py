@@ -24,7 +24,7 @@ _MOST: Final = 1 << 16
 # A longer word is no word, and would be a way to fill the memory.
 _LONGEST: Final = 32
 _MARK: Final = "\u2581"
-"""What these tokenizers write for a space."""
+"""The character these tokenizers write for a space."""
 _TRIALS: Final = (
     *("hello", "Hello, World!", "WIN £1000 cash", "call 0800-555 now...", "a b c", "it's <s> here"),
     *("\u2581odd", "naïve 日本語 \U0001f600"),
@@ -79,7 +79,7 @@ class Pieces:
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[bytes, bytes]:
-    """What the tokenizer puts before and after every text."""
+    """Return the ids that the tokenizer puts before and after every text, as int32 bytes."""
     framed, bare = tokenizer.encode("a").ids, tokenizer.encode("a", add_special_tokens=False).ids
     at = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
     parts = framed[:at], framed[at + len(bare) :]
@@ -94,7 +94,7 @@ def _is_wordwise(description: dict[str, Any], reserved: Sequence[str]) -> bool:
     if cutter is None:
         steps = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else []
         made = [(step["type"], step.get("prepend") or step.get("pattern"), step.get("content")) for step in steps]
-        # Then the whole text is one stretch, and the vocabulary alone keeps its words apart.
+        # Then the whole text is one stretch, and the vocabulary alone separates its words.
         is_llama = made == [("Prepend", _MARK, None), ("Replace", {"String": " "}, _MARK)]
         return is_llama and not any(_MARK in piece.lstrip(_MARK) for piece in model["vocab"])
     first = cutter["pretokenizers"][0] if cutter["type"] == "Sequence" else cutter

@@ -1,1 +1,1 @@
-"""The pipeline. `stages` first: it reads, judges and writes. Importing this package loads nothing."""
+"""The pipeline: read, judge, write. START HERE with `stages`; worker/__init__.py lists the rest."""

@@ -1,4 +1,4 @@
-"""What the stages tell, and what becomes of it: metrics, traces, drift, the shadow, the log. Nothing here decides.
+"""Metrics, traces, drift, shadow and log of what the stages report. Nothing here decides.
 
 The stages call these at each step; only what is committed is counted as a verdict.
 """
@@ -143,7 +143,7 @@ class Accounts:
             metrics.unscored.labels(reason).inc(count)
 
     def _models(self, batch: Batch) -> None:
-        """What the scores say of the models that gave them; and the same to the shadow."""
+        """Record the scores by model, for drift and metrics; and offer the batch to the shadow."""
         scores, models = batch.scores, self.models
         self.metrics.score.observe(scores.score[scores.scored])
         if batch.revision != self._revision and batch.revision == models.revision:

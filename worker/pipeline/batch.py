@@ -39,7 +39,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def partition(self) -> TopicPartition:
-        """Where it is from."""
+        """The input topic and partition."""
         return self.record.topic, self.record.partition
 
     @property
@@ -109,7 +109,7 @@ class Batch:
 
     @property
     def positions(self) -> Positions:
-        """What to commit with it."""
+        """The offsets to commit with it: the next one to read, by partition."""
         # Kafka wants the next offset to read, not the last one read.
         return {(r.topic, r.partition): r.offset + 1 for r in [item.record for item in self.items]}
 
@@ -125,5 +125,5 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """What it costs the engine."""
+        """Its number of tokens."""
         return sum([item.tokens for item in self.items])

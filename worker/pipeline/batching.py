@@ -1,4 +1,4 @@
-"""When to stop waiting for company: a value that is told the time, and holds no clock, thread or socket.
+"""When a batch is complete: a value that is given the time, and holds no clock, thread or socket.
 
 A batch leaves when it is full, when its oldest message would be late if it waited longer, or when nothing more is at
 hand. So at low load a message goes alone and at once, and at high load batches grow by themselves to what the model
@@ -25,11 +25,11 @@ _EARLY: Final = 0.8
 
 
 class Weighed(Protocol):
-    """What a batch is made of: something with a cost in tokens and a time it was made."""
+    """An item of a batch: it has a cost in tokens and a time it was made."""
 
     @property
     def tokens(self) -> int:
-        """What it costs in the token budget; 0 for what will not be judged."""
+        """Its tokens in the token budget; 0 if it will not be judged."""
 
     @property
     def timestamp(self) -> float:
@@ -37,7 +37,7 @@ class Weighed(Protocol):
 
     @property
     def revision(self) -> int:
-        """What it may share a batch with: only what is of the same revision."""
+        """The revision of the models in service: a batch holds items of one revision only."""
 
 
 Item = TypeVar("Item", bound=Weighed)
@@ -78,7 +78,7 @@ class CostModel:
 
 @dataclass(slots=True)
 class Pace:
-    """How long a batch had better go on filling, because cut now it would only wait for the writer.
+    """Seconds that a batch should go on filling, because cut now it would only wait for the writer.
 
     Told when the writer takes up what waits for it and is done with that, and what judging and writing have taken: so
     that a batch is cut just early enough to be judged when the writer is free. Where judging takes longer than writing,
@@ -114,6 +114,10 @@ class Pace:
         else:
             return 0.0
         return max(0.0, writer_free_in - self.judging.estimate(tokens))
+
+
+MAX_MESSAGES: Final = 2048
+"""Messages of a batch: of any but the shortest, the engine's token budget bounds it first."""
 
 
 @dataclass(slots=True)

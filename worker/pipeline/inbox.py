@@ -1,4 +1,4 @@
-"""Where the reading thread hands over to the judging one: a batch that grows until the judge is free to take it.
+"""Hands messages from the reading thread to the judging one: a batch grows until the judge is free to take it.
 
 It stands in for a queue of length one between the two. A queue would fix a batch's size when it is put in; here a
 batch that must wait for the judge anyway goes on filling, so that under load batches grow instead of multiplying.
@@ -157,7 +157,7 @@ class Inbox:
             self._changed.notify_all()
 
     def fill(self, batch: Batch) -> float:
-        """How full it left: its tokens, or its messages, over what it may have."""
+        """Return how full the batch is, 0 to 1: the larger of tokens and messages, each over its limit."""
         return max(batch.tokens / self._batcher.token_budget, len(batch.items) / self._batcher.max_messages)
 
     def waiting(self) -> tuple[int, int, float | None]:

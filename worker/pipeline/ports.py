@@ -1,4 +1,4 @@
-"""What the pipeline asks of a broker, and the two ways it may be refused.
+"""The pipeline's interfaces to a broker, and the two ways it may refuse.
 
 `worker.broker` answers with Kafka, `tests.fakes` with lists; tests/contracts runs the same tests on both.
 """
@@ -42,7 +42,7 @@ class Source(Protocol):
         """Whether the group changed since this was last asked. What was polled of what is not `kept` is then void."""
 
     def kept(self) -> frozenset[TopicPartition]:
-        """Return which partitions were held without a break through the change that `rebalanced` told of.
+        """Return which partitions were held without a break through the change that `rebalanced` reported.
 
         Their records go on where they were: what was polled of them need not be discarded, and may be committed under
         the metadata of now.
@@ -71,7 +71,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where verdicts and dead letters go, and what they answer is committed. Used from one thread only."""
+    """Publishes verdicts and dead letters and commits the offsets they answer. Used from one thread only."""
 
     is_rebuilding: bool
     """Whether it is making itself ready again after a transaction that did not commit; may be asked by any thread."""

@@ -1,4 +1,4 @@
-"""What each stage is at, for the probes: any thread may ask."""
+"""What each stage is doing, and for how long; for the probes. Any thread may ask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Progress:
-    """Which batches are in flight, and since when a stage has been at work; `worked` is told each time how long."""
+    """The batches in flight, and since when each stage has been at work; `worked` is called with stage and seconds."""
 
     worked: Callable[[str, float], object] = lambda _stage, _seconds: None
     _busy_since: dict[str, float] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The pipeline's three threads, from start to leave-taking; and what the probes hear of them."""
+"""The pipeline's three threads: start, shutdown, and the answers to the probes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Service:
         return {"read": reading, "judge": busy.get("judge", 0.0), "write": busy.get("write", 0.0)}
 
     def state(self) -> State:
-        """What it is doing."""
+        """The worker's state."""
         pipeline = self._pipeline
         return state(
             has_ended=any(stage.failure for stage in self._stages) or not self._is_open(),
@@ -125,7 +125,7 @@ class Service:
         """Whether any stage is yet to start, or at work."""
         return any(stage.ident is None or stage.is_alive() for stage in self._stages)
 
-    def ailments(self) -> list[str]:
+    def liveness_problems(self) -> list[str]:
         """Why the process should be restarted."""
         # The judge and the writer wait inside a step for work, so only the reader's steps are bounded by themselves.
         troubles = [
@@ -140,16 +140,16 @@ class Service:
         return troubles if self._stopping.is_set() else troubles + self._losses()
 
     def _losses(self) -> list[str]:
-        """Which subprocess has ended, by stage: the stage will break as soon as there is work."""
+        """The subprocesses that have ended, by stage: the stage will fail as soon as there is work."""
         pipeline = self._pipeline
         mute = [model.role for model in pipeline.models.all if not model.classifier.has_tokenizer]
         whose = ["the canary's" if role is Role.CANARY else "the" for role in mute]
         losses = [f"read: {each} tokenizer process has ended" for each in whose]
         return [*losses, "write: the sink process has ended"] if pipeline.sink.has_ended else losses
 
-    def obstacles(self) -> list[str]:
+    def readiness_problems(self) -> list[str]:
         """Why it takes no messages now."""
-        if troubles := self.ailments():
+        if troubles := self.liveness_problems():
             return troubles
         if self._stopping.is_set():
             return ["stopping"]
@@ -165,7 +165,7 @@ class Service:
         return True
 
     def _stay_in_the_group(self) -> bool:
-        """What is in flight can only be committed by a member: answer the group until the writer is done."""
+        """Answer the group until the writer is done: only a member can commit what is in flight."""
         self._pipeline.source.keep_alive()
         self._write.join(_TICK)
         return self._write.is_alive() and not any(stage.failure for stage in self._stages)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.messages import MAX_DEPTH, MAX_HEADERS, Sms, UnreadableError, decode
+from worker.messages import Sms, UnreadableError, decode
 from worker.pipeline.batch import Waiting
 
 if TYPE_CHECKING:
@@ -23,24 +23,17 @@ _SLICE: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a message: bytes, seconds since it was received (None: however old), nesting, headers."""
+    """Limits of a message: bytes, and seconds since it was received (None: however old)."""
 
     max_event_bytes: int
     deadline: float | None
-    max_depth: int = MAX_DEPTH
-    max_headers: int = MAX_HEADERS
 
     def decode(self, record: Record) -> Sms | Unreadable | None:
         """Return the message, the reason why it is none, or None for a tombstone."""
         if record.value is None:
             return None
         try:
-            return decode(
-                record,
-                max_bytes=self.max_event_bytes,
-                max_depth=self.max_depth,
-                max_headers=self.max_headers,
-            )
+            return decode(record, max_bytes=self.max_event_bytes)
         except UnreadableError as error:
             return error.reason
 

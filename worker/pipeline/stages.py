@@ -60,7 +60,7 @@ class Pipeline:
     _is_last_judged: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        """Have the accounts told how long the stages work."""
+        """Report to the accounts how long the stages work."""
         self.progress = Progress(self.accounts.worked)
 
     def adopt(self, models: ModelsInService) -> None:
@@ -122,7 +122,7 @@ class Pipeline:
         return True
 
     def _owned(self, batch: Batch) -> Batch | None:
-        """What of a batch is still ours; the rest is discarded."""
+        """Return the part of a batch whose partitions are still owned, None if there is none; discard the rest."""
         owned = self.inbox.still_owned(batch)
         self._discard_rest(batch, owned)
         return owned

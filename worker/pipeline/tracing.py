@@ -37,7 +37,7 @@ _propagator: Final = TraceContextTextMapPropagator()
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What spans call the topics, the group and this worker."""
+    """The names of the topics, the group and this worker in spans."""
 
     input_topic: str
     verdict_topic: str

@@ -15,7 +15,7 @@ from worker.messages import (
     Sms,
     Unscored,
     Verdict,
-    bury,
+    encode_dead_letter,
     encode_verdict,
     rfc3339,
 )
@@ -46,7 +46,7 @@ class _Times:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a batch comes to, encoded and counted; of what is traced, also trace ids and, in `said`, decisions."""
+    """The results of a batch, encoded and counted; of traced messages also trace ids and, in `said`, decisions."""
 
     verdicts: list[Outgoing] = field(default_factory=list)
     dead_letters: list[Outgoing] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Verdicts:
                 outcome.traces[row] = trace
                 context = contexts.get(row, context) if contexts else context
             if item.unreadable:
-                outcome.dead_letters.append(bury(DeadLetter(item.record, item.unreadable, now)))
+                outcome.dead_letters.append(encode_dead_letter(DeadLetter(item.record, item.unreadable, now)))
             elif item.sms:
                 its = item.model.verdicts if item.model else self
                 verdict = its.verdict(item, item.sms, answers.get(row), when)

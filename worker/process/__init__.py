@@ -1,1 +1,8 @@
-"""What it takes to be a process: subprocesses, signals, logs, processors."""
+"""The worker as a process of the operating system.
+
+signals  SIGTERM and SIGINT, and exit statuses
+logs     structured logs, without message texts
+states   what the worker is doing, for /readyz and metrics
+child    a subprocess that is sent requests (tokenizer, sink)
+cores    how many CPU cores it may use
+"""

@@ -1,7 +1,7 @@
-"""A program of ours in a process of its own, so that the worker's threads need not share its interpreter.
+"""A subprocess that answers requests, so that its work leaves the interpreter to the worker's threads.
 
-Between the two go frames over two pipes: 8 bytes of length, then what is said. The process ends when its pipe does:
-however the worker ends, it does not outlive it for longer than what it is at.
+Both send frames over two pipes: 8 bytes of length, then the content. The subprocess ends when its pipe is closed. So it
+outlives the worker, however that ended, by one request at most.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ChildError(Exception):
 
 
 class GoneError(Exception):
-    """In the process: nobody is there to be told."""
+    """In the child process: the worker is gone, and nobody is left to answer."""
 
 
 class Child:
@@ -138,7 +138,7 @@ def _end(process: subprocess.Popen[bytes], turn: threading.Lock) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Where the worker has its modules from, wherever that is; none of its settings, among which are secrets."""
+    """A child's environment: the worker's module path, and none of its settings, among which are secrets."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("HAMGATE_")}
     return kept | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
 
@@ -177,7 +177,7 @@ class Frames:
             raise TimeoutError
 
     def _end(self) -> int:
-        """Where the next frame ends, as far as is known."""
+        """Bytes up to the end of the next frame, as far as is known."""
         length = self._found[:_LENGTH_BYTES]
         return _LENGTH_BYTES + (int.from_bytes(length, "little") if len(length) == _LENGTH_BYTES else 0)
 
@@ -198,7 +198,7 @@ def framed(content: bytes) -> memoryview:
 
 @contextlib.contextmanager
 def served() -> Iterator[Frames]:
-    """What is asked, until there is no more."""
+    """Yield the frames of the requests; ends when the worker closes the pipe."""
     for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
         signal.signal(each, signal.SIG_IGN)
     sys.stdout = sys.stderr  # what anything prints is no frame

@@ -1,4 +1,4 @@
-"""How a process is told to end, and what it answers: signals while it loads and while it works, exit statuses."""
+"""Signals and exit statuses, both while the worker loads and while it runs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def while_loading() -> Iterator[None]:
     """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    threading.Thread(target=_leave_when_told, args=(reading,), name="leaving", daemon=True).start()
+    threading.Thread(target=_leave_on_signal, args=(reading,), name="signals", daemon=True).start()
     before = {each: signal.signal(each, lambda *_: _leave_at_the_next()) for each in _ENDING}
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield
     finally:
-        _let_the_pipe_go()
+        _close_the_pipe()
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -70,21 +70,21 @@ def _interrupted(number: int, _: object) -> None:
     os._exit(BY_SIGNAL + number)
 
 
-def _leave_when_told(reading: int) -> None:
-    with open(reading, "rb", buffering=0) as told:
-        while number := told.read(1):
+def _leave_on_signal(reading: int) -> None:
+    with open(reading, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
             if number[0] in _ENDING:
                 log.info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
                 os._exit(DONE)
 
 
-def _let_the_pipe_go() -> None:
+def _close_the_pipe() -> None:
     if (writing := signal.set_wakeup_fd(-1)) >= 0:
         os.close(writing)
 
 
 class Stoppable(Protocol):
-    """What finishes when it is told to."""
+    """A service that can be stopped."""
 
     def stop(self) -> None:
         """Finish; may be called from a signal handler."""
@@ -100,7 +100,7 @@ def stop_on_signals(service: Stoppable) -> None:
 
     for each in _ENDING:
         signal.signal(each, stop)
-    _let_the_pipe_go()
+    _close_the_pipe()
 
 
 def _leave_at_the_next() -> None:

@@ -1,4 +1,4 @@
-"""What a worker is doing, on one screen. A state is read off the parts that make it, so the two cannot disagree.
+"""The states of a worker, on one screen. A state is read off the parts that make it, so the two cannot disagree.
 
     state         entered when                                        left when
     joining       it starts; a rebalance takes all it had             the group gives partitions -> rolling-back

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from worker.metrics import Metrics
 
 Fingerprint: TypeAlias = tuple[object, ...] | None
-"""What tells one state of a folder from another, without reading its files; None when there is no folder."""
+"""Differs between two states of a folder, without reading its files; None when there is no folder."""
 
 # How many bundles are remembered as having been in force: to go back to one needs no new proof.
 _REMEMBERED: Final = 16
@@ -46,7 +46,7 @@ class WorseCanariesError(Exception):
 
 @dataclass(slots=True)
 class Place:
-    """Where a bundle of one role lies, and what became of what was found there."""
+    """The path of one role's bundle, and the state of what was found there."""
 
     role: Role
     path: Path

@@ -1,4 +1,4 @@
-"""What a shadow would have done otherwise: its topic, read to the end and told in numbers."""
+"""`hamgate compare`: reads the shadow's topic to its end and counts where it would have judged differently."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def _add(found: dict[tuple[str, str], Comparison], report: Disagreement | Summar
     its = found.setdefault(pair, Comparison(*pair))
     examples = its.examples[report.primary.label or "none", report.shadow.label or "none"]
     examples.append(report)
-    examples.sort(key=_apart, reverse=True)
+    examples.sort(key=_score_difference, reverse=True)
     del examples[_EXAMPLES:]
 
 
-def _apart(report: Disagreement) -> float:
+def _score_difference(report: Disagreement) -> float:
     if report.primary.score is None or report.shadow.score is None:
         return math.inf
     return abs(report.primary.score - report.shadow.score)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from worker.model.models_in_service import Model, Role
 
 QUALITY: Final = "drift"
-"""What a bundle's quality calls a reference."""
+"""A reference's key in a bundle's quality."""
 SIGNALS: Final = ("outside", "tokens", "score")
 LEAST: Final = 1000
 """Texts, of an evaluation as of traffic; with fewer, chance alone gives ratios that mean nothing."""
@@ -82,7 +82,7 @@ class Reference:
 
     @classmethod
     def of(cls, seen: Seen, threshold: float) -> Self:
-        """Find the tails of an evaluation's texts. A side that has no text is unsure nowhere."""
+        """The tails of an evaluation's texts. A side without texts has none."""
         is_spam = seen.score >= threshold
         sides = [seen.fineness[~is_spam], seen.fineness[is_spam]]
         score = _quantile(seen.score[~is_spam], 1 - _TAIL, threshold), _quantile(seen.score[is_spam], _TAIL, threshold)
@@ -93,21 +93,21 @@ class Reference:
 
     @classmethod
     def made(cls, classifier: Classifier, texts: Sequence[str]) -> Self:
-        """Judge an evaluation's texts."""
+        """The reference of an evaluation's texts, judged here."""
         prepared = classifier.prepare(texts)
         score = classifier.judge(prepared).score
         return cls.of(Seen.of(texts, prepared, score), classifier.bundle.threshold)
 
     @classmethod
     def read(cls, quality: Mapping[str, Any]) -> Self | None:
-        """Read it from a bundle's quality; None when it is not there, or is none."""
-        told = quality.get(QUALITY)
-        if not isinstance(told, dict):
+        """The reference in a bundle's quality; None when there is none, or it is not sound."""
+        stored = quality.get(QUALITY)
+        if not isinstance(stored, dict):
             return None
         try:
-            score, fineness = (_pair(told[name]) for name in ("score", "tokens-a-character"))
-            threshold, finest = float(told["threshold"]), float(told["finest"])
-            expected = np.array([told["expected"][signal] for signal in SIGNALS], dtype=np.float64)
+            score, fineness = (_pair(stored[name]) for name in ("score", "tokens-a-character"))
+            threshold, finest = float(stored["threshold"]), float(stored["finest"])
+            expected = np.array([stored["expected"][signal] for signal in SIGNALS], dtype=np.float64)
         except (KeyError, TypeError, ValueError):
             return None
         is_sound = (
@@ -119,7 +119,7 @@ class Reference:
         return cls(threshold, score, fineness, finest, expected) if is_sound else None
 
     def as_quality(self) -> dict[str, Any]:
-        """Give it as a bundle's quality holds it."""
+        """The reference as a bundle's quality holds it."""
         return {
             "threshold": self.threshold,
             "score": list(self.score),
@@ -192,7 +192,7 @@ class Drift:
 
 
 def usual(classifier: Classifier, texts: Sequence[str]) -> dict[str, Any]:
-    """What a bundle's quality should hold, from texts that it has not learnt; nothing where they are too few.
+    """The entry for a bundle's quality, from texts that it has not learnt; empty where they are too few.
 
     Of fewer than `LEAST` texts the tails are so uncertain that ordinary traffic would be called drift.
     """
@@ -203,8 +203,8 @@ def _quantile(values: NDArray[np.float64], share: float, otherwise: float) -> fl
     return round(float(np.quantile(values, share)), _DIGITS) if len(values) else otherwise
 
 
-def _pair(told: Sequence[float | None]) -> tuple[float, float]:
-    one, other = (math.inf if each is None else float(each) for each in told)
+def _pair(stored: Sequence[float | None]) -> tuple[float, float]:
+    one, other = (math.inf if each is None else float(each) for each in stored)
     return one, other
 
 

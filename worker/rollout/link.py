@@ -17,7 +17,7 @@ class LinkError(Exception):
 
 
 def current(link: Path) -> Path | None:
-    """What the link points to; None when it is not there yet. Raises LinkError when it is no link."""
+    """The folder that the link points to; None when it is not there yet. Raises LinkError when it is no link."""
     if link.is_symlink():
         return link.resolve()
     if link.exists():

@@ -1,8 +1,8 @@
-"""A second bundle that judges the same messages, after the first and unheard: what it would have said otherwise.
+"""A second model judges committed messages again. Its verdicts are not published; its disagreements are counted.
 
-It is given what is committed, on a thread of its own, with a short queue: when it is too slow it misses messages, and
-says how many, but holds up nobody. Disagreements are counted, and some of them sent to a topic by their id, never their
-text; a summary follows now and then, so that `hamgate compare` knows of how many messages they are some.
+It runs on a thread of its own, with a short queue. When it is too slow it skips messages and counts them; nobody waits
+for it. A sample of the disagreements goes to a topic, by id, never by text. A summary follows now and then, so that
+`hamgate compare` knows how many messages the sample stands for.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _CAMPAIGN_SIZES: Final = (0.3, 2.0)
 
 
 def plan(options: argparse.Namespace, seed: int, *, starts_at: float = 0.0) -> Sending:
-    """What the command line asks for; `starts_at` is seconds after midnight. Raises ValueError, OSError."""
+    """The traffic that the command line asks for; `starts_at` is seconds after midnight. Raises ValueError, OSError."""
     dice = random.Random(seed)
     shape = TrafficShape(
         options.rate,

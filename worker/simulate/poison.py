@@ -1,4 +1,4 @@
-"""What cannot be read, one kind for each reason a dead letter may have; and what can be read but is odd."""
+"""Unreadable events, one kind for each reason a dead letter may have; and odd ones that can be read."""
 
 from __future__ import annotations
 

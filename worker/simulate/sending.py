@@ -25,7 +25,7 @@ _SAY_EVERY: Final = 1.0
 
 
 class Publishes(Protocol):
-    """What is sent to: `worker.broker.Publisher`, or a list."""
+    """Where events are published: `worker.broker.Publisher`, or a list in tests."""
 
     def publish(self, topic: str, records: Iterable[Outgoing], *, timestamp: float | None = None) -> None:
         """Publish, and return when all is acknowledged."""

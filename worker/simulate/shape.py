@@ -1,4 +1,4 @@
-"""How many a second: a day's curve, bursts and campaigns, as a value that is told the time."""
+"""Messages a second: a day's curve, bursts and campaigns, as a value that is given the time."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Swells:
             self._next_begins = self.dice.expovariate(1 / self.every)
 
     def at(self, now: float) -> Swell | None:
-        """What goes on at this time, in seconds from the start; times must not go back."""
+        """Return the swell in progress at this time (seconds from the start), if any; times must not go back."""
         if self._now and now >= self._now.ends:
             self._now = None
         if not self._now and now >= self._next_begins:

@@ -1,4 +1,4 @@
-"""What people, banks, shops and spammers write: templates of our own, with numbers that belong to nobody.
+"""Texts of people, banks, shops and spammers: templates of our own, with numbers that belong to nobody.
 
 Modern lawful traffic (one-time codes, bank alerts, deliveries) is in no public set. It is most of a carrier's, so it is
 most of this.

@@ -24,11 +24,11 @@ def net_client(**configs: Any) -> KafkaNetClient:  # noqa: ANN401 the client's o
     The client itself would ask on, and then report a time-out.
     """
     made = KafkaNetClient(**configs)
-    _heed_refusals(made._manager)  # noqa: SLF001
+    _raise_refusals(made._manager)  # noqa: SLF001
     return made
 
 
-def _heed_refusals(manager: Any) -> None:  # noqa: ANN401 the client is untyped
+def _raise_refusals(manager: Any) -> None:  # noqa: ANN401 the client is untyped
     connect, build = manager.get_connection, manager._build_transport  # noqa: SLF001
     refusals: dict[Any, BaseException] = {}
 

@@ -1,4 +1,4 @@
-"""What a consumer knows and has no public call for."""
+"""State of a consumer that has no public call."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def unpack(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
 
 
 class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client is untyped
-    """What a fetch brought of one partition. What of it is hidden, and what comes next, is as the client has it."""
+    """Fetched records of one partition. Which are hidden, and the next offset, are the client's own decisions."""
 
     def _unpack_records(self, partition: Any, fetched: Any, *_: Any) -> Iterator[Record]:  # noqa: ANN401
         topic, number = partition

@@ -1,4 +1,4 @@
-"""However a process is told to end, it ends in order, says so in a line, and its exit status can be told by."""
+"""By whatever signal a process ends, it ends in order, logs it in a line, and has a distinct exit status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from deploy.kafka.node import free_port
 from tests.unit.test_service import until
 from worker import commands
 from worker.__main__ import main
-from worker.process import signals as leaving
+from worker.process import signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ def test_a_signal_while_the_worker_loads_ends_it_in_order(
     command(load)
     main(["run"])
 
-    assert statuses == [leaving.DONE]
+    assert statuses == [signals.DONE]
     [line] = capsys.readouterr().err.splitlines()
     assert '"event": "stopped"' in line
     assert number.name in line
@@ -73,10 +73,10 @@ def test_a_second_signal_does_not_wait_for_the_line_that_the_first_is_told_by(
     command: Callable[..., Any], left: queue.Queue[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stuck(reading: int) -> None:
-        with open(reading, "rb") as told:
-            told.read()
+        with open(reading, "rb") as pipe:
+            pipe.read()
 
-    monkeypatch.setattr(leaving, "_leave_when_told", stuck)
+    monkeypatch.setattr(signals, "_leave_on_signal", stuck)
 
     def load() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ def test_once_it_works_the_first_signal_stops_the_service_and_the_second_does_no
     service = Mock()
 
     def work() -> None:
-        leaving.stop_on_signals(service)
+        signals.stop_on_signals(service)
         signal.raise_signal(signal.SIGTERM)
         service.stop.assert_called_once()
         signal.raise_signal(signal.SIGINT)
@@ -104,7 +104,7 @@ def test_once_it_works_the_first_signal_stops_the_service_and_the_second_does_no
 
     assert list(left.queue) == [128 + signal.SIGINT]
     for each in threading.enumerate():
-        if each.name == "leaving":
+        if each.name == "signals":
             each.join(5)
             assert not each.is_alive()
 
@@ -132,7 +132,7 @@ def test_standard_input_that_is_closed_is_said_where_it_is_needed_and_else_no_ma
 
     assert "probability" in done.stdout
     assert done.stderr == "predict: no text given, and standard input is closed\n"
-    assert done.returncode == leaving.USAGE
+    assert done.returncode == signals.USAGE
 
 
 @pytest.fixture
@@ -209,6 +209,6 @@ def test_a_worker_that_waits_for_its_brokers_leaves_at_once_when_told(tmp_path: 
         finally:
             worker.kill()
 
-    assert worker.returncode == leaving.DONE
+    assert worker.returncode == signals.DONE
     assert "Traceback" not in said
     assert [line for line in said.splitlines() if json.loads(line)["event"] == "stopped"]
