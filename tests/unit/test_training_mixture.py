@@ -11,7 +11,7 @@ from training.data import mixture, modern
 from training.data import split as data
 
 if TYPE_CHECKING:
-    from training.data.mixture import Parts, Sourced
+    from training.data.mixture import MixtureParts, Sourced
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def rows() -> tuple[Sourced, ...]:
 
 
 @pytest.fixture(scope="module")
-def parts(rows: tuple[Sourced, ...]) -> Parts:
+def parts(rows: tuple[Sourced, ...]) -> MixtureParts:
     return mixture.cut(rows, 0)
 
 
@@ -41,7 +41,7 @@ def test_a_modern_row_says_what_it_is_and_another_does_not(rows: tuple[Sourced, 
     assert not any(row.kind or row.sender for row in rows if row.source != "modern")
 
 
-def test_no_cluster_or_group_is_in_two_parts(parts: Parts) -> None:
+def test_no_cluster_or_group_is_in_two_parts(parts: MixtureParts) -> None:
     for name in ("cluster", "group"):
         seen: defaultdict[object, set[str]] = defaultdict(set)
         for part, members in parts._asdict().items():
@@ -51,14 +51,14 @@ def test_no_cluster_or_group_is_in_two_parts(parts: Parts) -> None:
         assert all(len(where) == 1 for where in seen.values())
 
 
-def test_the_uci_rows_of_test_are_those_of_its_honest_split(parts: Parts) -> None:
+def test_the_uci_rows_of_test_are_those_of_its_honest_split(parts: MixtureParts) -> None:
     alone = data.split(data.prepare().rows, 0).test
 
     assert [row.text for row in mixture.of(parts.test, "uci")] == [row.text for row in alone]
 
 
 def test_each_collection_gives_a_fifth_of_each_label_to_test_and_a_tenth_of_the_rest_to_calibration(
-    rows: tuple[Sourced, ...], parts: Parts
+    rows: tuple[Sourced, ...], parts: MixtureParts
 ) -> None:
     def count(some: tuple[Sourced, ...], source: str, label: str) -> int:
         return sum(row.source == source and row.label == label for row in some)

@@ -13,7 +13,7 @@ from tests.bundles import NANO
 from training import metrics
 from training.__main__ import main
 from training.data import mixture
-from training.data.mixture import Parts, Sourced
+from training.data.mixture import MixtureParts, Sourced
 from training.data.split import DataError
 from training.judge import left_out, report, traffic, trafficpage
 from training.judge.traffic import BASELINE, Answers
@@ -148,7 +148,7 @@ def by_word(rows: Sequence[Sourced]) -> NDArray[np.float64]:
 
 def test_a_kind_that_is_left_out_is_gone_with_its_near_twins() -> None:
     twin = row("Unpaid toll, pay at toll.example/y", "smishing", 4, kind="fine")
-    parts = Parts((*four(), twin), (), ())
+    parts = MixtureParts((*four(), twin), (), ())
 
     rest, gone = left_out.parted(parts, {"smishing/toll"})
 
@@ -171,10 +171,10 @@ def test_every_kind_is_left_out_once_and_only_known_ones_are_named() -> None:
 
 def test_kinds_left_out_are_ranked_against_lawful_rows_that_stayed() -> None:
     calibration = tuple(row("hello", "ham", 100 + n, "uci") for n in range(5))
-    parts = Parts((), calibration, four())
-    seen: list[Parts] = []
+    parts = MixtureParts((), calibration, four())
+    seen: list[MixtureParts] = []
 
-    def make(rest: Parts, _: int) -> traffic.Scorer:
+    def make(rest: MixtureParts, _: int) -> traffic.Scorer:
         seen.append(rest)
         return by_word
 

@@ -35,7 +35,7 @@ class Sourced(Row):
     voice: str = ""
 
 
-class Parts(NamedTuple):
+class MixtureParts(NamedTuple):
     """Train cut in two, and test; no cluster is in two of them."""
 
     fit: tuple[Sourced, ...]
@@ -57,7 +57,7 @@ def read() -> tuple[Sourced, ...]:
     return tuple(replace(row, cluster=each) for row, each in zip(rows, whole, strict=True))
 
 
-def cut(rows: Sequence[Sourced], seed: int) -> Parts:
+def cut(rows: Sequence[Sourced], seed: int) -> MixtureParts:
     """A fifth of each collection's clusters to test, of the rest a tenth to calibration; UCI's test is its own."""
     test = own = _uci_test(rows, seed)
     for source in SOURCES[1:]:
@@ -66,7 +66,7 @@ def cut(rows: Sequence[Sourced], seed: int) -> Parts:
     for source in SOURCES:
         calibration += cast("tuple[Sourced, ...]", data.hold_out(_left(rows, source, test), seed, SLICE)[1])
     taken = {row.cluster for row in (*test, *calibration)}
-    return Parts(tuple(row for row in rows if row.cluster not in taken), tuple(calibration), tuple(test))
+    return MixtureParts(tuple(row for row in rows if row.cluster not in taken), tuple(calibration), tuple(test))
 
 
 def digest(rows: Iterable[Row]) -> str:

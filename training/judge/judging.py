@@ -165,7 +165,7 @@ def _traffic(options: argparse.Namespace) -> int:
     return 0
 
 
-def _retrained(options: argparse.Namespace, parts: mixture.Parts, turn: int) -> traffic.Scorer:
+def _retrained(options: argparse.Namespace, parts: mixture.MixtureParts, turn: int) -> traffic.Scorer:
     """The recipe, trained on the fitting part of these."""
     chosen = recipe.load(options.recipe, base=options.base)
     named = hashlib.sha256(data.digest(parts.fit).encode()).hexdigest()[:8]

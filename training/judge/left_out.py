@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.data.mixture import Parts, Sourced
+    from training.data.mixture import MixtureParts, Sourced
     from training.judge.traffic import Scorer
 
-    Maker = Callable[[Parts, int], Scorer]
+    Maker = Callable[[MixtureParts, int], Scorer]
     """Trains a judge on the fitting part of these, calibrates it on their slice; the number is the turn's."""
 
 _BUDGET: Final = 0.01
@@ -64,7 +64,7 @@ def turns(rows: Sequence[Sourced], asked: str) -> list[frozenset[str]]:
     return [named]
 
 
-def parted(parts: Parts, kinds: Collection[str]) -> tuple[Parts, tuple[Sourced, ...]]:
+def parted(parts: MixtureParts, kinds: Collection[str]) -> tuple[MixtureParts, tuple[Sourced, ...]]:
     """The parts without these kinds, and without near-twins of their rows; and the rows left out."""
     everything = [row for part in parts for row in part]
     gone = tuple(row for row in everything if kind(row) in kinds)
@@ -73,10 +73,10 @@ def parted(parts: Parts, kinds: Collection[str]) -> tuple[Parts, tuple[Sourced, 
     def rest(rows: Sequence[Sourced]) -> tuple[Sourced, ...]:
         return tuple(row for row in mixture.without(rows, kinds) if row.cluster not in clusters)
 
-    return mixture.Parts(*(rest(part) for part in parts)), gone
+    return mixture.MixtureParts(*(rest(part) for part in parts)), gone
 
 
-def ask(parts: Parts, left: Sequence[frozenset[str]], make: Maker) -> list[TurnAnswers]:
+def ask(parts: MixtureParts, left: Sequence[frozenset[str]], make: Maker) -> list[TurnAnswers]:
     """Train and ask once for each turn."""
     found = []
     for number, kinds in enumerate(left):

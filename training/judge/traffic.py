@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.data.mixture import Parts, Sourced
+    from training.data.mixture import MixtureParts, Sourced
     from worker.model.bundle import Bundle
     from worker.model.classifier import Classifier
 
@@ -128,7 +128,7 @@ def ask(  # noqa: PLR0913 who, what, and how its scores are read
     return Answers(rows, scorer(rows), varied, flag_from, block_from, is_probability)
 
 
-def compare(bundle: Bundle, classifier: Classifier, parts: Parts, *, seed: int = 0) -> dict[str, Answers]:
+def compare(bundle: Bundle, classifier: Classifier, parts: MixtureParts, *, seed: int = 0) -> dict[str, Answers]:
     """A bundle's answers and those of LinearSVC, fitted on the same rows, by their place in names."""
     scorer, (flag_from, block_from) = model(classifier), bands(bundle)
     found = {"": ask(scorer, parts.test, flag_from, block_from, seed=seed)}
