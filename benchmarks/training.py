@@ -87,7 +87,7 @@ def short(log: dict[str, Any]) -> str:
 
 def steps_of(chosen: Recipe, base: Path, learnt: Sequence[Row]) -> list[list[Example]]:
     """The steps of the first epoch, the same for whoever asks."""
-    return Epochs(chosen.fit, learnt, data.LABELS, model.load_tokenizer(base), 0)[0]
+    return Epochs(chosen.fit, learnt, (), data.LABELS, model.load_tokenizer(base), 0)[0]
 
 
 def padded(chosen: Recipe, base: Path, steps: Sequence[Sequence[Example]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from training.bundle import adapters, calibrate, export
-from training.data import balance, modern
+from training.data import balance, mixture, modern, taught
 from training.data import card as datacard
 from training.data import split as data
 from training.fit import published as reference
@@ -105,12 +105,11 @@ def nano(options: argparse.Namespace) -> int:
     """Rebuild the shipped model from the shipped data; it must know its canaries."""
     for place in (options.out, options.run / "bundle"):
         check_replaceable(place)  # now, not when it has been trained
-    chosen, prepared = recipe.load(Path("nano")), data.prepare()
-    parts = evaluate.cut(prepared.rows, 0)
+    chosen, rows = recipe.load(Path("nano")), mixture.read()
+    parts = mixture.cut(rows, 0)
     with progress() as show:
-        train.fit(chosen, parts.fit, options.run, seed=0, progress=show)
-    datacard.write(prepared, parts, 0, options.run)
-    made = export.export(options.run, parts.calibration, prepared.digest, options.run / "bundle")
+        train.fit(chosen, taught.soften(parts.fit), options.run, seed=0, progress=show, taught=taught.unlabelled())
+    made = export.export(options.run, parts.calibration, mixture.digest(rows), options.run / "bundle")
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")
         return 1

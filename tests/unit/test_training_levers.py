@@ -167,7 +167,7 @@ def test_a_disguise_comes_to_the_share_of_messages_that_was_asked_for(
     learnt = [Row("congratulations, a guaranteed prize is waiting for you", "spam"), Row("dinner later", "ham")] * 50
     tokenizer: Any = Listening()
 
-    steps = Epochs(fit, learnt, ("ham", "spam"), tokenizer, 0)[0]
+    steps = Epochs(fit, learnt, (), ("ham", "spam"), tokenizer, 0)[0]
 
     assert sum(map(len, steps)) == len(learnt)
     assert least <= sum(map(is_seen, tokenizer.heard)) <= most

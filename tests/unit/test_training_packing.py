@@ -13,8 +13,8 @@ from accelerate import Accelerator
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, Gemma3TextConfig, LlamaConfig
 
-from training.fit import model, packing, recipe
-from training.fit.batches import Example, collate
+from training.fit import batches, model, packing, recipe
+from training.fit.batches import IGNORED, NOT_TAUGHT, Example, collate
 from training.fit.packing import pack
 from training.fit.passes import Learner, cut
 
@@ -108,14 +108,15 @@ def test_a_messages_logits_do_not_depend_on_its_neighbours() -> None:
 
 
 def test_a_layout_says_where_each_message_lies() -> None:
-    packed = pack([Example([5, 6, 7], 1), Example([8], 0)], places=3, grain=8)
+    packed = pack([Example([5, 6, 7], 1), Example([8], 0), Example([9], 0, spam=0.75)], places=4, grain=8)
 
-    assert packed.shape == (8, 3, 4, 8)
-    assert packed.ids.tolist() == [5, 6, 7, 8, 0, 0, 0, 0]
-    assert packed.positions.tolist() == [0, 1, 2, 0, 0, 1, 2, 3]
-    assert packed.bounds.tolist() == [0, 3, 4, 4, 8]
-    assert packed.ends.tolist() == [2, 3, 0]
-    assert packed.labels.tolist() == [1, 0, packing.IGNORED]
+    assert packed.shape == (8, 4, 5, 8)
+    assert packed.ids.tolist() == [5, 6, 7, 8, 9, 0, 0, 0]
+    assert packed.positions.tolist() == [0, 1, 2, 0, 0, 0, 1, 2]
+    assert packed.bounds.tolist() == [0, 3, 4, 5, 5, 8]
+    assert packed.ends.tolist() == [2, 3, 4, 0]
+    assert packed.labels.tolist() == [1, 0, IGNORED, IGNORED]
+    assert packed.spam.tolist() == [NOT_TAUGHT, NOT_TAUGHT, 0.75, NOT_TAUGHT]
 
 
 def test_a_message_without_tokens_is_refused() -> None:
@@ -179,3 +180,21 @@ def test_checkpointed_passes_give_the_same_gradients() -> None:
 
     for name, each in wanted.items():
         torch.testing.assert_close(found[name], each, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_probability_is_learnt_as_a_soft_label_beside_rows_that_have_a_label() -> None:
+    logits = torch.tensor([[0.3, -0.2], [1.0, 2.0], [-0.5, 0.5]])
+    found = batches.loss(logits, torch.tensor([1, IGNORED, IGNORED]), torch.tensor([NOT_TAUGHT, 0.25, NOT_TAUGHT]))
+    soft = cross_entropy(logits[1:2], torch.tensor([[0.75, 0.25]]), reduction="sum")
+    assert found.item() == pytest.approx((cross_entropy(logits[:1], torch.tensor([1]), reduction="sum") + soft).item())
+
+
+def test_certain_probabilities_are_learnt_as_labels() -> None:
+    some = messages(12)
+    taught = [Example(each.ids, 1 - each.label, spam=float(each.label)) for each in some]
+    tuned = adapted(CONFIGS["llama"])
+    loss, by_label = learnt(tuned, some)
+    other, by_probability = learnt(tuned, taught)
+    assert other == pytest.approx(loss, abs=1e-5)
+    for name, gradient in by_label.items():
+        assert torch.allclose(gradient, by_probability[name], atol=1e-6), name

@@ -52,6 +52,7 @@ class Row:
 
     A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-duplicate of.
     Rows of one `group`, which a source may name, are in one cluster whether they are alike or not.
+    `spam` is a teacher's probability of spam, in [0, 1]: a row that has one is learnt by it, not by its label.
     """
 
     text: str
@@ -60,6 +61,7 @@ class Row:
     borrowed: bool = False
     near: tuple[int, ...] = ()
     group: str = ""
+    spam: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +245,9 @@ def check(rows: Iterable[Row], *, least: int) -> None:
 
 
 def digest(rows: Iterable[Row]) -> str:
-    """Name these rows, in this order."""
-    return hashlib.sha256("\0".join(f"{row.label}\t{row.text}" for row in rows).encode()).hexdigest()
+    """Name these rows, in this order, with what a teacher says of them."""
+    named = (f"{row.label}\t{row.text}" + ("" if row.spam is None else f"\t{row.spam:.6f}") for row in rows)
+    return hashlib.sha256("\0".join(named).encode()).hexdigest()
 
 
 def report(prepared: PreparedRows) -> Iterator[str]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax, nll_loss
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
 # Batches are cut from this many batches' worth of shuffled rows, sorted by length: little padding, much chance.
 _WINDOW = 16
+IGNORED: Final = -100
+"""The label of a place whose label is not learnt, as PyTorch's losses know it."""
+NOT_TAUGHT: Final = -1.0
+"""The probability of spam of a message that has none."""
 
 
 class ProgressCallback(Protocol):
@@ -32,33 +38,39 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A message's token ids, as many as are kept, and its label's index."""
+    """A message's token ids, as many as are kept, and its label's index or, of two labels, a probability of spam."""
 
     ids: list[int]
     label: int
+    spam: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """Padded on the right: ids and mask [n, longest], labels [n]."""
+    """Padded on the right: ids and mask [n, longest]; labels and probabilities of spam [n], as `loss` takes them."""
 
     ids: Tensor
     mask: Tensor
     labels: Tensor
+    spam: Tensor
 
 
-def encode(
+def encode(  # noqa: PLR0913, PLR0917 texts, what is learnt of each, and how they are cut
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     labels: Sequence[str],
     names: Sequence[str],
     max_tokens: int,
+    spam: Iterable[float | None] = itertools.repeat(None),
 ) -> list[Example]:
-    """Tokenise; a text of more than `max_tokens` keeps its first and its last half of them, as in serving."""
+    """Tokenise; a text of more than `max_tokens` keeps its first and its last half of them, as in serving.
+
+    `spam` gives each text's probability of spam, None where its label is to be learnt.
+    """
     tail = max_tokens // 2
     found: Any = tokenizer(list(texts))["input_ids"]
     cut = [ids if len(ids) <= max_tokens else ids[: max_tokens - tail] + ids[len(ids) - tail :] for ids in found]
-    return [Example(ids, names.index(label)) for ids, label in zip(cut, labels, strict=True)]
+    return [Example(ids, names.index(label), share) for ids, label, share in zip(cut, labels, spam, strict=False)]
 
 
 def shuffled(examples: Sequence[Example], size: int, dice: random.Random) -> list[list[Example]]:
@@ -89,7 +101,23 @@ def collate(examples: Sequence[Example], *, pad: int) -> PaddedBatch:
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         mask[row, : len(example.ids)] = 1
-    return PaddedBatch(ids, mask, torch.tensor([example.label for example in examples]))
+    return PaddedBatch(
+        ids,
+        mask,
+        torch.tensor([IGNORED if example.spam is not None else example.label for example in examples]),
+        torch.tensor([NOT_TAUGHT if example.spam is None else example.spam for example in examples]),
+    )
+
+
+def loss(logits: Tensor, labels: Tensor, spam: Tensor) -> Tensor:
+    """Cross-entropy in nats, summed over messages: of labels [n], and of probabilities of spam [n] (soft targets).
+
+    A message has one of the two: its label is IGNORED, or its probability NOT_TAUGHT, or both where there is none.
+    Soft targets: Hinton et al., Distilling the Knowledge in a Neural Network, arXiv 1503.02531.
+    """
+    logs = log_softmax(logits.float(), dim=1)
+    soft = -(spam * logs[:, 1] + (1 - spam) * logs[:, 0])
+    return nll_loss(logs, labels, reduction="sum", ignore_index=IGNORED) + (soft * (spam >= 0)).sum()
 
 
 def warm_then_fall(step: int, steps: int, warmup: int) -> float:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from training.fit.batches import IGNORED, NOT_TAUGHT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 
 ATTENTION: Final = "hamgate-packed"
 """The name under which transformers finds `attend`."""
-IGNORED: Final = -100
-"""The label of a place that holds no message, as PyTorch's losses know it."""
+_ONE: Final = 1 << 24
+"""A probability of 1, in the whole numbers that a layout is made of."""
 
 _FLASH: Final = (8, 0)  # the first compute capability with variable-length flash attention
 
@@ -29,7 +31,8 @@ class PackedRows:
     """Messages end to end, all in one tensor, so that one copy moves it.
 
     `ids` and `positions` [total], positions restarting with each message; `bounds` [sequences + 1], where messages
-    begin; `ends` and `labels` [places], each message's last token and its label, IGNORED where a place is empty.
+    begin; `ends` and `labels` [places], each message's last token and its label, IGNORED where a place is empty or its
+    message has a probability of spam, which `spam` [places] holds, NOT_TAUGHT elsewhere.
     Attention that needs a rectangle finds in `rectangle` [sequences, longest] which token stands where, and in `back`
     [total] where each token stands in it.
     """
@@ -75,21 +78,26 @@ class PackedRows:
         return self._part(4)
 
     @property
+    def spam(self) -> Tensor:
+        """Each message's probability of spam, or NOT_TAUGHT [places]."""
+        return self._part(5) / _ONE
+
+    @property
     def bounds(self) -> Tensor:
         """Start of each sequence and end of the last [sequences + 1]."""
-        return self._part(5)
+        return self._part(6)
 
     @property
     def rectangle(self) -> Tensor:
         """Token indexes with a row for each sequence [sequences, longest]."""
-        return self._part(6).view(self.sequences, self.longest)
+        return self._part(7).view(self.sequences, self.longest)
 
     def _part(self, number: int) -> Tensor:
         return torch.split(self.flat, _sizes(*self.shape))[number]
 
 
 def _sizes(total: int, places: int, sequences: int, longest: int) -> list[int]:
-    return [total, total, total, places, places, sequences + 1, sequences * longest]
+    return [total, total, total, places, places, places, sequences + 1, sequences * longest]
 
 
 def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> PackedRows:
@@ -115,12 +123,16 @@ def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> Pac
     ids = np.zeros(total, dtype=np.int64)
     ids[:real] = np.concatenate([example.ids for example in examples])
     ends, labels = np.zeros(places, dtype=np.int64), np.full(places, IGNORED)
+    spam = np.full(places, round(NOT_TAUGHT * _ONE))
     ends[: len(lengths)] = bounds[1 : len(lengths) + 1] - 1
-    labels[: len(lengths)] = [example.label for example in examples]
+    labels[: len(lengths)] = [IGNORED if example.spam is not None else example.label for example in examples]
+    spam[: len(lengths)] = [
+        round((NOT_TAUGHT if example.spam is None else example.spam) * _ONE) for example in examples
+    ]
     back = np.repeat(np.arange(sequences) * longest, spread) + positions
     # What stands behind a message's end is its own last token: causal attention never looks there.
     rectangle = np.minimum(bounds[:-1, None] + np.arange(longest), np.maximum(bounds[1:, None] - 1, 0))
-    flat = np.concatenate([ids, positions, back, ends, labels, bounds, rectangle.ravel()])
+    flat = np.concatenate([ids, positions, back, ends, labels, spam, bounds, rectangle.ravel()])
     return PackedRows(torch.from_numpy(flat), total, places, sequences, longest)
 
 

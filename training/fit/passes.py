@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch.nn.functional import cross_entropy
 
-from training.fit import model, packing
+from training.fit import batches, model, packing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,8 +120,7 @@ class Learner:
     def _backward(self, packed: PackedRows, divisor: Tensor) -> Tensor:
         with self._accelerator.autocast():
             logits = model.logits(self._model, packed)
-        summed = cross_entropy(logits, packed.labels, reduction="sum", ignore_index=packing.IGNORED)
-        loss = summed / divisor
+        loss = batches.loss(logits, packed.labels, packed.spam) / divisor
         self._accelerator.backward(loss)
         return loss.detach()
 

@@ -17,8 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from training.data.disguises import CUT
 from training.data.split import LABELS
-from training.fit import batches, checkpoint
-from training.fit.epochs import disguised
+from training.fit import batches, checkpoint, epochs
 from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from training.fit.recipe import Fit, Pretraining, Recipe
 
 _UNKNOWN, _BEGIN, _END, _PAD = "<unk>", "<s>", "</s>", "<pad>"
-_LETTERS: Final = 120  # an alphabet beyond the train rows' common characters is spelt in bytes
+_LOOK_EVERY: Final = 10  # steps after which a loss is read: a GPU that is asked after each waits for the next
 _AVERAGE: Final = 0.995  # of the weights, over some 200 steps: better than the last ones, and steadier
 _POSITIONS: Final = 512
 _GUESSED: Final = 0.25  # of the next pieces, each step's own draw
@@ -47,30 +46,34 @@ def make_base(  # noqa: PLR0913 what a base is made of
     progress: batches.ProgressCallback,
     labels: Sequence[str] = LABELS,
     kept: Path | None = None,
+    taught: Sequence[Row] = (),
 ) -> None:
     """Write `base/` and `tokenizer/` into the folder. Raises ValueError when the recipe does not ask for it.
 
+    `taught` are unlabelled rows with a teacher's probability each, of which every epoch draws some.
     `kept` is a folder for where it stands after each epoch, so that an interrupted run goes on there.
     """
     wanted = recipe.pretraining
     if wanted is None:
         message = f"recipe {recipe.name} has no [pretraining]"
         raise ValueError(message)
-    tokenizer = make_tokenizer([normalise(row.text) for row in rows], wanted.vocabulary)
+    texts = [normalise(row.text) for row in (*rows, *taught)]
+    tokenizer = make_tokenizer(texts, wanted.vocabulary, wanted.alphabet)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    fresh = _fresh(wanted, tokenizer, labels)
-    classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept)
+    fresh = _fresh(wanted, tokenizer, labels).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type] # transformers is untyped
+    classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept, taught)
     _save(classifier, folder / "base")
 
 
 def made_by(recipe: Recipe) -> tuple[object, ...]:
     """The part of a recipe that determines its base: equal parts make the same base of the same rows and seed."""
     fit = recipe.fit
-    return (recipe.pretraining, fit.max_tokens, fit.cuts, fit.recased, fit.punctuated)
+    shares = (fit.cuts, fit.recased, fit.punctuated, fit.sloppy, fit.rehosted)
+    return (recipe.pretraining, fit.max_tokens, fit.taught, *shares)
 
 
-def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
+def make_tokenizer(texts: Sequence[str], vocabulary: int, alphabet: int = 120) -> PreTrainedTokenizerBase:
     """Byte-pair pieces of lower-cased words, digits and signs separate; what they cannot spell is spelt in bytes."""
     tokenizer = Tokenizer(models.BPE(unk_token=_UNKNOWN, byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -83,7 +86,7 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizer
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[_UNKNOWN, _BEGIN, _END, _PAD, *bytes_],
-        limit_alphabet=_LETTERS,
+        limit_alphabet=alphabet,
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -127,49 +130,58 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
     seed: int,
     progress: batches.ProgressCallback,
     kept: Path | None,
+    taught: Sequence[Row],
 ) -> Any:  # noqa: ANN401
     _drop_while_training(model, wanted.dropout)
-    matrices = [each for each in model.parameters() if each.dim() > 1]
+    embedding = model.model.embed_tokens.weight
+    matrices = [each for each in model.parameters() if each.dim() > 1 and each is not embedding]
     vectors = [each for each in model.parameters() if each.dim() == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": wanted.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        [
+            {"params": matrices, "weight_decay": wanted.weight_decay, "share": 1.0},
+            {"params": vectors, "weight_decay": 0.0, "share": 1.0},
+            {"params": [embedding], "weight_decay": wanted.weight_decay, "share": wanted.embedding},
+        ],
         lr=wanted.learning_rate,
         betas=(0.9, 0.98),
         fused=True,
     )
-    per_epoch = math.ceil(len(rows) / wanted.batch)
+    per_epoch = math.ceil(epochs.size(rows, taught, fit) / wanted.batch)
     steps = wanted.epochs * per_epoch
     weights = dict(model.named_parameters())
     learnt = [each.detach() for each in weights.values()]
     average = [each.clone() for each in learnt]
     state = checkpoint.TrainingState(weights, dict(zip(weights, average, strict=True)), optimizer)
-    ham = [normalise(row.text) for row in rows if row.label == LABELS[0]]
-    step = state.resume(kept) if kept else 0
+    device = average[0].device
+    step, seen = state.resume(kept) if kept else 0, math.nan
     model.train()
-    for epoch in range(step // per_epoch, wanted.epochs):
+    left = range(step // per_epoch, wanted.epochs)
+    for epoch, (drawn, texts) in zip(left, epochs.in_turn(rows, taught, fit, seed, left), strict=True):
         torch.manual_seed(hash((seed, epoch)))
-        dice = random.Random(f"{seed}-{epoch}")
-        texts = [disguised(row, fit, dice, ham) for row in rows]
-        examples = batches.encode(tokenizer, texts, [row.label for row in rows], labels, fit.max_tokens)
+        dice = random.Random(f"{seed}-{epoch}-order")
+        examples = epochs.examples(drawn, texts, tokenizer, labels, fit.max_tokens)
         for batch in batches.by_length(examples, wanted.batch, dice, pad=tokenizer.pad_token_id):
             rate = wanted.learning_rate * batches.warm_then_fall(step, steps, wanted.warmup_steps)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             is_shown = torch.rand(batch.ids.shape) >= wanted.token_dropout
             ids = torch.where(is_shown | (batch.ids == tokenizer.bos_token_id), batch.ids, tokenizer.unk_token_id)
-            states = model.model(input_ids=ids, attention_mask=batch.mask).last_hidden_state
-            ends = batch.mask.sum(dim=1) - 1
-            loss = cross_entropy(model.score(states[torch.arange(len(ends)), ends]), batch.labels)
+            states = model.model(input_ids=ids.to(device), attention_mask=batch.mask.to(device)).last_hidden_state
+            ends = (batch.mask.sum(dim=1) - 1).to(device)
+            logits = model.score(states[torch.arange(len(ends), device=device), ends])
+            loss = batches.loss(logits, batch.labels.to(device), batch.spam.to(device)) / len(ends)
             if wanted.language:
                 loss = loss + wanted.language * _next_piece_loss(model, states, batch)
-            batches.require_finite([loss.item()], step)
+            if device.type == "cpu" or step % _LOOK_EVERY == 0:
+                seen = loss.item()
+                batches.require_finite([seen], step)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             step += 1
             torch._foreach_lerp_(average, learnt, 1 - _AVERAGE)
-            progress(f"base, epoch {epoch + 1}/{wanted.epochs}", step, steps, loss.item(), int(batch.mask.sum()))
+            progress(f"base, epoch {epoch + 1}/{wanted.epochs}", step, steps, seen, int(batch.mask.sum()))
         if kept:
             state.save(kept, step)
     with torch.no_grad():
@@ -180,8 +192,9 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
 def _next_piece_loss(model: Any, states: torch.Tensor, batch: PaddedBatch) -> torch.Tensor:  # noqa: ANN401
     """Cross-entropy (nats) of each next piece by the tied embeddings, at a quarter of places: vocabularies are wide."""
     asked = (batch.mask[:, 1:] > 0) & (torch.rand(batch.mask[:, 1:].shape) < _GUESSED)
-    guesses = states[:, :-1][asked] @ model.model.embed_tokens.weight.T
-    return cross_entropy(guesses, batch.ids[:, 1:][asked])
+    at, answers = asked.flatten().nonzero()[:, 0], batch.ids[:, 1:][asked]
+    guesses = states[:, :-1].flatten(0, 1)[at.to(states.device)] @ model.model.embed_tokens.weight.T
+    return cross_entropy(guesses, answers.to(states.device))
 
 
 def _drop_while_training(model: Any, share: float) -> None:  # noqa: ANN401
@@ -202,6 +215,7 @@ def _drop_while_training(model: Any, share: float) -> None:  # noqa: ANN401
 def _save(classifier: Any, folder: Path) -> None:  # noqa: ANN401
     """As a causal model with tied embeddings, which is how a base comes; NF4 keeps less than half precision does."""
     base = LlamaForCausalLM(classifier.config)
+    classifier = classifier.cpu()
     base.model.load_state_dict(classifier.model.state_dict())
     base.tie_weights()
     base.half().save_pretrained(folder)

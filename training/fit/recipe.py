@@ -33,6 +33,8 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pretraining of a small base of our own, from the train rows and their labels alone.
 
     `language` is the weight of guessing each next piece beside the label: a text teaches more than its class.
+    `alphabet` is how many of the commonest characters have a piece of their own; the others are spelt in bytes.
+    `embedding` is the share of the learning rate that the pieces' vectors learn at.
     """
 
     vocabulary: Annotated[int, Meta(ge=260)]  # four signs and every byte
@@ -49,6 +51,8 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight_decay: Amount = 0.05
     warmup_steps: Steps = 100
     language: Amount = 0.0
+    alphabet: Count = 120
+    embedding: Amount = 1.0
 
     def __post_init__(self) -> None:
         """Refuse a shape that no Llama can have."""
@@ -81,7 +85,9 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     share of gaps between letters at which a word is cut before it is tokenised, for a base made here, whose tokenizer
     knows the cut (BPE-dropout, 1910.13267, drawn from the seed); `recased` is the share of messages whose letters get a
     case by chance, for a base whose tokenizer minds it; `punctuated` that of messages with marks strewn after their
-    words.
+    words; `sloppy` that of messages typed in haste; `rehosted` that of messages whose links lead to a host of another
+    message, of whichever class. `taught` is how many unlabelled messages, with a teacher's probability each, are drawn
+    for each epoch.
     """
 
     epochs: Count
@@ -96,6 +102,9 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     cuts: Share = 0.0
     recased: Share = 0.0
     punctuated: Share = 0.0
+    sloppy: Share = 0.0
+    rehosted: Share = 0.0
+    taught: Steps = 0
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,6 +17,7 @@ from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs
 from training.fit.epochs import Epochs
+from training.fit.epochs import size as epoch_size
 from training.fit.log import Log
 from training.fit.passes import Learner
 from training.fit.runs import Run
@@ -49,13 +50,15 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     progress: batches.ProgressCallback,
     labels: Sequence[str] = LABELS,
     board: Path | None = None,
+    taught: Sequence[Row] = (),
 ) -> bool:
     """Train on these rows; leave `adapter/` (PEFT's layout), `tokenizer/` and, if made here, `base/`.
 
     `recipe.json` beside them says what was asked for, `training.json` what it cost, and the losses.
     What an interrupted run has left in the folder is taken up where it stopped, if recipe, seed and rows are the same;
     each step depends on them and its own number alone. Under `accelerate launch` each process takes its share of every
-    step's messages, and the first one writes. `board` is a folder for TensorBoard.
+    step's messages, and the first one writes. `taught` are unlabelled rows with a teacher's probability of spam each,
+    of which every epoch draws as many as the recipe says. `board` is a folder for TensorBoard.
     Returns whether this process is the first.
     Raises DataError, RunError, ModelError, DivergedError, NoRoomError, BoardError.
     """
@@ -63,7 +66,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     accelerator = _accelerator(board)
     is_first = bool(accelerator.is_main_process)
     if is_first:
-        runs.begin(folder, Run(recipe, seed, data.digest(rows)))
+        runs.begin(folder, Run(recipe, seed, data.digest((*rows, *taught))))
     if (folder / "adapter").exists():
         return is_first
 
@@ -74,7 +77,9 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         if is_first and not base.exists():
             making = checkpoint.fresh(folder / "making")
             kept = folder / "pretraining"
-            pretrain.make_base(recipe, rows, making, seed=seed, progress=progress, labels=labels, kept=kept)
+            pretrain.make_base(
+                recipe, rows, making, seed=seed, progress=progress, labels=labels, kept=kept, taught=taught
+            )
             (making / "tokenizer").replace(folder / "tokenizer")
             (making / "base").replace(base)
             shutil.rmtree(kept)
@@ -90,11 +95,11 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     learner = Learner(adapted, accelerator)
     average = {name: each.detach().clone() for name, each in weights.items()} if recipe.fit.average else {}
     size = recipe.fit.batch * recipe.fit.accumulation
-    per_epoch = math.ceil(len(rows) / size)
+    per_epoch = math.ceil(epoch_size(rows, taught, recipe.fit) / size)
     steps = recipe.fit.epochs * per_epoch
     state = checkpoint.TrainingState(weights, average, optimizer)
     done = state.resume(folder)
-    epochs = Epochs(recipe.fit, rows, labels, tokenizer, seed)
+    epochs = Epochs(recipe.fit, rows, taught, labels, tokenizer, seed)
 
     # --- fit ---
     log = Log(adapted, accelerator, done, steps)
