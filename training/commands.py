@@ -114,7 +114,9 @@ def nano(options: argparse.Namespace) -> int:
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")
         return 1
-    shipped = export.with_quality(made, quality_of(reference.classifier(made.folder), parts.test), options.out)
+    tested = quality_of(reference.classifier(made.folder), parts.test)
+    tested[export.HIGHEST] = max(tested[export.HIGHEST], made.quality[export.HIGHEST])
+    shipped = export.with_quality(made, made.quality | tested, options.out)
     describe(shipped)
     if made.folder.resolve() != shipped.folder.resolve():
         shutil.rmtree(made.folder)
@@ -126,7 +128,9 @@ def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
     judged = evaluate.judge(classifier, test)
     figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
     spread = drift.Reference.of(judged.score).as_quality()
-    return {"split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: spread}
+    return {
+        "split": 0, "held-out": data.digest(test), **figures, drift.QUALITY: spread, **export.highest(judged.score),
+    }  # fmt: skip
 
 
 def corpus(options: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ from training.data.split import LABELS
 from training.fit import hub, model, runs
 from training.fit import published as reference
 from worker.engine.loading import located, seen_through_nf4
-from worker.model import bundle
-from worker.model.bundle import Base, Bundle, Calibration, Canary, naming_problems
+from worker.messages import Action
+from worker.model import bundle, coverage
+from worker.model.bundle import Bands, Base, Bundle, Calibration, Canary, Coverage, naming_problems
 from worker.model.normalise import normalise
+from worker.model.policy import Policy
 from worker.rollout import drift
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.data.split import Row
-    from worker.model.classifier import Classifier
+    from worker.model.classifier import Classifier, Prepared
 
 CANARIES: Final = (
     Canary("WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim", "spam"),
@@ -39,6 +42,8 @@ CANARIES: Final = (
 )
 """What an English SMS model must know. A bundle keeps what its model answers; `missed` says where that differs."""
 
+HIGHEST: Final = "highest-score"
+"""What a bundle's quality calls the highest score of its making and evaluation."""
 _HALF: Final = 0.5
 _PLAIN: Final = Calibration(slope=1.0, intercept=0.0)
 
@@ -181,6 +186,8 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
         classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
         calibration, threshold = _PLAIN, _HALF
         quality: dict[str, Any] = {}
+        bands: Bands | None = None
+        covered: Coverage | None = None
         rows = [row for row in rows if normalise(row.text)]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
@@ -190,14 +197,50 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             ham = [row.text for row in rows if row.label == origin.labels[0]]
             hidden = [_scores(log_odds(classifier, texts), calibration) for texts in _disguised(ham)]
             threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
-            quality = {drift.QUALITY: drift.Reference.of(scores).as_quality()}
-        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold, quality=quality)
+            quality = {drift.QUALITY: drift.Reference.of(scores).as_quality()} | highest(scores, *hidden)
+            prepared = classifier.prepare([row.text for row in rows])
+            bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST])
+            quality |= figures
+            threshold = min(max(threshold, bands.flag_from), bands.block_from)
+            covered = coverage.of(
+                ((normalise(row.text), len(message.tokens)) for row, message in zip(rows, prepared, strict=True)),
+                (row.kind for row in rows),
+            )
+        fitted = msgspec.structs.replace(
+            draft, calibration=calibration, threshold=threshold, quality=quality, bands=bands, coverage=covered
+        )
         judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
         answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
         canaries = tuple(
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
         return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries), parts)
+
+
+def highest(*scores: NDArray[np.float64]) -> dict[str, float]:
+    """A quality that says the highest of these scores, to four digits and not below it."""
+    return {HIGHEST: min(1.0, math.ceil(max(float(each.max(initial=0.0)) for each in scores) * 10_000) / 10_000)}
+
+
+def _bands(
+    rows: Sequence[Row],
+    prepared: Sequence[Prepared],
+    scores: NDArray[np.float64],
+    is_spam: NDArray[np.bool_],
+    top: float,
+) -> tuple[Bands, dict[str, float]]:
+    """Bands that hold the budgets for every source's lawful texts, as the worker's policy acts; and what they take."""
+    policy = Policy.make(_HALF, flag_from=None, block_from=None, on_unscored="unscored")
+    may_block = np.array([policy.most(message.flags) is Action.BLOCK for message in prepared])
+    sources = np.array([row.source for row in rows])
+    lawful = [(sources == name) & ~is_spam for name in np.unique(sources)]
+    all_scores = [scores[each] for each in lawful]
+    blockable = [np.where(may_block, scores, 0.0)[each] for each in lawful]
+    bands = calibrate.bands(all_scores, blockable, top)
+    return bands, {
+        "lawful-flagged": round(calibrate.shares(all_scores, bands.flag_from), 6),
+        "lawful-blocked": round(calibrate.shares(blockable, bands.block_from), 6),
+    }
 
 
 def _scores(odds: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:

@@ -54,7 +54,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
                 raise WorseBundleError(message)
         quality: dict[str, float | str] = {"split": exam.seed, "held-out": data.digest(exam.parts.test)}
         quality |= {f"test-{name}": round(value, 4) for name, value in judgement.clean.measure().items()}
-        return export.with_quality(made, quality, out)
+        return export.with_quality(made, made.quality | quality, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)
 
