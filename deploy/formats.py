@@ -110,14 +110,22 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "score": {"description": "Calibrated probability that it is not ham, from 0 to 1. Null: no score.", **_SCORE},
         "threshold": {"description": "Score from which on the label is not ham, from 0 to 1.", **_SCORE},
         "action": {
-            "description": "What to do: by score and operator's settings; without a score, HAMGATE_ON_UNSCORED."
+            "description": "What to do: by score, flags and operator's settings; without a score, HAMGATE_ON_UNSCORED."
         },
         "reason": {"description": "Why there is no score. Null: there is one."},
-        "flags": {"description": f"What was done to the text before it was judged. Known so far: {_KNOWN_FLAGS}."},
+        "flags": {
+            "description": "What was done to the text before it was judged, and what it is. "
+            f"Known so far: {_KNOWN_FLAGS}."
+        },
         "model": {"description": "The bundle that judged it: `name@digest`."},
         "source": {"description": "Where the event lies."},
         "scored_at": {"description": "When the model had answered: RFC 3339, UTC, milliseconds.", **_RFC3339},
         "latency_ms": {"description": "How long each step took."},
+        "language": {
+            "description": "ISO 639-1 code of the language that most of the text is in. Null: not known, as in most "
+            "short texts. Absent from versions before this field.",
+            "pattern": "^[a-z]{2}$",
+        },
     },
     "RecordSource": {
         "topic": {"description": "The event's topic."},
@@ -170,6 +178,7 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "source": _PLACE,
         "scored_at": "2026-09-21T14:13:20.019Z",
         "latency_ms": {"broker": 4.1, "queue": 6.25, "inference": 8.5, "total": 19.02},
+        "language": "en",
     },
     "Disagreement": {
         "kind": "disagreement",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from worker.messages import Action, Outgoing, Unreadable, Unscored
+from worker.messages import Action, Flag, Outgoing, Unreadable, Unscored
+from worker.metrics import LANGUAGES
 from worker.process.states import State
 from worker.simulate.poison import ODD, UNREADABLE
 
@@ -24,6 +25,10 @@ _FREE: Final = re.compile(r"[A-Za-z0-9@._,+-]{0,80}")
 CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_verdicts", "label"): {*LABELS, "none"},
     ("hamgate_verdicts", "action"): set(Action),
+    ("hamgate_verdicts_by_flag", "flag"): set(Flag),
+    ("hamgate_verdicts_by_flag", "action"): set(Action),
+    ("hamgate_verdicts_by_language", "language"): {*LANGUAGES, "other", "none"},
+    ("hamgate_verdicts_by_language", "action"): set(Action),
     ("hamgate_dead_letters", "reason"): set(Unreadable),
     ("hamgate_unscored", "reason"): set(Unscored),
     ("hamgate_transactions", "outcome"): {"committed", "rolled-back", "fenced"},

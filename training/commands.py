@@ -113,7 +113,9 @@ def nano(options: argparse.Namespace) -> int:
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")
         return 1
-    shipped = export.with_quality(made, quality_of(reference.classifier(made.folder), parts.test), options.out)
+    tested = quality_of(reference.classifier(made.folder), parts.test)
+    tested[export.HIGHEST] = max(tested[export.HIGHEST], made.quality[export.HIGHEST])
+    shipped = export.with_quality(made, made.quality | tested, options.out)
     describe(shipped)
     if made.folder.resolve() != shipped.folder.resolve():
         shutil.rmtree(made.folder)
@@ -121,11 +123,12 @@ def nano(options: argparse.Namespace) -> int:
 
 
 def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
-    """Figures of nano on split 0's test rows, and the worker's reference for drift."""
+    """Figures on UCI's test rows of split 0, and the spread and the worker's reference for drift on all sources'."""
     judged = evaluate.judge(classifier, test)
-    figures = {f"test-{name}": round(value, 4) for name, value in judged.measure().items()}
+    uci = evaluate.judge(classifier, [row for row in test if row.source == mixture.SOURCES[0]])
+    figures = {f"test-{name}": round(value, 4) for name, value in uci.measure().items()}
     usual = drift.usual(classifier, [row.text for row in test])
-    return {"split": 0, "held-out": data.digest(test), **figures, **usual}
+    return {"split": 0, "held-out": data.digest(test), **figures, **usual, **export.spread(judged.score)}
 
 
 def corpus(options: argparse.Namespace) -> int:

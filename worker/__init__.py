@@ -7,11 +7,12 @@ docs/architecture.md tells the life of a message and says where to change what. 
                  waiting), ports (what is asked of a broker), verdicts (scores to what is published), accounts (what a
                  commit tells metrics, traces and the shadow), service (the threads), progress, tracing
     messages     what travels: Record, Sms, Verdict, DeadLetter; bytes in, bytes out
-    model/       a text to a score: normalise, words, tokenizer, bundle, classifier, policy, models_in_service
+    model/       a text to a score: normalise, words, tokenizer, bundle, classifier, policy, models_in_service; what a
+                 text is: languages, coverage (is it outside the bundle's evaluation), notices
     engine/      how the model is run on CPU and GPU
     broker/      Kafka: source (reads), sink (publishes and commits offsets), transactions, replay, check; client/ has
                  every private name of the Kafka client
-    rollout/     another model while it runs: changeover, link, shadow, compare, drift
+    rollout/     another model while it runs: changeover, link, shadow, compare, drift; budgets: bands and their shares
     audit/       `hamgate audit`: every input offset has one answer, in order
     metrics/     every series and its meaning; /metrics, /livez, /readyz
     process/     subprocesses, signals, logs, CPU cores, what the worker is doing (states)

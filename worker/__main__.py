@@ -1,4 +1,4 @@
-"""hamgate on the command line: run, predict, check, use, back, compare, and more."""
+"""hamgate on the command line: run, predict, check, calibrate, use, back, compare, and more."""
 
 from __future__ import annotations
 
@@ -112,6 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     measured.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each size of batch, at least")
     measured.add_argument("--json", action="store_true", help="JSON output: only what to set and why")
+    _add_calibrate(
+        add("calibrate", "fit the bands on your own lawful texts, for budgets; no text is shown", "FILE [--json] ... ")
+    )
     chosen = add("use", "verify a bundle, then point HAMGATE_BUNDLE, a symbolic link, at it", "FOLDER ")
     chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
     add("back", "point HAMGATE_BUNDLE back at the bundle before")
@@ -136,6 +139,17 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     audit.add_argument(
         "--from-time", metavar="TIME", help="from this RFC 3339 time, or Unix seconds; else where the last audit ended"
     )
+
+
+def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
+    calibrate.add_argument(
+        "file", metavar="FILE", help="lawful texts, one a line, or JSON lines with a `text`; -: standard input"
+    )
+    for name, default in (("flagged", 0.01), ("blocked", 0.001)):
+        calibrate.add_argument(
+            f"--{name}", type=float, default=default, metavar="N", help=f"share {name} at most (default {default:g})"
+        )
+    calibrate.add_argument("--json", action="store_true", help="JSON output")
 
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:

@@ -422,7 +422,7 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
         tokenizer_processes=list(model.classifier.tokenizer_pids),
         sink_process=sink.pid if isinstance(sink, broker.SinkProcess) else None,
         token_budget=settings.token_budget or running.token_budget,
-        threshold=model.verdicts.policy.threshold,
+        threshold=model.verdicts.policy.banded.threshold,
         delivery=settings.delivery,
         transaction_version=sink.transaction_version,
         brokers=settings.brokers,

@@ -53,8 +53,13 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         flag_from=settings.flag_from,
         block_from=settings.block_from,
         on_unscored=settings.on_unscored,
+        on_outside=settings.on_outside,
+        bands=classifier.bundle.bands,
+        by_language=classifier.by_language,
     )
     bundle = classifier.bundle
+    for cause in policy.beyond(bundle.highest_score):
+        log.warning("band out of reach", bundle=bundle.model, role=role, cause=cause)
     verdicts = Verdicts(classifier.labels, policy, bundle.model)
     return Model(classifier, verdicts, role, Reference.read(bundle.quality))
 

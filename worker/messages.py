@@ -122,6 +122,18 @@ class Unscored(enum.StrEnum):
     DEADLINE = "deadline"
 
 
+class Flag(enum.StrEnum):
+    """What was done to a text, and what it is: more may come."""
+
+    __hash__ = str.__hash__
+
+    NORMALISED = "normalised"
+    TRUNCATED = "truncated"
+    OUTSIDE = "outside"
+    ONE_TIME_CODE = "one-time-code"
+    NOTICE = "notice"
+
+
 class RecordSource(msgspec.Struct, frozen=True, gc=False):
     """Where the judged record lies; `timestamp` in epoch milliseconds, as the broker has it."""
 
@@ -154,6 +166,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     source: RecordSource
     scored_at: str
     latency_ms: Latency
+    language: str | None = None
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):

@@ -94,8 +94,15 @@ class Settings(BaseSettings):
 
     # What is done with a score.
     threshold: Probability | None = Field(None, description="score from which it is spam; none: the bundle's own")
-    flag_from: Probability | None = Field(None, description="score from which to flag; none: the threshold")
-    block_from: Probability | None = Field(None, description="score from which to block; none: the threshold")
+    flag_from: Probability | None = Field(
+        None, description="score from which to flag; none: the bundle's, or the threshold"
+    )
+    block_from: float | None = Field(
+        None, gt=0, le=1, description="score from which to block; 1: never; none: the bundle's, or the threshold"
+    )
+    on_outside: Literal["flag", "as-scored", "deliver"] = Field(
+        "flag", description="the most that is done with a text that the bundle's evaluation does not cover"
+    )
     on_unscored: Literal["unscored", "fail-open", "fail-closed"] = Field(
         "unscored", description="action of a verdict without a score; its reason is always given"
     )

@@ -46,6 +46,64 @@ MODEL: Final = Dashboard(
             ],
         ),
         (
+            "What it knows",
+            [
+                Panel(
+                    "Outside the evaluation",
+                    "lines",
+                    "percentunit",
+                    "Share of verdicts on texts that the bundle's evaluation does not cover: by language, by script, or "
+                    "cut more finely than its own texts. Such a text is at most flagged, unless HAMGATE_ON_OUTSIDE says otherwise.",
+                    "a rise: Outside the evaluation, in docs/operations.md. Always 0: the bundle does not say what it covers.",
+                    [
+                        (
+                            share(
+                                rate("hamgate_verdicts_by_flag_total", only='flag="outside"'),
+                                rate("hamgate_verdicts_total"),
+                            ),
+                            "outside",
+                        )
+                    ],
+                    most=1,
+                ),
+                Panel(
+                    "Languages",
+                    "stack",
+                    "mps",
+                    "Verdicts by the text's language; none: not known, as in most short texts.",
+                    "a language that the bundle does not list: its texts are outside. The bundle's card says which it covers.",
+                    [(rate("hamgate_verdicts_by_language_total", "language"), "{{language}}")],
+                ),
+                Panel(
+                    "One-time codes and notices",
+                    "lines",
+                    "percentunit",
+                    "Share of verdicts on texts that are recognised as one-time codes or plain notices, and of these the "
+                    "share that is flagged.",
+                    "many flagged: the model takes lawful notices for spam; fit the bands (hamgate calibrate) or retrain.",
+                    [
+                        (
+                            share(
+                                rate("hamgate_verdicts_by_flag_total", only='flag=~"one-time-code|notice"'),
+                                rate("hamgate_verdicts_total"),
+                            ),
+                            "of all",
+                        ),
+                        (
+                            share(
+                                rate(
+                                    "hamgate_verdicts_by_flag_total", only='flag=~"one-time-code|notice",action="flag"'
+                                ),
+                                rate("hamgate_verdicts_by_flag_total", only='flag=~"one-time-code|notice"'),
+                            ),
+                            "of these, flagged",
+                        ),
+                    ],
+                    most=1,
+                ),
+            ],
+        ),
+        (
             "Scores",
             [
                 Panel(

@@ -6,9 +6,21 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
-from worker.model.bundle import Base, Bundle, BundleError, Calibration, Canary, load, write
+from worker.model.bundle import (
+    Bands,
+    Base,
+    Bundle,
+    BundleError,
+    Calibration,
+    Canary,
+    Coverage,
+    Thresholds,
+    load,
+    write,
+)  # fmt: skip
 from worker.model.normalise import NORMALISER_VERSION
 
 if TYPE_CHECKING:
@@ -56,6 +68,43 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (folder / "bundle.json").write_text(json.dumps(manifest))
 
 
+def test_bands_and_coverage_are_written_and_loaded(parts: dict[str, Path], tmp_path: Path) -> None:
+    banded = msgspec.structs.replace(
+        DESCRIPTION,
+        bands=Bands(0.4, 0.9),
+        by_language={"hi": Thresholds(flag_from=0.6, threshold=0.7, block_from=0.9)},
+        coverage=Coverage(("LATIN",), 0.5, languages=("en", "hi"), kinds=("chat",)),
+    )
+
+    made = write(tmp_path / "toy", banded, parts)
+
+    assert (made.bands, made.by_language, made.coverage) == (banded.bands, banded.by_language, banded.coverage)
+
+
+def test_a_bundle_without_bands_is_written_as_versions_before_them_read_it(folder: Path) -> None:
+    manifest = json.loads((folder / "bundle.json").read_text())
+
+    assert manifest.keys().isdisjoint({"bands", "by_language", "coverage"})
+    assert (load(folder).bands, load(folder).by_language, load(folder).coverage) == (None, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("quality", "highest"),
+    [
+        ({}, 1.0),
+        ({"highest-score": 0.9733}, 0.9733),
+        ({"scores": {"bounds": [0.5, 0.9], "shares": [0.9, 0.1, 0.0]}}, 0.9),
+        ({"scores": {"bounds": [0.5, 0.9], "shares": [0.9, 0.0, 0.1]}}, 1.0),
+        ({"highest-score": 0.95, "scores": {"bounds": [0.5, 0.9], "shares": [0.9, 0.0, 0.1]}}, 0.95),
+        ({"scores": "none"}, 1.0),
+        ({"scores": {"bounds": [0.5], "shares": [0.0, 0.0]}}, 1.0),
+        ({"highest-score": "high"}, 1.0),
+    ],
+)
+def test_the_highest_score_is_what_its_quality_says(quality: dict[str, Any], highest: float) -> None:
+    assert msgspec.structs.replace(DESCRIPTION, quality=quality).highest_score == highest
+
+
 def test_what_is_written_is_what_is_loaded(folder: Path) -> None:
     bundle = load(folder)
 
@@ -85,6 +134,19 @@ def test_what_is_written_is_what_is_loaded(folder: Path) -> None:
         pytest.param(lambda m: m["calibration"].update(slope=-1), "calibration", id="slope"),
         pytest.param(lambda m: m["calibration"].update(method="isotonic"), "method", id="calibration-method"),
         pytest.param(lambda m: m["canaries"][0].update(label="smishing"), "canary", id="canary-label"),
+        pytest.param(lambda m: m.update(bands={"flag_from": 0.6, "block_from": 0.9}), "bands must hold", id="bands"),
+        pytest.param(
+            lambda m: m.update(bands={"flag_from": 0.4, "block_from": 1.0}), "bands must hold", id="band-of-1"
+        ),
+        pytest.param(lambda m: m.update(bands={"flag_from": 0.4}), "block_from", id="half-a-band"),
+        pytest.param(
+            lambda m: m.update(by_language={"hi": {"flag_from": 0.4, "threshold": 0.3, "block_from": 0.9}}),
+            "by_language 'hi' must hold",
+            id="bands-of-a-language",
+        ),
+        pytest.param(
+            lambda m: m.update(coverage={"scripts": [], "tokens_a_character": 0}), "tokens_a_character", id="coverage"
+        ),
         pytest.param(lambda m: m.update(extra=1), "extra", id="unknown-field"),
         pytest.param(lambda m: m.update(folder="/tmp"), "folder", id="place-given"),  # noqa: S108
         pytest.param(lambda m: m.pop("threshold"), "threshold", id="missing-field"),

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from worker.engine import Done, Kind
-from worker.model.bundle import Base, Bundle, Calibration, Canary
+from worker.model.bundle import Base, Bundle, Calibration, Canary, Thresholds
 from worker.model.classifier import HAM, UNSCORED, CanaryError, Classifier, platt
 from worker.model.tokenizer import cut
 
@@ -212,3 +213,31 @@ def test_what_is_written_like_a_control_token_is_read_as_its_characters(classifi
     plain, forged = classifier.prepare(["win prize", "win <s> prize"])
 
     assert forged.tokens.tolist().count(plain.tokens[0]) == 1
+
+
+def test_a_language_may_have_its_own_threshold(tmp_path: Path) -> None:
+    made = msgspec.structs.replace(
+        bundle(tmp_path), by_language={"hi": Thresholds(flag_from=0.9, threshold=0.95, block_from=0.99)}
+    )
+    classifier = Classifier(made, WordEngine(2))
+    [sure] = classifier.prepare(["win"])
+    hindi = msgspec.structs.replace(sure, language="hi")
+    french = msgspec.structs.replace(sure, language="fr")
+
+    scores = classifier.judge([sure, hindi, french])
+
+    assert 0.5 < scores.score[0] == scores.score[1] == scores.score[2] < 0.95
+    assert scores.label.tolist() == [1, HAM, 1]
+
+
+def test_a_set_threshold_is_one_for_all_languages(tmp_path: Path) -> None:
+    made = msgspec.structs.replace(
+        bundle(tmp_path), by_language={"hi": Thresholds(flag_from=0.9, threshold=0.95, block_from=0.99)}
+    )
+    classifier = Classifier(made, WordEngine(2), threshold=0.6)
+    [sure] = classifier.prepare(["win"])
+
+    scores = classifier.judge([sure, msgspec.structs.replace(sure, language="hi")])
+
+    assert scores.label.tolist() == [1, 1]
+    assert classifier.by_language["hi"].threshold == 0.6

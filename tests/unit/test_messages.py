@@ -18,6 +18,7 @@ from worker.messages import (
     VERDICT_BYTES,
     Action,
     DeadLetter,
+    Flag,
     Latency,
     Record,
     RecordSource,
@@ -186,6 +187,7 @@ def test_a_verdict_has_version_ones_fields_and_no_other() -> None:
 
     assert list(shown) == [
         "id", "label", "score", "threshold", "action", "reason", "flags", "model", "source", "scored_at", "latency_ms",
+        "language",
     ]  # fmt: skip
     assert list(shown["source"]) == ["topic", "partition", "offset", "timestamp"]
     assert list(shown["latency_ms"]) == ["broker", "queue", "inference", "total"]
@@ -193,6 +195,13 @@ def test_a_verdict_has_version_ones_fields_and_no_other() -> None:
 
 def test_a_verdict_survives_the_wire() -> None:
     assert decode_verdict(encode_verdict(VERDICT)) == VERDICT
+
+
+def test_a_verdict_written_before_there_were_languages_is_read() -> None:
+    shown = json.loads(encode_verdict(msgspec.structs.replace(VERDICT, language="en")))
+    del shown["language"]
+
+    assert decode_verdict(json.dumps(shown).encode()) == VERDICT
 
 
 def test_a_verdict_without_a_score_says_why() -> None:
@@ -253,7 +262,7 @@ def test_no_verdict_is_larger_than_it_may_be() -> None:
     topic = "t" * 249
     largest = Verdict(
         id="\x01" * MAX_ID, label="l" * 64, score=0.123456, threshold=0.1234567890123456, action=Action.UNSCORED,
-        reason=Unscored.NON_FINITE_SCORE, flags=("truncated", "normalised"), model="m" * 64 + "@" + "d" * 12,
+        reason=Unscored.NON_FINITE_SCORE, flags=tuple(Flag), language="sw", model="m" * 64 + "@" + "d" * 12,
         source=RecordSource(topic, 2**31, 2**63, 2**53), scored_at=rfc3339(NOW), latency_ms=Latency(*[1e10 + 0.01] * 4),
     )  # fmt: skip
 

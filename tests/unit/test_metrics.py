@@ -34,6 +34,8 @@ FROZEN = {
     "hamgate_messages_undated": ("counter", ()),
     "hamgate_tombstones": ("counter", ()),
     "hamgate_verdicts": ("counter", ("label", "action")),
+    "hamgate_verdicts_by_flag": ("counter", ("flag", "action")),
+    "hamgate_verdicts_by_language": ("counter", ("language", "action")),
     "hamgate_dead_letters": ("counter", ("reason",)),
     "hamgate_unscored": ("counter", ("reason",)),
     "hamgate_tokens": ("counter", ()),

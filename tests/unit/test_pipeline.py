@@ -13,12 +13,15 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from tests.closed_sets import hostile, strays
 from tests.fakes import DEAD_LETTERS, INPUT, VERDICTS, FakeBroker, FakeClassifier, FakeSink, FakeSource
 from tests.pipelines import pipeline_of
+from worker.messages import Action
 from worker.metrics import Metrics
+from worker.model.classifier import NO_SCORES
 from worker.model.policy import Policy
+from worker.pipeline.batch import Batch
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.ports import FencedError, RolledBackError
 from worker.pipeline.slices import Limits
-from worker.pipeline.verdicts import Verdicts
+from worker.pipeline.verdicts import Outcome, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -459,6 +462,23 @@ def test_only_what_is_committed_is_counted() -> None:
     assert value(pipeline, "hamgate_end_to_end_latency_seconds_sum") == pytest.approx(2.0)
     assert value(pipeline, "hamgate_batch_messages_count") == 1
     assert value(pipeline, "hamgate_tokens_total") == 2
+
+
+def test_flags_and_languages_are_counted_in_a_closed_set() -> None:
+    pipeline = make(FakeBroker())
+    by_flag, by_language = "hamgate_verdicts_by_flag_total", "hamgate_verdicts_by_language_total"
+    outcome = Outcome()
+    outcome.flagged["outside", Action.FLAG] = 2
+    outcome.languages.update({("fr", Action.BLOCK): 3, ("xh", Action.BLOCK): 1, ("zu", Action.BLOCK): 1})
+    outcome.languages[None, Action.DELIVER] = 4
+
+    pipeline.accounts._content(Batch(0, None, [], NOW).begun([], 0.0, None).judged(NO_SCORES, NOW, 0.0), outcome)  # type: ignore[arg-type]
+
+    assert value(pipeline, by_flag, flag="outside", action="flag") == 2
+    assert pipeline.accounts.metrics.registry.get_sample_value(by_flag, {"flag": "notice", "action": "block"}) == 0
+    assert value(pipeline, by_language, language="fr", action="block") == 3
+    assert value(pipeline, by_language, language="other", action="block") == 2
+    assert value(pipeline, by_language, language="none", action="deliver") == 4
 
 
 def test_a_rebalance_is_counted_by_what_it_did() -> None:

@@ -21,9 +21,9 @@ from tests.unit.test_classifier import WordEngine, bundle
 from worker import app
 from worker.engine import Kind
 from worker.model import tokenizer_process
-from worker.model.bundle import Bundle, BundleError
+from worker.model.bundle import Bundle, BundleError, Coverage
 from worker.model.classifier import Classifier
-from worker.model.tokenizer import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
+from worker.model.tokenizer import FLAGS, LANGUAGES, TextTokenizer, Tokenised, UnreadableTokenizerError, parse
 from worker.model.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError, TokenizerProcesses
 from worker.process.child import environment
 
@@ -111,6 +111,51 @@ def test_a_text_is_flagged_with_what_was_done_to_it(tokenizer: Tokenizes, name: 
     assert found == flags
     assert len(tokens) <= MOST
     assert bool(tokens) == bool(text.strip(" \n\t\u200b"))
+
+
+# With a bundle's coverage: what a text is, and its language.
+COVERED = Coverage(scripts=("LATIN",), tokens_a_character=0.6, languages=("en", "es"))
+KNOWN = {
+    "covered": ("Are we still meeting at seven tonight?", (), "en"),
+    "of a language that is not covered": ("Votre colis sera livré demain matin à huit heures", "outside", "fr"),
+    "in a script that is not covered": ("明日の会議は七時に始まりますので、よろしくお願いします", "outside", "ja"),
+    "cut too finely": ("zxqvj kwzxq vjkwz xqvjk zqjxv wkzqj xvkwq", "outside", None),
+    "a one-time code": ("Your verification code is 482913. Do not share it.", "one-time-code", "en"),
+    "a notice": ("Your order 4471 was delivered at 14:05 today.", "notice", "en"),
+    "too short for a language": ("hi", (), None),
+}
+
+
+@pytest.fixture(scope="module")
+def covering() -> Iterator[list[Tokenizes]]:
+    processes = TokenizerProcesses(DESCRIPTION, MOST, 2, COVERED)
+    yield [TextTokenizer(parse(DESCRIPTION), MOST, COVERED), processes]
+    processes.close()
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_text_is_flagged_with_what_it_is_here_and_in_a_process(covering: list[Tokenizes], name: str) -> None:
+    text, flag, language = KNOWN[name]
+
+    for tokenizer in covering:
+        [found] = tokenizer.begin([text])()
+        flags = set(FLAGS[found.flags]) - {"normalised", "truncated"}
+
+        assert flags == ({flag} if flag else set())
+        assert LANGUAGES[found.language] == language
+
+
+def test_without_coverage_nothing_is_outside(here: TextTokenizer) -> None:
+    for text, _, _ in KNOWN.values():
+        [found] = here.begin([text])()
+
+        assert "outside" not in FLAGS[found.flags]
+
+
+def test_every_language_and_every_flag_goes_into_a_byte() -> None:
+    assert len(FLAGS) <= 256
+    assert len(LANGUAGES) <= 256
+    assert len(set(FLAGS)) == len(FLAGS)
 
 
 def test_no_texts_have_no_tokens(tokenizer: Tokenizes) -> None:
@@ -291,8 +336,8 @@ def test_a_process_that_dies_with_two_requests_on_their_way_fails_what_it_has_no
     process.close()
 
 
-def plain(found: Iterable[tuple[Any, int]]) -> Answer:
-    return [(tokens.tolist(), FLAGS[flags]) for tokens, flags in found]
+def plain(found: Iterable[Tokenised]) -> Answer:
+    return [(each.tokens.tolist(), FLAGS[each.flags]) for each in found]
 
 
 def wait_for_bytes(process: TokenizerProcess) -> None:

@@ -141,6 +141,35 @@ def test_the_threshold_does_not_go_down_where_plain_messages_would_lose_by_it() 
     assert found > 0.2  # twenty more to flag, of which fifteen are ham
 
 
+def test_bands_hold_the_budgets_for_every_source() -> None:
+    dice = np.random.default_rng(0)
+    chat, notices = dice.beta(1, 60, 3000), dice.beta(1, 20, 2000)
+
+    bands = calibrate.bands([chat, notices], [chat, notices], 0.99)
+
+    for each in (chat, notices):
+        assert (each >= bands.flag_from).mean() <= calibrate.FLAGGED_LAWFUL
+        assert (each >= bands.block_from).mean() <= calibrate.BLOCKED_LAWFUL
+    assert (notices >= bands.flag_from).mean() > 0.9 * calibrate.FLAGGED_LAWFUL  # no higher than they must be
+    assert calibrate.shares([chat, notices], bands.flag_from) == (notices >= bands.flag_from).mean()
+
+
+def test_what_is_never_blocked_takes_nothing_of_the_budget_for_blocking() -> None:
+    scores = np.array([0.01] * 1000 + [0.9] * 5)
+    blockable = np.where(scores > 0.5, 0.0, scores)
+
+    assert calibrate.bands([scores], [scores], 0.99).block_from > 0.9
+    found = calibrate.bands([scores], [blockable], 0.99)
+    assert found.block_from == found.flag_from < 0.02
+
+
+def test_bands_are_within_reach_of_the_highest_score_whatever_the_lawful_texts_score() -> None:
+    bands = calibrate.bands([np.full(50, 0.97)], [np.full(50, 0.97)], 0.97)
+
+    assert bands.flag_from <= bands.block_from < 0.97
+    assert calibrate.shares([np.full(50, 0.97)], bands.block_from) == 1.0
+
+
 def test_log_odds_are_of_everything_that_is_not_ham() -> None:
     logits = np.array([[0.0, np.log(1.0), np.log(3.0)], [2.0, -1000.0, 1.0]])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -25,7 +26,7 @@ from training.fit import hub, pretrain, recipe, runs, train
 from training.fit.model import ModelError
 from training.fit.runs import Run, RunError
 from training.judge import evaluate
-from worker.model.bundle import Base, BundleError, load
+from worker.model.bundle import Bands, Base, BundleError, load
 from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def test_a_bundles_threshold_is_chosen_on_ham_in_every_disguise_thrown_otherwise
 
     monkeypatch.setattr(calibrate, "threshold", threshold)
     monkeypatch.setattr(export, "disguise", disguised)
+    monkeypatch.setattr(calibrate, "bands", lambda *_: Bands(0.1, 0.2))  # which would move it
 
     bundle = export.export(run, rows(60, 2), "digest", tmp_path / "toy")
 
@@ -117,6 +119,28 @@ def test_a_bundles_threshold_is_chosen_on_ham_in_every_disguise_thrown_otherwise
     assert {len(each) for each in chosen[0]} == {sum(row.label == "ham" for row in rows(60, 2))}
     assert any(not np.array_equal(each, plain) for each in hidden)
     assert not any(seed.isdigit() for seed in thrown)
+
+
+def test_a_bundle_has_bands_that_hold_for_each_source_and_says_what_it_covers(run: Path, tmp_path: Path) -> None:
+    sources = [
+        dataclasses.replace(row, source="chat" if at % 2 else "notices", kind="made-up")
+        for at, row in enumerate(rows(120, 2))
+    ]
+
+    bundle = export.export(run, sources, "digest", tmp_path / "toy")
+
+    assert bundle.bands is not None
+    assert 0 < bundle.bands.flag_from <= bundle.threshold <= bundle.bands.block_from < bundle.highest_score
+    judge = Classifier.load(bundle.folder, "cpu")
+    for source in ("chat", "notices"):
+        lawful = [row.text for row in sources if row.label == "ham" and row.source == source]
+        scores = judge.judge(judge.prepare(lawful)).score
+        assert (scores >= bundle.bands.flag_from).mean() <= bundle.quality["lawful-flagged"] + 1e-6
+    assert bundle.coverage is not None
+    assert bundle.coverage.scripts == ("LATIN",)
+    assert bundle.coverage.kinds == ("made-up",)
+    flags = [message.flags for message in judge.prepare([row.text for row in sources])]
+    assert sum("outside" in each for each in flags) <= 0.01 * len(flags)
 
 
 def test_figures_can_be_added_to_a_bundle_without_changing_its_model(run: Path, tmp_path: Path) -> None:

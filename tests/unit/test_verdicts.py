@@ -7,13 +7,14 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.messages import Action, Record, Sms, Unreadable, Unscored
-from worker.model.bundle import Calibration
+from worker.model.bundle import Calibration, Thresholds
 from worker.model.classifier import UNSCORED, Classifier, Prepared, Scores
 from worker.model.policy import Policy
 from worker.pipeline.batch import Batch, Waiting
@@ -56,6 +57,37 @@ def test_every_message_has_its_verdict_in_order_under_its_own_key(verdicts: Verd
     assert outcome.decisions == {
         ("ham", Action.DELIVER): 1, ("spam", Action.FLAG): 1, ("smishing", Action.BLOCK): 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flag", "action"), [("one-time-code", "flag"), ("notice", "flag"), ("outside", "flag"), ("truncated", "block")]
+)
+def test_what_limits_the_action_leaves_label_and_score_the_models(verdicts: Verdicts, flag: str, action: str) -> None:
+    item = msgspec.structs.replace(message(0), prepared=Prepared([1] * 4, (flag,), language="sw"))
+
+    outcome = verdicts.of(judged([item], [0], [1], [0.95]), now=101.0)
+
+    shown = json.loads(outcome.verdicts[0].value or b"")
+    assert (shown["label"], shown["score"], shown["action"]) == ("spam", 0.95, action)
+    assert (shown["flags"], shown["language"]) == ([flag], "sw")
+    assert outcome.flagged == {(flag, action): 1}
+    assert outcome.languages == {("sw", action): 1}
+
+
+def test_a_verdict_gives_the_threshold_of_its_language() -> None:
+    policy = Policy.make(
+        0.5, flag_from=None, block_from=None, on_unscored="unscored",
+        by_language={"hi": Thresholds(flag_from=0.6, threshold=0.7, block_from=0.9)},
+    )  # fmt: skip
+    items = [
+        msgspec.structs.replace(message(at), prepared=Prepared([1], (), language=language))
+        for at, language in enumerate(("hi", "en"))
+    ]
+
+    outcome = Verdicts(LABELS, policy, "nano@0123456789ab").of(judged(items, [0, 1], [0, 1], [0.65, 0.65]), now=101.0)
+
+    shown = [json.loads(out.value or b"") for out in outcome.verdicts]
+    assert [(v["threshold"], v["label"], v["action"]) for v in shown] == [(0.7, "ham", "flag"), (0.5, "spam", "block")]
 
 
 def test_a_verdict_says_where_its_time_went(verdicts: Verdicts) -> None:

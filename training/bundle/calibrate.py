@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from training import metrics
-from worker.model.bundle import Calibration
+from worker.model.bundle import Bands, Calibration
 from worker.model.classifier import HAM, platt
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _FLAGGED: Final = 0.0075
 what is aimed for, and a threshold chosen at a limit on some rows goes over it on others."""
 _LOST: Final = 0.01
 """How much of the expected F1 may be lost for it."""
+FLAGGED_LAWFUL, BLOCKED_LAWFUL = 0.01, 0.001
+"""The shares of any source's lawful texts that the bands may flag or block, and block, on the calibration slice."""
 _GRAIN: Final = 10_000
 """Thresholds are given in this many parts."""
 
@@ -91,6 +93,28 @@ def threshold(probabilities: NDArray[np.float64], ham: Sequence[NDArray[np.float
     bars = [metrics.bar(np.zeros(len(each), dtype=np.bool_), each, _FLAGGED) for each in ham]
     above = (math.floor(max(_LOWEST, *bars) * _GRAIN) + 1) / _GRAIN
     return min(best, max(nearly, above))
+
+
+def bands(lawful: Sequence[NDArray[np.float64]], blockable: Sequence[NDArray[np.float64]], highest: float) -> Bands:
+    """Scores from which to flag and to block, so that no source's lawful texts exceed the budgets on this slice.
+
+    `lawful` are the scores of each source's lawful texts, `blockable` the same with 0 for what is never blocked.
+    `highest` is the highest score there is. A band that none reaches is brought down to just below it, whatever that
+    costs: `shares` says how much.
+    """
+    top = (math.floor(highest * _GRAIN) - 1) / _GRAIN
+
+    def above(scores: Sequence[NDArray[np.float64]], budget: float) -> float:
+        bars = [metrics.bar(np.zeros(len(each), dtype=np.bool_), each, budget) for each in scores if len(each)]
+        return min((math.floor(max(0.0, *bars) * _GRAIN) + 1) / _GRAIN, max(top, 1 / _GRAIN))
+
+    flag_from = above(lawful, FLAGGED_LAWFUL)
+    return Bands(flag_from, max(flag_from, above(blockable, BLOCKED_LAWFUL)))
+
+
+def shares(scores: Sequence[NDArray[np.float64]], start: float) -> float:
+    """The largest share of any source's texts that a band from `start` on takes."""
+    return max((float((each >= start).mean()) for each in scores if len(each)), default=0.0)
 
 
 def _below(descending: NDArray[np.float64], last: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from training.data.split import LABELS
 from training.fit import hub, model, runs
 from training.fit import published as reference
 from worker.engine.loading import located, seen_through_nf4
-from worker.model import bundle
-from worker.model.bundle import Base, Bundle, Calibration, Canary, naming_problems
+from worker.messages import Action
+from worker.model import bundle, coverage
+from worker.model.bundle import Bands, Base, Bundle, Calibration, Canary, Coverage, naming_problems
 from worker.model.normalise import normalise
-from worker.rollout import drift
+from worker.model.policy import Policy
+from worker.rollout import budgets, drift
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.data.split import Row
-    from worker.model.classifier import Classifier
+    from worker.model.classifier import Classifier, Prepared
 
 CANARIES: Final = (
     Canary("WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim", "spam"),
@@ -39,6 +42,8 @@ CANARIES: Final = (
 )
 """Messages an English SMS model must know. A bundle keeps its model's answers; `missed` names those that differ."""
 
+HIGHEST: Final = "highest-score"
+"""What a bundle's quality calls the highest score of its making and evaluation."""
 _HALF: Final = 0.5
 _PLAIN: Final = Calibration(slope=1.0, intercept=0.0)
 
@@ -180,6 +185,9 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
     with tempfile.TemporaryDirectory() as making:
         classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
         calibration, threshold = _PLAIN, _HALF
+        quality: dict[str, Any] = {}
+        bands: Bands | None = None
+        covered: Coverage | None = None
         rows = [row for row in rows if normalise(row.text)]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
@@ -189,14 +197,55 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             ham = [row.text for row in rows if row.label == origin.labels[0]]
             hidden = [_scores(log_odds(classifier, texts), calibration) for texts in _disguised(ham)]
             threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
-        fitted = msgspec.structs.replace(draft, calibration=calibration, threshold=threshold)
+            quality = spread(scores, *hidden)
+            prepared = classifier.prepare([row.text for row in rows])
+            bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST])
+            quality |= figures
+            threshold = min(max(threshold, bands.flag_from), bands.block_from)
+            covered = coverage.of(
+                ((normalise(row.text), len(message.tokens)) for row, message in zip(rows, prepared, strict=True)),
+                (row.kind for row in rows),
+            )
+        fitted = msgspec.structs.replace(
+            draft, calibration=calibration, threshold=threshold, bands=bands, coverage=covered
+        )
         judge = reference.classifier(bundle.write(Path(making) / "fitted", fitted, parts).folder)
         answers = judge.judge(judge.prepare([canary.text for canary in CANARIES])).label
         canaries = tuple(
             Canary(canary.text, origin.labels[answer]) for canary, answer in zip(CANARIES, answers, strict=True)
         )
         usual = drift.usual(judge, [row.text for row in rows])
-        return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries, quality=usual), parts)
+        return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries, quality=quality | usual), parts)
+
+
+def spread(evaluated: NDArray[np.float64], *more: NDArray[np.float64]) -> dict[str, Any]:
+    """How an evaluation's scores are spread, and the highest of these and `more`, to four digits and not below it."""
+    top = max(float(each.max(initial=0.0)) for each in (evaluated, *more))
+    return {
+        HIGHEST: min(1.0, math.ceil(top * 10_000) / 10_000),
+        budgets.SPREAD: budgets.ScoreSpread.of(evaluated).as_quality(),
+    }
+
+
+def _bands(
+    rows: Sequence[Row],
+    prepared: Sequence[Prepared],
+    scores: NDArray[np.float64],
+    is_spam: NDArray[np.bool_],
+    top: float,
+) -> tuple[Bands, dict[str, float]]:
+    """Bands that hold the budgets for every source's lawful texts, as the worker's policy acts; and what they take."""
+    policy = Policy.make(_HALF, flag_from=None, block_from=None, on_unscored="unscored")
+    may_block = np.array([policy.most(message.flags) is Action.BLOCK for message in prepared])
+    sources = np.array([row.source for row in rows])
+    lawful = [(sources == name) & ~is_spam for name in np.unique(sources)]
+    all_scores = [scores[each] for each in lawful]
+    blockable = [np.where(may_block, scores, 0.0)[each] for each in lawful]
+    bands = calibrate.bands(all_scores, blockable, top)
+    return bands, {
+        "lawful-flagged": round(calibrate.shares(all_scores, bands.flag_from), 6),
+        "lawful-blocked": round(calibrate.shares(blockable, bands.block_from), 6),
+    }
 
 
 def _scores(odds: NDArray[np.float64], calibration: Calibration) -> NDArray[np.float64]:

@@ -25,11 +25,9 @@ SLICE: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sourced(Row):
-    """A row of two labels, and where it is from; `truth` is its label of three. Only `data/modern` fills the rest."""
+    """A row of two labels; `truth` is its label of three. Only `data/modern` fills the rest."""
 
-    source: str = ""
     truth: str = ""
-    kind: str = ""
     sender: str = ""
     language: str = "en"
     voice: str = ""

@@ -13,7 +13,7 @@ import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -51,7 +51,8 @@ class Row:
     """A message and its label; `cluster` tells near-duplicates within the first source.
 
     A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-duplicate of.
-    Rows of one `group`, which a source may name, are in one cluster whether they are alike or not.
+    Rows of one `group`, which a source may name, are in one cluster whether they are alike or not. `source` and `kind`
+    say where it is from and what it is, where that is known.
     `spam` is a teacher's probability of spam, in [0, 1]: a row that has one is learnt by it, not by its label.
     """
 
@@ -62,6 +63,8 @@ class Row:
     near: tuple[int, ...] = ()
     group: str = ""
     spam: float | None = None
+    source: str = field(default="", compare=False)
+    kind: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +118,9 @@ def prepare(
     found = [sources.read(place, labels, renamed) for place in places or (UCI,)]
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
-    for number, (labelled, _) in enumerate(found):
+    for number, (labelled, origin) in enumerate(found):
         progress("repairing", number + 1, len(found))
-        _merge(labelled, kept, dropped, borrowed=number > 0)
+        _merge(labelled, kept, dropped, borrowed=number > 0, source=origin.name)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
     refined = 0
@@ -152,12 +155,14 @@ def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> t
     return tuple(row for name, row in kept.items() if name not in known)
 
 
-def _merge(rows: Iterable[Labelled], kept: dict[str, Row], dropped: Counter[str], *, borrowed: bool) -> None:
+def _merge(
+    rows: Iterable[Labelled], kept: dict[str, Row], dropped: Counter[str], *, borrowed: bool, source: str = ""
+) -> None:
     for row in rows:
         text = repair(row.text)
         name = key(text)
         if name not in kept:
-            kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group)
+            kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group, source=source)
         else:
             is_same = (kept[name].label == LABELS[0]) == (row.label == LABELS[0])
             dropped[f"repeat, {row.label}" if is_same else "repeat under another label"] += 1

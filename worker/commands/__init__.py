@@ -16,7 +16,7 @@ from worker.loading import MODEL_ERRORS
 from worker.model.classifier import published
 from worker.model.models_in_service import Role
 from worker.process import logs, signals
-from worker.rollout import changeover
+from worker.rollout import budgets, changeover
 from worker.rollout import link as releases
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from worker.model.classifier import Classifier
+    from worker.model.policy import Banded
     from worker.pipeline.verdicts import Verdicts
     from worker.settings import Settings
 
@@ -105,14 +106,17 @@ def _answers(classifier: Classifier, verdicts: Verdicts, texts: list[str]) -> It
     scores = classifier.judge(prepared)
     pairs = zip(scores.label.tolist(), published(scores.score).tolist(), strict=True)
     for message, pair in zip(prepared, pairs, strict=True):
-        label, score, action, reason = verdicts.decide(pair, is_empty=message.is_empty)
+        label, score, action, reason = verdicts.decide(
+            pair, is_empty=message.is_empty, flags=message.flags, language=message.language
+        )
         yield {
             "label": label,
             "score": score,
-            "threshold": verdicts.policy.threshold,
+            "threshold": verdicts.policy.banded_of(message.language).threshold,
             "action": action,
             "reason": reason,
             "flags": message.flags,
+            "language": message.language,
             "model": verdicts.model,
         }
 
@@ -154,11 +158,24 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
             drift = (
                 "" if found.reference else "; it does not say what is usual of its evaluation, so drift is not shown"
             )
-            count = len(found.classifier.bundle.canaries)
+            bundle, policy = found.classifier.bundle, found.verdicts.policy
+            count = len(bundle.canaries)
             judged = f"{count} canaries judged" if count else "no canaries"
             yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None
             if not count:
                 yield f"{role} bundle {folder}", _Caution(loading.NO_CANARIES)
+            if spread := budgets.ScoreSpread.read(bundle.quality):
+                yield f"{role} bands (of the bundle's evaluation {_taken(spread, policy.banded)})", None
+            for out_of_reach in policy.beyond(bundle.highest_score):
+                yield f"{role} bands", out_of_reach
+
+
+def _taken(spread: budgets.ScoreSpread, banded: Banded) -> str:
+    """Say what each band takes, in percent; where a band cuts a bin of the scores, between which two."""
+    return ", ".join(
+        f"{low:.1%} {name}" if f"{low:.1%}" == f"{high:.1%}" else f"{low:.1%} to {high:.1%} {name}"
+        for name, low, high in budgets.shares(spread, banded)
+    )
 
 
 def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
@@ -245,6 +262,14 @@ def audit(settings: Settings, options: argparse.Namespace) -> int:
     return auditing.audit(settings, options)
 
 
+def calibrate(settings: Settings, options: argparse.Namespace) -> int:
+    """Fit the bands on a carrier's own lawful texts."""
+    from worker.commands import calibrating  # noqa: PLC0415 only whoever asks
+
+    logs.configure("error", settings.log_format)
+    return calibrating.calibrate(settings, options)
+
+
 def bench(settings: Settings, options: argparse.Namespace) -> int:
     """Measure this machine with the bundle and engine that are set, and say what to set for it."""
     from worker import bench as measuring  # noqa: PLC0415 only whoever asks
@@ -286,6 +311,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "replay": replay,
     "simulate": simulate,
     "bench": bench,
+    "calibrate": calibrate,
     "use": use,
     "back": back,
     "compare": compare,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from worker.messages import Action, Unreadable, Unscored
+from worker.messages import Action, Flag, Unreadable, Unscored
 from worker.metrics.audit import AuditMetrics
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
@@ -46,7 +46,13 @@ REBALANCES: Final = ("gained", "lost", "moved", "same")
 ROLES: Final = ("primary", "canary", "shadow")
 CHANGES: Final = ("swapped", "refused", "withdrawn")
 NO_LABEL: Final = "none"
-"""The label of a verdict without one."""
+"""The label of a verdict without one, and the language of a text where it is not known."""
+LANGUAGES: Final = (
+    "ar", "bn", "cs", "de", "el", "en", "es", "fa", "fr", "he", "hi", "hu", "id", "it", "ja", "ko", "ms", "nl", "pl",
+    "pt", "ro", "ru", "sv", "sw", "ta", "th", "tl", "tr", "uk", "ur", "vi", "zh",
+)  # fmt: skip
+"""Those with series of their own, so that the set is closed; all others count together."""
+OTHER_LANGUAGE: Final = "other"
 
 
 class Metrics:
@@ -79,6 +85,14 @@ class Metrics:
         )
         self.tombstones = self._counter("tombstones_total", "Records without a value, skipped.")
         self.verdicts = self._counter("verdicts_total", "Verdicts committed.", "label", "action")
+        self.flagged = self._counter(
+            "verdicts_by_flag_total", "Verdicts committed, by each of their flags.", "flag", "action",
+            known=[(flag, action) for flag in Flag for action in Action],
+        )  # fmt: skip
+        self.languages = self._counter(
+            "verdicts_by_language_total", "Verdicts committed, by the text's language.", "language", "action",
+            known=[(name, action) for name in (*LANGUAGES, OTHER_LANGUAGE, NO_LABEL) for action in Action],
+        )  # fmt: skip
         self.dead_letters = self._counter(
             "dead_letters_total", "Dead letters committed.", "reason", known=[(reason,) for reason in Unreadable]
         )

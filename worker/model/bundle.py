@@ -24,7 +24,7 @@ import msgspec
 from worker.model.normalise import NORMALISER_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -36,6 +36,7 @@ FOLDERS: Final = ("adapter", "tokenizer", "base")
 _SUFFIXES: Final = (".json", ".safetensors", ".txt", ".model", ".md")
 _REQUIRED: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "tokenizer/tokenizer.json")
 _REQUIRED_OF_BASE: Final = ("base/config.json",)
+_OPTIONAL: Final = ("bands", "by_language", "coverage")
 _MANIFEST_BYTES: Final = 1 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -64,6 +65,32 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["platt"] = "platt"
 
 
+class Bands(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Scores from which to flag and to block, chosen on lawful texts that the model has not learnt from."""
+
+    flag_from: float
+    block_from: float
+
+
+class Thresholds(Bands, frozen=True, forbid_unknown_fields=True):
+    """Bands and threshold for the texts of one language."""
+
+    threshold: float
+
+
+class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the bundle's evaluation covers: scripts (by Unicode's names), languages (ISO 639-1) and kinds of texts.
+
+    `tokens_a_character` is a bound: a text that is cut finer is of a language that the tokenizer does not know. `kinds`
+    are for people to read. Empty `languages` say nothing of languages.
+    """
+
+    scripts: tuple[str, ...]
+    tokens_a_character: float
+    languages: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+
 class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message that the model must judge as it did when it was made; written for this, never a subscriber's."""
 
@@ -80,6 +107,9 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     labels: tuple[str, ...]
     threshold: float
     calibration: Calibration
+    bands: Bands | None = None
+    by_language: dict[str, Thresholds] = {}
+    coverage: Coverage | None = None
     max_tokens: int
     normaliser: int = NORMALISER_VERSION
     recipe: dict[str, Any]
@@ -95,6 +125,22 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def model(self) -> str:
         """Its name in verdicts: name@digest."""
         return f"{self.name}@{self.digest[:12]}"
+
+    @property
+    def highest_score(self) -> float:
+        """The highest score of its evaluation, disguised texts too where it says so; 1 where it does not say.
+
+        Without `highest-score` it is the upper bound of the highest bin that has a score. A head's scores have no bound
+        of their own below 1, so this is what was seen, not what is possible.
+        """
+        highest, spread = self.quality.get("highest-score"), self.quality.get("scores")
+        if isinstance(highest, int | float) and 0 < highest < 1:
+            return float(highest)
+        try:
+            filled = max(at for at, share in enumerate(spread["shares"]) if share > 0)  # type: ignore[index]
+            return float([*spread["bounds"], 1.0][filled])  # type: ignore[index]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return 1.0
 
     @property
     def adapter(self) -> Path:
@@ -152,6 +198,8 @@ def write(folder: Path, bundle: Bundle, parts: Mapping[str, Path]) -> Bundle:
         listed = {path.relative_to(draft).as_posix(): _sha256(path) for path in _files_under(draft)}
         manifest = msgspec.structs.asdict(msgspec.structs.replace(bundle, files=listed))
         del manifest["folder"], manifest["digest"]
+        for name in [name for name in _OPTIONAL if not manifest[name]]:
+            del manifest[name]  # so that versions without them read it too
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
         Bundle.load(draft)
         if (card := folder / CARD).is_file():
@@ -270,6 +318,11 @@ def _problems(bundle: Bundle) -> list[str]:
         (not 0 < bundle.threshold < 1, "threshold must lie between 0 and 1"),
         (not math.isfinite(calibration.intercept) or not 0 < calibration.slope < math.inf,
          "calibration must be finite, its slope above 0"),
+        *[(not 0 < each.flag_from <= threshold <= each.block_from < 1,
+           f"{name} must hold: 0 < flag_from <= threshold <= block_from < 1")
+          for name, each, threshold in _banded(bundle)],
+        (bundle.coverage is not None and not 0 < bundle.coverage.tokens_a_character < math.inf,
+         "coverage's tokens_a_character must be above 0"),
         (bundle.max_tokens < 1, "max_tokens must be at least 1"),
         *[(canary.label not in labels, f"a canary's label {canary.label!r} is none of labels")
           for canary in bundle.canaries],
@@ -278,6 +331,13 @@ def _problems(bundle: Bundle) -> list[str]:
          "files lists no weights of the base"),
     ]  # fmt: skip
     return [*naming_problems(bundle.name, labels), *(problem for is_wrong, problem in checks if is_wrong)]
+
+
+def _banded(bundle: Bundle) -> Iterator[tuple[str, Bands, float]]:
+    if bundle.bands:
+        yield "bands", bundle.bands, bundle.threshold
+    for language, each in bundle.by_language.items():
+        yield f"by_language {language!r}", each, each.threshold
 
 
 def naming_problems(name: str, labels: Sequence[str]) -> list[str]:

@@ -16,16 +16,17 @@ from numpy.typing import NDArray  # noqa: TC002 # a field's type
 
 from worker import engine as engines
 from worker.model.bundle import Bundle, BundleError
-from worker.model.tokenizer import FLAGS, TextTokenizer, UnreadableTokenizerError, parse
+from worker.model.tokenizer import FLAGS, LANGUAGES, TextTokenizer, UnreadableTokenizerError, parse
 from worker.model.tokenizer_process import TokenizerProcesses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from tokenizers import Tokenizer
 
     from worker.engine import Begun, Engine, Kind
+    from worker.model.bundle import Thresholds
 
 _TOKENIZER: Final = "tokenizer/tokenizer.json"
 HAM: Final = 0
@@ -40,6 +41,7 @@ class Prepared(msgspec.Struct, frozen=True, gc=False):
     tokens: NDArray[np.int32]
     flags: tuple[str, ...] = ()
     shared: int = 0
+    language: str | None = None
 
     def __len__(self) -> int:
         """Tokens that the engine computes: all, less those that every message begins with where these cost nothing."""
@@ -90,7 +92,7 @@ class Judging:
     count: int
     rows: list[int]
     begun: Begun
-    threshold: float
+    threshold: float | NDArray[np.float64]
 
     @property
     def is_done(self) -> bool:
@@ -137,9 +139,13 @@ class Classifier:
         self.engine = engine
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
+        self.by_language = {
+            language: own if threshold is None else msgspec.structs.replace(own, threshold=threshold)
+            for language, own in bundle.by_language.items()
+        }
         with _unreadable(bundle):
             parsed = parse(bundle.read(_TOKENIZER)) if tokenizer is None else tokenizer
-        self._tokenizer: TextTokenizer | TokenizerProcesses = TextTokenizer(parsed, bundle.max_tokens)
+        self._tokenizer: TextTokenizer | TokenizerProcesses = TextTokenizer(parsed, bundle.max_tokens, bundle.coverage)
 
     @classmethod
     def load(
@@ -164,7 +170,9 @@ class Classifier:
         Raises BundleError, TokenizerProcessError; so may `prepare` then, when one of them has ended.
         """
         with _unreadable(self.bundle):
-            self._tokenizer = TokenizerProcesses(self.bundle.read(_TOKENIZER), self.bundle.max_tokens, processes)
+            self._tokenizer = TokenizerProcesses(
+                self.bundle.read(_TOKENIZER), self.bundle.max_tokens, processes, self.bundle.coverage
+            )
 
     @property
     def tokenizer_pids(self) -> tuple[int, ...]:
@@ -185,7 +193,10 @@ class Classifier:
         tokenised, shared = self._tokenizer.begin(texts), self.engine.shared_tokens
 
         def prepared() -> list[Prepared]:
-            return [Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0) for tokens, flags in tokenised()]
+            return [
+                Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0, LANGUAGES[language])
+                for tokens, flags, language in tokenised()
+            ]
 
         return prepared
 
@@ -195,30 +206,41 @@ class Classifier:
 
     def begin(self, prepared: Sequence[Prepared]) -> Judging:
         """Begin to score messages; another batch may be begun before this one's scores are asked for."""
-        return self._begin(prepared, self.threshold)
+        return self._begin(prepared, _thresholds(prepared, self.threshold, self.by_language))
 
     def canaries(self) -> None:
-        """Judge the bundle's own canaries, at its own threshold. Raises CanaryError on the first that differs."""
-        canaries = self.bundle.canaries
-        scores = self._begin(self.prepare([canary.text for canary in canaries]), self.bundle.threshold).scores()
+        """Judge the bundle's own canaries, at its own thresholds. Raises CanaryError on the first that differs."""
+        bundle, canaries = self.bundle, self.bundle.canaries
+        prepared = self.prepare([canary.text for canary in canaries])
+        scores = self._begin(prepared, _thresholds(prepared, bundle.threshold, bundle.by_language)).scores()
         for index, (canary, label) in enumerate(zip(canaries, scores.label, strict=True)):
             got = None if label == UNSCORED else self.labels[label]
             if got != canary.label:
                 raise CanaryError(index, canary.label, got)
 
-    def _begin(self, prepared: Sequence[Prepared], threshold: float) -> Judging:
+    def _begin(self, prepared: Sequence[Prepared], threshold: float | NDArray[np.float64]) -> Judging:
         rows = [row for row, message in enumerate(prepared) if len(message.tokens)]
         begun = self.engine.begin([prepared[row].tokens for row in rows])
         return Judging(self, len(prepared), rows, begun, threshold)
 
-    def read(self, logits: NDArray[np.float64], threshold: float) -> Scores:
-        """Scores of logits [n, labels]; those of a message that has none are NaN."""
+    def read(self, logits: NDArray[np.float64], threshold: float | NDArray[np.float64]) -> Scores:
+        """Scores of logits [n, labels]; those of a message that has none are NaN. A threshold for all, or for each."""
         scored = cast("NDArray[np.bool_]", np.isfinite(logits).all(axis=1))
         logits[~scored] = 0.0  # any number will do: it is overwritten below
         calibration = self.bundle.calibration
         score = platt(logits, calibration.slope, calibration.intercept)
         label = np.where(published(score) < threshold, HAM, 1 + logits[:, 1:].argmax(axis=1))
         return Scores(np.where(scored, score, np.nan), np.where(scored, label, UNSCORED), scored)
+
+
+def _thresholds(
+    prepared: Sequence[Prepared], threshold: float, by_language: Mapping[str, Thresholds]
+) -> float | NDArray[np.float64]:
+    """One for all, or each message's own where its language has one."""
+    if not by_language:
+        return threshold
+    own = {language: each.threshold for language, each in by_language.items()}
+    return np.array([own.get(message.language or "", threshold) for message in prepared])
 
 
 @contextlib.contextmanager

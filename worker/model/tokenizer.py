@@ -7,20 +7,30 @@ What runs a model is not needed for it, and is not imported: it is as well done 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 # a field's type
 from tokenizers import Tokenizer
 
+from worker.messages import Flag
+from worker.model.coverage import is_outside
+from worker.model.languages import CODES, language_of
 from worker.model.normalise import is_uncovered, normalise
+from worker.model.notices import kind_of
 from worker.model.words import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-FLAGS: Final = ((), ("normalised",), ("truncated",), ("normalised", "truncated"))
-"""The flags of a text: changes made to it. `tokenise` returns indexes into this."""
+    from worker.model.bundle import Coverage
+
+_BIT: Final[dict[Flag | None, int]] = {None: 0} | {flag: 1 << at for at, flag in enumerate(Flag)}
+FLAGS: Final = tuple(tuple(flag.value for flag in Flag if index & _BIT[flag]) for index in range(1 << len(Flag)))
+"""What was done to a text, and what it is. `tokenise` answers with indexes into this."""
+LANGUAGES: Final = (None, *CODES)
+"""`tokenise` answers with indexes into this, too."""
+_LANGUAGE: Final = {code: index for index, code in enumerate(LANGUAGES)}
 
 # No piece of a vocabulary is longer in practice; beyond this many characters for each token that will be kept, a
 # text's middle cannot reach the model, and tokenising it would let one hostile message stall its whole batch.
@@ -29,6 +39,14 @@ _CHARACTERS_A_TOKEN: Final = 32
 _DISGUISE: Final = 2
 
 _NO_TOKENS: Final = np.empty(0, dtype=np.int32)
+
+
+class Tokenised(NamedTuple):
+    """A text's token ids (none where nothing is left of it), its index into FLAGS, and its index into LANGUAGES."""
+
+    tokens: NDArray[np.int32]
+    flags: int
+    language: int
 
 
 class UnreadableTokenizerError(Exception):
@@ -44,12 +62,15 @@ def parse(description: bytes) -> Tokenizer:
 
 
 class TextTokenizer:
-    """A tokenizer, which is then this one's, and the most tokens that a text keeps."""
+    """A tokenizer, which is then this one's, the most tokens that a text keeps, and what its bundle covers.
+
+    Without the last, no text is `outside`.
+    """
 
     pids: tuple[int, ...] = ()  # it is part of this process
     has_ended = False
 
-    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, covered: Coverage | None = None) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = (
@@ -57,10 +78,11 @@ class TextTokenizer:
         )
         self._pieces = Pieces(tokenizer)
         self._max_tokens = max_tokens
+        self._covered = covered
         self._reach = max_tokens * _CHARACTERS_A_TOKEN
 
-    def tokenise(self, texts: Sequence[str]) -> Iterable[tuple[NDArray[np.int32], int]]:
-        """For each text, in order, its token ids (none where nothing is left of it) and its index into FLAGS.
+    def tokenise(self, texts: Sequence[str]) -> Iterable[Tokenised]:
+        """For each text, in order, its tokens, flags and language.
 
         A text of more than `max_tokens` keeps its first and its last half of them: what a spammer wants done (a link,
         a number to call) stands at an end, and padding one end must not hide the other.
@@ -70,16 +92,23 @@ class TextTokenizer:
         encoded = self._pieces.encode([_ends(text, self._reach) for text in plain])
         return map(self._finished, texts, near, plain, encoded)
 
-    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[Tokenised]]:
         """Begin to `tokenise`; what is returned, called, has the answer. Here nobody is at it before that."""
         return functools.partial(self.tokenise, texts)
 
-    def _finished(self, text: str, seen: str, plain: str, ids: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+    def _finished(self, text: str, seen: str, plain: str, ids: NDArray[np.int32]) -> Tokenised:
         tokens = ids if plain else _NO_TOKENS
         is_truncated = len(tokens) > self._max_tokens or len(seen) < len(text)
+        language = language_of(plain)
+        flags = _BIT[kind_of(plain)]
+        flags += _BIT[Flag.NORMALISED] * is_uncovered(seen, plain) + _BIT[Flag.TRUNCATED] * is_truncated
+        if self._covered and plain:
+            # What is beyond the reach was not cut, so a text that long is compared by what was.
+            was_cut = plain if len(plain) <= 2 * self._reach else plain[: 2 * self._reach]
+            flags += _BIT[Flag.OUTSIDE] * is_outside(was_cut, len(tokens), language, self._covered)
         if len(tokens) > self._max_tokens:
             tokens = cut(tokens, self._max_tokens)
-        return tokens, is_uncovered(seen, plain) + 2 * is_truncated
+        return Tokenised(tokens, flags, _LANGUAGE[language])
 
 
 def cut(tokens: NDArray[np.int32], most: int) -> NDArray[np.int32]:

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import msgspec
 import numpy as np
 
-from worker.model.tokenizer import TextTokenizer, UnreadableTokenizerError, parse
+from worker.model.bundle import Coverage
+from worker.model.tokenizer import TextTokenizer, Tokenised, UnreadableTokenizerError, parse
 from worker.process.child import Child, ChildError, Frames, reply, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from numpy.typing import NDArray
 
 # How text travels: a lone surrogate, which UTF-8 has no place for, too.
 _UTF8: Final = ("utf-8", "surrogatepass")
@@ -39,7 +38,7 @@ class TokenizerProcessError(ChildError):
 
 
 class Reply(msgspec.Struct, array_like=True, gc=False):
-    """Tokens of all texts end to end (int32), how many each has, a byte each that is its index into FLAGS.
+    """Tokens of all texts end to end (int32), how many each has, and a byte each: indexes into FLAGS and LANGUAGES.
 
     `failure` names what went wrong instead.
     """
@@ -47,6 +46,7 @@ class Reply(msgspec.Struct, array_like=True, gc=False):
     tokens: bytes = b""
     lengths: list[int] = []
     flags: bytes = b""
+    languages: bytes = b""
     failure: str = ""
 
 
@@ -67,8 +67,11 @@ class TokenizerProcess(Child):
     It ends with `close`, with the last reference to this, or with this process. Raises TokenizerProcessError.
     """
 
-    def __init__(self, max_tokens: int) -> None:
-        super().__init__(__name__, str(max_tokens), name="the tokenizer process", error=TokenizerProcessError)
+    def __init__(self, max_tokens: int, covered: Coverage | None = None) -> None:
+        covered_json = msgspec.json.encode(covered).decode()
+        super().__init__(
+            __name__, str(max_tokens), covered_json, name="the tokenizer process", error=TokenizerProcessError
+        )
         self._unanswered: deque[_Asked] = deque()
 
     def give(self, description: bytes) -> None:
@@ -83,7 +86,7 @@ class TokenizerProcess(Child):
         if failure:
             raise UnreadableTokenizerError(failure)
 
-    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[Tokenised]]:
         """As TextTokenizer does, and meanwhile it is done. Raises TokenizerProcessError, as does what is returned.
 
         Another may be begun before this one's answer is asked for, and an answer need not be asked for.
@@ -115,11 +118,11 @@ class TokenizerProcesses:
     TokenizerProcessError.
     """
 
-    def __init__(self, description: bytes, max_tokens: int, count: int = 1) -> None:
+    def __init__(self, description: bytes, max_tokens: int, count: int = 1, covered: Coverage | None = None) -> None:
         self._processes: list[TokenizerProcess] = []
         try:  # each takes most of a second, all at once
             for _ in range(count):
-                self._processes.append(TokenizerProcess(max_tokens))
+                self._processes.append(TokenizerProcess(max_tokens, covered))
             for process in self._processes:
                 process.give(description)
             for process in self._processes:
@@ -143,7 +146,7 @@ class TokenizerProcesses:
         for process in self._processes:
             process.close()
 
-    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[tuple[NDArray[np.int32], int]]]:
+    def begin(self, texts: Sequence[str]) -> Callable[[], Iterable[Tokenised]]:
         """As TokenizerProcess does."""
         parts = max(1, min(len(self._processes), len(texts) // _SHARE))
         for idle in self._processes[parts:]:
@@ -156,21 +159,22 @@ class TokenizerProcesses:
         return lambda: itertools.chain.from_iterable([wait() for wait in waits])
 
 
-def _tokens(reply: Reply) -> Iterable[tuple[NDArray[np.int32], int]]:
+def _tokens(reply: Reply) -> Iterable[Tokenised]:
     tokens = np.frombuffer(reply.tokens, dtype=np.int32)
     ends = itertools.accumulate(reply.lengths, initial=0)
-    return zip([tokens[start:end] for start, end in itertools.pairwise(ends)], reply.flags, strict=True)
+    parts = [tokens[start:end] for start, end in itertools.pairwise(ends)]
+    return map(Tokenised, parts, reply.flags, reply.languages)
 
 
-def serve(max_tokens: int) -> None:
+def serve(max_tokens: int, covered: Coverage | None = None) -> None:
     """Answer requests until there are no more."""
     with served() as requests:
-        _serve(requests, max_tokens)
+        _serve(requests, max_tokens, covered)
 
 
-def _serve(requests: Frames, max_tokens: int) -> NoReturn:
+def _serve(requests: Frames, max_tokens: int, covered: Coverage | None) -> NoReturn:
     try:
-        tokenizer = TextTokenizer(parse(bytes(requests.next())), max_tokens)
+        tokenizer = TextTokenizer(parse(bytes(requests.next())), max_tokens, covered)
     except UnreadableTokenizerError as error:
         _reply_with(Reply(failure=str(error)))
         raise EOFError from error  # nobody will ask
@@ -191,9 +195,13 @@ def _answered(tokenizer: TextTokenizer, request: bytes | bytearray) -> Reply:
         made = list(tokenizer.tokenise(texts))
     except BaseException as error:  # noqa: BLE001 # a panic of the tokenizer's is no Exception; the worker ends by it
         return Reply(failure=type(error).__name__)
-    rows = [tokens.tobytes() for tokens, _ in made]
-    return Reply(b"".join(rows), [len(tokens) for tokens, _ in made], bytes(flag for _, flag in made))
+    return Reply(
+        b"".join([each.tokens.tobytes() for each in made]),
+        [len(each.tokens) for each in made],
+        bytes([each.flags for each in made]),
+        bytes([each.language for each in made]),
+    )
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Coverage | None))

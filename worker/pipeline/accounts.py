@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import structlog
 
-from worker.metrics import NO_LABEL
+from worker.metrics import LANGUAGES, NO_LABEL, OTHER_LANGUAGE
 from worker.model.models_in_service import of_each
 from worker.rollout.drift import Drift
 
@@ -137,6 +137,11 @@ class Accounts:
             metrics.dead_letters.labels(why).inc(count)
         for (label, action), count in outcome.decisions.items():
             metrics.verdicts.labels(label or NO_LABEL, action).inc(count)
+        for (flag, action), count in outcome.flagged.items():
+            metrics.flagged.labels(flag, action).inc(count)
+        for (language, action), count in outcome.languages.items():
+            name = language if language is None or language in LANGUAGES else OTHER_LANGUAGE
+            metrics.languages.labels(name or NO_LABEL, action).inc(count)
         for (role, label), count in outcome.judged.items():
             metrics.judged.labels(role, label).inc(count)
         for reason, count in outcome.unscored.items():

@@ -53,6 +53,8 @@ class Outcome:
     decisions: Counter[tuple[str | None, Action]] = field(default_factory=Counter)
     unscored: Counter[Unscored] = field(default_factory=Counter)
     judged: Counter[tuple[Role, str]] = field(default_factory=Counter)
+    flagged: Counter[tuple[str, Action]] = field(default_factory=Counter)
+    languages: Counter[tuple[str | None, Action]] = field(default_factory=Counter)
     traces: dict[int, str] = field(default_factory=dict)
     said: dict[int, tuple[str | None, Action]] = field(default_factory=dict)
 
@@ -85,6 +87,9 @@ class Verdicts:
                 its = item.model.verdicts if item.model else self
                 verdict = its.verdict(item, item.sms, answers.get(row), when)
                 outcome.decisions[verdict.label, verdict.action] += 1
+                outcome.languages[verdict.language, verdict.action] += 1
+                for flag in verdict.flags:
+                    outcome.flagged[flag, verdict.action] += 1
                 if trace:
                     outcome.said[row] = verdict.label, verdict.action
                 if verdict.label and item.model:
@@ -97,15 +102,16 @@ class Verdicts:
     def verdict(self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times) -> Verdict:
         """Decide on one message: the answer is the label's index and the score; none came too late."""
         record = item.record
-        label, score, action, reason = self.decide(answer, is_empty=not item.tokens)
+        flags, language = (item.prepared.flags, item.prepared.language) if item.prepared else ((), None)
+        label, score, action, reason = self.decide(answer, is_empty=not item.tokens, flags=flags, language=language)
         return Verdict(
             id=sms.id,
             label=label,
             score=score,
-            threshold=self.policy.threshold,
+            threshold=self.policy.banded_of(language).threshold,
             action=action,
             reason=reason,
-            flags=item.prepared.flags if item.prepared else (),
+            flags=flags,
             model=self.model,
             source=RecordSource(record.topic, record.partition, record.offset, record.broker_ms),
             scored_at=when.scored_at,
@@ -115,15 +121,21 @@ class Verdicts:
                 inference=when.inference,
                 total=_milliseconds(when.now - record.timestamp),
             ),
+            language=language,
         )
 
     def decide(
-        self, answer: tuple[int, float] | None, *, is_empty: bool
+        self,
+        answer: tuple[int, float] | None,
+        *,
+        is_empty: bool,
+        flags: tuple[str, ...] = (),
+        language: str | None = None,
     ) -> tuple[str | None, float | None, Action, Unscored | None]:
         """Label, score, action and why unscored, from the label's index and published score; no answer: too late."""
         if answer and answer[0] != UNSCORED:
             label, score = answer
-            return self.labels[label], score, self.policy.action(score), None
+            return self.labels[label], score, self.policy.action(score, flags, language), None
         unempty = Unscored.NON_FINITE_SCORE if answer else Unscored.DEADLINE
         reason = Unscored.EMPTY_TEXT if is_empty else unempty
         return None, None, self.policy.unscored, reason

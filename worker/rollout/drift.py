@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
+from worker.messages import Flag
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -33,8 +35,6 @@ QUALITY: Final = "drift"
 SIGNALS: Final = ("outside", "tokens", "score")
 LEAST: Final = 1000
 """Texts, of an evaluation as of traffic; with fewer, chance alone gives ratios that mean nothing."""
-OUTSIDE: Final = "outside"
-"""The flag of a text that the bundle's evaluation does not cover."""
 _TAIL: Final = 0.05
 """The share of the evaluation's texts of each side that are called unsure, and finely cut."""
 _FINEST: Final = 0.999
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
         """Texts as they came, and what was made of them; those without a finite score are left out."""
         lengths = np.array([len(text) for text in texts], dtype=np.float64)
         tokens = np.array([len(each.tokens) for each in prepared], dtype=np.float64)
-        outside = np.array([OUTSIDE in each.flags for each in prepared], dtype=np.bool_)
+        outside = np.array([Flag.OUTSIDE in each.flags for each in prepared], dtype=np.bool_)
         fineness = np.where(lengths < _SHORT, 0.0, tokens / np.maximum(1, lengths))
         scored = np.isfinite(score)
         return cls(score[scored], fineness[scored], outside[scored])
