@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from demo import stream
 from demo.children import ROOT, Broker, BusyError, ChildError, Worker, alone_in, check
 from demo.flow import Reader, Sender, SendError
-from demo.held_out import SHOWN, held_out
+from demo.held_out import SHOWN, held_out, today
 from demo.screen import console, screen
 from demo.show import Show
 from demo.summary import Run, report
@@ -69,7 +69,8 @@ def _run(options: argparse.Namespace, page: Console) -> int:
         page.print(f"broker: process {broker.pid} answers at {broker.bootstrap}")
         with Worker(options.folder, broker.bootstrap) as worker:
             page.print(f"worker: process {worker.pid} loads its model ...")
-            events = stream.programme(held_out(), SHOWN, options.burst)  # seconds, while the worker loads its model
+            # Seconds, while the worker loads its model.
+            events = stream.programme(held_out(), SHOWN, options.burst, today())
             paced, burst = stream.paced_and_burst(events)
             tally = Tally(events)
             worker.await_ready(broker)

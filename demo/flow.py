@@ -121,6 +121,7 @@ class _Verdict(msgspec.Struct, gc=False):
     label: str | None
     score: float | None
     model: str
+    action: str
 
 
 class Reader:
@@ -181,7 +182,8 @@ class Reader:
         self.model = verdict.model
         outcome = VERDICT if verdict.label else UNSCORED
         number = _number(verdict.id)
-        return Answer(number, record.key, outcome, verdict.label, verdict.score, now - self._sent(number, now))
+        seconds = now - self._sent(number, now)
+        return Answer(number, record.key, outcome, verdict.label, verdict.score, seconds, verdict.action)
 
     def _dead_letter(self, record: _Record, now: float) -> Answer:
         headers = dict(record.headers)

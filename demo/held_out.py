@@ -6,6 +6,7 @@ import functools
 from typing import Final
 
 from demo.stream import Disguise, Row
+from training.data import mixture
 from training.data import split as data
 from training.data.disguises import DISGUISES
 from worker.model.bundle import Bundle
@@ -18,8 +19,16 @@ SHOWN: Final[dict[str, Disguise]] = {name: DISGUISES[name] for name in ("lookali
 
 
 def held_out() -> list[Row]:
-    """The test messages of the honest split."""
-    return [Row(row.text, row.label != data.LABELS[0]) for row in _test()]
+    """UCI's test messages of the honest split."""
+    return [Row(row.text, row.label != data.LABELS[0]) for row in mixture.of(_test(), "uci")]
+
+
+def today() -> list[Row]:
+    """Test messages of `data/modern`, which is synthetic, with their kinds: `ham/delivery`, `smishing/toll`."""
+    return [
+        Row(row.text, row.label != data.LABELS[0], kind=f"{row.truth}/{row.kind}")
+        for row in mixture.of(_test(), "modern")
+    ]
 
 
 def are_unseen() -> bool:
@@ -28,5 +37,5 @@ def are_unseen() -> bool:
 
 
 @functools.cache
-def _test() -> tuple[data.Row, ...]:
-    return data.split(data.prepare().rows, SPLIT).test
+def _test() -> tuple[mixture.Sourced, ...]:
+    return mixture.cut(mixture.read(), SPLIT).test

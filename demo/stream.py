@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WARM_UP: Final = "warm-up"
 CLEAN: Final = "clean"
+TODAY: Final = "today"
 BURST: Final = "burst"
 VERDICT: Final = "verdict"
 UNSCORED: Final = "unscored"
@@ -30,11 +31,12 @@ Disguise: TypeAlias = "Callable[[str, random.Random], str]"
 
 
 class Row(NamedTuple):
-    """A message, and whether it is spam (None: nobody can say); `expected` as in Event."""
+    """A message, whether it is spam (None: nobody can say), and its kind if known; `expected` as in Event."""
 
     text: str
     is_spam: bool | None
     expected: str = VERDICT
+    kind: str = ""
 
 
 class Broken(NamedTuple):
@@ -58,6 +60,7 @@ class Event:
     expected: str
     is_spam: bool | None = None
     text: str = ""
+    kind: str = ""
 
 
 ODD: Final[tuple[Row | Broken, ...]] = (
@@ -88,8 +91,10 @@ class _Message(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 
 
-def programme(rows: Sequence[Row], disguises: Mapping[str, Disguise], burst: int) -> list[Event]:
-    """Everything that is sent, in order: a warm-up, clean, each disguise, odd events among them; then the burst.
+def programme(
+    rows: Sequence[Row], disguises: Mapping[str, Disguise], burst: int, today: Sequence[Row] = ()
+) -> list[Event]:
+    """Everything sent, in order: a warm-up, clean, each disguise, today's, odd events among them; then the burst.
 
     The warm-up is for the programs, cold as they are: nothing is judged by it. The burst goes round and round `rows`:
     speed is judged by it, nothing else. Needs at least as many rows as there are odd events.
@@ -98,6 +103,7 @@ def programme(rows: Sequence[Row], disguises: Mapping[str, Disguise], burst: int
     sent: list[tuple[str, Row | Broken]] = [(CLEAN, row) for row in dice.sample(rows, len(rows))]
     for name, disguise in disguises.items():
         sent += [(name, row._replace(text=disguise(row.text, dice))) for row in dice.sample(rows, len(rows))]
+    sent += [(TODAY, row) for row in dice.sample(today, len(today))]
     for place, odd in zip(dice.sample(range(len(sent)), len(ODD)), ODD, strict=True):
         sent.insert(place, (sent[place][0], odd))
     unjudged = [row._replace(is_spam=None) for row in rows]
@@ -111,7 +117,7 @@ def _event(number: int, part: str, what: Row | Broken, dice: random.Random) -> E
     if isinstance(what, Broken):
         return Event(number, part, sender.encode(), what.value, what.expected)
     value = _encode(_Message(str(number), what.text, sender, recipient))
-    return Event(number, part, sender.encode(), value, what.expected, what.is_spam, what.text)
+    return Event(number, part, sender.encode(), value, what.expected, what.is_spam, what.text, what.kind)
 
 
 def _subscriber(dice: random.Random) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from demo.held_out import are_unseen
 from demo.screen import milliseconds
 from demo.stream import BURST, SKIPPED, WARM_UP, parts
 from demo.tally import Confusion
+from worker.messages import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from demo.tally import Tally
 
 _SERIES: Final = ("hamgate_verdicts_total{", "hamgate_transactions_total{", "hamgate_end_to_end_latency_seconds_count")
+_LABELS: Final = ("ham", "spam", "smishing")
+_WORST: Final = 3
 _PROMISING: Final = "WINNER!! You have been selected for a £900 prize. Call 09061701461 to claim"
 
 
@@ -48,6 +52,8 @@ def report(console: Console, run: Run) -> None:
     """Print it all."""
     console.rule("[bold]Was it right?", align="left")
     _judged(console, run)
+    console.rule("[bold]What became of the traffic of today?", align="left")
+    _banded(console, run.tally)
     console.rule("[bold]Is it all there, once and in order?", align="left")
     _delivered(console, run.tally)
     console.rule("[bold]How fast was it?", align="left")
@@ -77,6 +83,28 @@ def _judged(console: Console, run: Run) -> None:
     else:
         console.print(f"[red]{run.model} may have learnt from these messages; `make model` makes one without them.[/]")
     console.print("It is small, and shipped for trying hamgate out: its figures are not those of a tuned TinyLlama.")
+
+
+def _banded(console: Console, tally: Tally) -> None:
+    """What became of today's messages by their kind: all of each label, then the kinds furthest from what is right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("messages of today (synthetic)")
+    for heading in ("messages", "delivered", "flagged", "blocked"):
+        table.add_column(heading, justify="right")
+    for label in _LABELS:
+        kinds = {kind: counts for kind, counts in tally.actions.items() if kind.startswith(f"{label}/")}
+        wrong = Action.DELIVER if label != _LABELS[0] else Action.BLOCK
+        worst = sorted(kinds, key=lambda kind: (-kinds[kind][wrong], -kinds[kind][Action.FLAG], kind))[:_WORST]
+        _add(table, f"[bold]{label}, {len(kinds)} kinds", sum(kinds.values(), Counter()))
+        for kind in worst:
+            _add(table, f"  {kind.partition('/')[2]}", kinds[kind])
+    console.print(table)
+
+
+def _add(table: Table, name: str, counts: Counter[str]) -> None:
+    total = counts.total()
+    shares = (f"{counts[action] / max(1, total):.1%}" for action in (Action.DELIVER, Action.FLAG, Action.BLOCK))
+    table.add_row(name, f"{total:,}", *shares)
 
 
 def _delivered(console: Console, tally: Tally) -> None:

@@ -62,6 +62,7 @@ class Answer(NamedTuple):
     label: str | None = None
     score: float | None = None
     seconds: float = 0.0
+    action: str = ""
 
 
 @dataclass(slots=True)
@@ -79,6 +80,8 @@ class Tally:
     unexpected: list[tuple[int, str]] = field(default_factory=list)
     """Events that were answered otherwise than they had to be, with the answer."""
     confusions: dict[str, Confusion] = field(default_factory=dict)
+    actions: dict[str, Counter[str]] = field(default_factory=dict)
+    """Verdicts by action, of each kind that events name."""
     answered: Counter[str] = field(default_factory=Counter)
     """Distinct events answered, by part of the stream."""
     _expected: Counter[str] = field(init=False)
@@ -113,6 +116,8 @@ class Tally:
         self.unscored += answer.outcome == UNSCORED
         if answer.outcome != event.expected:
             self.unexpected.append((answer.number, answer.outcome))
+        if event.kind:
+            self.actions.setdefault(event.kind, Counter())[answer.action] += 1
         if event.is_spam is None:
             return
         confusion = self.confusions.setdefault(event.part, Confusion())

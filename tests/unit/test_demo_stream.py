@@ -13,6 +13,7 @@ from demo.stream import (
     CLEAN,
     ODD,
     SKIPPED,
+    TODAY,
     UNSCORED,
     VERDICT,
     WARM_UP,
@@ -98,6 +99,15 @@ def test_the_same_stream_is_sent_every_time(events: list[Event]) -> None:
 
 def test_senders_are_numbers_that_belong_to_nobody(events: list[Event]) -> None:
     assert all(event.key.startswith(b"+447700900") and len(event.key) == 13 for event in events)
+
+
+def test_todays_messages_stand_behind_the_disguises_with_their_kinds() -> None:
+    some = [Row(f"message {number}", is_spam=False, kind="ham/delivery") for number in range(30)]
+
+    events = programme(held_out()[:200], {}, burst=0, today=some)
+
+    assert parts(events) == [WARM_UP, CLEAN, TODAY]
+    assert sum(event.kind == "ham/delivery" for event in events) == len(some)
 
 
 def test_held_out_messages_are_none_that_the_shipped_model_was_trained_on() -> None:
