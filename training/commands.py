@@ -18,6 +18,7 @@ from training.fit.packages import PackageError
 from training.fit.passes import NoRoomError
 from training.fit.screen import console, describe, progress
 from training.judge import evaluate, judging, moderncard, report, shipping
+from training.teacher import loaders, making, stages
 from worker.engine import UnsupportedModelError
 from worker.model.bundle import Base, BundleError, check_replaceable
 from worker.rollout import drift
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, PackageError, UnsupportedModelError, adapters.AdapterError,
     calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseBundleError,
-    train.BoardError,
+    train.BoardError, stages.TeacherError,
 )  # fmt: skip
 """Errors that a person can fix, shown without a traceback."""
+_TOY_EVERY: Final = 20
+"""Of so many rows, a toy teacher learns one."""
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -152,6 +155,23 @@ def smollm2(options: argparse.Namespace) -> int:
     return 0
 
 
+def teach(options: argparse.Namespace) -> int:
+    """Make data/taught anew: both teachers, what they say of our rows, and the messages that they write and judge."""
+    on, plan = making.device(is_toy=options.toy), stages.TOY if options.toy else stages.FULL
+    out = options.out or (options.run / "taught" if options.toy else taught.FOLDER)
+    if options.toy and out.resolve() == taught.FOLDER.resolve():
+        message = f"{out}: what a toy says is not to be learnt from; name another folder by --out"
+        raise stages.TeacherError(message)
+    teachers = loaders.toy() if options.toy else loaders.real(options.wheel)
+    rows = mixture.read()[:: _TOY_EVERY if options.toy else 1]
+    with progress() as show:
+        card = making.make(plan, rows, teachers, options.run, out, seed=options.seed, on=on, progress=show)
+    for name, figure in card["figures"].items():
+        console.print(f"{name}: {figure['value']:.3f} [{figure['range']}], {figure['rows']:,} rows")
+    console.print(f"{out}: {card['rows']:,} rows, {card['messages']:,} messages")
+    return 0
+
+
 def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
     """Figures on UCI's test rows of split 0, and the spread and the worker's reference for drift on all sources'."""
     judged = evaluate.judge(classifier, test)
@@ -190,4 +210,5 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "nano": nano,
     "base": base,
     "smollm2": smollm2,
+    "taught": teach,
 }
