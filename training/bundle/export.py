@@ -16,8 +16,9 @@ import numpy as np
 from training.bundle import adapters, calibrate
 from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
-from training.fit import hub, model, runs
+from training.fit import bases, hub, model, runs
 from training.fit import published as reference
+from training.fit.recipe import RecipeBase
 from worker.engine.loading import located, seen_through_nf4
 from worker.messages import Action
 from worker.model import bundle, coverage
@@ -94,9 +95,12 @@ def export(
         parts["base"] = run / "base"
         base = msgspec.structs.replace(base, path="base")
     elif (local := Path(recipe.base.id)).is_dir():
-        parts["base"] = local
-        base = Base(local.resolve().name, None, "base")
-        recipe = msgspec.structs.replace(recipe, base=msgspec.structs.replace(recipe.base, id=base.id))
+        if known := bases.named(local):
+            base = known  # anyone can make it, so it stays outside
+        else:
+            parts["base"] = local
+            base = Base(local.resolve().name, None, "base")
+        recipe = msgspec.structs.replace(recipe, base=RecipeBase(base.id, base.revision))
     origin = Origin(recipe.name, recipe.resolved(), data_digest, base, labels, recipe.fit.max_tokens)
     return _write(origin, parts, calibration, out)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 
+from training.fit.bases import BASES
 from training.fit.model import ModelError
 
 
@@ -15,6 +16,10 @@ def commit(base: str, revision: str | None) -> str:
 
     Raises ModelError.
     """
+    for name, each in BASES.items():
+        if base == each.id:  # on no hub; whatever a hub had under this name would be somebody else's
+            message = f"{base}: made by `python -m training base {name}`, which prints its folder; give that by --base"
+            raise ModelError(message)
     try:
         config = hf_hub_download(base, "config.json", revision=revision)
     except (OSError, HFValidationError) as error:  # what the hub's library raises is one or the other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -58,6 +59,29 @@ def tensors(file: Path) -> dict[str, Tensor]:
             return {name: opened.get_tensor(name).to(torch.float32, copy=True) for name in opened.keys()}  # noqa: SIM118 # not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         refuse(f"{_name(file)}: {error}")
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over the tensors of a folder's safetensors files: each one's name, type, shape and bytes, by name.
+
+    However they are spread over files, and whatever else the files say. Raises UnsupportedModelError.
+    """
+    where: dict[str, Path] = {}
+    said = hashlib.sha256()
+    try:
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, framework="pt") as opened:
+                where |= dict.fromkeys(opened.keys(), file)
+        for name, file in sorted(where.items()):
+            with safe_open(file, framework="pt") as opened:
+                tensor = opened.get_tensor(name)
+            said.update(f"{name}\t{str(tensor.dtype).removeprefix('torch.')}\t{list(tensor.shape)}\n".encode())
+            said.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    except (SafetensorError, OSError, ValueError) as error:
+        refuse(f"{folder}: {error}")
+    if not where:
+        refuse(f"{folder}: no safetensors file in it")
+    return said.hexdigest()
 
 
 class Checked:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from worker.engine import weights
+from worker.engine import files, weights
 from worker.engine.cpu import CpuEngine
 from worker.engine.kinds import Engine, Kind, UnsupportedModelError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _OLDEST: Final = {Kind.CUDA_BF16: (8, 0), Kind.CUDA_NF4: (8, 0), Kind.CUDA_FP8: (8, 9)}
 """The first compute capability that has each kind's arithmetic."""
+
+BY_TENSORS: Final = "sha256:"
+"""Begins the revision of a base that `python -m training base` converts; the digest of its tensors follows."""
 
 
 def load(bundle: Bundle, tokenizer: Tokenizer, kind: Kind, *, threads: int, token_budget: int | None) -> Engine:
@@ -95,7 +98,9 @@ def base_folder(bundle: Bundle) -> Path:
 
 
 def located(base: Base) -> Path:
-    """Return the folder of the weights of a base outside a bundle: local, or fetched once from the hub."""
+    """Return the folder of the weights of a base outside a bundle: converted, local, or fetched once from the hub."""
+    if base.revision and base.revision.startswith(BY_TENSORS):
+        return _verified(base, base.revision.removeprefix(BY_TENSORS))
     if (local := Path(base.id)).is_dir():
         return local
     try:
@@ -106,6 +111,30 @@ def located(base: Base) -> Path:
             "HF_HOME with what was fetched, or a bundle with its base inside"
         )
         raise UnsupportedModelError(message) from error
+
+
+def converted(base: str) -> Path:
+    """Return the folder where a base that `python -m training base` converts is looked for: below HF_HOME."""
+    from huggingface_hub import constants  # noqa: PLC0415 # only for a base outside a bundle
+
+    return Path(constants.HF_HOME) / base
+
+
+def _verified(base: Base, digest: str) -> Path:
+    folder = converted(base.id)
+    if not folder.is_dir():
+        message = (
+            f"base {base.id} is not here: make {folder} by `python -m training base {base.id.rpartition('/')[2]}`, or "
+            "copy it from where it was made"
+        )
+        raise UnsupportedModelError(message)
+    if (found := files.digest(folder)) != digest:
+        message = (
+            f"base {base.id}: the tensors in {folder} have the digest {found[:12]}..., the bundle was made with "
+            f"{digest[:12]}...; remove the folder, and make it again"
+        )
+        raise UnsupportedModelError(message)
+    return folder
 
 
 def from_hub(base: str, revision: str | None, wanted: list[str]) -> Path:
