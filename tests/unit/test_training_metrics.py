@@ -11,10 +11,12 @@ from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
 from training import metrics
 from training.bundle import calibrate
 from training.bundle.calibrate import CalibrationError
+from training.fit.recipe import Budgets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BUDGETS = Budgets()
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=4, max_size=60).filter(
     lambda rows: 0 < sum(is_spam for is_spam, _ in rows) < len(rows)
 )
@@ -145,12 +147,12 @@ def test_bands_hold_the_budgets_for_every_source() -> None:
     dice = np.random.default_rng(0)
     chat, notices = dice.beta(1, 60, 3000), dice.beta(1, 20, 2000)
 
-    bands = calibrate.bands([chat, notices], [chat, notices], 0.99)
+    bands = calibrate.bands([chat, notices], [chat, notices], 0.99, BUDGETS)
 
     for each in (chat, notices):
-        assert (each >= bands.flag_from).mean() <= calibrate.FLAGGED_LAWFUL
-        assert (each >= bands.block_from).mean() <= calibrate.BLOCKED_LAWFUL
-    assert (notices >= bands.flag_from).mean() > 0.9 * calibrate.FLAGGED_LAWFUL  # no higher than they must be
+        assert (each >= bands.flag_from).mean() <= BUDGETS.flagged
+        assert (each >= bands.block_from).mean() <= BUDGETS.blocked
+    assert (notices >= bands.flag_from).mean() > 0.9 * BUDGETS.flagged  # no higher than they must be
     assert calibrate.shares([chat, notices], bands.flag_from) == (notices >= bands.flag_from).mean()
 
 
@@ -158,13 +160,13 @@ def test_what_is_never_blocked_takes_nothing_of_the_budget_for_blocking() -> Non
     scores = np.array([0.01] * 1000 + [0.9] * 5)
     blockable = np.where(scores > 0.5, 0.0, scores)
 
-    assert calibrate.bands([scores], [scores], 0.99).block_from > 0.9
-    found = calibrate.bands([scores], [blockable], 0.99)
+    assert calibrate.bands([scores], [scores], 0.99, BUDGETS).block_from > 0.9
+    found = calibrate.bands([scores], [blockable], 0.99, BUDGETS)
     assert found.block_from == found.flag_from < 0.02
 
 
 def test_bands_are_within_reach_of_the_highest_score_whatever_the_lawful_texts_score() -> None:
-    bands = calibrate.bands([np.full(50, 0.97)], [np.full(50, 0.97)], 0.97)
+    bands = calibrate.bands([np.full(50, 0.97)], [np.full(50, 0.97)], 0.97, BUDGETS)
 
     assert bands.flag_from <= bands.block_from < 0.97
     assert calibrate.shares([np.full(50, 0.97)], bands.block_from) == 1.0

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from training.fit.recipe import Budgets
+
 _ROUNDS: Final = 100
 _SETTLED: Final = 1e-9
 _STIFFNESS: Final = 1e-3
@@ -26,8 +28,6 @@ _FLAGGED: Final = 0.0075
 what is aimed for, and a threshold chosen at a limit on some rows goes over it on others."""
 _LOST: Final = 0.01
 """How much of the expected F1 may be lost for it."""
-FLAGGED_LAWFUL, BLOCKED_LAWFUL = 0.01, 0.001
-"""The shares of any source's lawful texts that the bands may flag or block, and block, on the calibration slice."""
 _GRAIN: Final = 10_000
 """Thresholds are given in this many parts."""
 
@@ -95,7 +95,9 @@ def threshold(probabilities: NDArray[np.float64], ham: Sequence[NDArray[np.float
     return min(best, max(nearly, above))
 
 
-def bands(lawful: Sequence[NDArray[np.float64]], blockable: Sequence[NDArray[np.float64]], highest: float) -> Bands:
+def bands(
+    lawful: Sequence[NDArray[np.float64]], blockable: Sequence[NDArray[np.float64]], highest: float, budgets: Budgets
+) -> Bands:
     """Scores from which to flag and to block, so that no source's lawful texts exceed the budgets on this slice.
 
     `lawful` are the scores of each source's lawful texts, `blockable` the same with 0 for what is never blocked.
@@ -108,8 +110,8 @@ def bands(lawful: Sequence[NDArray[np.float64]], blockable: Sequence[NDArray[np.
         bars = [metrics.bar(np.zeros(len(each), dtype=np.bool_), each, budget) for each in scores if len(each)]
         return min((math.floor(max(0.0, *bars) * _GRAIN) + 1) / _GRAIN, max(top, 1 / _GRAIN))
 
-    flag_from = above(lawful, FLAGGED_LAWFUL)
-    return Bands(flag_from, max(flag_from, above(blockable, BLOCKED_LAWFUL)))
+    flag_from = above(lawful, budgets.flagged)
+    return Bands(flag_from, max(flag_from, above(blockable, budgets.blocked)))
 
 
 def shares(scores: Sequence[NDArray[np.float64]], start: float) -> float:

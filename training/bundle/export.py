@@ -18,7 +18,7 @@ from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
 from training.fit import bases, hub, model, runs
 from training.fit import published as reference
-from training.fit.recipe import RecipeBase
+from training.fit.recipe import Budgets, RecipeBase
 from worker.engine.loading import located, seen_through_nf4
 from worker.messages import Action
 from worker.model import bundle, coverage
@@ -203,7 +203,8 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
             quality = spread(scores, *hidden)
             prepared = classifier.prepare([row.text for row in rows])
-            bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST])
+            allowed = msgspec.convert(origin.recipe.get("bands", {}), Budgets)
+            bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST], allowed)
             quality |= figures
             threshold = min(max(threshold, bands.flag_from), bands.block_from)
             covered = coverage.of(
@@ -231,12 +232,13 @@ def spread(evaluated: NDArray[np.float64], *more: NDArray[np.float64]) -> dict[s
     }
 
 
-def _bands(
+def _bands(  # noqa: PLR0913, PLR0917 what bands are chosen by
     rows: Sequence[Row],
     prepared: Sequence[Prepared],
     scores: NDArray[np.float64],
     is_spam: NDArray[np.bool_],
     top: float,
+    allowed: Budgets,
 ) -> tuple[Bands, dict[str, float]]:
     """Bands that hold the budgets for every source's lawful texts, as the worker's policy acts; and what they take."""
     policy = Policy.make(_HALF, flag_from=None, block_from=None, on_unscored="unscored")
@@ -245,7 +247,7 @@ def _bands(
     lawful = [(sources == name) & ~is_spam for name in np.unique(sources)]
     all_scores = [scores[each] for each in lawful]
     blockable = [np.where(may_block, scores, 0.0)[each] for each in lawful]
-    bands = calibrate.bands(all_scores, blockable, top)
+    bands = calibrate.bands(all_scores, blockable, top, allowed)
     return bands, {
         "lawful-flagged": round(calibrate.shares(all_scores, bands.flag_from), 6),
         "lawful-blocked": round(calibrate.shares(blockable, bands.block_from), 6),

@@ -107,6 +107,16 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     taught: Steps = 0
 
 
+class Budgets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shares of any source's lawful texts that a bundle's bands may flag or block, and block, on the calibration slice.
+
+    A model that ranks well keeps the defaults. One that does not would stop next to nothing under them.
+    """
+
+    flagged: Rate = 0.01
+    blocked: Rate = 0.001
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole of it. Without `pretraining` the base is loaded; with it, made."""
 
@@ -117,6 +127,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     quantisation: Literal["nf4", "none"] = "nf4"
     double_quantisation: bool = True
     pretraining: Pretraining | None = None
+    bands: Budgets = Budgets()
 
     @property
     def on_hub(self) -> bool:
