@@ -62,7 +62,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused_by_name(tmp_path: Path, tex
     ("field", "wrong", "named"),
     [
         ("batch = 32", "batch = 0", r">= 1 - at `\$.fit.batch"),
-        ("epochs = 3", "epochs = 0", r">= 1 - at `\$.fit.epochs"),
+        ("epochs = 2", "epochs = 0", r">= 1 - at `\$.fit.epochs"),
         ("learning_rate = 5e-4", "learning_rate = -1.0", r"> 0.0 - at `\$.fit.learning_rate"),
         ("learning_rate = 5e-4", "learning_rate = nan", "learning_rate"),
         ("warmup_steps = 20", "warmup_steps = -1", r">= 0 - at `\$.fit.warmup_steps"),
@@ -70,9 +70,9 @@ def test_a_recipe_that_cannot_be_followed_is_refused_by_name(tmp_path: Path, tex
         ("cuts = 0.05", "average = 1.0", r"< 1.0 - at `\$.fit.average"),
         ("dropout = 0.05", "dropout = 1.5", r"< 1.0 - at `\$.lora.dropout"),
         ("r = 16", "r = 0", r">= 1 - at `\$.lora.r"),
-        ("vocabulary = 4096", "vocabulary = 10", r">= 260 - at `\$.pretraining.vocabulary"),
-        ("\nheads = 4", "\nheads = 3", r"width is 128, which 3 heads do not share in even parts - at `\$.pretraining"),
-        ("key_value_heads = 2", "key_value_heads = 3", "heads are 4, which 3 key_value_heads do not share evenly"),
+        ("vocabulary = 8192", "vocabulary = 10", r">= 260 - at `\$.pretraining.vocabulary"),
+        ("\nheads = 6", "\nheads = 5", r"width is 192, which 5 heads do not share in even parts - at `\$.pretraining"),
+        ("key_value_heads = 3", "key_value_heads = 4", "heads are 6, which 4 key_value_heads do not share evenly"),
     ],
 )
 def test_a_number_that_no_training_can_go_by_is_refused_by_name(
