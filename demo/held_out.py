@@ -33,7 +33,7 @@ def today() -> list[Row]:
 
 def are_unseen() -> bool:
     """Whether the shipped bundle itself says that it was made without these very messages."""
-    return Bundle.load(SHIPPED_BUNDLE).quality.get("held-out") == data.digest(_test())
+    return Bundle.load(SHIPPED_BUNDLE).quality.get(mixture.HELD_OUT) == data.digest(_test())
 
 
 @functools.cache

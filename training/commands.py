@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping, Sequence
 
-    from training.data.split import Row
     from training.fit.recipe import Recipe
     from worker.model.classifier import Classifier
 
@@ -162,13 +161,13 @@ def teach(options: argparse.Namespace) -> int:
     return 0
 
 
-def quality_of(classifier: Classifier, test: Sequence[Row]) -> dict[str, Any]:
+def quality_of(classifier: Classifier, test: Sequence[mixture.Sourced]) -> dict[str, Any]:
     """Figures on UCI's test rows of split 0, and the spread and the worker's reference for drift on all sources'."""
     judged = evaluate.judge(classifier, test)
     uci = evaluate.judge(classifier, [row for row in test if row.source == mixture.SOURCES[0]])
     figures = {f"test-{name}": round(value, 4) for name, value in uci.measure().items()}
     usual = drift.usual(classifier, [row.text for row in test])
-    return {"split": 0, "held-out": data.digest(test), **figures, **usual, **export.spread(judged.score)}
+    return {"split": 0, **mixture.made_without(test), **figures, **usual, **export.spread(judged.score)}
 
 
 def corpus(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from training.data import clusters, modern
 from training.data import split as data
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 SOURCES: Final = ("uci", "mendeley", "modern")
+HELD_OUT: Final = "held-out-mixture"
+"""The digest of a mixture's test rows, in a bundle's quality."""
+LEARNT: Final = "collections"
+"""The digests of collections that a mixture's train rows are part of, in a bundle's quality."""
 SLICE: Final = 0.1
 """The share of each collection's train that is kept from learning, for calibration and bands."""
 
@@ -65,6 +69,16 @@ def cut(rows: Sequence[Sourced], seed: int) -> MixtureParts:
         calibration += cast("tuple[Sourced, ...]", data.hold_out(_left(rows, source, test), seed, SLICE)[1])
     taken = {row.cluster for row in (*test, *calibration)}
     return MixtureParts(tuple(row for row in rows if row.cluster not in taken), tuple(calibration), tuple(test))
+
+
+def made_without(test: Iterable[Sourced]) -> dict[str, Any]:
+    """What a bundle's quality says of its test rows: digests of UCI's and of all, and of the collection UCI."""
+    test = tuple(test)
+    return {
+        "held-out": data.digest(of(test, SOURCES[0])),
+        HELD_OUT: data.digest(test),
+        LEARNT: [data.prepare().digest],
+    }
 
 
 def digest(rows: Iterable[Row]) -> str:

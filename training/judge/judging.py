@@ -137,7 +137,7 @@ def _traffic(options: argparse.Namespace) -> int:
         raise data.DataError(message)
     bundle, rows = Bundle.load(options.bundle), mixture.read()
     parts = mixture.cut(rows, options.seed)
-    if bundle.quality.get("held-out") not in {data.digest(parts.test), data.digest(mixture.of(parts.test, "uci"))}:
+    if bundle.quality.get(mixture.HELD_OUT) != data.digest(parts.test):
         console.print(f"WARNING {bundle.folder}: nothing in it says that it was made without these rows")
     classifier = reference.classifier(bundle.folder)
     answers = traffic.compare(bundle, classifier, parts, seed=options.seed)
@@ -252,7 +252,7 @@ def require_new(bundle: Bundle, prepared: PreparedRows, exam: Exam) -> None:
     held_out = bundle.quality.get("held-out")
     if held_out == data.digest(exam.parts.test):
         return
-    if held_out and bundle.data_digest == prepared.digest:
+    if held_out and prepared.digest in {bundle.data_digest, *bundle.quality.get(mixture.LEARNT, ())}:
         split = bundle.quality.get("split")
         message = (
             f"{bundle.folder}: made of the rows of split {split}, so it has learnt most of split {exam.seed}'s test "
