@@ -12,8 +12,8 @@ from worker.broker import KafkaSource, Publisher
 
 @pytest.mark.parametrize("stamp", [-0.001, 1_700_000.0], ids=["none", "seconds for milliseconds"])
 def test_a_record_without_a_timestamp_is_as_old_as_its_poll_and_is_counted(in_kafka: InKafka, stamp: float) -> None:
-    undated: list[int] = []
-    terms = {"session_timeout": 6, "max_poll_interval": 30, "undated": undated.append}
+    counts: list[int] = []
+    terms = {"session_timeout": 6, "max_poll_interval": 30, "undated": counts.append}
     source = KafkaSource(in_kafka.place.link, in_kafka.input, in_kafka.place.group, **terms)  # type: ignore[arg-type]
     try:
         settled(in_kafka, source)
@@ -28,4 +28,4 @@ def test_a_record_without_a_timestamp_is_as_old_as_its_poll_and_is_counted(in_ka
     assert began <= undated.timestamp <= time.time()
     assert undated.broker_ms == round(stamp * 1000)
     assert ordinary.stamped is None
-    assert sum(undated) == 1
+    assert sum(counts) == 1

@@ -166,7 +166,7 @@ POISON = (
 
 @dataclass
 class Traffic:
-    """Numbered events of a few subscribers, with poison and tombstones among them, fed over time."""
+    """Numbered events of a few subscribers, with one-time codes, poison and tombstones among them, fed over time."""
 
     place: Place
     sent: list[str] = field(default_factory=list)
@@ -186,7 +186,8 @@ class Traffic:
             self.tombstones += 1
             return Outgoing(key, None)
         self.sent.append(f"m-{number:07d}")
-        return Outgoing(key, json.dumps({"id": self.sent[-1], "text": f"win a prize number {number}"}).encode())
+        text = f"Your code is {number:06d}. Do not share it." if number % 9 == 4 else f"win a prize number {number}"
+        return Outgoing(key, json.dumps({"id": self.sent[-1], "text": text}).encode())
 
     def feed(self, count: int) -> None:
         with Publisher(self.place.link) as publisher:

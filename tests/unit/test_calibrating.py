@@ -117,19 +117,22 @@ def said(settings: Settings) -> list[tuple[str, str | None]]:
     return list(commands._check_model(settings))
 
 
-def test_check_says_what_each_band_takes_of_the_evaluation() -> None:
-    [_, (bands, trouble)] = said(Settings(flag_from=0.3, block_from=0.9))
+def test_check_says_what_each_band_takes_of_the_evaluation(tmp_path: Path) -> None:
+    quality = {"scores": {"bounds": [0.3, 0.9], "shares": [0.8, 0.15, 0.05]}}
+    folder = remade(tmp_path / "known", SHIPPED_BUNDLE, quality=quality)
+
+    [_, (bands, trouble)] = said(Settings(bundle=folder, flag_from=0.3, block_from=0.9))
 
     assert trouble is None
-    assert bands == "primary bands (of the bundle's evaluation 87.8% delivered, 0.3% flagged, 11.9% blocked)"
+    assert bands == "primary bands (of the bundle's evaluation 80.0% delivered, 15.0% flagged, 5.0% blocked)"
 
 
 def test_check_refuses_a_band_that_no_score_reaches_by_its_setting() -> None:
-    [_, _, (name, trouble)] = said(Settings(block_from=0.98))
+    [_, _, (name, trouble)] = said(Settings(block_from=0.99))
 
     assert name == "primary bands"
     assert trouble is not None
-    assert trouble.startswith("HAMGATE_BLOCK_FROM 0.98: no score reaches it")
+    assert trouble.startswith("HAMGATE_BLOCK_FROM 0.99: no score reaches it")
 
 
 def test_check_has_nothing_against_a_band_that_says_that_it_blocks_nothing() -> None:
@@ -147,8 +150,8 @@ def test_a_bundles_bands_are_those_that_it_is_run_with(tmp_path: Path) -> None:
     assert (banded.flag_from, banded.block_from) == (0.3, 0.9)
 
 
-def test_a_bundle_without_bands_is_run_as_before() -> None:
-    model = loading.model(Settings())
+def test_a_bundle_without_bands_is_run_as_before(tmp_path: Path) -> None:
+    model = loading.model(Settings(bundle=remade(tmp_path / "plain", SHIPPED_BUNDLE, bands=None)))
 
     banded = model.verdicts.policy.banded
     assert banded.flag_from == banded.threshold == banded.block_from == model.classifier.bundle.threshold

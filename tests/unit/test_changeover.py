@@ -230,8 +230,8 @@ def test_the_tokenizer_process_of_a_bundle_that_is_refused_ends_with_it(watched:
 
 
 def test_a_threshold_outside_the_operators_bands_is_refused(tmp_path: Path) -> None:
-    watched = Watched(tmp_path, block_from="0.6")
-    watched.point(Role.PRIMARY, bundles.remade(tmp_path / "high", threshold=0.9))
+    watched = Watched(tmp_path, block_from="0.93")
+    watched.point(Role.PRIMARY, bundles.remade(tmp_path / "high", threshold=0.96, bands=None, canaries=[]))
 
     watched.assert_refused("HAMGATE_BLOCK_FROM")
 
