@@ -50,7 +50,7 @@ def made_of(config: Any, folder: Path) -> Bundle:
     model.save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
     chosen = recipe.load(Path("tinyllama"))
-    fit = msgspec.structs.replace(chosen.fit, epochs=3, learning_rate=5e-3, warmup_steps=0, augment=False, average=0.0)
+    fit = msgspec.structs.replace(chosen.fit, epochs=5, learning_rate=5e-3, warmup_steps=0, augment=False, average=0.0)
     chosen = msgspec.structs.replace(chosen, base=recipe.RecipeBase(str(folder / "base")), fit=fit)
     train.fit(chosen, rows(120, 1), folder / "run", seed=0, progress=lambda *_: None)
     return export.export(folder / "run", rows(60, 2), "digest", folder / "bundle")

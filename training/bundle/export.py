@@ -204,9 +204,9 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
             quality = spread(scores, *hidden)
             prepared = classifier.prepare([row.text for row in rows])
             allowed = msgspec.convert(origin.recipe.get("bands", {}), Budgets)
-            bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST], allowed)
+            bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST], allowed, threshold)
             quality |= figures
-            threshold = min(max(threshold, bands.flag_from), bands.block_from)
+            threshold = max(threshold, bands.flag_from)
             covered = coverage.of(
                 ((normalise(row.text), len(message.tokens)) for row, message in zip(rows, prepared, strict=True)),
                 (row.kind for row in rows),
@@ -239,15 +239,22 @@ def _bands(  # noqa: PLR0913, PLR0917 what bands are chosen by
     is_spam: NDArray[np.bool_],
     top: float,
     allowed: Budgets,
+    threshold: float,
 ) -> tuple[Bands, dict[str, float]]:
-    """Bands that hold the budgets for every source's lawful texts, as the worker's policy acts; and what they take."""
+    """Bands that hold the budgets for every source's lawful texts, as the worker's policy acts; and what they take.
+
+    Where the slice is told apart without error, budgets alone would flag from just above its last lawful text. So
+    nothing is flagged that is more probably lawful, and nothing blocked below the threshold.
+    """
     policy = Policy.make(_HALF, flag_from=None, block_from=None, on_unscored="unscored")
     may_block = np.array([policy.most(message.flags) is Action.BLOCK for message in prepared])
     sources = np.array([row.source for row in rows])
     lawful = [(sources == name) & ~is_spam for name in np.unique(sources)]
     all_scores = [scores[each] for each in lawful]
     blockable = [np.where(may_block, scores, 0.0)[each] for each in lawful]
-    bands = calibrate.bands(all_scores, blockable, top, allowed)
+    least = calibrate.bands(all_scores, blockable, top, allowed)
+    flag_from = max(least.flag_from, min(threshold, _HALF))
+    bands = Bands(flag_from, max(least.block_from, flag_from, threshold))
     return bands, {
         "lawful-flagged": round(calibrate.shares(all_scores, bands.flag_from), 6),
         "lawful-blocked": round(calibrate.shares(blockable, bands.block_from), 6),
