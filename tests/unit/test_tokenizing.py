@@ -119,7 +119,7 @@ KNOWN = {
     "covered": ("Are we still meeting at seven tonight?", (), "en"),
     "of a language that is not covered": ("Votre colis sera livré demain matin à huit heures", "outside", "fr"),
     "in a script that is not covered": ("明日の会議は七時に始まりますので、よろしくお願いします", "outside", "ja"),
-    "cut too finely": ("zxqvjkwzxqvjkwzxqvjkzqjxvwkzqjxvkwq", "outside", None),
+    "cut too finely": ("xqzj kqvx jzqk wqzx vjkz qxjw zqxv kjqz wxzv qj", "outside", None),
     "a one-time code": ("Your verification code is 482913. Do not share it.", "one-time-code", "en"),
     "a notice": ("Your order 4471 was delivered at 14:05 today.", "notice", "en"),
     "too short for a language": ("hi", (), None),
