@@ -194,7 +194,7 @@ def _traffic_report(options: argparse.Namespace) -> int:
     rows, source = trafficpage.load(options.results, options.name), results.named(options.results)
     options.out.mkdir(parents=True, exist_ok=True)
     written = options.out / f"traffic-{options.name}.md"
-    made = f"Made from `{source}` by `python -m training report`; nothing here is typed."
+    made = f"Made from `{source}`\nby `python -m training report`; nothing here is typed."
     first, *rest = trafficpage.page(rows, options.name)
     written.write_text("\n".join([first, "", made, *rest]) + "\n")
     console.print(written)

@@ -161,9 +161,10 @@ def _precision(rows: Rows, name: str) -> Iterator[str]:
 
 def _calibration(rows: Rows) -> Iterator[str]:
     yield from ["", "## Calibration, by collection", "", "Promised share of spam, what came, rows, by tenths.", ""]
+    yield from ["| | ECE | by tenths |", "|---|---|---|"]
     for key in (key for key in rows if key.endswith("/ece")):
         bins = ", ".join(f"{said:.2f}: {came:.2f} ({count})" for said, came, count in rows[key]["extra"]["reliability"])
-        yield f"- {key.removesuffix('/ece')}: ECE {_cell(rows, key)}; {bins}"
+        yield f"| {key.removesuffix('/ece')} | {_cell(rows, key)} | {bins} |"
 
 
 def _left_out(rows: Rows, name: str) -> Iterator[str]:
