@@ -112,7 +112,7 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
         "Each fault under eager and cooperative rebalancing, steady and in bursts; poison 1 %. A stall is how long a",
         "partition had messages and gave no verdict. tv1, tv2: the cluster's transaction version (KIP-890).",
         (
-            f"{above} of {len(strikes)} strikes took longer than session timeout + {LEEWAY:g} s = {BOUND:g} s. "
+            f"{above} of {len(strikes)} strikes took longer than session timeout + {LEEWAY:g} s = {BOUND:g} s.\n"
             f"{hardware.processor()}; load average {_loads(cells)}."
         ),
     ]
