@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from training.bundle import adapters, calibrate, export
 from training.data import balance, mixture, modern, taught
 from training.data import card as datacard
@@ -164,7 +166,7 @@ def teach(options: argparse.Namespace) -> int:
 def quality_of(classifier: Classifier, test: Sequence[mixture.Sourced]) -> dict[str, Any]:
     """Figures on UCI's test rows of split 0, and the spread and the worker's reference for drift on all sources'."""
     judged = evaluate.judge(classifier, test)
-    uci = evaluate.judge(classifier, [row for row in test if row.source == mixture.SOURCES[0]])
+    uci = judged.some(np.array([row.source == mixture.SOURCES[0] for row in test]))
     figures = {f"test-{name}": round(value, 4) for name, value in uci.measure().items()}
     usual = drift.usual(classifier, [row.text for row in test])
     return {"split": 0, **mixture.made_without(test), **figures, **usual, **export.spread(judged.score)}
