@@ -44,6 +44,11 @@ class Example:
     label: int
     spam: float | None = None
 
+    @property
+    def targets(self) -> tuple[int, float]:
+        """The label and the probability as `loss` takes them: one of the two is learnt."""
+        return (self.label, NOT_TAUGHT) if self.spam is None else (IGNORED, self.spam)
+
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
@@ -101,12 +106,8 @@ def collate(examples: Sequence[Example], *, pad: int) -> PaddedBatch:
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         mask[row, : len(example.ids)] = 1
-    return PaddedBatch(
-        ids,
-        mask,
-        torch.tensor([IGNORED if example.spam is not None else example.label for example in examples]),
-        torch.tensor([NOT_TAUGHT if example.spam is None else example.spam for example in examples]),
-    )
+    labels, spam = zip(*(example.targets for example in examples), strict=True)
+    return PaddedBatch(ids, mask, torch.tensor(labels), torch.tensor(spam))
 
 
 def loss(logits: Tensor, labels: Tensor, spam: Tensor) -> Tensor:

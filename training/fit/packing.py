@@ -125,10 +125,9 @@ def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> Pac
     ends, labels = np.zeros(places, dtype=np.int64), np.full(places, IGNORED)
     spam = np.full(places, round(NOT_TAUGHT * _ONE))
     ends[: len(lengths)] = bounds[1 : len(lengths) + 1] - 1
-    labels[: len(lengths)] = [IGNORED if example.spam is not None else example.label for example in examples]
-    spam[: len(lengths)] = [
-        round((NOT_TAUGHT if example.spam is None else example.spam) * _ONE) for example in examples
-    ]
+    for place, example in enumerate(examples):
+        labels[place], share = example.targets
+        spam[place] = round(share * _ONE)
     back = np.repeat(np.arange(sequences) * longest, spread) + positions
     # What stands behind a message's end is its own last token: causal attention never looks there.
     rectangle = np.minimum(bounds[:-1, None] + np.arange(longest), np.maximum(bounds[1:, None] - 1, 0))
