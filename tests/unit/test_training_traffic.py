@@ -146,14 +146,14 @@ def by_word(rows: Sequence[Sourced]) -> NDArray[np.float64]:
     return np.array([0.9 if "toll" in row.text else 0.1 for row in rows])
 
 
-def test_a_kind_that_is_left_out_is_gone_with_its_near_twins() -> None:
-    twin = row("Unpaid toll, pay at toll.example/y", "smishing", 4, kind="fine")
-    parts = MixtureParts((*four(), twin), (), ())
+def test_a_kind_that_is_left_out_is_gone_with_its_near_duplicates() -> None:
+    near = row("Unpaid toll, pay at toll.example/y", "smishing", 4, kind="fine")
+    parts = MixtureParts((*four(), near), (), ())
 
     rest, gone = left_out.parted(parts, {"smishing/toll"})
 
     assert [each.kind for each in gone] == ["toll"]
-    assert twin not in rest.fit
+    assert near not in rest.fit
     assert len(rest.fit) == 5
 
 
