@@ -86,6 +86,13 @@ def test_no_text_stands_twice_and_none_under_two_labels(messages: tuple[Message,
     assert max(names.values()) == 1
 
 
+def test_also_goes_with_the_pick_before_it() -> None:
+    template = "{pick:Aba;Bela;Cera} {pick:x;y}: {also:1;2} {name} {also:1;2}"
+    rows = {fillers.fill(template, voice="us", language="en", is_personal=False, number=at) for at in range(6)}
+
+    assert {(row.split()[1], row.split()[2], row.split()[-1]) for row in rows} == {("x:", "1", "1"), ("y:", "2", "2")}
+
+
 def test_no_slot_is_left_open(messages: tuple[Message, ...]) -> None:
     assert not [each.family for each in messages if fillers.SLOT.search(each.text)]
 
@@ -254,6 +261,7 @@ def test_a_shape_that_leans_gives_fewer_rows_and_its_rare_class_more() -> None:
         ("ham | chat | fax | en | hello", "no sender is called fax"),
         ("ham | chat | number | la | hello", "no language is called la"),
         ("ham | chat | number | en | hello {nobody}", "no slot is called nobody"),
+        ("ham | chat | number | en | {pick:a;b} {also:c}", "needs as many choices as the pick before it"),
     ],
 )
 def test_a_voice_with_a_mistake_is_named_with_its_line(tmp_path: Path, line: str, complaint: str) -> None:

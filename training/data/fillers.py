@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _FILE: Final = DATA / "modern" / "fillers.toml"
 SLOT: Final = re.compile(r"\{([^{}]*)\}")
 _PICK: Final = "pick:"
+_ALSO: Final = "also:"
+"""Choices that go with those of the `pick` before: the first with the first, so that a brand has its own host."""
 _LITERAL_TIME: Final = re.compile(r"\b\d{1,2}:\d\d\b")
 _TO_THE_MINUTE: Final = re.compile(r"\{(?:last4|code|amount|money|alnum)")
 """Systems note payments and codes to the minute; people and timetables say a round one."""
@@ -65,7 +67,19 @@ def _patterns() -> dict[str, re.Pattern[str]]:
 
 def slots(template: str) -> list[str]:
     """The names of the slots in a template, without the choices that it gives itself."""
-    return [name for name in SLOT.findall(template) if not name.startswith(_PICK)]
+    return [name for name in SLOT.findall(template) if not name.startswith((_PICK, _ALSO))]
+
+
+def unmatched(template: str) -> list[str]:
+    """The `also` slots that do not have as many choices as the `pick` before them, or have none before."""
+    wrong: list[str] = []
+    choices = 0
+    for name in SLOT.findall(template):
+        if name.startswith(_PICK):
+            choices = name.count(";") + 1
+        elif name.startswith(_ALSO) and name.count(";") + 1 != choices:
+            wrong.append(name)
+    return wrong
 
 
 def country(voice: str, language: str, text: str, dice: random.Random) -> str:
@@ -118,13 +132,17 @@ class Line:
 def fill(template: str, *, voice: str, language: str, is_personal: bool, number: int) -> str:
     """The template's row of this number. It depends on nothing but the template itself and its voice."""
     orders = iter(range(template.count("{")))
+    last = 0
 
     def pick(found: re.Match[str]) -> str:
+        nonlocal last
         order = next(orders)
-        if not found[1].startswith(_PICK):
+        if not found[1].startswith((_PICK, _ALSO)):
             return found[0]
-        options = found[1].removeprefix(_PICK).split(";")
-        random.Random(f"{voice}\t{template}\t{order}").shuffle(options)
+        if found[1].startswith(_PICK):
+            last = order
+        options = found[1].removeprefix(_PICK).removeprefix(_ALSO).split(";")
+        random.Random(f"{voice}\t{template}\t{last}").shuffle(options)
         return options[number % len(options)]
 
     text = SLOT.sub(pick, template)
