@@ -261,7 +261,7 @@ def test_a_shape_that_leans_gives_fewer_rows_and_its_rare_class_more() -> None:
         ("ham | chat | fax | en | hello", "no sender is called fax"),
         ("ham | chat | number | la | hello", "no language is called la"),
         ("ham | chat | number | en | hello {nobody}", "no slot is called nobody"),
-        ("ham | chat | number | en | {pick:a;b} {also:c}", "needs as many choices as the pick before it"),
+        ("ham | chat | number | en | {pick:a;b} {also:c}", "{also:c} needs as many choices as the pick before it"),
     ],
 )
 def test_a_voice_with_a_mistake_is_named_with_its_line(tmp_path: Path, line: str, complaint: str) -> None:
