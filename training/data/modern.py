@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 FOLDER: Final = DATA / "modern"
 MESSAGES: Final = FOLDER / "messages.tsv"
-VOICES: Final = ("africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us")
+VOICES: Final = (
+    "africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us",
+    "northam", "systems", "tropics", "gulf", "atlantic",
+)  # fmt: skip
 SENDERS: Final = ("short", "alpha", "number", "unknown")
 LANGUAGES: Final = (
     "en", "es", "fr", "de", "pt", "tr", "hi", "id", "ar", "sw", "hi-Latn", "ar-Latn", "pcm", "tl", "es-en", "mix",
@@ -123,7 +126,9 @@ def make(lines: Iterable[Template] | None = None) -> Made:
     one_off = 0
     for line in templates() if lines is None else lines:
         rows = list(_rows(line))
-        one_off += "{" not in line.text
+        one_off += "{" not in line.text and bool(rows)
+        if not rows:
+            dropped["one-off whose shape leans to its label"] += 1
         for text in rows:
             name = data.key(text) or text
             if name not in kept:
@@ -144,7 +149,9 @@ def make(lines: Iterable[Template] | None = None) -> Made:
 
 
 def _rows(line: Template) -> Iterator[str]:
-    yield (first := _row(line, 0))
+    first = _row(line, 0)
+    if "{" in line.text or balance.is_kept(line.label, first, line.language):
+        yield first
     if "{" in line.text:
         yield from (_row(line, number) for number in range(1, balance.rows(line.label, first, line.language)))
 
