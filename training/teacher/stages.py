@@ -210,7 +210,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 FULL: Final = TeachingPlan(
     folds=4,
-    messages=53_000,
+    messages=160_000,
     round=2048,
     fit=Fit(
         epochs=4, learning_rate=8e-5, batch=48, warmup_steps=80, weight_decay=0.01, max_tokens=MAX_TOKENS, augment=True,
