@@ -88,7 +88,10 @@ class Reader:
                 elif time.monotonic() > until:
                     message = f"no progress towards the end for {within:g} s"
                     raise TimeoutError(message)
-                yield from self.poll(_STEP)
+                for record in self.poll(_STEP):
+                    if record.unreadable:
+                        raise BrokerError(record.unreadable)
+                    yield record
                 positions = self._positions()
 
     def _positions(self) -> dict[TopicPartition, int]:

@@ -178,7 +178,8 @@ class _Replay:
             except NoteError as error:
                 message = f"group {self.name}, partition {record.partition}: {error}; delete the group to forget it"
                 raise BrokerError(message) from error
-        if (letter := Letter.of(record)) is None:
+        # Of a batch that could not be read there is nothing to send: its bytes are still in the input.
+        if (letter := Letter.of(record)) is None or letter.reason == Unreadable.UNREADABLE_BATCH:
             return
         sent_back, is_chosen = self._sent_back[place], self.selection.takes(letter)
         is_sent = is_chosen and (self.again or not sent_back.holds(letter.reason, record.offset))

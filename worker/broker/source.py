@@ -66,6 +66,7 @@ class KafkaSource:
         self._held: dict[TopicPartition, Any] = {}
         self._kept: frozenset[messages.TopicPartition] = frozenset()
         self._failing_since: float | None = None
+        self._said_unreadable: str | None = None
         logging.getLogger("kafka.coordinator.consumer").addFilter(_is_news)
         with explained(link):
             self._consumer = link.connect(
@@ -100,6 +101,7 @@ class KafkaSource:
             self._give_back(fetched)
             return []
         self._has_more = sum(len(each) for each in fetched.values()) >= self._max_records
+        self._heed_unreadable(fetched)
         now = time.time()
         records = [dated(record, now) for each in self._within_bytes(fetched) for record in each]
         if undated := sum(record.stamped is not None for record in records):
@@ -258,6 +260,26 @@ class KafkaSource:
             log.error("offset out of range", **where, goes_on_from=policy)
             seek = {"earliest": self._consumer.seek_to_beginning, "latest": self._consumer.seek_to_end}[policy]
             seek(partition)
+
+    def _heed_unreadable(self, fetched: dict[TopicPartition, list[Record]]) -> None:
+        """Log batches that cannot be read; by policy stop before the first. Raises BrokerError once it is next."""
+        for partition, records in fetched.items():
+            found = [(at, record) for at, record in enumerate(records) if record.unreadable]
+            if found and self._member.unreadable_batch == "fail":
+                (at, first), *_ = found
+                if at == 0:
+                    message = (
+                        f"{first.unreadable}; move the group's offset behind that batch, or set "
+                        "HAMGATE_UNREADABLE_BATCH=dead-letter, which writes a dead letter for each of its offsets"
+                    )
+                    raise BrokerError(message)
+                self._consumer.seek(partition, first.offset)
+                fetched[partition] = records[:at]
+                continue
+            for why in dict.fromkeys(record.unreadable for _, record in found):
+                if why != self._said_unreadable:  # a batch of many records comes in several polls
+                    log.error("unreadable batch", problem=why, goes_to="dead letters")
+                self._said_unreadable = why
 
     def _fenced(self) -> FencedError:
         return FencedError(f"another worker has joined the group as {self._member.static_name}")

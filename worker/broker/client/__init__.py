@@ -75,9 +75,7 @@ PRIVATE: Final = {
     "_consume_aborted_transactions_up_to": Use(_FAST, "consumer/fetcher.py", "tests/unit/test_unpacking.py"),
     "_contains_abort_marker": Use(_FAST, "consumer/fetcher.py", "tests/unit/test_unpacking.py"),
     "_is_batch_aborted": Use(_FAST, "consumer/fetcher.py", "tests/unit/test_unpacking.py"),
-    "_maybe_uncompress": Use(_FAST, "record/default_records.py", "tests/unit/test_unpacking.py"),
     "_buffer": Use(_FAST, "record/default_records.py", "tests/unit/test_unpacking.py"),
-    "_pos": Use(_FAST, "record/default_records.py", "tests/unit/test_unpacking.py"),
 }
 
 
