@@ -25,6 +25,8 @@ For the commands:
 Below all of them:
 
     link          addresses, security and time-outs, as every client takes them
+    codecs        the records of a batch, decompressed
+    incarnation   which topic of a name an offset belongs to: its id, kept beside each committed offset
     client/       everything that uses private names of kafka-python: joining, polling, connections, unpacking
 
 kafka-python is pinned below 3.1. Two parts of it are replaced. Its transactional producer sends one request after the

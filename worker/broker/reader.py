@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kafka import KafkaConsumer, TopicPartition
 
+from worker.broker import incarnation
+from worker.broker.client import consuming
 from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
@@ -57,6 +59,10 @@ class Reader:
             "create it, name another one in its setting, or grant DESCRIBE on it"
         )
         raise BrokerError(message)
+
+    def topic_id(self, topic: str) -> str:
+        """Return the id of one of these topics, nothing where the brokers know none (before Kafka 2.8)."""
+        return incarnation.written(consuming.topic_id(self._consumer, topic))
 
     def notes(self) -> dict[tuple[str, int], str]:
         """Return the metadata of the group's committed offsets, by partition, once its open transactions have ended."""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from kafka import KafkaConsumer, TopicPartition, errors
 
+from worker.broker import incarnation
 from worker.broker.client import consuming
 from worker.broker.client.fetching import ask_once
 from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining
 from worker.broker.client.unpacking import unpack
+from worker.broker.incarnation import Membership
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member
 from worker.messages import dated
@@ -21,6 +23,8 @@ from worker.pipeline.ports import FencedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from kafka.structs import OffsetAndMetadata
 
     from worker import messages
     from worker.broker.link import KafkaLink
@@ -36,6 +40,11 @@ _HEARTBEAT: Final = 1.0
 _RETRY: Final = 0.02
 _CLOSE_WAIT: Final = 5.0
 _METADATA_WAIT: Final = 2.0
+_RECREATED: Final = "was deleted and created again"
+_REMEDY: Final = (
+    "reset the group's offsets, or set HAMGATE_OFFSET_OUT_OF_RANGE to earliest (judge what is left, perhaps again) or "
+    "latest (skip)"
+)
 
 log = structlog.get_logger()
 
@@ -62,6 +71,7 @@ class KafkaSource:
         """Connect. The first polls join the group. `undated` gets the number of records that had to be `dated`."""
         self._undated = undated
         self._link, self._member, self._max_records = link, member or Member(), max_poll_records
+        self._topic, self._topic_id = topic, ""
         self._has_moved = self._has_more = False
         self._held: dict[TopicPartition, Any] = {}
         self._kept: frozenset[messages.TopicPartition] = frozenset()
@@ -90,6 +100,7 @@ class KafkaSource:
         self._await_partitions(topic)
         keep_joining(self._consumer)
         self._metadata, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
+        self._follow_topic()
 
     def poll(self, wait: float) -> Sequence[Record]:
         """Return the next records, in offset order for each partition; none after `wait` seconds, or on a rebalance.
@@ -97,7 +108,7 @@ class KafkaSource:
         Raises FencedError, or BrokerError when a right was taken away or the next record cannot be read.
         """
         fetched, self._has_more = self._fetch(wait), False
-        if self._follow_group():
+        if self._follow():
             self._give_back(fetched)
             return []
         self._has_more = sum(len(each) for each in fetched.values()) >= self._max_records
@@ -125,7 +136,7 @@ class KafkaSource:
         """Stay in the group while the pipe is full: fetch nothing, answer rebalances. Raises as `poll` does."""
         self._consumer.pause(*self._consumer.assignment())
         fetched = self._fetch(0.0)
-        self._follow_group()
+        self._follow()
         self._give_back(fetched)  # of partitions that were assigned, unpaused, in this very poll
         self._consumer.resume(*self._consumer.paused())
 
@@ -135,13 +146,14 @@ class KafkaSource:
 
     def group_metadata(self) -> GroupMetadata:
         """Return the group metadata as of the last poll, never as of the commit."""
-        metadata: GroupMetadata = self._metadata
-        return metadata
+        known = self._metadata
+        return Membership(known.group_id, known.generation_id, known.member_id, known.group_instance_id, self._topic_id)
 
     def rewind(self, kept: frozenset[messages.TopicPartition] = frozenset()) -> None:
         """Go back to the last committed offset of every assigned partition but those kept; to its start for none.
 
-        Offsets that a transaction is about to commit are waited for. Raises BrokerError when that takes too long.
+        Offsets that a transaction is about to commit are waited for. Raises BrokerError when that takes too long, or
+        by policy where an offset is of a topic that was deleted and created again.
         """
         for partition in self._consumer.assignment():
             if (partition.topic, partition.partition) in kept:
@@ -149,8 +161,10 @@ class KafkaSource:
             committed = self._committed(partition)
             if committed is None:
                 self._consumer.seek_to_beginning(partition)
+            elif incarnation.is_another(incarnation.read(committed.metadata)[0], self._topic_id):
+                self._go_on_by_policy(partition, committed.offset, f"is of an older {self._topic}, which {_RECREATED}")
             else:
-                self._consumer.seek(partition, committed)
+                self._consumer.seek(partition, committed.offset)
 
     def assignment(self) -> frozenset[messages.TopicPartition]:
         """Return the partitions held now."""
@@ -166,17 +180,18 @@ class KafkaSource:
         """Leave the group."""
         self._consumer.close(autocommit=False, timeout_ms=milliseconds(_CLOSE_WAIT))
 
-    def _committed(self, partition: TopicPartition) -> int | None:
+    def _committed(self, partition: TopicPartition) -> OffsetAndMetadata | None:
         deadline = time.monotonic() + self._link.patience
         try:
             while True:
                 try:
                     left = milliseconds(max(0.001, deadline - time.monotonic()))
-                    offset: int | None = self._consumer.committed(partition, timeout_ms=left)
+                    committed: OffsetAndMetadata | None
+                    committed = self._consumer.committed(partition, metadata=True, timeout_ms=left)
                 except errors.KafkaConnectionError as error:  # a broker that goes just now: the next knows
                     self._wait_before_retry(error)
                 else:
-                    return offset
+                    return committed
         except errors.KafkaTimeoutError as error:
             message = (
                 f"could not read the committed offset of {partition.topic}:{partition.partition} within "
@@ -190,6 +205,26 @@ class KafkaSource:
         deadline = time.monotonic() + _METADATA_WAIT
         while self._consumer.partitions_for_topic(topic) is None and time.monotonic() < deadline:
             time.sleep(_RETRY)
+
+    def _follow(self) -> bool:
+        """Whether all that was polled is void: the member has a new assignment, or the topic is another by now."""
+        has_moved = self._follow_group()
+        return self._follow_topic() or has_moved
+
+    def _follow_topic(self) -> bool:
+        """Whether the topic was deleted and created again. Raises BrokerError where the policy is to stop then."""
+        now = incarnation.written(consuming.topic_id(self._consumer, self._topic))
+        before, self._topic_id = self._topic_id, now or self._topic_id
+        if not incarnation.is_another(before, now):
+            return False
+        policy = self._member.out_of_range
+        if policy == "fail":
+            message = f"topic {self._topic} {_RECREATED} while it was read (id {before}, now {now}); {_REMEDY}"
+            raise BrokerError(message)
+        log.error("input topic deleted and created again", topic=self._topic, before=before, now=now)
+        # Its partitions may be held without a break: the positions in them are of the old one all the same.
+        self._has_moved, self._kept = True, frozenset()
+        return True
 
     def _follow_group(self) -> bool:
         """Whether the member has been given a new assignment since the last poll; its metadata then goes with it."""
@@ -247,19 +282,20 @@ class KafkaSource:
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Do by policy where the next record is gone, or not there yet. Raises BrokerError when that is to stop."""
-        policy = self._member.out_of_range
         for partition, offset in offsets.items():
-            what = f"offset {offset} of {partition.topic}:{partition.partition}, the next to judge, is not in the input"
-            if policy == "fail":
-                message = (
-                    f"{what}: messages were deleted unjudged, or the brokers lost data; reset the group's offsets, or "
-                    "set HAMGATE_OFFSET_OUT_OF_RANGE to earliest (judge what is left, perhaps again) or latest (skip)"
-                )
-                raise BrokerError(message)
-            where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
-            log.error("offset out of range", **where, goes_on_from=policy)
-            seek = {"earliest": self._consumer.seek_to_beginning, "latest": self._consumer.seek_to_end}[policy]
-            seek(partition)
+            self._go_on_by_policy(
+                partition, offset, "is not in the input: messages were deleted unjudged, or the brokers lost data"
+            )
+
+    def _go_on_by_policy(self, partition: TopicPartition, offset: int, why: str) -> None:
+        policy = self._member.out_of_range
+        if policy == "fail":
+            message = f"offset {offset} of {partition.topic}:{partition.partition}, the next to judge, {why}; {_REMEDY}"
+            raise BrokerError(message)
+        where = {"topic": partition.topic, "partition": partition.partition, "offset": offset}
+        log.error("offset out of range", **where, problem=why, goes_on_from=policy)
+        seek = {"earliest": self._consumer.seek_to_beginning, "latest": self._consumer.seek_to_end}[policy]
+        seek(partition)
 
     def _heed_unreadable(self, fetched: dict[TopicPartition, list[Record]]) -> None:
         """Log batches that cannot be read; by policy stop before the first. Raises BrokerError once it is next."""

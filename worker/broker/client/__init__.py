@@ -60,6 +60,11 @@ PRIVATE: Final = {
         "consumer/group.py",
         "tests/contracts/test_stream.py",
     ),
+    "_cluster": Use(
+        "a position must not outlive its topic, whose id only the metadata has",
+        "consumer/group.py",
+        "tests/contracts/test_recreated.py",
+    ),
     "_fetcher": Use(
         "a cooperative member reads on while the group joins", "consumer/group.py", "tests/contracts/test_membership.py"
     ),

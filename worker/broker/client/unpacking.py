@@ -31,6 +31,8 @@ def unpack(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
 class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client is untyped
     """Fetched records of one partition. Which are hidden, and the next offset, are the client's own decisions."""
 
+    next_fetch_offset: int
+
     def _unpack_records(self, partition: Any, fetched: Any, *_: Any) -> Iterator[Record]:  # noqa: ANN401
         topic, number = partition
         while (batch := fetched.next_batch()) is not None:
