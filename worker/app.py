@@ -305,6 +305,7 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
                 out_of_range=settings.offset_out_of_range,
                 unreadable_batch=settings.unreadable_batch,
             ),
+            verdict_topic=settings.verdict_topic,
             undated=metrics.messages_undated.inc,
         )
     except broker.BrokerError as error:

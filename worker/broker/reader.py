@@ -64,6 +64,11 @@ class Reader:
         """Return the id of one of these topics, nothing where the brokers know none (before Kafka 2.8)."""
         return incarnation.written(consuming.topic_id(self._consumer, topic))
 
+    def is_empty(self) -> bool:
+        """Whether no record of these topics can be read, nor could ever. Raises BrokerError."""
+        with explained(self._link):
+            return not any(self._consumer.end_offsets(self._partitions).values())
+
     def notes(self) -> dict[tuple[str, int], str]:
         """Return the metadata of the group's committed offsets, by partition, once its open transactions have ended."""
         patience = milliseconds(self._link.patience)

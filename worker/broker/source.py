@@ -18,6 +18,8 @@ from worker.broker.client.unpacking import unpack
 from worker.broker.incarnation import Membership
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member
+from worker.broker.offsets import Offsets
+from worker.broker.reader import Reader
 from worker.messages import dated
 from worker.pipeline.ports import FencedError
 
@@ -66,9 +68,15 @@ class KafkaSource:
         max_poll_interval: float,
         max_poll_records: int = MAX_POLL_RECORDS,
         member: Member | None = None,
+        verdict_topic: str | None = None,
         undated: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Connect. The first polls join the group. `undated` gets the number of records that had to be `dated`."""
+        """Connect. The first polls join the group. `undated` gets the number of records that had to be `dated`.
+
+        `verdict_topic`: a group without any committed offset is new if that topic is empty, else it was forgotten.
+        Without it, every such group is new.
+        """
+        self._verdict_topic = verdict_topic
         self._undated = undated
         self._link, self._member, self._max_records = link, member or Member(), max_poll_records
         self._topic, self._topic_id = topic, ""
@@ -153,18 +161,23 @@ class KafkaSource:
         """Go back to the last committed offset of every assigned partition but those kept; to its start for none.
 
         Offsets that a transaction is about to commit are waited for. Raises BrokerError when that takes too long, or
-        by policy where an offset is of a topic that was deleted and created again.
+        by policy where an offset is of a topic that was deleted and created again, or was forgotten.
         """
+        without: list[TopicPartition] = []
         for partition in self._consumer.assignment():
             if (partition.topic, partition.partition) in kept:
                 continue
             committed = self._committed(partition)
             if committed is None:
-                self._consumer.seek_to_beginning(partition)
+                without.append(partition)
             elif incarnation.is_another(incarnation.read(committed.metadata)[0], self._topic_id):
                 self._go_on_by_policy(partition, committed.offset, f"is of an older {self._topic}, which {_RECREATED}")
             else:
                 self._consumer.seek(partition, committed.offset)
+        if without and self._verdict_topic is None:
+            self._consumer.seek_to_beginning(*without)
+        elif without:
+            self._begin(sorted(without))
 
     def assignment(self) -> frozenset[messages.TopicPartition]:
         """Return the partitions held now."""
@@ -199,6 +212,71 @@ class KafkaSource:
                 "find-hanging that no transaction holds it for ever"
             )
             raise BrokerError(message) from error
+
+    def _begin(self, partitions: list[TopicPartition]) -> None:
+        """Begin where the group has no offset, and commit where that is. Raises BrokerError, by policy if forgotten.
+
+        The commit says from now on that the group is not new, also if its first transaction is rolled back.
+        """
+        try:
+            at, ends = self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions)
+            counts = {each: ends[each] - at[each] for each in partitions if ends[each] > at[each]}
+            if counts and self._is_forgotten():
+                at = self._begin_forgotten(counts, at, ends)
+            for partition in partitions:
+                self._consumer.seek(partition, at[partition])
+            self._commit({(each.topic, each.partition): at[each] for each in partitions})
+        except errors.KafkaError as error:
+            raise BrokerError(explain(error, self._link)) from error
+
+    def _is_forgotten(self) -> bool:
+        """Whether the group has judged before: it has no offset at all, yet there are verdicts."""
+        for number in sorted(self._consumer.partitions_for_topic(self._topic) or ()):
+            try:
+                if self._committed(TopicPartition(self._topic, number)) is not None:
+                    return False  # those without are new
+            except BrokerError:
+                return False  # an open transaction holds it: there is one, or will be
+        with Reader(self._link, str(self._verdict_topic)) as verdicts:
+            return not verdicts.is_empty()
+
+    def _begin_forgotten(
+        self,
+        counts: Mapping[TopicPartition, int],
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> Mapping[TopicPartition, int]:
+        policy, group = self._member.out_of_range, self._metadata.group_id
+        if policy == "fail":
+            where = ", ".join(f"{each.topic}:{each.partition} ({count:,} messages)" for each, count in counts.items())
+            message = (
+                f"group {group} has no position in {where}, but {self._verdict_topic} has verdicts: its offsets have "
+                "expired (offsets.retention.minutes) or were deleted, or HAMGATE_GROUP_ID is not the name it had; "
+                f"{_REMEDY}"
+            )
+            raise BrokerError(message)
+        for partition, count in counts.items():
+            log.error(
+                "committed offset forgotten",
+                group=group,
+                topic=partition.topic,
+                partition=partition.partition,
+                messages=count,
+                goes_on_from=policy,
+            )
+        return starts if policy == "earliest" else ends
+
+    def _commit(self, positions: messages.Positions) -> None:
+        """Commit under the metadata of now. Where that is stale, a rebalance is due, and with it another look."""
+        offsets = Offsets(self._link)
+        try:
+            offsets.commit(positions, self.group_metadata(), until=time.monotonic() + self._link.patience)
+        except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError):
+            pass
+        except errors.FencedInstanceIdError as error:
+            raise self._fenced() from error
+        finally:
+            offsets.close()
 
     def _await_partitions(self, topic: str) -> None:
         """Know the topic before the group is joined: else the first assignment is empty, and all must join again."""
@@ -254,7 +332,7 @@ class KafkaSource:
         except errors.FencedInstanceIdError as error:
             raise self._fenced() from error
         except errors.NoOffsetForPartitionError as error:
-            self._consumer.seek_to_beginning(*error.args[0])  # nothing was ever committed: a partition that is new
+            self._consumer.seek_to_beginning(*error.args[0])  # until `rewind`, which asks why there is none
             return {}
         except errors.OffsetOutOfRangeError as error:
             self._out_of_range(error.args[0])
