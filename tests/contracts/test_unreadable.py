@@ -13,6 +13,8 @@ from tests.contracts.worlds import InKafka, events, settled, take, until
 from tests.fakes import FakeClassifier
 from tests.pipelines import pipeline_of
 from worker.broker import BrokerError, KafkaSource, Member, Selection, codecs, replay
+from worker.broker.audit import KafkaTail
+from worker.messages import UnreadableError, decode
 from worker.metrics import Metrics
 from worker.model.policy import Policy
 from worker.pipeline.batching import MicroBatcher
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Place
+    from worker.messages import Record
 
 COUNT = 3
 
@@ -114,6 +117,21 @@ def test_by_policy_it_stops_the_worker_by_name_after_what_came_before_it(
     assert [each.offset for each in before] == [0, 1]
     with pytest.raises(BrokerError, match=rf"batch {in_kafka.input}:\d:2: .*HAMGATE_UNREADABLE_BATCH"):
         until(lambda: bool(source.poll(0.1)))
+
+
+def test_the_audit_expects_an_answer_for_each_of_its_offsets(in_kafka: InKafka) -> None:
+    bomb(in_kafka.place)
+    found: list[Record] = []
+
+    with KafkaTail(in_kafka.place.link, in_kafka.input) as tail:
+        for place in tail.places:
+            tail.seek(place, 0)
+        tail.only(tail.places)
+        until(lambda: found.extend(r for chunk in tail.chunks(0.1) for r in chunk.records) or len(found) == COUNT)
+
+    assert [(each.offset, each.is_tombstone) for each in found] == [(0, False), (1, False), (2, False)]
+    with pytest.raises(UnreadableError, match="unreadable-batch"):
+        decode(found[0], max_bytes=65_536)
 
 
 def test_a_reader_of_whole_topics_says_so(in_kafka: InKafka) -> None:
