@@ -158,7 +158,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     """Send dead letters back to the input. Raises StartRefused, or ValueError naming a wrong option."""
-    known = [str(reason) for reason in Unreadable]
+    known = [str(reason) for reason in Unreadable if reason is not Unreadable.UNREADABLE_BATCH]
     wrong = sorted(set(options.reason) - set(known))
     if wrong:
         message = f"--reason {wrong[0]}: no such reason; allowed: {', '.join(known)}"
@@ -303,7 +303,9 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
                 rebalance=settings.rebalance,
                 static_name=settings.instance_id if settings.membership == "static" else None,
                 out_of_range=settings.offset_out_of_range,
+                unreadable_batch=settings.unreadable_batch,
             ),
+            verdict_topic=settings.verdict_topic,
             undated=metrics.messages_undated.inc,
         )
     except broker.BrokerError as error:

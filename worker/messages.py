@@ -33,6 +33,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """One record as the broker holds it; `timestamp` in Unix seconds; a `value` of None is a tombstone.
 
     `stamped` is there for a record that was `dated` when it was polled: what the broker has in its timestamp's place.
+    `unreadable` says why a record's whole batch could not be read; then nothing but its offset is known.
     """
 
     topic: str
@@ -43,11 +44,17 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     headers: Headers = ()
     stamped: float | None = None
+    unreadable: str | None = None
 
     @property
     def name(self) -> str:
         """`topic:partition:offset`, unique for ever; the message's id when its sender gave none."""
         return f"{self.topic}:{self.partition}:{self.offset}"
+
+    @property
+    def is_tombstone(self) -> bool:
+        """Whether it has no value, as its sender meant it."""
+        return self.value is None and self.unreadable is None
 
     @property
     def broker_ms(self) -> int:
@@ -85,6 +92,7 @@ class Unreadable(enum.StrEnum):
     WRONG_TYPE = "wrong-type"
     BAD_TIMESTAMP = "bad-timestamp"
     TOO_MANY_HEADERS = "too-many-headers"
+    UNREADABLE_BATCH = "unreadable-batch"
 
 
 class UnreadableError(ValueError):
@@ -210,6 +218,8 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
 
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
     """
+    if record.unreadable:
+        raise UnreadableError(Unreadable.UNREADABLE_BATCH)
     value = record.value or b""
     if len(value) + len(record.key or b"") > max_bytes:
         raise UnreadableError(Unreadable.TOO_LARGE)

@@ -131,7 +131,11 @@ class Settings(BaseSettings):
         "eager", description="cooperative: partitions that stay are worked on meanwhile; one value for a whole group"
     )
     offset_out_of_range: Literal["fail", "earliest", "latest"] = Field(
-        "fail", description="when the next record is no longer (or not yet) in the input: stop, or go on from there"
+        "fail",
+        description="when the next record, or the position in the input, is gone: stop, or go on from there",
+    )
+    unreadable_batch: Literal["dead-letter", "fail"] = Field(
+        "dead-letter", description="what becomes of a batch that cannot be decompressed: a letter an offset, or a stop"
     )
     transaction_timeout: float = Field(10, ge=1, le=900, description="after which the broker aborts a transaction")
     session_timeout: float = Field(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
 from kafka.future import Future
 from kafka.structs import ConsumerGroupMetadata
 
@@ -251,9 +252,8 @@ def test_partitions_added_while_it_runs_are_picked_up_also_by_short_polls(
     source = in_kafka.source()
     settled(in_kafka, source)
 
-    admin = pytest.importorskip("kafka.admin").KafkaAdminClient(**in_kafka.place.link.options())
-    admin.create_partitions({in_kafka.input: in_kafka.partitions + 2})
-    admin.close()
+    with KafkaAdminClient(**in_kafka.place.link.options()) as admin:
+        admin.create_partitions({in_kafka.input: in_kafka.partitions + 2})
 
     def all_held() -> bool:
         source.poll(0.001)
@@ -262,6 +262,20 @@ def test_partitions_added_while_it_runs_are_picked_up_also_by_short_polls(
 
     until(all_held)
     assert source.rebalanced()
+
+
+def test_a_partition_that_is_added_waits_seconds_for_its_first_poll_not_a_minute(in_kafka: InKafka) -> None:
+    source = in_kafka.source()
+    settled(in_kafka, source)
+
+    with KafkaAdminClient(**in_kafka.place.link.options()) as admin:
+        admin.create_partitions({in_kafka.input: in_kafka.partitions + 1})
+
+    def all_held() -> bool:
+        source.poll(0.1)
+        return len(source.assignment()) == in_kafka.partitions + 1
+
+    until(all_held, within=20)
 
 
 def test_a_member_that_was_put_out_of_the_group_is_told_before_it_is_given_records_again(in_kafka: InKafka) -> None:

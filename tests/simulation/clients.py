@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kafka import TopicPartition, errors
 from kafka.coordinator.base import MemberState
 from kafka.future import Future
-from kafka.structs import ConsumerGroupMetadata
+from kafka.structs import ConsumerGroupMetadata, OffsetAndMetadata
 
 from tests.simulation.answers import GROUP_NODE, LABELS, answer
 from tests.simulation.cluster import INPUT
@@ -69,6 +69,7 @@ class SimConsumer:
         self._held: dict[TopicPartition, State] = {}
         nothing = SimpleNamespace(run=lambda _: False)  # is on its way
         self._fetcher = SimpleNamespace(fetched_records=self._drawn, send_fetches=lambda: None, _manager=nothing)
+        self._cluster = SimpleNamespace(topic_id=lambda _: None)
         process.consumer = self
 
     @property
@@ -185,7 +186,8 @@ class SimConsumer:
         group, key = self._brokers.group, (partition.topic, partition.partition)
         return group.stable_offset(key) if self._reads_stable else group.committed.get(key)
 
-    def committed(self, partition: TopicPartition, timeout_ms: float) -> int | None:
+    def committed(self, partition: TopicPartition, *, metadata: bool, timeout_ms: float) -> OffsetAndMetadata | None:
+        assert metadata
         key = (partition.topic, partition.partition)
 
         def is_stable() -> bool:
@@ -193,7 +195,8 @@ class SimConsumer:
 
         if not self._hub.pause("committed", is_stable, timeout_ms / 1000):
             raise errors.KafkaTimeoutError
-        return self._brokers.group.committed.get(key)
+        offset = self._brokers.group.committed.get(key)
+        return None if offset is None else OffsetAndMetadata(offset, "", -1)
 
     def group_metadata(self) -> ConsumerGroupMetadata:
         return ConsumerGroupMetadata(_GROUP, self._generation, self._member, self._instance, self._coordinator.state)

@@ -302,3 +302,12 @@ def test_an_old_record_is_old_and_clocks_may_differ(stamp: float) -> None:
 
     assert dated(record, NOW) is record
     assert record.broker_ms == round(stamp * 1000)
+
+
+def test_a_record_of_a_batch_that_could_not_be_read_is_unreadable_and_no_tombstone() -> None:
+    record = Record("t", 0, 7, 1_700_000_000.0, None, None, unreadable="batch t:0:7: its gzip ends too early")
+
+    with pytest.raises(UnreadableError, match="unreadable-batch"):
+        decode(record, max_bytes=1000)
+    assert not record.is_tombstone
+    assert Record("t", 0, 7, 1_700_000_000.0, None, None).is_tombstone

@@ -12,7 +12,7 @@ from kafka.future import Future
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.consumer import OffsetCommitRequest, OffsetCommitResponse
 
-from worker.broker import KafkaLink, sink
+from worker.broker import KafkaLink, offsets
 from worker.broker.client import network
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def commit(net: NetworkSelector, group: Group, monkeypatch: pytest.MonkeyPatch, 
     client = SimpleNamespace(_manager=group, _net=net)
     monkeypatch.setattr(network, "_bootstrapped", lambda **_: client)
     monkeypatch.setattr(KafkaLink, "connect", lambda _, make, **options: make(**options))
-    sink._Offsets(KafkaLink("none:1")).commit(POSITIONS, METADATA, until=time.monotonic() + within)
+    offsets.Offsets(KafkaLink("none:1")).commit(POSITIONS, METADATA, until=time.monotonic() + within)
 
 
 def test_all_positions_are_committed_in_the_name_of_the_member(
@@ -93,7 +93,7 @@ def test_a_coordinator_that_has_moved_is_looked_for_anew(net: NetworkSelector, m
 def test_one_that_is_loading_is_asked_again_and_named_when_it_has_not_done_by_the_deadline(
     net: NetworkSelector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "REQUEST_TIMEOUT", 0.1)
+    monkeypatch.setattr(offsets, "REQUEST_TIMEOUT", 0.1)
     loading = errors.CoordinatorLoadInProgressError.errno
     group = Group([1], [(loading, loading)])
 

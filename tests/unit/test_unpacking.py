@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition, errors
+from kafka.codec import gzip_encode, snappy_encode
 from kafka.consumer.fetcher import Fetcher, IsolationLevel
 from kafka.record.default_records import DefaultRecordBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
-from kafka.record.util import calc_crc32c, encode_varint
+from kafka.record.util import calc_crc32, calc_crc32c, encode_varint
 
+from worker.broker import codecs
 from worker.broker.client.unpacking import _Unpacking, _varint, unpacked
 from worker.messages import Record
 
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 
 INPUT = TopicPartition("sms.events", 3)
 NOW = 1_764_000_000_000
-PLAIN, LZ4 = 0, 3
+PLAIN, GZIP, SNAPPY, LZ4, ZSTD = range(5)
+CODECS = (PLAIN, GZIP, SNAPPY, LZ4, ZSTD)
+UNKNOWN = 5
 HEADER = DefaultRecordBatch.HEADER_STRUCT
 NO_SUCH_TOPIC = ("t", 0)
 
@@ -111,7 +116,7 @@ def _fields(record: Any) -> tuple[Any, ...]:
     st.lists(st.tuples(st.lists(entries, min_size=1, max_size=4), st.sampled_from(FATES)), max_size=6),
     st.integers(1, 7),
     st.integers(0, 4),
-    st.sampled_from([PLAIN, LZ4]),
+    st.sampled_from(CODECS),
 )
 def test_it_is_what_the_client_itself_reads(
     batches: list[tuple[list[Entry], Fate]], take: int, since: int, compression: int
@@ -169,14 +174,14 @@ def test_a_headers_name_that_is_no_text_does_not_keep_what_comes_after_from_bein
 def test_a_batch_whose_checksum_is_another_is_refused() -> None:
     fetched = batch([(NOW, None, b"hello", [])]).replace(b"hello", b"jello")
 
-    with pytest.raises(errors.CorruptRecordError, match="offset 0: its checksum"):
+    with pytest.raises(errors.CorruptRecordError, match=r"sms\.events:3:0: its checksum"):
         _Unpacking(0, INPUT, MemoryRecords(fetched)).take(1)
 
 
 def test_a_batch_with_more_in_it_than_it_says_is_refused() -> None:
     fetched = checked(bytearray(batch([(NOW, None, b"hello", [])]) + b"more"))
 
-    with pytest.raises(errors.CorruptRecordError, match="offset 0: there is more"):
+    with pytest.raises(errors.CorruptRecordError, match="t:0:0: there is more"):
         unpacked(DefaultRecordBatch(fetched), *NO_SUCH_TOPIC)
 
 
@@ -231,9 +236,88 @@ def test_a_marker_that_was_compacted_away_is_passed_over() -> None:
     assert [record.offset for record in fetched.take(10)] == [9]
 
 
-def test_what_cannot_be_decompressed_is_called_corrupt() -> None:
-    made = bytearray(batch([(NOW, b"k", b"v" * 1000, [])], compression=LZ4))
-    made[HEADER.size + 9 : HEADER.size + 19] = b"\xff" * 10
+def spoilt(made: bytes, *, at: int = 0, codec: int | None = None) -> bytes:
+    """The batch with other bytes for its records, or another codec's number, and the checksum that belongs to that."""
+    changed = bytearray(made)
+    if codec is not None:
+        fields = list(HEADER.unpack_from(changed))
+        fields[5] = fields[5] & ~DefaultRecordBatch.CODEC_MASK | codec
+        HEADER.pack_into(changed, 0, *fields)
+    else:
+        changed[HEADER.size + at : HEADER.size + at + 10] = b"\xff" * 10
+    return checked(changed)
 
-    with pytest.raises(errors.CorruptRecordError, match="cannot be decompressed"):
-        _Unpacking(0, INPUT, MemoryRecords(checked(made))).take(10)
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_that_cannot_be_read_is_an_unreadable_record_for_each_offset_and_the_next_is_read(codec: int) -> None:
+    bad: list[Entry] = [(NOW, b"k", b"v" * 1000, [])] * 3
+    good: list[Entry] = [(NOW, b"k", b"after", [])]
+    fetched = spoilt(batch(bad, compression=codec, at=7)) + batch(good, at=10, compression=codec)
+
+    *unreadable, after = _Unpacking(7, INPUT, MemoryRecords(fetched)).take(10)
+
+    assert [(each.offset, each.value, each.is_tombstone) for each in unreadable] == [
+        (offset, None, False) for offset in (7, 8, 9)
+    ]
+    assert all("batch sms.events:3:7: " in (each.unreadable or "") for each in unreadable)
+    assert (after.offset, after.value, after.unreadable) == (10, b"after", None)
+
+
+def test_a_codec_that_nobody_knows_yet_is_named() -> None:
+    fetched = spoilt(batch([(NOW, b"k", b"v", [])], compression=ZSTD), codec=UNKNOWN)
+
+    [record] = _Unpacking(0, INPUT, MemoryRecords(fetched)).take(10)
+
+    assert "codec is number 5" in record.unreadable
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_a_batch_that_grows_beyond_all_measure_is_not_decompressed(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codecs, "MOST", 100_000)
+    fetched = batch([(NOW, None, bytes(60_000), [])] * 2, compression=codec)
+    within = batch([(NOW, None, bytes(99_000), [])], compression=codec)
+
+    assert "once decompressed" in _Unpacking(0, INPUT, MemoryRecords(fetched)).take(10)[0].unreadable
+    assert len(_Unpacking(0, INPUT, MemoryRecords(within)).take(10)[0].value or b"") == 99_000
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+@given(st.data())
+def test_compressed_bytes_of_any_kind_are_records_or_an_error_of_ours(codec: int, data: st.DataObject) -> None:
+    whole = bytearray(batch([(NOW, b"k", b"some text " * 30, [])] * 4, compression=codec)[HEADER.size :])
+    at = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        whole[at] = data.draw(st.integers(0, 255))
+    else:
+        del whole[at:]
+
+    with contextlib.suppress(codecs.CodecError):
+        codecs.decompressed(codec, bytes(whole))
+
+
+def test_snappy_without_xerial_s_frame_is_read_as_well() -> None:
+    records = b"some text " * 30
+
+    assert codecs.decompressed(SNAPPY, snappy_encode(records, xerial_compatible=False)) == records
+
+
+def test_gzip_of_several_members_is_read_to_its_end() -> None:
+    assert codecs.decompressed(GZIP, gzip_encode(b"one ") + gzip_encode(b"two")) == b"one two"
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+def test_a_batch_of_an_old_format_that_cannot_be_read_is_unreadable_too(magic: int) -> None:
+    builder = MemoryRecordsBuilder(magic, GZIP, 1 << 20)
+    for number in range(3):
+        builder.append(NOW + number, b"k", b"%d" % number, [])
+    builder.close()
+    made = bytearray(builder.buffer())
+    made[-30:-20] = b"\xff" * 10
+    crc_at, checked_from = 12, 16
+    made[crc_at:checked_from] = struct.pack(">I", calc_crc32(bytes(made[checked_from:])))
+    made[:8] = struct.pack(">q", 12)  # the last one's offset, as a broker assigns it
+
+    records = _Unpacking(10, INPUT, MemoryRecords(bytes(made))).take(10)
+
+    assert [record.offset for record in records] == [10, 11, 12]
+    assert all("sms.events:3:10" in record.unreadable for record in records)

@@ -179,7 +179,7 @@ class Auditor:
         return has_moved
 
     def _read(self, record: Record) -> bool:
-        is_readable = None if record.value is None else self.is_readable(record)
+        is_readable = None if record.is_tombstone else self.is_readable(record)
         timestamp = dated(record, time.time()).timestamp
         return self.ledger.read(record.partition, record.offset, timestamp, is_readable=is_readable)
 

@@ -11,6 +11,7 @@ Writing, from the top down:
     transactions  the transactional producer (KIP-98, KIP-890): prepare, send, commit, and the rules of retrying
     producer      the idempotent producer, without transactions
     appending     records to the partition leaders (Produce), with sequence numbers; both producers use it
+    offsets       commits offsets outside transactions: at least once, and where a group begins
     asking        sends a request to its coordinator or leader, and retries retriable errors
     protocol      builds the requests and reads the answers; batches: builds record batches
     sink_process  a sink that runs in a subprocess; sink_server: that subprocess
@@ -25,6 +26,8 @@ For the commands:
 Below all of them:
 
     link          addresses, security and time-outs, as every client takes them
+    codecs        the records of a batch, decompressed
+    incarnation   which topic of a name an offset belongs to: its id, kept beside each committed offset
     client/       everything that uses private names of kafka-python: joining, polling, connections, unpacking
 
 kafka-python is pinned below 3.1. Two parts of it are replaced. Its transactional producer sends one request after the

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final, Self
+import uuid
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from kafka import TopicPartition as Partition
 from kafka import errors
@@ -11,6 +12,7 @@ from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from worker.audit.brokers import AwayError, FetchedRecords
+from worker.broker import incarnation
 from worker.broker.client.connecting import is_refusal
 from worker.broker.link import BrokerError, explain, milliseconds, named
 from worker.broker.reader import Reader
@@ -34,8 +36,19 @@ _HOPELESS: Final = (errors.AuthorizationError, errors.InvalidTopicError, errors.
 class AuditedTopics:
     """The input and output topics, the worker's group and the audit's own, which it joins none of."""
 
-    def __init__(self, link: KafkaLink, topics: Topics, *, worker_group: str, audit_group: str) -> None:
-        """Connect. Raises AwayError, or BrokerError when that is no use to repeat."""
+    def __init__(
+        self,
+        link: KafkaLink,
+        topics: Topics,
+        *,
+        worker_group: str,
+        audit_group: str,
+        topic_ids: dict[str, str] | None = None,
+    ) -> None:
+        """Connect. Raises AwayError, or BrokerError when that is no use to repeat.
+
+        `topic_ids` are those that an earlier connection has found; what is not among them is added.
+        """
         self._link, self._topics = link, topics
         self._worker_group, self._audit_group = worker_group, audit_group
         with _answered(link), contextlib.ExitStack() as opened:
@@ -45,6 +58,10 @@ class AuditedTopics:
             self.events = opened.enter_context(KafkaTail(link, topics.events, group_id=worker_group))
             self.answers = opened.enter_context(KafkaTail(link, topics.verdicts, topics.dead_letters))
             self._opened = opened.pop_all()
+        self._topic_ids = {} if topic_ids is None else topic_ids
+        self._topic_ids.setdefault(topics.events, self.events.topic_id(topics.events))
+        for topic in (topics.verdicts, topics.dead_letters):
+            self._topic_ids.setdefault(topic, self.answers.topic_id(topic))
 
     def partitions(self) -> frozenset[TopicPartition]:
         """Return every partition of the three topics, as of now."""
@@ -54,6 +71,8 @@ class AuditedTopics:
             for topic in found:
                 if topic["error_code"]:
                     raise errors.for_code(topic["error_code"])(topic["name"])
+        for topic in found:
+            self._require_same(topic["name"], _id_of(topic))
         return frozenset((topic["name"], each["partition_index"]) for topic in found for each in topic["partitions"])
 
     def written(self) -> Positions:
@@ -74,11 +93,19 @@ class AuditedTopics:
 
     def progress(self) -> Mapping[TopicPartition, tuple[int, str]]:
         """Return what the audit's group has committed, with its notes."""
-        return self._offsets(self._audit_group, self.events.places + self.answers.places)
+        found = {}
+        for place, (offset, note) in self._offsets(self._audit_group, self.events.places + self.answers.places).items():
+            topic_id, rest = incarnation.read(note)
+            self._require_same(place[0], topic_id)
+            found[place] = offset, rest
+        return found
 
     def commit(self, progress: Mapping[TopicPartition, tuple[int, str]]) -> None:
         """Commit the same."""
-        offsets = {Partition(*place): OffsetAndMetadata(offset, note, -1) for place, (offset, note) in progress.items()}
+        offsets = {
+            Partition(*place): OffsetAndMetadata(offset, incarnation.note(self._topic_ids[place[0]], note), -1)
+            for place, (offset, note) in progress.items()
+        }
         with _answered(self._link):
             for place, error in self._admin.alter_group_offsets(self._audit_group, offsets).items():
                 if error is not errors.NoError:
@@ -97,10 +124,23 @@ class AuditedTopics:
         """Disconnect."""
         self.close()
 
+    def _require_same(self, topic: str, topic_id: str) -> None:
+        if incarnation.is_another(self._topic_ids[topic], topic_id):
+            message = (
+                f"topic {topic} was deleted and created again: what the audit knows is of the old one; delete the "
+                f"audit's group {self._audit_group} and start it anew"
+            )
+            raise BrokerError(message)
+
     def _offsets(self, group: str, places: list[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
         with _answered(self._link):
             found = self._admin.list_group_offsets({group: [Partition(*place) for place in places]})[group]
         return {tuple(place): (each.offset, each.metadata or "") for place, each in found.items() if each.offset >= 0}
+
+
+def _id_of(topic: Mapping[str, Any]) -> str:
+    described = topic.get("topic_id")
+    return incarnation.written(uuid.UUID(described) if described else None)
 
 
 class KafkaTail(Reader):

@@ -22,8 +22,9 @@ REQUEST_TIMEOUT: Final = 10.0
 # After an outage the client must not sleep half a minute before it notices that all is well again.
 _LONGEST_RECONNECT: Final = 1.0
 _RECONNECT: Final = 0.2
-# How soon a new partition, or a moved leader that nobody complained of, is seen.
-_METADATA_AGE: Final = 60.0
+# How soon a new partition, a topic that was created again, or a moved leader that nobody complained of, is seen. The
+# client's own default is five minutes; a request of some hundred bytes every few seconds is nothing to a broker.
+_METADATA_AGE: Final = 10.0
 
 
 class BrokerError(Exception):

@@ -16,11 +16,13 @@ class Member:
     """A membership's terms; `static_name` makes it a static one, whose partitions wait for it until its session ends.
 
     `out_of_range`: what to do when the input no longer holds the next record (or does not yet, after a loss of data).
+    `unreadable_batch`: what to do at a batch that its sender spoilt: a dead letter for each of its offsets, or stop.
     """
 
     rebalance: Literal["eager", "cooperative"] = "eager"
     static_name: str | None = None
     out_of_range: Literal["fail", "earliest", "latest"] = "fail"
+    unreadable_batch: Literal["dead-letter", "fail"] = "dead-letter"
 
     def options(self) -> dict[str, Any]:
         """Return the client's options for it."""

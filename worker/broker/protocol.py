@@ -23,6 +23,7 @@ from kafka.protocol.producer import (
     TxnOffsetCommitResponse,
 )
 
+from worker.broker import incarnation
 from worker.broker.link import REQUEST_TIMEOUT, milliseconds
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def commit_offsets(
     metadata: Any,  # noqa: ANN401 the client is untyped
     notes: Mapping[tuple[str, int], str],
 ) -> TxnOffsetCommitRequest:
-    """Write the group's offsets, fenced by the metadata (KIP-447)."""
+    """Write the group's offsets, fenced by the metadata (KIP-447); without `notes` with the id of the topic polled."""
+    notes = notes or _noted(positions, metadata)
     topic, (lowest, highest) = TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic, _TXN_OFFSET_COMMIT[identity.version]
     return TxnOffsetCommitRequest(
         **identity.fields(),
@@ -156,12 +158,12 @@ def commit_offsets(
 
 
 def commit(positions: Positions, metadata: Any) -> OffsetCommitRequest:  # noqa: ANN401 the client is untyped
-    """Write the group's offsets, fenced by the metadata, in no transaction."""
+    """Write the group's offsets, fenced by the metadata, in no transaction; with the id of the topic polled."""
     topic = OffsetCommitRequest.OffsetCommitRequestTopic
     return OffsetCommitRequest(
         generation_id_or_member_epoch=metadata.generation_id,
         **_member(metadata),
-        topics=_offsets(topic, topic.OffsetCommitRequestPartition, positions, {}),
+        topics=_offsets(topic, topic.OffsetCommitRequestPartition, positions, _noted(positions, metadata)),
         max_version=_NEWEST_COMMIT,
     )
 
@@ -203,6 +205,10 @@ def _member(metadata: Any) -> dict[str, Any]:  # noqa: ANN401 the client is unty
         "member_id": metadata.member_id,
         "group_instance_id": metadata.group_instance_id,
     }
+
+
+def _noted(positions: Positions, metadata: Any) -> dict[tuple[str, int], str]:  # noqa: ANN401 the client is untyped
+    return dict.fromkeys(positions, incarnation.note(incarnation.of(metadata)))
 
 
 def _offsets(topic: Any, part: Any, positions: Positions, notes: Mapping[tuple[str, int], str]) -> list[Any]:  # noqa: ANN401

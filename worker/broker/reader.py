@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kafka import KafkaConsumer, TopicPartition
 
+from worker.broker import incarnation
+from worker.broker.client import consuming
 from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
@@ -58,6 +60,15 @@ class Reader:
         )
         raise BrokerError(message)
 
+    def topic_id(self, topic: str) -> str:
+        """Return the id of one of these topics, nothing where the brokers know none (before Kafka 2.8)."""
+        return incarnation.written(consuming.topic_id(self._consumer, topic))
+
+    def is_empty(self) -> bool:
+        """Whether no record of these topics can be read, nor could ever. Raises BrokerError."""
+        with explained(self._link):
+            return not any(self._consumer.end_offsets(self._partitions).values())
+
     def notes(self) -> dict[tuple[str, int], str]:
         """Return the metadata of the group's committed offsets, by partition, once its open transactions have ended."""
         patience = milliseconds(self._link.patience)
@@ -88,7 +99,10 @@ class Reader:
                 elif time.monotonic() > until:
                     message = f"no progress towards the end for {within:g} s"
                     raise TimeoutError(message)
-                yield from self.poll(_STEP)
+                for record in self.poll(_STEP):
+                    if record.unreadable:
+                        raise BrokerError(record.unreadable)
+                    yield record
                 positions = self._positions()
 
     def _positions(self) -> dict[TopicPartition, int]:

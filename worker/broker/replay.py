@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from kafka import errors
 from kafka.structs import ConsumerGroupMetadata
 
+from worker.broker import incarnation
 from worker.broker.client.network import UnknownOutcomeError
 from worker.broker.link import BrokerError, explained, named
 from worker.broker.reader import Reader
@@ -118,7 +119,7 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
     later of two at once fences the earlier. When an answer is lost, the notes are read again and the replay goes on;
     not with `again`, since the notes then cannot tell. Raises BrokerError, or TimeoutError when reading gets nowhere.
     """
-    work = _Replay(selection, input_topic, name, again)
+    work = _Replay(selection, dead_letter_topic, input_topic, name, again)
     with explained(link):
         for attempts_left in reversed(range(_ATTEMPTS)):
             # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
@@ -142,6 +143,8 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
 @dataclass(slots=True)
 class _Replay:
     selection: Selection
+    letters: str
+    """The topic of dead letters."""
     input_topic: str
     name: str
     again: bool
@@ -150,13 +153,14 @@ class _Replay:
     _met: dict[tuple[str, int], int] = field(default_factory=dict)
     _unsure: dict[tuple[str, int], str] = field(default_factory=dict)
     _notes: dict[tuple[str, int], str] = field(default_factory=dict)
+    _topic_id: str = ""
     _sent_back: dict[tuple[str, int], SentBack] = field(default_factory=dict)
     _waiting: list[Letter] = field(default_factory=list)
     _bytes: int = 0
 
     def run(self, reader: Reader, transactions: Transactions | None, say: Callable[[str], None] | None) -> Replayed:
         """Read to the end, and send as it goes; or go on so where an answer was lost."""
-        self.transactions, self._notes = transactions, reader.notes()
+        self.transactions, self._notes, self._topic_id = transactions, reader.notes(), reader.topic_id(self.letters)
         self._settle()
         said = time.monotonic()
         for read, record in enumerate(reader.to_end(), 1):
@@ -174,11 +178,12 @@ class _Replay:
         if place not in self._sent_back:
             try:
                 # The first record that a partition still has: what lay before it need not be remembered.
-                self._sent_back[place] = SentBack.read(self._notes.get(place, ""), begins=record.offset)
+                self._sent_back[place] = SentBack.read(self._note(place), begins=record.offset)
             except NoteError as error:
                 message = f"group {self.name}, partition {record.partition}: {error}; delete the group to forget it"
                 raise BrokerError(message) from error
-        if (letter := Letter.of(record)) is None:
+        # Of a batch that could not be read there is nothing to send: its bytes are still in the input.
+        if (letter := Letter.of(record)) is None or letter.reason == Unreadable.UNREADABLE_BATCH:
             return
         sent_back, is_chosen = self._sent_back[place], self.selection.takes(letter)
         is_sent = is_chosen and (self.again or not sent_back.holds(letter.reason, record.offset))
@@ -189,6 +194,11 @@ class _Replay:
         elif is_chosen and record.offset >= self._met.get(place, 0):
             self.done.left[letter.reason] += 1
         self._met[place] = max(record.offset + 1, self._met.get(place, 0))
+
+    def _note(self, place: tuple[str, int]) -> str:
+        """Return what is noted of a partition; nothing where that was a topic that was deleted since."""
+        topic_id, note = incarnation.read(self._notes.get(place, ""))
+        return "" if incarnation.is_another(topic_id, self._topic_id) else note
 
     def _send(self) -> None:
         """Send the waiting letters, and the notes that they were sent, in one transaction."""
@@ -222,7 +232,7 @@ class _Replay:
         until = time.monotonic() + _TRANSACTION_TIMEOUT
         places = {(letter.record.topic, letter.record.partition) for letter in self._waiting}
         ends = {place: self._sent_back[place].end for place in places}
-        notes = {place: self._sent_back[place].note() for place in places}
+        notes = {place: incarnation.note(self._topic_id, self._sent_back[place].note()) for place in places}
         letters, self._unsure = [letter.original for letter in self._waiting], notes
         transactions.send({self.input_topic: letters}, ends, ConsumerGroupMetadata(self.name), notes, until=until)
         transactions.commit(until=until)

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-# Kafka's own limit for what is kept beside a committed offset, offset.metadata.max.bytes.
-_LONGEST: Final = 4096
+# Kafka's own limit for what is kept beside a committed offset, offset.metadata.max.bytes, with room for a topic's id.
+_LONGEST: Final = 4096 - 64
 _RANGES: Final = r"[a-z0-9-]+:\d+-\d+(,\d+-\d+)*"
 _NOTE: Final = re.compile(rf"({_RANGES}(;{_RANGES})*)?")
 

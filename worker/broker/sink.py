@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
 from kafka import errors
-from kafka.protocol.metadata import CoordinatorType
 
-from worker.broker import protocol as requests
-from worker.broker.asking import Asker
-from worker.broker.client.network import Network
-from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
+from worker.broker.link import BrokerError, explain, explained, named
+from worker.broker.offsets import Offsets
 from worker.broker.producer import Producer
 from worker.broker.transactions import Transactions
 from worker.pipeline.ports import FencedError, RolledBackError
@@ -169,7 +164,7 @@ class AtLeastOnceSink:
         with explained(link), contextlib.ExitStack() as half_made:
             self._producer = Producer(link)
             half_made.callback(self._producer.close)
-            self._offsets = _Offsets(link)
+            self._offsets = Offsets(link)
             half_made.pop_all()
 
     def prepare(self, metadata: GroupMetadata) -> None:
@@ -200,30 +195,6 @@ class AtLeastOnceSink:
         """Close the connections."""
         self._producer.close()
         self._offsets.close()
-
-
-class _Offsets:
-    """Commits for a member by its metadata: the consumer's own commit is another thread's, with present metadata."""
-
-    def __init__(self, link: KafkaLink) -> None:
-        self._network = Network(replace(link, client_id=f"{link.client_id}-offsets"))
-        self._asker = Asker(self._network)
-
-    def commit(self, positions: Positions, metadata: Any, *, until: float) -> None:  # noqa: ANN401 the client is untyped
-        """Commit, asking again while the coordinator is moving. Raises the broker's error, or TooLateError.
-
-        What is published and not committed is published again: there is time for one request, `until` or not.
-        """
-        request = requests.commit(positions, metadata)
-        ask = functools.partial(self._asker.ask, CoordinatorType.GROUP, metadata.group_id, request)
-        self._network.catch_up()
-        # A second copy can only move the offset back to what was published before it: judged again, never lost.
-        self._asker.run(
-            lambda: self._asker.insist(ask, is_repeatable=True), until=max(until, time.monotonic() + REQUEST_TIMEOUT)
-        )
-
-    def close(self) -> None:
-        self._network.close()
 
 
 def _is_member(metadata: Any) -> bool:  # noqa: ANN401 the client is untyped

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
+from worker.broker import incarnation
 from worker.broker.link import BrokerError, KafkaLink
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
 from worker.messages import Outgoing  # noqa: TC001 # a field's type
@@ -29,8 +30,8 @@ _SERVER: Final = "worker.broker.sink_server"
 # A write ends by the transaction's timeout, and what may follow it by the link's patience, twice: nobody is to wait for
 # a process that was stopped.
 _PATIENCES, _LEEWAY = 2, 10.0
-Identity: TypeAlias = tuple[str | None, int, str, str | None]
-"""The part of group metadata that fences: group, generation, member, and the static member's name."""
+Identity: TypeAlias = tuple[str | None, int, str, str | None, str]
+"""The part of group metadata that fences: group, generation, member, the static member's name; and the topic's id."""
 
 
 class SinkProcessError(ChildError):
@@ -172,4 +173,5 @@ class SinkProcess(Child):
 
 
 def _identity(metadata: Any) -> Identity:  # noqa: ANN401 the client is untyped
-    return metadata.group_id, metadata.generation_id, metadata.member_id, metadata.group_instance_id
+    topic_id = incarnation.of(metadata)
+    return metadata.group_id, metadata.generation_id, metadata.member_id, metadata.group_instance_id, topic_id

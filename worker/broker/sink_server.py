@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
-from kafka.structs import ConsumerGroupMetadata
 
+from worker.broker.incarnation import Membership
 from worker.broker.link import KafkaLink
 from worker.broker.sink_process import KINDS, Opening, Prepare, Rebuilding, Rejected, Request, Write, Written
 from worker.process import logs
@@ -67,7 +67,7 @@ def _serve(requests: Frames, open_things: contextlib.ExitStack) -> None:
     failure: Rejected | None = None
     while True:
         request = _request.decode(requests.next())
-        metadata = ConsumerGroupMetadata(*request.metadata)
+        metadata = Membership(*request.metadata)
         if isinstance(request, Prepare):
             failure = _prepared(sink, metadata)
         else:

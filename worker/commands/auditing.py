@@ -114,8 +114,10 @@ def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience:
         commits=commits,
     )
 
+    groups, topic_ids = {"worker_group": settings.group_id, "audit_group": _group(settings)}, dict[str, str]()
+
     def connect() -> AuditedTopics:
-        return AuditedTopics(link, topics, worker_group=settings.group_id, audit_group=_group(settings))
+        return AuditedTopics(link, topics, **groups, topic_ids=topic_ids)
 
     return Audit(terms, connect, ledger, News(ledger, metrics))
 

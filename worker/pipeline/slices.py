@@ -30,7 +30,7 @@ class Limits:
 
     def decode(self, record: Record) -> Sms | Unreadable | None:
         """Return the message, the reason why it is none, or None for a tombstone."""
-        if record.value is None:
+        if record.is_tombstone:
             return None
         try:
             return decode(record, max_bytes=self.max_event_bytes)

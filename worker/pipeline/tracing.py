@@ -152,7 +152,7 @@ class Tracing:
                 "messaging.operation.name": "process", "messaging.operation.type": "process",
                 "messaging.destination.name": record.topic, "messaging.consumer.group.name": self._names.group,
                 "messaging.destination.partition.id": str(record.partition), "messaging.kafka.offset": record.offset,
-                **({"messaging.kafka.message.tombstone": True} if record.value is None else {}),
+                **({"messaging.kafka.message.tombstone": True} if record.is_tombstone else {}),
             },
         )  # fmt: skip
 

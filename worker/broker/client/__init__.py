@@ -60,6 +60,11 @@ PRIVATE: Final = {
         "consumer/group.py",
         "tests/contracts/test_stream.py",
     ),
+    "_cluster": Use(
+        "a position must not outlive its topic, whose id only the metadata has",
+        "consumer/group.py",
+        "tests/contracts/test_recreated.py",
+    ),
     "_fetcher": Use(
         "a cooperative member reads on while the group joins", "consumer/group.py", "tests/contracts/test_membership.py"
     ),
@@ -75,9 +80,7 @@ PRIVATE: Final = {
     "_consume_aborted_transactions_up_to": Use(_FAST, "consumer/fetcher.py", "tests/unit/test_unpacking.py"),
     "_contains_abort_marker": Use(_FAST, "consumer/fetcher.py", "tests/unit/test_unpacking.py"),
     "_is_batch_aborted": Use(_FAST, "consumer/fetcher.py", "tests/unit/test_unpacking.py"),
-    "_maybe_uncompress": Use(_FAST, "record/default_records.py", "tests/unit/test_unpacking.py"),
     "_buffer": Use(_FAST, "record/default_records.py", "tests/unit/test_unpacking.py"),
-    "_pos": Use(_FAST, "record/default_records.py", "tests/unit/test_unpacking.py"),
 }
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from kafka import TopicPartition
 
@@ -19,6 +20,12 @@ def is_session_over(consumer: Any) -> bool:  # noqa: ANN401 the client is untype
 def states(consumer: Any) -> dict[TopicPartition, Any]:  # noqa: ANN401 the client is untyped
     """Return the client's state of each partition held: kept for as long as it is held, new when it comes again."""
     return dict(consumer._subscription.assignment)  # noqa: SLF001
+
+
+def topic_id(consumer: Any, topic: str) -> UUID | None:  # noqa: ANN401 the client is untyped
+    """Return the topic's id as of the client's last metadata; None where it, or the topic, is not known."""
+    found: UUID | None = consumer._cluster.topic_id(topic)  # noqa: SLF001
+    return found
 
 
 def lags(consumer: Any) -> Mapping[TopicPartition, int]:  # noqa: ANN401 the client is untyped

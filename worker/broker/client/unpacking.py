@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 from kafka.consumer.fetcher import Fetcher, IsolationLevel
 
+from worker.broker.codecs import CodecError, decompressed
 from worker.messages import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from worker.messages import Headers
 
@@ -30,16 +31,20 @@ def unpack(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
 class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client is untyped
     """Fetched records of one partition. Which are hidden, and the next offset, are the client's own decisions."""
 
+    next_fetch_offset: int
+
     def _unpack_records(self, partition: Any, fetched: Any, *_: Any) -> Iterator[Record]:  # noqa: ANN401
         topic, number = partition
         while (batch := fetched.next_batch()) is not None:
             if self.check_crcs and not batch.validate_crc():
-                raise _corrupt(batch.base_offset, "its checksum is another")
+                # The disk's doing, or the network's: another replica may have it whole.
+                raise _corrupt(topic, number, batch.base_offset, "its checksum is another")
+            records: Iterable[Record]
             if batch.magic == _FORMAT:
                 self.leader_epoch, after = batch.leader_epoch, batch.next_offset
-                records = [] if self._is_hidden(batch) else unpacked(batch, topic, number)
+                records = [] if self._is_hidden(batch) else unpacked_or_unreadable(batch, topic, number)
             else:
-                records, after = _unpacked_of_old(batch, topic, number), None
+                records, after = _unpacked_of_old(batch, topic, number, self.next_fetch_offset), None
             for record in records:
                 self.records_read += 1
                 self.next_fetch_offset = record.offset + 1
@@ -60,18 +65,23 @@ class _Unpacking(Fetcher.PartitionRecords):  # type: ignore[misc] # the client i
         return bool(batch.is_control_batch)
 
 
+def unpacked_or_unreadable(batch: Any, topic: str, partition: int) -> Iterable[Record]:  # noqa: ANN401
+    """Every record of a batch of the client's; of one that its sender spoilt, an unreadable one for each offset."""
+    try:
+        return unpacked(batch, topic, partition)
+    except errors.CorruptRecordError as error:
+        offsets = range(batch.base_offset, batch.next_offset)
+        return _unreadable(topic, partition, offsets, batch.max_timestamp / _MS, str(error))
+
+
 def unpacked(batch: Any, topic: str, partition: int) -> list[Record]:  # noqa: ANN401 the client is untyped
     """Every record of a batch of the client's. Raises CorruptRecordError."""
-    try:
-        batch._maybe_uncompress()  # noqa: SLF001
-    except errors.KafkaError:
-        raise
-    except Exception as error:  # each codec has its own
-        raise _corrupt(batch.base_offset, "it cannot be decompressed") from error
-    buffer, at, first = bytes(batch._buffer), batch._pos, batch.first_timestamp  # noqa: SLF001
+    buffer, at, first = bytes(batch._buffer), batch.HEADER_STRUCT.size, batch.first_timestamp  # noqa: SLF001
     appended = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
     offset, records = batch.base_offset, []
     try:
+        if batch.compression_type:
+            buffer, at = decompressed(batch.compression_type, buffer[at:]), 0
         for _ in range(batch.records_count):
             length, at = _varint(buffer, at)
             end = at + length
@@ -85,24 +95,37 @@ def unpacked(batch: Any, topic: str, partition: int) -> list[Record]:  # noqa: A
             else:
                 at += 1
             if at != end:
-                raise _corrupt(offset, "a record is not as long as it says")
+                raise _corrupt(topic, partition, offset, "a record is not as long as it says")
             timestamp = (first + since if appended is None else appended) / _MS
             records.append(Record(topic, partition, offset + beyond, timestamp, key, value, headers))
+    except CodecError as error:
+        raise _corrupt(topic, partition, offset, str(error)) from error
     except (IndexError, ValueError) as error:
-        raise _corrupt(offset, "a record is cut short") from error
+        raise _corrupt(topic, partition, offset, "a record is cut short") from error
     if at != len(buffer):
-        raise _corrupt(offset, "there is more after its last record")
+        raise _corrupt(topic, partition, offset, "there is more after its last record")
     return records
 
 
-def _unpacked_of_old(batch: Any, topic: str, partition: int) -> list[Record]:  # noqa: ANN401 the client is untyped
+def _unpacked_of_old(batch: Any, topic: str, partition: int, begins: int) -> Iterable[Record]:  # noqa: ANN401
     records = []
-    for raw in batch:
+    try:
+        raws = [*batch]
+    except Exception as error:  # noqa: BLE001 each codec has its own, and the client asserts
+        # Of formats 0 and 1 a batch says its last offset only; it begins where the one before it ended.
+        why = str(_corrupt(topic, partition, begins, f"it cannot be read: {type(error).__name__}"))
+        return _unreadable(topic, partition, range(begins, batch.base_offset + 1), _UNDATED / _MS, why)
+    for raw in raws:
         if not raw.validate_crc():
-            raise _corrupt(raw.offset, "its checksum is another")
+            raise _corrupt(topic, partition, raw.offset, "its checksum is another")
         at = _UNDATED if raw.timestamp is None else raw.timestamp
         records.append(Record(topic, partition, raw.offset, at / _MS, raw.key, raw.value))
     return records
+
+
+def _unreadable(topic: str, partition: int, offsets: range, timestamp: float, why: str) -> Iterator[Record]:
+    # A few at a time: of how many there are, only the batch's own word is known.
+    return (Record(topic, partition, offset, timestamp, None, None, unreadable=why) for offset in offsets)
 
 
 def _bytes(buffer: bytes, at: int) -> tuple[bytes | None, int]:
@@ -143,5 +166,5 @@ def _varint(buffer: bytes, at: int) -> tuple[int, int]:
     return number >> 1 ^ -(number & 1), at
 
 
-def _corrupt(offset: int, why: str) -> errors.CorruptRecordError:
-    return errors.CorruptRecordError(f"at offset {offset}: {why}")
+def _corrupt(topic: str, partition: int, offset: int, why: str) -> errors.CorruptRecordError:
+    return errors.CorruptRecordError(f"batch {topic}:{partition}:{offset}: {why}")
