@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from worker import settings as knobs
-from worker.process import logs, signals
+from worker.process import logs, signals, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ _ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Returns the exit status; docs/operations.md lists them."""
+    streams.secure()
     try:
         status = _main(arguments)
         if sys.stdout:
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return signals.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         return signals.nobody_reads()
+    except OSError as error:
+        return signals.no_room(error)
     return status
 
 

@@ -27,7 +27,7 @@ from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
-from worker.process import cores
+from worker.process import cores, streams
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
@@ -80,6 +80,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._probes = Probes("loading the model")
         metrics = Metrics()
+        streams.report_dropped(metrics.log_lines_dropped.inc)
         self._server = serve(settings, metrics, self._probes)
         try:
             model = _model(settings)

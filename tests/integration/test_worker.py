@@ -145,6 +145,27 @@ def test_a_worker_that_is_killed_takes_its_processes_along(
         assert has_ended(second, within=10)
 
 
+def log_to_nobody() -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(reading)
+
+
+def test_a_worker_whose_log_nobody_reads_works_through_a_rebalance_and_drains(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+) -> None:
+    with traffic.flowing():
+        first = start("one", prepare=log_to_nobody, parts=Parts(has_sink_process=True))
+        until(lambda: len(watch.verdicts) > 0)
+        start("two")
+        until(lambda: first.metric("hamgate_rebalances_total") >= 2)
+        assert first.metric("hamgate_log_lines_dropped_total") > 0
+        first.send(signal.SIGTERM)
+        assert first.ended() == 0
+
+    exactly_once(traffic, watch)
+
+
 def judge_for_ever() -> None:
     def end(pipeline: Pipeline, _: object) -> None:
         with pipeline.progress.at_work("judge"):

@@ -2,6 +2,7 @@
 
 signals  SIGTERM and SIGINT, and exit statuses
 logs     structured logs, without message texts
+streams  standard streams that cannot break the process
 states   what the worker is doing, for /readyz and metrics
 child    a subprocess that is sent requests (tokenizer, sink)
 cores    how many CPU cores it may use

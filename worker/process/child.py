@@ -19,6 +19,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from worker.process import streams
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -201,6 +203,7 @@ def served() -> Iterator[Frames]:
     """Yield the frames of the requests; ends when the worker closes the pipe."""
     for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
         signal.signal(each, signal.SIG_IGN)
+    streams.secure()
     sys.stdout = sys.stderr  # what anything prints is no frame
     with contextlib.suppress(EOFError, GoneError):
         yield Frames(FileIO(_REQUESTS, closefd=False))
