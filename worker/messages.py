@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from worker.repair import repaired
+
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 TopicPartition: TypeAlias = tuple[str, int]
 Positions: TypeAlias = dict[TopicPartition, int]
@@ -66,11 +68,15 @@ def dated(record: Record, now: float) -> Record:
 
 
 class Sms(msgspec.Struct, frozen=True, gc=False):
-    """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds."""
+    """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds.
+
+    Of one that `is_repaired` a character was lost.
+    """
 
     id: str
     text: str
     received_at: float
+    is_repaired: bool = False
 
 
 class Unreadable(enum.StrEnum):
@@ -127,6 +133,7 @@ class Flag(enum.StrEnum):
 
     __hash__ = str.__hash__
 
+    REPAIRED = "repaired"
     NORMALISED = "normalised"
     TRUNCATED = "truncated"
     OUTSIDE = "outside"
@@ -208,6 +215,8 @@ MAX_HEADERS: Final = 64
 def decode(record: Record, *, max_bytes: int) -> Sms:
     """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
 
+    Its strings are repaired where they are broken (worker/repair.py): only its structure must be right.
+
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
     """
     value = record.value or b""
@@ -216,22 +225,29 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
     if len(record.headers) > MAX_HEADERS:
         raise UnreadableError(Unreadable.TOO_MANY_HEADERS)
     try:
-        event = _event.decode(value)
-    except RecursionError:
-        raise UnreadableError(Unreadable.TOO_DEEP) from None
-    except UnicodeDecodeError:
-        raise UnreadableError(Unreadable.INVALID_UTF8) from None
-    except msgspec.ValidationError as error:
-        raise UnreadableError(_reason(str(error))) from None
-    except msgspec.DecodeError:
-        raise UnreadableError(_undecodable(value)) from None
+        event, is_repaired = _event.decode(value), False
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        readable, is_repaired = repaired(value)
+        event, value = _decode(readable, value), readable
     if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise UnreadableError(Unreadable.TOO_DEEP)
     received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
     name = record.name if event.id is None or event.id == "" else str(event.id)
     if len(name) > MAX_ID:
         raise UnreadableError(Unreadable.TOO_LARGE)
-    return Sms(id=name, text=event.text, received_at=received_at)
+    return Sms(id=name, text=event.text, received_at=received_at, is_repaired=is_repaired)
+
+
+def _decode(readable: bytes, sent: bytes) -> Event:
+    """Read what is repaired of an event; say of what cannot be read even so why, by what was sent."""
+    try:
+        return _event.decode(readable)
+    except RecursionError:
+        raise UnreadableError(Unreadable.TOO_DEEP) from None
+    except msgspec.ValidationError as error:
+        raise UnreadableError(_reason(str(error))) from None
+    except msgspec.DecodeError:
+        raise UnreadableError(_undecodable(sent)) from None
 
 
 def _depth(value: bytes) -> int:

@@ -44,6 +44,16 @@ def verdicts() -> Verdicts:
     return Verdicts(LABELS, policy, "nano@0123456789ab")
 
 
+def test_a_message_of_which_a_character_was_lost_says_so(verdicts: Verdicts) -> None:
+    item = msgspec.structs.replace(message(0), sms=Sms("m-0", "x", 99.0, is_repaired=True))
+
+    outcome = verdicts.of(judged([item], [0], [0], [0.1]), now=101.0)
+
+    [shown] = [json.loads(out.value or b"") for out in outcome.verdicts]
+    assert shown["flags"] == ["repaired", "normalised"]
+    assert outcome.flagged == {("repaired", Action.DELIVER): 1, ("normalised", Action.DELIVER): 1}
+
+
 def test_every_message_has_its_verdict_in_order_under_its_own_key(verdicts: Verdicts) -> None:
     outcome = verdicts.of(
         judged([message(0), message(1), message(2)], [0, 1, 2], [0, 1, 2], [0.1, 0.6, 0.95]), now=101.0

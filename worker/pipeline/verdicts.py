@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from worker.messages import (
     Action,
     DeadLetter,
+    Flag,
     Latency,
     Outgoing,
     RecordSource,
@@ -111,7 +112,7 @@ class Verdicts:
             threshold=self.policy.banded_of(language).threshold,
             action=action,
             reason=reason,
-            flags=flags,
+            flags=(Flag.REPAIRED.value, *flags) if sms.is_repaired else flags,
             model=self.model,
             source=RecordSource(record.topic, record.partition, record.offset, record.broker_ms),
             scored_at=when.scored_at,
