@@ -7,7 +7,6 @@ import datetime as dt
 import errno
 import functools
 import os
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Final, Self
@@ -27,7 +26,7 @@ from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
-from worker.process import cores, streams
+from worker.process import cores, signals, streams
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
@@ -217,8 +216,7 @@ def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
     log.info("simulating", topic=settings.input_topic, brokers=settings.brokers, rate=options.rate, seed=seed)
     try:
         with broker.Publisher(link(settings)) as publisher:
-            for each in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(each, lambda *_: sending.stop())
+            signals.on_ending(lambda *_: sending.stop())
             sending.run(publisher, settings.input_topic, options.seconds, options.messages, simulate.say_on_terminal)
     except broker.BrokerError as error:
         raise StartRefused(str(error)) from error

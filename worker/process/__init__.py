@@ -1,6 +1,6 @@
 """The worker as a process of the operating system.
 
-signals  SIGTERM and SIGINT, and exit statuses
+signals  SIGTERM and what else ends it, and exit statuses
 logs     structured logs, without message texts
 streams  standard streams that cannot break the process
 states   what the worker is doing, for /readyz and metrics
