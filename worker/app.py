@@ -27,6 +27,7 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.process import cores, signals, streams
+from worker.process.ending import clean_up
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
@@ -105,10 +106,11 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Answer no more."""
-        self._server.close()
+        """Answer no more, and send what traces there are, within what is left of the grace."""
+        until = self.service.leave_by
+        clean_up("metrics", self._server.close, until=until)
         if self._tracing:
-            self._tracing.close()
+            clean_up("traces", self._tracing.close, until=until)
 
 
 def _require_well(found: Iterator[tuple[str, str | None]]) -> None:

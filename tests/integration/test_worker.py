@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -164,6 +166,27 @@ def test_a_worker_whose_log_nobody_reads_works_through_a_rebalance_and_drains(
         assert first.ended() == 0
 
     exactly_once(traffic, watch)
+
+
+def keep_a_thread_of_a_pool_busy() -> None:
+    ThreadPoolExecutor(1).submit(time.sleep, 600)
+
+
+def test_nothing_that_ends_with_a_worker_keeps_it_beyond_its_grace(
+    place: Place, start: Callable[..., WorkerProcess], watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector of traces that never answers, and a thread for which the interpreter would wait."""
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with socket.create_server(("127.0.0.1", 0)) as silent, Publisher(place.link) as publisher:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        worker = start(tracing="otlp", shutdown_grace="4", prepare=keep_a_thread_of_a_pool_busy)
+        publisher.publish(place.input, [Outgoing(b"k", b'{"text": "hi"}', (("traceparent", parent),))])
+        until(lambda: len(watch.verdicts) == 1)
+
+        began = time.monotonic()
+        worker.send(signal.SIGTERM)
+        assert worker.ended() == 0
+        assert time.monotonic() - began < 4 + 2
 
 
 def judge_for_ever() -> None:

@@ -15,7 +15,7 @@ from worker import loading
 from worker.loading import MODEL_ERRORS
 from worker.model.classifier import published
 from worker.model.models_in_service import Role
-from worker.process import logs, signals
+from worker.process import ending, logs, signals
 from worker.rollout import budgets, changeover
 from worker.rollout import link as releases
 
@@ -59,12 +59,12 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
         log.exception("stopped uncommitted", cause=f"{type(error).__name__}: {error}")
-        return 1
+        return ending.leave(signals.FAILED, by=worker.service.leave_by)
     if not is_all_committed:
         log.warning("stopped uncommitted", cause="HAMGATE_SHUTDOWN_GRACE is over; what was in flight is read again")
-        return signals.UNCOMMITTED
+        return ending.leave(signals.UNCOMMITTED, by=worker.service.leave_by)
     log.info("stopped", cause="signal")
-    return signals.DONE
+    return ending.leave(signals.DONE, by=worker.service.leave_by)
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
