@@ -107,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this one (with --partition)")
     replay.add_argument("--again", action="store_true", help="also dead letters that an earlier replay has sent back")
     replay.add_argument("--dry-run", action="store_true", help="report what would be sent; send nothing")
+    replay.add_argument(
+        "--show",
+        type=int,
+        metavar="N",
+        help="show the dead letter at offset N (with --partition), masked; send nothing",
+    )
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
     )

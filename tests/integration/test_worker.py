@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -219,16 +220,22 @@ def test_replayed_dead_letters_are_read_again(
     start()
     until(lambda: len(watch.dead_letters) == len(POISON))
 
-    said = subprocess.run(
-        [sys.executable, "-m", "worker", "replay", "--reason", "invalid-json"],
-        env=environment(place, bundle),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout
+    def replay(*options: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "worker", "replay", *options],
+            env=environment(place, bundle),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
 
-    assert "1 invalid-json" in said
+    [named] = re.findall(r"1 wrong-type \(the last one: (.*)\)", replay("--dry-run"))
+    shown = replay(*named.split())
+    assert re.search(r"^field +text$", shown, re.MULTILINE)
+    assert shown.endswith('    {"text": \n>>> 0}\n')
+
+    assert "1 invalid-json\n" in replay("--reason", "invalid-json")
     until(lambda: len(watch.dead_letters) == len(POISON) + 1)
     again = watch.dead_letters[-1]
     assert (again.key, again.value) == (b"k", b"not json")

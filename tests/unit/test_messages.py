@@ -168,6 +168,39 @@ def test_whatever_a_sender_writes_is_read(text: str, *, is_escaped: bool) -> Non
     assert read == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+@pytest.mark.parametrize(
+    ("value", "field", "at"),
+    [
+        (b'{"text": 5}', "text", 9),
+        (b'{"id": "\\"text\\": 1", "more": {"text": "x"}, "text" :\n null}', "text", 55),
+        (b'\xef\xbb\xbf{"text": 5}', "text", 12),
+        (b'{"\\u0074ext": 5}', "text", None),
+        (b'{"text": "x", "id": {}}', "id", 20),
+        (b'{"text": "x", "received_at": "yesterday"}', "received_at", 29),
+        (b'{"text": "x", "received_at": -1}', "received_at", 29),
+        (b'{"text": "hi", "id": "' + b"i" * (MAX_ID + 1) + b'"}', "id", 21),
+        (b"{}", "text", None),
+        (b"[]", None, None),
+        (b"not json", None, 4),
+        (b'{"text": "cut', None, 13),
+        (b'\xef\xbb\xbf{"text": "cut', None, 16),
+        (b'{"text": "\\ud83d", }', None, None),
+        (b'{"text": "x", }', None, 14),
+        (b'{"text": "x"\xff}', None, 12),
+        (b'{"text": "x", "deep": ' + b"[" * 2000, None, 22 + MAX_DEPTH - 1),
+        (b'{"text": "x", "deep": ' + b"[" * 40 + b"]" * 40 + b"}", None, 22 + MAX_DEPTH - 1),
+        (b'{"text": "' + b"x" * LIMIT + b'"}', None, None),
+    ],
+)
+def test_what_cannot_be_read_names_the_field_and_the_byte_as_far_as_they_are_known(
+    value: bytes, field: str | None, at: int | None
+) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        decode(record(value), max_bytes=LIMIT)
+
+    assert (caught.value.fault.field, caught.value.fault.at) == (field, at)
+
+
 def test_an_error_holds_nothing_of_the_event() -> None:
     with pytest.raises(UnreadableError) as caught:
         decode(record(b'{"text": 5, "sender": "+4479460000"}'), max_bytes=LIMIT)
@@ -275,17 +308,26 @@ def test_a_dead_letter_can_be_turned_back_into_its_record(
 
 def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
     encoded = encode_dead_letter(
-        DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW)
+        DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW, at=0)
     )
 
     assert encoded.headers == (
         ("trace", b"t"),
+        ("field", None),
+        ("byte-offset", b"0"),
         ("reason", b"invalid-json"),
         ("source-topic", b"sms.events"),
         ("source-partition", b"3"),
         ("source-offset", b"7"),
         ("failed-at", b"2025-11-24T16:00:00.000Z"),
     )
+
+
+def test_a_dead_letter_of_an_older_version_is_turned_back_too() -> None:
+    encoded = encode_dead_letter(DeadLetter(record(b"?", headers=(("field", b"mine"),)), Unreadable.TOO_DEEP, NOW))
+    older = (encoded.headers[0], *encoded.headers[3:])
+
+    assert decode_dead_letter(record(b"?", headers=older)).headers == (("field", b"mine"),)
 
 
 def test_what_is_no_dead_letter_is_not_turned_back() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.messages import Action, Record, Sms, Unreadable, Unscored
+from worker.messages import Action, Fault, Record, Sms, Unreadable, Unscored
 from worker.model.bundle import Calibration, Thresholds
 from worker.model.classifier import UNSCORED, Classifier, Prepared, Scores
 from worker.model.policy import Policy
@@ -138,7 +138,7 @@ def test_without_a_score_there_is_no_label_but_a_reason_and_the_operators_action
 
 def test_the_unreadable_become_dead_letters_and_tombstones_nothing(verdicts: Verdicts) -> None:
     items = [
-        Waiting(record(0, b"?"), 100.0, unreadable=Unreadable.INVALID_JSON),
+        Waiting(record(0, b"?"), 100.0, unreadable=Fault(Unreadable.INVALID_JSON, None, 0)),
         message(1),
         Waiting(record(2, None), 100.0),
     ]

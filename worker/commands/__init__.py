@@ -193,17 +193,21 @@ def replay(settings: Settings, options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         return replay_dead_letters(settings, options)
-    except (StartRefused, ValueError) as error:
+    except ValueError as error:
+        return _fail(error, signals.USAGE)
+    except StartRefused as error:
         return _fail(error)
 
 
 def simulate(settings: Settings, options: argparse.Namespace) -> int:
     """Send made-up traffic to the input topic until it is told to stop."""
-    from worker.app import StartRefused, simulate_traffic  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, UsageError, simulate_traffic  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         return simulate_traffic(settings, options)
+    except UsageError as error:
+        return _fail(error, signals.USAGE)
     except StartRefused as error:
         return _fail(error)
 
@@ -241,7 +245,9 @@ def compare(settings: Settings, options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         found = comparisons(settings, options)
-    except (StartRefused, ValueError) as error:
+    except ValueError as error:
+        return _fail(error, signals.USAGE)
+    except StartRefused as error:
         return _fail(error)
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=1))  # noqa: T201 the answer
@@ -299,9 +305,9 @@ def bench(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: Exception, status: int = signals.FAILED) -> int:
     print(error, file=sys.stderr)  # noqa: T201 for the person who typed the command
-    return 1
+    return status
 
 
 COMMANDS: Final[dict[str, Command]] = {

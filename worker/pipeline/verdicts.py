@@ -83,7 +83,9 @@ class Verdicts:
                 outcome.traces[row] = trace
                 context = contexts.get(row, context) if contexts else context
             if item.unreadable:
-                outcome.dead_letters.append(encode_dead_letter(DeadLetter(item.record, item.unreadable, now)))
+                why = item.unreadable
+                letter = DeadLetter(item.record, why.reason, now, why.field, why.at)
+                outcome.dead_letters.append(encode_dead_letter(letter))
             elif item.sms:
                 its = item.model.verdicts if item.model else self
                 verdict = its.verdict(item, item.sms, answers.get(row), when)
