@@ -228,13 +228,21 @@ def use(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def back(settings: Settings, _: argparse.Namespace) -> int:
-    """Point HAMGATE_BUNDLE at what it pointed to before."""
+def back(settings: Settings, options: argparse.Namespace) -> int:
+    """Point HAMGATE_BUNDLE at the bundle before the last `use`, once it is proven; done again, it changes nothing."""
+    logs.configure(settings.log_level, settings.log_format)
+    link = settings.bundle
     try:
-        before = releases.back(settings.bundle)
-    except releases.LinkError as error:
+        folder = releases.way_back(link, again=options.again)
+        if folder is None:
+            print(f"{link} -> {link.resolve()} already, back since the last `hamgate use`; --again goes further")  # noqa: T201
+            return 0
+        # Of the bundle that is left only what it broke is known: its canaries are no measure.
+        chosen = loading.model(settings, folder)
+        releases.back(link, folder)
+    except (releases.LinkError, *MODEL_ERRORS) as error:
         return _fail(error)
-    print(f"{settings.bundle} -> {before}")  # noqa: T201 the answer
+    print(f"{link} -> {folder} ({chosen.name})")  # noqa: T201 the answer
     return 0
 
 
