@@ -68,7 +68,7 @@ ODD: Final[tuple[Row | Broken, ...]] = (
     Broken(b'["an", "array"]', Unreadable.NOT_AN_OBJECT),
     Broken(b'{"sender": "+447700900000"}', Unreadable.MISSING_TEXT),
     Broken(b'{"text": 42}', Unreadable.WRONG_TYPE),
-    Broken(b'{"text": "caf\xe9"}', Unreadable.INVALID_UTF8),
+    Broken('{"text": "café"}'.encode("utf-16"), Unreadable.INVALID_UTF8),
     Broken(b'{"text": "hello", "received_at": "yesterday"}', Unreadable.BAD_TIMESTAMP),
     Broken(b'{"text": "hello", "extra": ' + b"[" * 20_000 + b"]" * 20_000 + b"}", Unreadable.TOO_DEEP),
     Broken(b'{"text": "' + b"x" * 100_000 + b'"}', Unreadable.TOO_LARGE),

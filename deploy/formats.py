@@ -201,6 +201,12 @@ _EXAMPLES: Final[dict[str, Schema]] = {
 }
 # Header values are bytes; these are the UTF-8 text in them.
 _ADDED: Final[dict[str, Schema]] = {
+    "field": {"type": ["string", "null"], "description": "The event's field that is wrong. Null: not known."},
+    "byte-offset": {
+        "type": ["string", "null"],
+        "description": "The byte of the event's value at which it is wrong, from 0, in decimal. Null: not known.",
+        "pattern": "^[0-9]+$",
+    },
     "reason": {"description": "Why it could not be read.", "enum": sorted(Unreadable)},
     "source-topic": {"description": "The event's topic."},
     "source-partition": {"description": "The event's partition, in decimal.", "pattern": "^[0-9]+$"},
@@ -270,18 +276,19 @@ def _joined(field: Schema) -> Schema:
 def _dead_letter_headers() -> Schema:
     """Return the schema of the added headers by name: the last value counts where an event had such a header itself."""
     letter = encode_dead_letter(
-        DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0)
+        DeadLetter(Record("sms.events", 3, 41, 0.0, None, b"{"), Unreadable.INVALID_JSON, 1_790_000_000.0, at=1)
     )
-    added = {name: (value or b"").decode() for name, value in letter.headers}
+    added = {name: None if value is None else value.decode() for name, value in letter.headers}
     return {
         "$schema": DIALECT,
         "$comment": _MADE,
         "title": "Dead-letter headers",
         "description": "Headers of a dead letter, each value as the UTF-8 text that it is. The event's own headers "
-        "come first, unchanged; these five are the last. Where a name occurs twice the last one counts.",
+        "come first, unchanged; these seven are the last. Older versions did not write `field` and `byte-offset`. "
+        "Where a name occurs twice the last one counts.",
         "type": "object",
         "properties": {name: {"type": "string"} | _ADDED[name] for name in added},
-        "required": [*added],
+        "required": [name for name in added if name not in ("field", "byte-offset")],
         "examples": [added],
     }
 

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from worker import settings as knobs
-from worker.process import logs, signals
+from worker.process import logs, signals, streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ _ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Returns the exit status; docs/operations.md lists them."""
+    streams.secure()
     try:
         status = _main(arguments)
         if sys.stdout:
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return signals.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         return signals.nobody_reads()
+    except OSError as error:
+        return signals.no_room(error)
     return status
 
 
@@ -104,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--to-offset", type=int, metavar="N", help="up to, not including, this one (with --partition)")
     replay.add_argument("--again", action="store_true", help="also dead letters that an earlier replay has sent back")
     replay.add_argument("--dry-run", action="store_true", help="report what would be sent; send nothing")
+    replay.add_argument(
+        "--show",
+        type=int,
+        metavar="N",
+        help="show the dead letter at offset N (with --partition), masked; send nothing",
+    )
     _add_simulate(
         add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
     )
@@ -117,7 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     chosen = add("use", "verify a bundle, then point HAMGATE_BUNDLE, a symbolic link, at it", "FOLDER ")
     chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
-    add("back", "point HAMGATE_BUNDLE back at the bundle before")
+    returned = add("back", "verify the bundle before the last `use`, and point HAMGATE_BUNDLE back at it", "[--again] ")
+    returned.add_argument("--again", action="store_true", help="go one further back, where it was gone back already")
     compared = add("compare", "show which messages the shadow judged differently", "[--since TIME] [--json] ")
     compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
     compared.add_argument("--json", action="store_true", help="JSON output")

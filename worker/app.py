@@ -7,7 +7,6 @@ import datetime as dt
 import errno
 import functools
 import os
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Final, Self
@@ -27,7 +26,8 @@ from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
-from worker.process import cores
+from worker.process import cores, signals, streams
+from worker.process.ending import clean_up
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
@@ -70,6 +70,10 @@ class StartRefused(Exception):  # noqa: N818 it is the start that is refused; th
     """The worker cannot start: one line for each thing that is wrong, with its fix."""
 
 
+class UsageError(ValueError):
+    """An option is wrong; says which."""
+
+
 class Worker:
     """Everything that runs, once its parts have been found to work. Raises StartRefused, or what the model raises.
 
@@ -80,6 +84,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self._probes = Probes("loading the model")
         metrics = Metrics()
+        streams.report_dropped(metrics.log_lines_dropped.inc)
         self._server = serve(settings, metrics, self._probes)
         try:
             model = _model(settings)
@@ -105,10 +110,11 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Answer no more."""
-        self._server.close()
+        """Answer no more, and send what traces there are, within what is left of the grace."""
+        until = self.service.leave_by
+        clean_up("metrics", self._server.close, until=until)
         if self._tracing:
-            self._tracing.close()
+            clean_up("traces", self._tracing.close, until=until)
 
 
 def _require_well(found: Iterator[tuple[str, str | None]]) -> None:
@@ -157,7 +163,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 
 def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
-    """Send dead letters back to the input. Raises StartRefused, or ValueError naming a wrong option."""
+    """Send dead letters back to the input, or show one. Raises StartRefused, or ValueError naming a wrong option."""
     known = [str(reason) for reason in Unreadable if reason is not Unreadable.UNREADABLE_BATCH]
     wrong = sorted(set(options.reason) - set(known))
     if wrong:
@@ -171,6 +177,8 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         from_offset=options.from_offset,
         to_offset=options.to_offset,
     )
+    if options.show is not None:
+        return _show_dead_letter(settings, options)
     try:
         done = broker.replay(
             link(settings),
@@ -186,10 +194,32 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         raise StartRefused(str(error)) from error
     verb = "would be sent" if options.dry_run else "sent"
     for reason, count in sorted(done.sent.items()):
-        print(f"{count:>8,} {reason}")  # noqa: T201 the answer
+        where = ""
+        if options.dry_run:
+            where = " (the last one: --partition {} --show {})".format(*done.last[reason])
+        print(f"{count:>8,} {reason}{where}")  # noqa: T201 the answer
     print(f"{done.sent.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
     if left := done.left.total():
         print(f"{left:>8,} left: sent back by an earlier replay; --again sends them once more")  # noqa: T201 the answer
+    return 0
+
+
+def _show_dead_letter(settings: Settings, options: argparse.Namespace) -> int:
+    from worker.commands import showing  # noqa: PLC0415 for this option alone
+
+    if options.partition is None:
+        message = "--show needs --partition: offsets are counted in each partition by itself"
+        raise ValueError(message)
+    topic, partition, offset = settings.dead_letter_topic, options.partition, options.show
+    try:
+        letter = broker.letter_at(link(settings), topic, partition, offset)
+    except (broker.BrokerError, TimeoutError) as error:
+        raise StartRefused(str(error)) from error
+    if letter is None:
+        message = f"there is no dead letter at {topic}:{partition}:{offset}; `hamgate replay --dry-run` names some"
+        raise StartRefused(message)
+    for line in showing.lines(letter):
+        print(line)  # noqa: T201 the answer
     return 0
 
 
@@ -204,7 +234,7 @@ def comparisons(settings: Settings, options: argparse.Namespace) -> list[Compari
 
 
 def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
-    """Send made-up traffic. Raises StartRefused."""
+    """Send made-up traffic. Raises StartRefused, or UsageError naming a wrong option."""
     from worker import simulate  # noqa: PLC0415 for this command alone
 
     seed = options.seed if options.seed is not None else int.from_bytes(os.urandom(4))
@@ -212,12 +242,11 @@ def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
         sending = simulate.plan(options, seed, starts_at=time.time() % _DAY if options.day == _DAY else 0.0)
     except (OSError, ValueError) as error:
         message = f"--texts: {error}"
-        raise StartRefused(message) from error
+        raise UsageError(message) from error
     log.info("simulating", topic=settings.input_topic, brokers=settings.brokers, rate=options.rate, seed=seed)
     try:
         with broker.Publisher(link(settings)) as publisher:
-            for each in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(each, lambda *_: sending.stop())
+            signals.on_ending(lambda *_: sending.stop())
             sending.run(publisher, settings.input_topic, options.seconds, options.messages, simulate.say_on_terminal)
     except broker.BrokerError as error:
         raise StartRefused(str(error)) from error

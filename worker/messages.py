@@ -5,12 +5,15 @@ Nothing here knows Kafka, a model or a clock. Times are Unix seconds; the wire's
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import enum
 import re
 from typing import Final, TypeAlias
 
 import msgspec
+
+from worker.repair import repaired
 
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 TopicPartition: TypeAlias = tuple[str, int]
@@ -73,11 +76,15 @@ def dated(record: Record, now: float) -> Record:
 
 
 class Sms(msgspec.Struct, frozen=True, gc=False):
-    """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds."""
+    """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds.
+
+    Of one that `is_repaired` a character was lost.
+    """
 
     id: str
     text: str
     received_at: float
+    is_repaired: bool = False
 
 
 class Unreadable(enum.StrEnum):
@@ -95,20 +102,35 @@ class Unreadable(enum.StrEnum):
     UNREADABLE_BATCH = "unreadable-batch"
 
 
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """Why an event could not be read; as far as they are known, the field and the byte of its value. Never a value."""
+
+    reason: Unreadable
+    field: str | None = None
+    at: int | None = None
+
+
 class UnreadableError(ValueError):
     """An event that cannot be read. Its text names the reason only: never what the event held."""
 
-    def __init__(self, reason: Unreadable) -> None:
+    def __init__(self, reason: Unreadable, field: str | None = None, at: int | None = None) -> None:
         super().__init__(reason.value)
-        self.reason = reason
+        self.fault = Fault(reason, field, at)
+
+    @property
+    def reason(self) -> Unreadable:
+        """The reason."""
+        return self.fault.reason
 
 
 class DeadLetter(msgspec.Struct, frozen=True, gc=False):
-    """A record that could not be read, with its reason; `failed_at` in Unix seconds."""
+    """A record that could not be read, with its reason, field and byte; `failed_at` in Unix seconds."""
 
     record: Record
     reason: Unreadable
     failed_at: float
+    field: str | None = None
+    at: int | None = None
 
 
 class Action(enum.StrEnum):
@@ -135,6 +157,7 @@ class Flag(enum.StrEnum):
 
     __hash__ = str.__hash__
 
+    REPAIRED = "repaired"
     NORMALISED = "normalised"
     TRUNCATED = "truncated"
     OUTSIDE = "outside"
@@ -206,6 +229,9 @@ _encoder = msgspec.json.Encoder()
 _timestamp = msgspec.json.Decoder(dt.datetime)
 _MISSING_TEXT = "missing required field `text`"
 _NOT_AN_OBJECT = re.compile(r"Expected `object`, got `[a-z]+`$")  # without a path: the event itself
+_FIELD: Final = re.compile(r"at `\$\.([a-z_]+)`$")
+_BYTE: Final = re.compile(r"\(byte (\d+)\)$")
+_COLON: Final = re.compile(rb"\s*:\s*")
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{\]}]', re.DOTALL)  # a text's own do not count
 _MS: Final = 1000.0
 MAX_DEPTH: Final = 32
@@ -215,6 +241,8 @@ MAX_HEADERS: Final = 64
 
 def decode(record: Record, *, max_bytes: int) -> Sms:
     """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
+
+    Its strings are repaired where they are broken (worker/repair.py): only its structure must be right.
 
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
     """
@@ -226,68 +254,91 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
     if len(record.headers) > MAX_HEADERS:
         raise UnreadableError(Unreadable.TOO_MANY_HEADERS)
     try:
-        event = _event.decode(value)
-    except RecursionError:
-        raise UnreadableError(Unreadable.TOO_DEEP) from None
-    except UnicodeDecodeError:
-        raise UnreadableError(Unreadable.INVALID_UTF8) from None
-    except msgspec.ValidationError as error:
-        raise UnreadableError(_reason(str(error))) from None
-    except msgspec.DecodeError:
-        raise UnreadableError(_undecodable(value)) from None
-    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise UnreadableError(Unreadable.TOO_DEEP)
+        event, is_repaired = _event.decode(value), False
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        readable, is_repaired = repaired(value)
+        event = _decode(readable, value)
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and (at := _too_deep(value)) is not None:
+        raise UnreadableError(Unreadable.TOO_DEEP, at=at)
     received_at = record.timestamp if event.received_at is None else _seconds(event.received_at)
+    if received_at is None:
+        raise UnreadableError(Unreadable.BAD_TIMESTAMP, "received_at", _value_of("received_at", value))
     name = record.name if event.id is None or event.id == "" else str(event.id)
     if len(name) > MAX_ID:
-        raise UnreadableError(Unreadable.TOO_LARGE)
-    return Sms(id=name, text=event.text, received_at=received_at)
+        raise UnreadableError(Unreadable.TOO_LARGE, "id", _value_of("id", value))
+    return Sms(id=name, text=event.text, received_at=received_at, is_repaired=is_repaired)
 
 
-def _depth(value: bytes) -> int:
-    """Nesting depth of valid JSON; the event itself is one."""
-    deepest = depth = 0
-    for mark in _BRACKETS.findall(value):
-        depth += (mark in (b"[", b"{")) - (mark in (b"]", b"}"))
-        deepest = max(deepest, depth)
-    return deepest
+def _decode(readable: bytes, sent: bytes) -> Event:
+    """Read what is repaired of an event; say of what cannot be read even so why and where, by what was sent."""
+    try:
+        return _event.decode(readable)
+    except RecursionError:
+        raise UnreadableError(Unreadable.TOO_DEEP, at=_too_deep(sent)) from None
+    except msgspec.ValidationError as error:
+        raise _misshapen(str(error), sent) from None
+    except msgspec.DecodeError as error:
+        raise _undecodable(str(error), readable, sent) from None
 
 
-def _reason(message: str) -> Unreadable:
+def _too_deep(value: bytes) -> int | None:
+    """Where JSON is nested deeper than it may be; the event itself is one level."""
+    depth = 0
+    for mark in _BRACKETS.finditer(value):
+        depth += (mark[0] in (b"[", b"{")) - (mark[0] in (b"]", b"}"))
+        if depth > MAX_DEPTH:
+            return mark.start()
+    return None
+
+
+def _value_of(field: str, event: bytes) -> int | None:
+    """Where a field's value begins, the last of that name; None where the name is written with escapes."""
+    depth, at, name = 0, None, f'"{field}"'.encode()
+    for mark in _BRACKETS.finditer(event):
+        depth += (mark[0] in (b"[", b"{")) - (mark[0] in (b"]", b"}"))
+        if depth == 1 and mark[0] == name and (colon := _COLON.match(event, mark.end())):
+            at = colon.end()
+    return at
+
+
+def _misshapen(message: str, event: bytes) -> UnreadableError:
     # msgspec distinguishes its validation errors by their text only; a test holds each of these to a real event.
     if _MISSING_TEXT in message:
-        return Unreadable.MISSING_TEXT
+        return UnreadableError(Unreadable.MISSING_TEXT, "text")
     if _NOT_AN_OBJECT.search(message):
-        return Unreadable.NOT_AN_OBJECT
-    return Unreadable.WRONG_TYPE
+        return UnreadableError(Unreadable.NOT_AN_OBJECT)
+    field = found[1] if (found := _FIELD.search(message)) else None
+    return UnreadableError(Unreadable.WRONG_TYPE, field, _value_of(field, event) if field else None)
 
 
-def _undecodable(value: bytes) -> Unreadable:
+def _undecodable(message: str, readable: bytes, sent: bytes) -> UnreadableError:
     try:
-        value.decode()
-    except UnicodeDecodeError:
-        return Unreadable.INVALID_UTF8
-    return Unreadable.INVALID_JSON
+        sent.decode()
+    except UnicodeDecodeError as error:
+        return UnreadableError(Unreadable.INVALID_UTF8, at=error.start)
+    at = int(found[1]) if (found := _BYTE.search(message)) else len(readable)  # else it was truncated
+    skipped = len(sent) - len(sent.removeprefix(codecs.BOM_UTF8))
+    # Behind a repaired place the two count differently.
+    is_certain = sent[skipped : skipped + at] == readable[:at]
+    return UnreadableError(Unreadable.INVALID_JSON, at=skipped + at if is_certain else None)
 
 
-def _seconds(received_at: str | float) -> float:
-    """RFC 3339 or epoch milliseconds, to Unix seconds."""
+def _seconds(received_at: str | float) -> float | None:
+    """RFC 3339 or epoch milliseconds, to Unix seconds; None for what is no time of this century."""
     if isinstance(received_at, str):
         try:
             moment = msgspec.convert(received_at, dt.datetime)
         except msgspec.ValidationError:
-            raise UnreadableError(Unreadable.BAD_TIMESTAMP) from None
+            return None
         if moment.tzinfo is None:  # RFC 3339 demands an offset; a guess could be hours wrong
-            raise UnreadableError(Unreadable.BAD_TIMESTAMP)
+            return None
         seconds = moment.timestamp()
     else:
         try:
             seconds = received_at / _MS
         except OverflowError:
-            raise UnreadableError(Unreadable.BAD_TIMESTAMP) from None
-    if not EARLIEST <= seconds <= LATEST:
-        raise UnreadableError(Unreadable.BAD_TIMESTAMP)
-    return seconds
+            return None
+    return seconds if EARLIEST <= seconds <= LATEST else None
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
@@ -303,14 +354,25 @@ def decode_verdict(value: bytes) -> Verdict:
 _verdict = msgspec.json.Decoder(Verdict)
 
 REASON: Final = "reason"
+FIELD: Final = "field"
+BYTE: Final = "byte-offset"
+_WHERE: Final = (FIELD, BYTE)
 _ADDED: Final = (REASON, "source-topic", "source-partition", "source-offset", "failed-at")
 
 
 def encode_dead_letter(letter: DeadLetter) -> Outgoing:
-    """A dead letter on the wire: bytes, key and headers untouched, and five headers after them."""
+    """A dead letter on the wire: bytes, key and headers untouched, and seven headers after them.
+
+    `field` and `byte-offset` are null where they are not known. They stand before the five that every version has
+    written, so that older readers find those.
+    """
     record = letter.record
+    where = (letter.field, None if letter.at is None else str(letter.at))
     values = (letter.reason, record.topic, str(record.partition), str(record.offset), rfc3339(letter.failed_at))
-    added = tuple((name, value.encode()) for name, value in zip(_ADDED, values, strict=True))
+    added = tuple(
+        (name, None if value is None else value.encode())
+        for name, value in zip(_WHERE + _ADDED, (*where, *values), strict=True)
+    )
     return Outgoing(key=record.key, value=record.value, headers=record.headers + added)
 
 
@@ -320,7 +382,10 @@ def decode_dead_letter(letter: Record) -> Outgoing:
     if added != _ADDED:
         message = f"{letter.name} is not a dead letter: its last headers are not {', '.join(_ADDED)}"
         raise ValueError(message)
-    return Outgoing(key=letter.key, value=letter.value, headers=letter.headers[: -len(_ADDED)])
+    before = letter.headers[: -len(_ADDED)]
+    if tuple(name for name, _ in before[-len(_WHERE) :]) == _WHERE:  # older versions did not write these
+        before = before[: -len(_WHERE)]
+    return Outgoing(key=letter.key, value=letter.value, headers=before)
 
 
 def rfc3339(seconds: float) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 import types
 import typing
@@ -19,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker import pem
+from worker.env_file import misunderstood
 from worker.process import cores
 
 PREFIX: Final = "HAMGATE_"
@@ -194,7 +196,7 @@ class Settings(BaseSettings):
 
 def load(flags: dict[str, str] | None = None) -> Settings:
     """Read the settings of this process. Raises SettingsError naming everything that is wrong."""
-    _require_readable(Path(".env"))
+    _require_understood(Path(".env"))
     problems = [*_removed_names(flags or {}), *_unknown_names()]
     try:
         settings = Settings(**(flags or {}))  # type: ignore[arg-type]
@@ -206,17 +208,20 @@ def load(flags: dict[str, str] | None = None) -> Settings:
     return settings
 
 
-def _require_readable(file: Path) -> None:
+def _require_understood(file: Path) -> None:
     try:
-        file.read_bytes().decode()
+        content = file.read_bytes().decode()
     except (FileNotFoundError, IsADirectoryError):  # as if there were none, to whoever reads it
-        pass
+        return
     except OSError as error:
         message = f"{file}: cannot be read ({error.strerror})"
         raise SettingsError(message) from None
     except UnicodeDecodeError as error:
         message = f"{file}: not UTF-8, from byte {error.start} on; write it anew as UTF-8"
         raise SettingsError(message) from None
+    found = misunderstood(content, PREFIX, os.environ, lambda name: _misspelt(name) or _odd(name))
+    if lines := [f"{file} line {line}: {what}" for line, what in found]:
+        raise SettingsError("\n".join(lines))
 
 
 def in_force(settings: Settings, flags: dict[str, str] | None = None) -> list[tuple[str, str, str, str]]:
@@ -282,6 +287,34 @@ def _unknown_names() -> typing.Iterator[str]:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {variable(nearest[0])}?" if nearest else ""
             yield f"{variable(name)} ({place}): no such setting{hint} `hamgate print-settings` lists them all"
+    for name in sorted(os.environ):
+        if meant := _misspelt(name):
+            yield f"{name} (environment): {meant}"
+
+
+def _misspelt(name: str) -> str | None:
+    """Of a name with the letters of a setting's, as HAMGATE-GROUP-ID: which is meant."""
+    if name.upper().startswith(PREFIX):
+        return None
+    return next(
+        (
+            f"no such setting; did you mean {variable(field)}?"
+            for field in Settings.model_fields
+            if _letters(name) == _letters(variable(field))
+        ),
+        None,
+    )
+
+
+def _odd(name: str) -> str | None:
+    """Of a name that no program could ask for, as $env:HAMGATE_GROUP_ID, and that has ours in it: the same."""
+    if name.isidentifier() or (at := _letters(name).find(_letters(PREFIX))) < 0:
+        return None
+    return _misspelt(_letters(name)[at:]) or "no such setting; `hamgate print-settings` lists them all"
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _places() -> tuple[tuple[str, set[str]], ...]:

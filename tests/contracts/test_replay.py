@@ -11,7 +11,7 @@ import pytest
 from kafka import errors
 
 from tests.contracts.worlds import InKafka, settled
-from worker.broker import BrokerError, Publisher, Replayed, Selection, replay
+from worker.broker import BrokerError, Publisher, Replayed, Selection, letter_at, replay
 from worker.broker.client.network import UnknownOutcomeError
 from worker.broker.transactions import Transactions
 from worker.messages import DeadLetter, Outgoing, Record, Unreadable, encode_dead_letter
@@ -60,6 +60,22 @@ def test_letters_return_byte_for_byte_without_what_burying_added(in_kafka: InKaf
 
     found = sorted((record.key or b"", record.value, record.headers) for record in in_kafka.read(in_kafka.input))
     assert found == [(each.key, each.value, each.headers[:2]) for each in letters]
+
+
+def test_a_dry_run_says_where_letters_lie_and_each_can_be_looked_at(in_kafka: InKafka, letters: list[Outgoing]) -> None:
+    del letters
+    link, topic = in_kafka.place.link, in_kafka.dead_letters
+
+    found = replayed(in_kafka, Selection(), dry_run=True).last
+
+    assert set(found) == {"invalid-json", "too-deep"}
+    for reason, (partition, offset) in found.items():
+        looked_at = letter_at(link, topic, partition, offset)
+        assert looked_at
+        assert (looked_at.reason, looked_at.record.offset) == (reason, offset)
+    assert letter_at(link, topic, 0, 10_000) is None
+    with pytest.raises(BrokerError, match="has no partition 77"):
+        letter_at(link, topic, 77, 0)
 
 
 def test_only_what_is_chosen_returns(in_kafka: InKafka, letters: list[Outgoing]) -> None:

@@ -21,6 +21,7 @@ from tests.processes import has_ended, watched
 from worker.broker import BrokerError, KafkaLink, SinkProcess, SinkProcessError, Terms
 from worker.messages import Outgoing
 from worker.pipeline.ports import RolledBackError
+from worker.process import signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ def test_no_secret_stands_where_other_users_see_it(in_kafka: InKafka, monkeypatc
     assert b"hunter2" not in seen
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [*signals.ENDING, *signals.WITHOUT_A_MEANING])
 def test_what_tells_the_worker_to_stop_does_not_stop_what_it_still_needs(
     sink: SinkProcess, in_kafka: InKafka, number: signal.Signals
 ) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -145,6 +148,48 @@ def test_a_worker_that_is_killed_takes_its_processes_along(
         assert has_ended(second, within=10)
 
 
+def log_to_nobody() -> None:
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(reading)
+
+
+def test_a_worker_whose_log_nobody_reads_works_through_a_rebalance_and_drains(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+) -> None:
+    with traffic.flowing():
+        first = start("one", prepare=log_to_nobody, parts=Parts(has_sink_process=True))
+        until(lambda: len(watch.verdicts) > 0)
+        start("two")
+        until(lambda: first.metric("hamgate_rebalances_total") >= 2)
+        assert first.metric("hamgate_log_lines_dropped_total") > 0
+        first.send(signal.SIGTERM)
+        assert first.ended() == 0
+
+    exactly_once(traffic, watch)
+
+
+def keep_a_thread_of_a_pool_busy() -> None:
+    ThreadPoolExecutor(1).submit(time.sleep, 600)
+
+
+def test_nothing_that_ends_with_a_worker_keeps_it_beyond_its_grace(
+    place: Place, start: Callable[..., WorkerProcess], watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector of traces that never answers, and a thread for which the interpreter would wait."""
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with socket.create_server(("127.0.0.1", 0)) as silent, Publisher(place.link) as publisher:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        worker = start(tracing="otlp", shutdown_grace="4", prepare=keep_a_thread_of_a_pool_busy)
+        publisher.publish(place.input, [Outgoing(b"k", b'{"text": "hi"}', (("traceparent", parent),))])
+        until(lambda: len(watch.verdicts) == 1)
+
+        began = time.monotonic()
+        worker.send(signal.SIGTERM)
+        assert worker.ended() == 0
+        assert time.monotonic() - began < 4 + 2
+
+
 def judge_for_ever() -> None:
     def end(pipeline: Pipeline, _: object) -> None:
         with pipeline.progress.at_work("judge"):
@@ -175,16 +220,22 @@ def test_replayed_dead_letters_are_read_again(
     start()
     until(lambda: len(watch.dead_letters) == len(POISON))
 
-    said = subprocess.run(
-        [sys.executable, "-m", "worker", "replay", "--reason", "invalid-json"],
-        env=environment(place, bundle),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout
+    def replay(*options: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "worker", "replay", *options],
+            env=environment(place, bundle),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
 
-    assert "1 invalid-json" in said
+    [named] = re.findall(r"1 wrong-type \(the last one: (.*)\)", replay("--dry-run"))
+    shown = replay(*named.split())
+    assert re.search(r"^field +text$", shown, re.MULTILINE)
+    assert shown.endswith('    {"text": \n>>> 0}\n')
+
+    assert "1 invalid-json\n" in replay("--reason", "invalid-json")
     until(lambda: len(watch.dead_letters) == len(POISON) + 1)
     again = watch.dead_letters[-1]
     assert (again.key, again.value) == (b"k", b"not json")

@@ -76,6 +76,16 @@ def test_a_line_that_only_looks_like_json_is_a_text() -> None:
     assert list(calibrating.texts(lines)) == ["{not json}", '{"id": 1}', "\ufffd\ufffd"]
 
 
+def test_an_event_that_a_worker_repairs_is_read_as_the_worker_reads_it() -> None:
+    lines = [
+        b'\xef\xbb\xbf{"text": "first"}\n',
+        b'{"text": "cut \\ud83d"}\n',
+        b'{"text": "\xed\xa0\xbd\xed\xb8\x80"}\n',
+    ]
+
+    assert list(calibrating.texts(lines)) == ["first", "cut \ufffd", "\U0001f600"]
+
+
 def test_standard_input_is_read_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(LAWFUL).encode())))
 

@@ -143,7 +143,10 @@ def test_what_the_pipeline_writes_fits() -> None:
     step(make(broker, clock=time.time))
 
     verdicts = [json.loads(record.value or b"") for record in broker.records(VERDICTS)]
-    letters = [{name: (its or b"").decode() for name, its in each.headers} for each in broker.records(DEAD_LETTERS)]
+    letters = [
+        {name: None if its is None else its.decode() for name, its in each.headers}
+        for each in broker.records(DEAD_LETTERS)
+    ]
     assert len(verdicts) > 20
     assert {each["reason"] for each in verdicts} == {None, "empty-text", "non-finite-score"}
     assert [found for each in verdicts for found in problems(each, VERDICT)] == []

@@ -95,8 +95,12 @@ def test_an_empty_id_is_as_good_as_none(name: str) -> None:
         (b"not json", Unreadable.INVALID_JSON),
         (b'{"text": "cut', Unreadable.INVALID_JSON),
         (b'{"text": "two"} {"text": "events"}', Unreadable.INVALID_JSON),
-        (b'{"text": "lone \\ud83d surrogate"}', Unreadable.INVALID_JSON),
-        (b'{"text": "\xff\xfe"}', Unreadable.INVALID_UTF8),
+        (b'{"text": "lone \\ud83d surrogate", }', Unreadable.INVALID_JSON),
+        (b'{"text": "\xff\xfe", "id": [1]}', Unreadable.WRONG_TYPE),
+        (b'{"text": "x"\xff}', Unreadable.INVALID_UTF8),
+        ('{"text": "x"}'.encode("utf-16"), Unreadable.INVALID_UTF8),
+        (b'\xef\xbb\xbf{"text": 5}', Unreadable.WRONG_TYPE),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"text": "x"}', Unreadable.INVALID_JSON),
         (b"\xff\xfe\x00\x01", Unreadable.INVALID_UTF8),
         (b"[]", Unreadable.NOT_AN_OBJECT),
         (b'"text"', Unreadable.NOT_AN_OBJECT),
@@ -121,6 +125,80 @@ def test_an_empty_id_is_as_good_as_none(name: str) -> None:
 )
 def test_what_cannot_be_read_has_its_reason(value: bytes, expected: Unreadable) -> None:
     assert reason(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "is_repaired"),
+    [
+        (b"win \\ud83d", "win \ufffd", True),
+        (b"\\uD83D win", "\ufffd win", True),
+        (b"\\ude00 win", "\ufffd win", True),
+        (b"\\ude00\\ud83d", "\ufffd\ufffd", True),
+        (b"\\ud83d\\ud83d\\ude00", "\ufffd\U0001f600", True),
+        (b"\\ud83d\\ude00 \\ud83d", "\U0001f600 \ufffd", True),
+        (b"\\\\ud83d \\\\\\ud83d", "\\ud83d \\\ufffd", True),
+        (b"\xed\xa0\xbd\xed\xb8\x80", "\U0001f600", False),
+        (b"\xed\xa0\xbd win \xed\xb8\x80", "\ufffd win \ufffd", True),
+        (b"caf\xe9 \xf0\x9f\x98", "caf\ufffd \ufffd", True),
+        (b"\xff\xfe", "\ufffd\ufffd", True),
+    ],
+)
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_what_is_broken_in_a_text_is_repaired_and_read(
+    written: bytes, text: str, *, is_repaired: bool, bom: bytes
+) -> None:
+    sms = decode(record(bom + b'{"text": "' + written + b'", "id": "m"}'), max_bytes=LIMIT)
+
+    assert (sms.text, sms.id, sms.is_repaired) == (text, "m", is_repaired)
+
+
+@pytest.mark.parametrize("field", ["id", "sender", "lang", "unknown", "\\ud83d"])
+def test_no_other_string_of_an_event_keeps_it_from_being_read(field: str) -> None:
+    sms = decode(record(f'{{"text": "x", "{field}": "\\ud83d"}}'.encode()), max_bytes=LIMIT)
+
+    assert (sms.text, sms.is_repaired) == ("x", True)
+
+
+@given(text=st.text(st.characters(exclude_categories=())), is_escaped=st.booleans())
+def test_whatever_a_sender_writes_is_read(text: str, *, is_escaped: bool) -> None:
+    value = json.dumps({"text": text}, ensure_ascii=is_escaped).encode("utf-8", "surrogatepass")
+
+    read = decode(record(value), max_bytes=1 << 20).text
+
+    assert read == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "at"),
+    [
+        (b'{"text": 5}', "text", 9),
+        (b'{"id": "\\"text\\": 1", "more": {"text": "x"}, "text" :\n null}', "text", 55),
+        (b'\xef\xbb\xbf{"text": 5}', "text", 12),
+        (b'{"\\u0074ext": 5}', "text", None),
+        (b'{"text": "x", "id": {}}', "id", 20),
+        (b'{"text": "x", "received_at": "yesterday"}', "received_at", 29),
+        (b'{"text": "x", "received_at": -1}', "received_at", 29),
+        (b'{"text": "hi", "id": "' + b"i" * (MAX_ID + 1) + b'"}', "id", 21),
+        (b"{}", "text", None),
+        (b"[]", None, None),
+        (b"not json", None, 4),
+        (b'{"text": "cut', None, 13),
+        (b'\xef\xbb\xbf{"text": "cut', None, 16),
+        (b'{"text": "\\ud83d", }', None, None),
+        (b'{"text": "x", }', None, 14),
+        (b'{"text": "x"\xff}', None, 12),
+        (b'{"text": "x", "deep": ' + b"[" * 2000, None, 22 + MAX_DEPTH - 1),
+        (b'{"text": "x", "deep": ' + b"[" * 40 + b"]" * 40 + b"}", None, 22 + MAX_DEPTH - 1),
+        (b'{"text": "' + b"x" * LIMIT + b'"}', None, None),
+    ],
+)
+def test_what_cannot_be_read_names_the_field_and_the_byte_as_far_as_they_are_known(
+    value: bytes, field: str | None, at: int | None
+) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        decode(record(value), max_bytes=LIMIT)
+
+    assert (caught.value.fault.field, caught.value.fault.at) == (field, at)
 
 
 def test_an_error_holds_nothing_of_the_event() -> None:
@@ -230,17 +308,26 @@ def test_a_dead_letter_can_be_turned_back_into_its_record(
 
 def test_a_dead_letter_says_where_it_came_from_and_why() -> None:
     encoded = encode_dead_letter(
-        DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW)
+        DeadLetter(record(b"?", headers=(("trace", b"t"),)), Unreadable.INVALID_JSON, failed_at=NOW, at=0)
     )
 
     assert encoded.headers == (
         ("trace", b"t"),
+        ("field", None),
+        ("byte-offset", b"0"),
         ("reason", b"invalid-json"),
         ("source-topic", b"sms.events"),
         ("source-partition", b"3"),
         ("source-offset", b"7"),
         ("failed-at", b"2025-11-24T16:00:00.000Z"),
     )
+
+
+def test_a_dead_letter_of_an_older_version_is_turned_back_too() -> None:
+    encoded = encode_dead_letter(DeadLetter(record(b"?", headers=(("field", b"mine"),)), Unreadable.TOO_DEEP, NOW))
+    older = (encoded.headers[0], *encoded.headers[3:])
+
+    assert decode_dead_letter(record(b"?", headers=older)).headers == (("field", b"mine"),)
 
 
 def test_what_is_no_dead_letter_is_not_turned_back() -> None:

@@ -90,6 +90,7 @@ FROZEN = {
     "hamgate_state": ("gauge", ("state",)),
     "hamgate_ready": ("gauge", ()),
     "hamgate_alive": ("gauge", ()),
+    "hamgate_log_lines_dropped": ("counter", ()),
     "hamgate_build": ("info", ()),
 }
 FROZEN_AUDIT = {
@@ -99,6 +100,7 @@ FROZEN_AUDIT = {
     "hamgate_audit_window_messages": ("gauge", ()),
     "hamgate_audit_unproven_seconds": ("gauge", ()),
     "hamgate_audit_paused": ("gauge", ()),
+    "hamgate_audit_log_lines_dropped": ("counter", ()),
     "hamgate_audit_ready": ("gauge", ()),
     "hamgate_audit_alive": ("gauge", ()),
 }

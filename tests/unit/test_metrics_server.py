@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import struct
 import time
@@ -44,6 +45,24 @@ class Patient:
 
     def readiness_problems(self) -> list[str]:
         return []
+
+
+@pytest.mark.parametrize(("path", "status"), [("/livez", 200), ("/readyz", 503), ("/metrics", 200), ("/else", 404)])
+def test_a_head_is_answered_as_a_get_without_its_body(path: str, status: int) -> None:
+    server = MetricsServer(Metrics(), Probes("loading"), host="127.0.0.1", port=0)
+    server.start()
+    try:
+        for method in ("HEAD", "GET"):
+            connection = http.client.HTTPConnection(server.address.removeprefix("http://"), timeout=5)
+            for _ in range(2):  # a body that should not be there would be taken for the second answer
+                connection.request(method, path)
+                answer = connection.getresponse()
+                body = answer.read()
+                assert (answer.status, bool(body)) == (status, method == "GET")
+                assert int(answer.headers["Content-Length"]) > 0
+            connection.close()
+    finally:
+        server.close()
 
 
 def logged(before: Callable[[socket.socket], object]) -> dict[str, Any]:

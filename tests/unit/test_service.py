@@ -161,6 +161,44 @@ def test_a_stop_does_not_wait_beyond_its_grace() -> None:
     slow.may_end.set()
 
 
+@pytest.mark.parametrize("part", ["sink", "source"])
+def test_a_part_that_does_not_close_is_left_behind_when_the_grace_is_over(
+    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker, may_end = FakeBroker(), threading.Event()
+    pipeline = make(broker)
+    monkeypatch.setattr(getattr(pipeline, part), "close", lambda: may_end.wait(60))
+    broker.feed(event("x", id="a"))
+    running = Run(pipeline, grace=0.5)
+    until(lambda: ids(broker) == ["a"])
+
+    running.service.stop()
+
+    assert running.ended()
+    assert running.is_all_committed is True
+    assert "left behind" in capsys.readouterr().out
+    may_end.set()
+
+
+@pytest.mark.parametrize("part", ["sink", "source"])
+def test_a_part_that_fails_to_close_changes_nothing_of_what_is_committed(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close() -> None:
+        raise ConnectionError
+
+    broker = FakeBroker()
+    pipeline = make(broker)
+    monkeypatch.setattr(getattr(pipeline, part), "close", close)
+    running = Run(pipeline)
+    until(lambda: running.service.readiness_problems() == [])
+
+    running.service.stop()
+
+    assert running.ended()
+    assert (running.raised, running.is_all_committed) == (None, True)
+
+
 def test_a_judge_that_hangs_is_seen() -> None:
     broker, slow = FakeBroker(), Slow()
     broker.feed(event("x"))

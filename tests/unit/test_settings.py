@@ -106,6 +106,73 @@ def test_an_unknown_name_in_the_env_file_is_refused_too(tmp_path: Path) -> None:
         settings.load()
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("HAMGATE_GROUP_ID: s3cret", "write NAME=value"),
+        ("HAMGATE_GROUP_ID:s3cret", "write NAME=value"),
+        ("HAMGATE_GROUP_ID s3cret", "write NAME=value"),
+        ("HAMGATE_GROUP_ID", "write NAME=value"),
+        ("b:9092,s3cret", "write NAME=value"),
+        ("set HAMGATE_GROUP_ID=s3cret", "write NAME=value"),
+        ("setx HAMGATE_GROUP_ID s3cret", "write NAME=value"),
+        ("=s3cret", "write NAME=value"),
+        ('HAMGATE_SASL_PASSWORD="s3cret', "a quote that is not closed"),
+        ("HAMGATE_SASL_PASSWORD='s3cret", "a quote that is not closed"),
+        ('OTHER="s3cret\nHAMGATE_THREADS=2\nMORE="', "a quote that is not closed"),
+        ('HAMGATE_SASL_PASSWORD="s3cret" more', "write NAME=value"),
+        ("HAMGATE-GROUP-ID=s3cret", "did you mean HAMGATE_GROUP_ID?"),
+        ("HAMGATE.GROUP.ID=s3cret", "did you mean HAMGATE_GROUP_ID?"),
+        ("hamgateGroupId=s3cret", "did you mean HAMGATE_GROUP_ID?"),
+        ("HAMGATE-GRUOP-ID=s3cret", "no such setting"),
+        ("$env:HAMGATE_GROUP_ID=s3cret", "did you mean HAMGATE_GROUP_ID?"),
+        ("HAMGATE_SASL_PASSWORD=a${s3cret}c", "a ${...} without a value"),
+    ],
+)
+def test_a_line_of_the_env_file_that_is_not_understood_stops_the_start_by_its_number(
+    line: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text(f"# hamgate\n\nOTHER=1\n\n\n{line}\n")
+
+    assert main(["print-settings"]) == 2
+
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(".env line 6: ")
+    assert why in said
+    assert "s3cret" not in said
+
+
+def test_all_lines_that_are_not_understood_are_said_at_once(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("one two\nHAMGATE_THREADS=2\n\nHAMGATE-THREADS=3\n")
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [".env line 1", ".env line 4"]
+
+
+def test_whatever_else_an_env_file_may_hold_is_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", "a")
+    (tmp_path / ".env").write_text(
+        "\ufeffHAMGATE_THREADS=2  # two\r\nexport HAMGATE_GROUP_ID = 'prod'\r\nEMPTY=\r\n"
+        'HAMGATE_BROKERS=${HOST}:9092,${PORT:-b}:9092\nPROD_HAMGATE_BROKERS=x\nPEM="one\ntwo"\nPASSWORD=a${b}c\n'
+    )
+
+    found = settings.load()
+
+    assert (found.threads, found.group_id, found.brokers) == (2, "prod", "a:9092,b:9092")
+
+
+def test_a_name_in_the_environment_that_only_spells_a_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HAMGATE-GROUP-ID", "prod")
+    monkeypatch.setenv("BASH_FUNC_hamgate%%", "() { :; }")
+
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.load()
+
+    assert str(caught.value) == "HAMGATE-GROUP-ID (environment): no such setting; did you mean HAMGATE_GROUP_ID?"
+
+
 @pytest.mark.parametrize("name", settings.REMOVED)
 def test_a_former_setting_that_is_still_set_stops_the_start_with_what_holds_now(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ENDING = [signal.SIGTERM, signal.SIGINT]
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT]
+IGNORED = [signal.SIGUSR1, signal.SIGUSR2]
+
+
+@pytest.fixture(autouse=True)
+def _handlers_as_they_were() -> Iterator[None]:
+    before = {each: signal.getsignal(each) for each in (*ENDING, *IGNORED)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 @pytest.fixture
@@ -107,6 +116,84 @@ def test_once_it_works_the_first_signal_stops_the_service_and_the_second_does_no
         if each.name == "signals":
             each.join(5)
             assert not each.is_alive()
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_each_of_the_ending_signals_stops_the_service(
+    number: signal.Signals, command: Callable[..., Any], left: queue.Queue[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    service = Mock()
+
+    def work() -> None:
+        signals.stop_on_signals(service)
+        signal.raise_signal(number)
+        service.stop.assert_called_once()
+
+    command(work)
+    main(["run"])
+
+    assert left.empty()
+    assert f'"signal": "{number.name}"' in capsys.readouterr().err
+
+
+def test_a_hangup_beside_another_signal_is_no_second_one(command: Callable[..., Any], left: queue.Queue[int]) -> None:
+    """As of systemd with SendSIGHUP, of a shell beside its terminal, and of a session that ends."""
+    service = Mock()
+
+    def work() -> None:
+        signals.stop_on_signals(service)
+        for each in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            signal.raise_signal(each)
+        assert left.empty()
+        signal.raise_signal(signal.SIGQUIT)
+
+    command(work)
+    main(["run"])
+
+    assert list(left.queue) == [128 + signal.SIGQUIT]
+
+
+@pytest.mark.parametrize("number", IGNORED)
+@pytest.mark.parametrize("is_loading", [True, False])
+def test_a_signal_without_a_meaning_is_a_line_and_nothing_more(
+    number: signal.Signals,
+    command: Callable[..., Any],
+    left: queue.Queue[int],
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_loading: bool,
+) -> None:
+    service = Mock()
+
+    def work() -> None:
+        if not is_loading:
+            signals.stop_on_signals(service)
+        signal.raise_signal(number)
+
+    command(work)
+    assert main(["run"]) == 0
+
+    assert left.empty()
+    service.stop.assert_not_called()
+    assert [json.loads(line)["signal"] for line in capsys.readouterr().err.splitlines()] == [number.name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_what_is_ignored_already_stays_so_as_under_nohup(
+    number: signal.Signals, command: Callable[..., Any], left: queue.Queue[int]
+) -> None:
+    service = Mock()
+    signal.signal(number, signal.SIG_IGN)
+
+    def work() -> None:
+        signals.stop_on_signals(service)
+        signal.raise_signal(number)
+
+    command(work)
+    main(["run"])
+
+    service.stop.assert_not_called()
+    assert left.empty()
 
 
 def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:

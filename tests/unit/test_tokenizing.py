@@ -25,6 +25,7 @@ from worker.model.bundle import Bundle, BundleError, Coverage
 from worker.model.classifier import Classifier
 from worker.model.tokenizer import FLAGS, LANGUAGES, TextTokenizer, Tokenised, UnreadableTokenizerError, parse
 from worker.model.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError, TokenizerProcesses
+from worker.process import signals
 from worker.process.child import environment
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ def test_a_process_that_is_killed_while_it_is_asked_is_named_too() -> None:
     process.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [*signals.ENDING, *signals.WITHOUT_A_MEANING])
 def test_what_tells_the_worker_to_stop_does_not_stop_what_it_still_needs(
     child: TokenizerProcess, number: signal.Signals
 ) -> None:

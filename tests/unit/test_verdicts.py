@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.messages import Action, Record, Sms, Unreadable, Unscored
+from worker.messages import Action, Fault, Record, Sms, Unreadable, Unscored
 from worker.model.bundle import Calibration, Thresholds
 from worker.model.classifier import UNSCORED, Classifier, Prepared, Scores
 from worker.model.policy import Policy
@@ -42,6 +42,16 @@ def judged(items: list[Waiting], rows: list[int], labels: list[int], scores: lis
 def verdicts() -> Verdicts:
     policy = Policy.make(0.5, flag_from=0.3, block_from=0.9, on_unscored="fail-open")
     return Verdicts(LABELS, policy, "nano@0123456789ab")
+
+
+def test_a_message_of_which_a_character_was_lost_says_so(verdicts: Verdicts) -> None:
+    item = msgspec.structs.replace(message(0), sms=Sms("m-0", "x", 99.0, is_repaired=True))
+
+    outcome = verdicts.of(judged([item], [0], [0], [0.1]), now=101.0)
+
+    [shown] = [json.loads(out.value or b"") for out in outcome.verdicts]
+    assert shown["flags"] == ["repaired", "normalised"]
+    assert outcome.flagged == {("repaired", Action.DELIVER): 1, ("normalised", Action.DELIVER): 1}
 
 
 def test_every_message_has_its_verdict_in_order_under_its_own_key(verdicts: Verdicts) -> None:
@@ -128,7 +138,7 @@ def test_without_a_score_there_is_no_label_but_a_reason_and_the_operators_action
 
 def test_the_unreadable_become_dead_letters_and_tombstones_nothing(verdicts: Verdicts) -> None:
     items = [
-        Waiting(record(0, b"?"), 100.0, unreadable=Unreadable.INVALID_JSON),
+        Waiting(record(0, b"?"), 100.0, unreadable=Fault(Unreadable.INVALID_JSON, None, 0)),
         message(1),
         Waiting(record(2, None), 100.0),
     ]

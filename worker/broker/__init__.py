@@ -41,7 +41,7 @@ from worker.broker.check import Finding, check, transaction_version
 from worker.broker.link import BrokerError, KafkaLink, transactional_id
 from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
-from worker.broker.replay import Replayed, Selection, replay
+from worker.broker.replay import Letter, Replayed, Selection, letter_at, replay
 from worker.broker.sink import AtLeastOnceSink, ExactlyOnceSink
 from worker.broker.sink_process import SinkProcess, SinkProcessError, Terms
 from worker.broker.source import KafkaSource
@@ -53,6 +53,7 @@ __all__ = [
     "Finding",
     "KafkaLink",
     "KafkaSource",
+    "Letter",
     "Member",
     "Publisher",
     "Reader",
@@ -62,6 +63,7 @@ __all__ = [
     "SinkProcessError",
     "Terms",
     "check",
+    "letter_at",
     "replay",
     "transaction_version",
     "transactional_id",

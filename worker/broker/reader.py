@@ -105,6 +105,27 @@ class Reader:
                     yield record
                 positions = self._positions()
 
+    def record_at(self, topic: str, partition: int, offset: int, within: float = 60.0) -> Record | None:
+        """Return the record at this place; None where none is, or not committed. Raises as `to_end` does."""
+        place = TopicPartition(topic, partition)
+        with explained(self._link):
+            if (
+                not self._consumer.beginning_offsets([place])[place]
+                <= offset
+                < self._consumer.end_offsets([place])[place]
+            ):
+                return None
+            self._consumer.assign([place])
+            self._consumer.seek(place, offset)
+            until = time.monotonic() + within
+            while self._consumer.position(place) <= offset:
+                if time.monotonic() > until:
+                    message = f"no progress towards the end for {within:g} s"
+                    raise TimeoutError(message)
+                for record in self.poll(_STEP):
+                    return record if record.offset == offset else None
+        return None
+
     def _positions(self) -> dict[TopicPartition, int]:
         return {partition: self._consumer.position(partition) for partition in self._partitions}
 

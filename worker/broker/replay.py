@@ -99,6 +99,18 @@ class Replayed:
 
     sent: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
+    last: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False)
+    """Partition and offset of the last letter that was sent, by reason."""
+
+
+def letter_at(link: KafkaLink, topic: str, partition: int, offset: int) -> Letter | None:
+    """Return the dead letter at this place; None where there is none of ours. Raises BrokerError, TimeoutError."""
+    with explained(link), Reader(link, topic) as reader:
+        if partition not in (known := reader.partitions(topic)):
+            message = f"topic {topic} has no partition {partition}; it has {known}"
+            raise BrokerError(message)
+        record = reader.record_at(topic, partition, offset)
+    return Letter.of(record) if record else None
 
 
 def replay(  # noqa: PLR0913 where from, where to, as whom, and how
@@ -220,6 +232,9 @@ class _Replay:
     def _count(self) -> None:
         """Count what waits as sent."""
         self.done.sent.update(letter.reason for letter in self._waiting)
+        self.done.last.update(
+            {letter.reason: (letter.record.partition, letter.record.offset) for letter in self._waiting}
+        )
         self._waiting, self._bytes, self._unsure = [], 0, {}
 
     def _settle(self) -> None:

@@ -15,7 +15,7 @@ from worker import loading
 from worker.loading import MODEL_ERRORS
 from worker.model.classifier import published
 from worker.model.models_in_service import Role
-from worker.process import logs, signals
+from worker.process import ending, logs, signals
 from worker.rollout import budgets, changeover
 from worker.rollout import link as releases
 
@@ -59,12 +59,12 @@ def run(settings: Settings, _: argparse.Namespace) -> int:
     except Exception as error:
         # The cause in a word: at the end of a traceback nobody sees it.
         log.exception("stopped uncommitted", cause=f"{type(error).__name__}: {error}")
-        return 1
+        return ending.leave(signals.FAILED, by=worker.service.leave_by)
     if not is_all_committed:
         log.warning("stopped uncommitted", cause="HAMGATE_SHUTDOWN_GRACE is over; what was in flight is read again")
-        return signals.UNCOMMITTED
+        return ending.leave(signals.UNCOMMITTED, by=worker.service.leave_by)
     log.info("stopped", cause="signal")
-    return signals.DONE
+    return ending.leave(signals.DONE, by=worker.service.leave_by)
 
 
 def predict(settings: Settings, options: argparse.Namespace) -> int:
@@ -193,17 +193,21 @@ def replay(settings: Settings, options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         return replay_dead_letters(settings, options)
-    except (StartRefused, ValueError) as error:
+    except ValueError as error:
+        return _fail(error, signals.USAGE)
+    except StartRefused as error:
         return _fail(error)
 
 
 def simulate(settings: Settings, options: argparse.Namespace) -> int:
     """Send made-up traffic to the input topic until it is told to stop."""
-    from worker.app import StartRefused, simulate_traffic  # noqa: PLC0415 predict needs no broker
+    from worker.app import StartRefused, UsageError, simulate_traffic  # noqa: PLC0415 predict needs no broker
 
     logs.configure(settings.log_level, settings.log_format)
     try:
         return simulate_traffic(settings, options)
+    except UsageError as error:
+        return _fail(error, signals.USAGE)
     except StartRefused as error:
         return _fail(error)
 
@@ -224,13 +228,21 @@ def use(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def back(settings: Settings, _: argparse.Namespace) -> int:
-    """Point HAMGATE_BUNDLE at what it pointed to before."""
+def back(settings: Settings, options: argparse.Namespace) -> int:
+    """Point HAMGATE_BUNDLE at the bundle before the last `use`, once it is proven; done again, it changes nothing."""
+    logs.configure(settings.log_level, settings.log_format)
+    link = settings.bundle
     try:
-        before = releases.back(settings.bundle)
-    except releases.LinkError as error:
+        folder = releases.way_back(link, again=options.again)
+        if folder is None:
+            print(f"{link} -> {link.resolve()} already, back since the last `hamgate use`; --again goes further")  # noqa: T201
+            return 0
+        # Of the bundle that is left only what it broke is known: its canaries are no measure.
+        chosen = loading.model(settings, folder)
+        releases.back(link, folder)
+    except (releases.LinkError, *MODEL_ERRORS) as error:
         return _fail(error)
-    print(f"{settings.bundle} -> {before}")  # noqa: T201 the answer
+    print(f"{link} -> {folder} ({chosen.name})")  # noqa: T201 the answer
     return 0
 
 
@@ -241,7 +253,9 @@ def compare(settings: Settings, options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         found = comparisons(settings, options)
-    except (StartRefused, ValueError) as error:
+    except ValueError as error:
+        return _fail(error, signals.USAGE)
+    except StartRefused as error:
         return _fail(error)
     if options.json:
         print(json.dumps([each.as_json() for each in found], indent=1))  # noqa: T201 the answer
@@ -299,9 +313,9 @@ def bench(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _fail(error: Exception) -> int:
+def _fail(error: Exception, status: int = signals.FAILED) -> int:
     print(error, file=sys.stderr)  # noqa: T201 for the person who typed the command
-    return 1
+    return status
 
 
 COMMANDS: Final[dict[str, Command]] = {

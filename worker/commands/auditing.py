@@ -22,7 +22,7 @@ from worker.messages import UnreadableError, decode
 from worker.metrics import AuditMetrics
 from worker.metrics.probes import Probes
 from worker.pipeline.batching import MAX_MESSAGES
-from worker.process import signals
+from worker.process import signals, streams
 
 if TYPE_CHECKING:
     import argparse
@@ -67,6 +67,7 @@ def _once(settings: Settings, start: Start, *, as_json: bool) -> int:
 
 def _for_ever(settings: Settings, start: Start) -> int:
     metrics, probes = AuditMetrics(MismatchKind), Probes("connecting to the brokers")
+    streams.report_dropped(metrics.log_lines_dropped.inc)
     try:
         server = app.serve(settings, metrics, probes)
     except app.StartRefused as error:

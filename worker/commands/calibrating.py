@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import itertools
 import json
@@ -19,6 +20,7 @@ from worker.messages import Action
 from worker.model.classifier import published
 from worker.model.policy import NEVER
 from worker.process import signals as leaving
+from worker.repair import repaired
 from worker.rollout import budgets
 
 if TYPE_CHECKING:
@@ -75,10 +77,10 @@ def calibrate(settings: Settings, options: argparse.Namespace) -> int:
 def texts(lines: Iterable[bytes]) -> Iterator[str]:
     """Each line's text: of a JSON object its `text`, as in an event; else the line itself. Empty lines are none."""
     for line in lines:
-        text = line.decode(errors="replace").strip("\r\n")
+        text = line.removeprefix(codecs.BOM_UTF8).decode(errors="replace").strip("\r\n")
         if text.startswith("{"):
             with contextlib.suppress(msgspec.DecodeError):
-                text = msgspec.json.decode(text, type=_Line).text
+                text = msgspec.json.decode(repaired(line)[0], type=_Line).text
         if text.strip():
             yield text
 

@@ -73,6 +73,7 @@ class Metrics:
         )
         self.ready = self._gauge("ready", "1 when /readyz says yes.")
         self.alive = self._gauge("alive", "1 when /livez says yes.")
+        self.log_lines_dropped = self._counter("log_lines_dropped_total", "Log lines that could not be written.")
         self.build_info = Info("build", "What is running.", namespace="hamgate", registry=registry)
 
     def _delivery(self) -> None:

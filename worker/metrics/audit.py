@@ -40,6 +40,10 @@ class AuditMetrics:
             "Age of the oldest record without an answer, or of the audit's last look if that is more.",
         )
         self.paused = self._gauge("paused", "1 while the window is full and reading the input is paused.")
+        self.log_lines_dropped = Counter(
+            "log_lines_dropped_total", "Log lines that could not be written.", namespace=_PREFIX,
+            registry=self.registry,
+        )  # fmt: skip
         self.ready = self._gauge("ready", "1 when /readyz says yes.")
         self.alive = self._gauge("alive", "1 when /livez says yes.")
 

@@ -101,6 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.NOT_FOUND, b"/metrics /livez /readyz\n")
 
+    def do_HEAD(self) -> None:
+        """Answer as to a GET, without the body."""
+        self.do_GET()
+
     def _say(self, troubles: list[str]) -> None:
         status = HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK
         self._answer(status, ("\n".join(troubles or ["ok"]) + "\n").encode())
@@ -110,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing: a probe every few seconds is no news."""

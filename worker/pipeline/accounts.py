@@ -133,7 +133,7 @@ class Accounts:
         metrics.tokens.inc(sum([items[row].tokens for row in batch.rows]))
         others = [item.unreadable for item in items if item.sms is None]  # dead letters and tombstones
         metrics.tombstones.inc(others.count(None))
-        for why, count in Counter(why for why in others if why).items():
+        for why, count in Counter(why.reason for why in others if why).items():
             metrics.dead_letters.labels(why).inc(count)
         for (label, action), count in outcome.decisions.items():
             metrics.verdicts.labels(label or NO_LABEL, action).inc(count)

@@ -11,7 +11,7 @@ import msgspec
 from worker.model.classifier import NO_SCORES, Scores
 
 if TYPE_CHECKING:
-    from worker.messages import Positions, Record, Sms, TopicPartition, Unreadable
+    from worker.messages import Fault, Positions, Record, Sms, TopicPartition
     from worker.model.classifier import Prepared
     from worker.model.models_in_service import Judgement, Model
     from worker.pipeline.ports import GroupMetadata
@@ -32,7 +32,7 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     polled_at: float
     sms: Sms | None = None
     prepared: Prepared | None = None
-    unreadable: Unreadable | None = None
+    unreadable: Fault | None = None
     model: Model | None = None
     revision: int = 0
     tokens: int = 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from worker.model.models_in_service import Role
+from worker.process.ending import clean_up
 from worker.process.states import State, state
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from worker.pipeline.stages import Pipeline
 
 _TICK: Final = 0.1
+# What may be cleaned up after a stage has failed: the supervisor waits to start it again.
+_AFTER_A_FAILURE: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -76,6 +79,7 @@ class Service:
         self._write = Stage("write", pipeline.write, self._changed.set)
         self._stages = (self._read, self._judge, self._write)
         self._companions = beside
+        self._leave_by: float | None = None
         self._beside = [Stage(each.name, each.step, self._changed.set) for each in beside]
 
     def run(self) -> bool:
@@ -90,14 +94,22 @@ class Service:
                 self._changed.wait()
                 self._changed.clear()
                 self._raise_failure()
-            return self._drain(until=time.monotonic() + self._grace)
+            return self._drain(self.leave_by)
         except BaseException:
             self._stopping.set()  # what is left of the pipe takes on nothing more while the process ends
             self._pipeline.inbox.close()
+            self._leave_by = self._leave_by or time.monotonic() + min(self._grace, _AFTER_A_FAILURE)
             raise
         finally:
             for each in self._companions:
                 each.stop()
+
+    @property
+    def leave_by(self) -> float:
+        """When all must be over (monotonic), what is cleaned up after the drain too. Counts from the first question."""
+        if self._leave_by is None:
+            self._leave_by = time.monotonic() + self._grace
+        return self._leave_by
 
     def stop(self) -> None:
         """Poll no more. May be called from a signal handler, and more than once."""
@@ -186,8 +198,8 @@ class Service:
             self._changed.wait(_TICK)
             self._changed.clear()
         self._raise_failure()
-        self._pipeline.sink.close()
-        self._pipeline.source.close()
+        clean_up("sink", self._pipeline.sink.close, until=until)
+        clean_up("source", self._pipeline.source.close, until=until)
         return True
 
     def _raise_failure(self) -> None:

@@ -12,7 +12,7 @@ from worker.pipeline.batch import Waiting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from worker.messages import Record, Unreadable
+    from worker.messages import Fault, Record
     from worker.model.classifier import Prepared
     from worker.model.models_in_service import Model, ModelsInService
 
@@ -28,14 +28,14 @@ class Limits:
     max_event_bytes: int
     deadline: float | None
 
-    def decode(self, record: Record) -> Sms | Unreadable | None:
-        """Return the message, the reason why it is none, or None for a tombstone."""
+    def decode(self, record: Record) -> Sms | Fault | None:
+        """Return the message, why it is none, or None for a tombstone."""
         if record.is_tombstone:
             return None
         try:
             return decode(record, max_bytes=self.max_event_bytes)
         except UnreadableError as error:
-            return error.reason
+            return error.fault
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Slice:
 
     def _end(
         self,
-        found: list[Sms | Unreadable | None],
+        found: list[Sms | Fault | None],
         wait: Callable[[], list[tuple[Prepared, Model]]],
         revision: int,
     ) -> Slice:

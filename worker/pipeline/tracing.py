@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from worker.pipeline.verdicts import Outcome
 
 _NS: Final = 1_000_000_000
-_FLUSH: Final = 5_000  # milliseconds
 _propagator: Final = TraceContextTextMapPropagator()
 
 
@@ -80,7 +79,7 @@ class Tracing:
             "service.version": version,
             "service.instance.id": names.client,
         })  # fmt: skip
-        self._provider = TracerProvider(resource=resource)
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("hamgate", version)
 
@@ -128,8 +127,7 @@ class Tracing:
         whole.end(_ns(now))
 
     def close(self) -> None:
-        """Send what is not yet sent, for a while."""
-        self._provider.force_flush(_FLUSH)
+        """Send what is not yet sent. May take half a minute, whatever its time-outs are called: it has to be left."""
         self._provider.shutdown()
 
     def _common(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from worker.messages import (
     Action,
     DeadLetter,
+    Flag,
     Latency,
     Outgoing,
     RecordSource,
@@ -82,7 +83,9 @@ class Verdicts:
                 outcome.traces[row] = trace
                 context = contexts.get(row, context) if contexts else context
             if item.unreadable:
-                outcome.dead_letters.append(encode_dead_letter(DeadLetter(item.record, item.unreadable, now)))
+                why = item.unreadable
+                letter = DeadLetter(item.record, why.reason, now, why.field, why.at)
+                outcome.dead_letters.append(encode_dead_letter(letter))
             elif item.sms:
                 its = item.model.verdicts if item.model else self
                 verdict = its.verdict(item, item.sms, answers.get(row), when)
@@ -111,7 +114,7 @@ class Verdicts:
             threshold=self.policy.banded_of(language).threshold,
             action=action,
             reason=reason,
-            flags=flags,
+            flags=(Flag.REPAIRED.value, *flags) if sms.is_repaired else flags,
             model=self.model,
             source=RecordSource(record.topic, record.partition, record.offset, record.broker_ms),
             scored_at=when.scored_at,

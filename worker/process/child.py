@@ -19,6 +19,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from worker.process import signals, streams
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -199,8 +201,9 @@ def framed(content: bytes) -> memoryview:
 @contextlib.contextmanager
 def served() -> Iterator[Frames]:
     """Yield the frames of the requests; ends when the worker closes the pipe."""
-    for each in (signal.SIGINT, signal.SIGTERM):  # a supervisor tells all of a group; the worker is not done with us
+    for each in (*signals.ENDING, *signals.WITHOUT_A_MEANING):  # a supervisor tells all of a group; we are still needed
         signal.signal(each, signal.SIG_IGN)
+    streams.secure()
     sys.stdout = sys.stderr  # what anything prints is no frame
     with contextlib.suppress(EOFError, GoneError):
         yield Frames(FileIO(_REQUESTS, closefd=False))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
+
+from worker.process.streams import LogStream
 
 
 def configure(level: str, style: str) -> None:
@@ -26,9 +29,11 @@ def configure(level: str, style: str) -> None:
     structlog.configure(
         processors=[*shared, *tracebacks, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # a line at once: two threads must not share one
+        logger_factory=lambda *_: _Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    if isinstance(sys.stderr, LogStream):
+        sys.stderr.told = lambda count: _rendered([*shared, renderer], event="log lines dropped", count=count)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -42,6 +47,29 @@ def configure(level: str, style: str) -> None:
     logging.basicConfig(level=theirs, handlers=[handler], force=True)
     # At debug the client writes its settings, password and all, and every byte that it sends, messages and all.
     logging.getLogger("kafka").setLevel("INFO" if level == "debug" else "WARNING")
+
+
+class _Lines:
+    """A logger of structlog's kind that writes a line at once: two threads must not share one.
+
+    Structlog's own takes a lock, for which a signal's handler would wait for ever within a line that it interrupts.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write it."""
+        self._stream.write(line + "\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def _rendered(processors: list[structlog.typing.Processor], **fields: object) -> str:
+    made: object = fields
+    for each in processors:
+        made = each(None, "warning", made)  # type: ignore[arg-type] # an event, until the last renders it
+    return f"{made}\n"
 
 
 def _libraries_in_brief(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

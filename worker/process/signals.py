@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -12,21 +13,28 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 DONE, FAILED, USAGE, UNCOMMITTED = 0, 1, 2, 3
 """Done; failed; settings or usage are wrong; told to stop, but what was in flight could not be committed in time."""
 BY_SIGNAL: Final = 128
 """Ended by a signal, as shells say it: this and the signal's number."""
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+"""Each tells the worker to finish and leave."""
+WITHOUT_A_MEANING: Final = (signal.SIGUSR1, signal.SIGUSR2)
+"""Their default would end the process, uncommitted and without a word."""
+# The second of these leaves at once. A hangup comes beside another signal: from systemd (SendSIGHUP), from a shell
+# beside its terminal, from a session that ends. It never counts as the second.
+_INSISTING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 log = structlog.get_logger()
 
 
 @contextlib.contextmanager
 def while_loading() -> Iterator[None]:
-    """Within this block, until `stop_on_signals`, SIGTERM and SIGINT end the process, with 0: nothing is in flight.
+    """Within this block, until `stop_on_signals`, ENDING signals end the process, with 0: nothing is in flight.
 
     At once, and by a thread of its own. What a signal's handler raises is raised wherever the main thread is: a
     finaliser swallows it, and a Kafka client that is cut short while it starts fails to close and raises that instead.
@@ -35,7 +43,11 @@ def while_loading() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     threading.Thread(target=_leave_on_signal, args=(reading,), name="signals", daemon=True).start()
-    before = {each: signal.signal(each, lambda *_: _leave_at_the_next()) for each in _ENDING}
+    before = {each: signal.getsignal(each) for each in (*ENDING, *WITHOUT_A_MEANING)}
+    on_ending(lambda number, _: _leave_at_the_next(number))
+    for each in WITHOUT_A_MEANING:
+        if before[each] is signal.SIG_DFL:
+            signal.signal(each, _ignore)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield
@@ -73,7 +85,7 @@ def _interrupted(number: int, _: object) -> None:
 def _leave_on_signal(reading: int) -> None:
     with open(reading, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
-            if number[0] in _ENDING:
+            if number[0] in ENDING:
                 log.info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
                 os._exit(DONE)
 
@@ -94,21 +106,47 @@ def stop_on_signals(service: Stoppable) -> None:
     """First signal: finish and leave. Second: leave now, uncommitted."""
 
     def stop(number: int, _: object) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
         service.stop()
-        _leave_at_the_next()
+        _leave_at_the_next(number)
+        log.info("stopping", signal=signal.Signals(number).name)
 
-    for each in _ENDING:
-        signal.signal(each, stop)
+    on_ending(stop)
     _close_the_pipe()
 
 
-def _leave_at_the_next() -> None:
-    for each in _ENDING:
-        signal.signal(each, lambda number, _: os._exit(BY_SIGNAL + number))
+def on_ending(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle every signal that tells the process to end; a hangup that is ignored, as under nohup, stays so."""
+    for each in ENDING:
+        if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, handler)
+
+
+def _leave_at_the_next(number: int) -> None:
+    """Leave at the next signal, unless this one was a hangup: then the next is the first."""
+    if number in _INSISTING:
+        for each in _INSISTING:
+            signal.signal(each, lambda number, _: os._exit(BY_SIGNAL + number))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _ignore(number: int, _: object) -> None:
+    log.warning("signal ignored: it has no meaning here", signal=signal.Signals(number).name)
 
 
 def nobody_reads() -> int:
     """Whoever read our output has gone, as `head` does: be silent, also at the interpreter's own last flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _discard_answers()
     return BY_SIGNAL + signal.SIGPIPE
+
+
+def no_room(error: OSError) -> int:
+    """Our output's disk is full: say so in a line. Raises any other error again."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename is not None:
+        raise error
+    _discard_answers()
+    print(f"standard output: {error.strerror}", file=sys.stderr)  # noqa: T201 for the person who typed the command
+    return FAILED
+
+
+def _discard_answers() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,19 +1,58 @@
 """Pointing the watched link at another bundle, and back: one rename, so that a worker sees one or the other.
 
-HAMGATE_BUNDLE is then a symbolic link, and `<link>.previous` beside it remembers what it pointed to before.
+HAMGATE_BUNDLE is then a symbolic link, and `<link>.history` beside it remembers what it pointed to.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import msgspec
+
+_KEPT: Final = 20
+"""Bundles that the history holds at most."""
 
 
 class LinkError(Exception):
     """The link cannot be turned; says how to fix it."""
+
+
+class History(msgspec.Struct, frozen=True):
+    """What `use` has chosen, the oldest first, and which of these is in force: an earlier one after going back.
+
+    What was turned by hand counts as chosen, or as gone back to where it is among the earlier ones.
+    """
+
+    bundles: tuple[str, ...] = ()
+    at: int = -1
+
+    def require_whole(self) -> None:
+        """Raise DecodeError where the place in force is none of these."""
+        if self.at not in range(len(self.bundles)):
+            raise msgspec.DecodeError
+
+    @property
+    def is_back(self) -> bool:
+        """Whether one before the last chosen is in force."""
+        return self.at < len(self.bundles) - 1
+
+    def seeing(self, folder: Path) -> History:
+        """Return the history that fits what the link points to."""
+        name = str(folder)
+        if self.bundles and self.bundles[self.at] == name:
+            return self
+        if name in self.bundles:
+            return History(self.bundles, max(at for at, each in enumerate(self.bundles) if each == name))
+        return self.choosing(folder)
+
+    def choosing(self, folder: Path) -> History:
+        """Return the history once this is chosen; what was left by going back is forgotten."""
+        before = self.bundles[: self.at + 1]
+        kept = (*before, str(folder)) if before[-1:] != (str(folder),) else before
+        kept = kept[-_KEPT:]
+        return History(kept, len(kept) - 1)
 
 
 def current(link: Path) -> Path | None:
@@ -30,33 +69,79 @@ def current(link: Path) -> Path | None:
 
 
 def use(link: Path, bundle: Path) -> Path | None:
-    """Point the link at a bundle, and remember what it pointed to, which is returned. Raises LinkError."""
+    """Point the link at a bundle; return what it pointed to. Raises LinkError."""
     before, target = current(link), bundle.resolve()
-    if before == target:
-        return before
-    if before is not None:
-        _point(_previous(link), before)
-    _point(link, target)
+    known = _known(link)
+    if before != target:
+        _point(link, target)
+    _remember(link, known.choosing(target))
     return before
 
 
-def back(link: Path) -> Path:
-    """Point the link at what it pointed to before; done again, it goes forth again. Raises LinkError."""
-    now, previous = current(link), _previous(link)
-    if now is None or not previous.is_symlink():
-        message = f"{link} has not been turned yet, so there is no bundle to go back to"
+def way_back(link: Path, *, again: bool = False) -> Path | None:
+    """Return the bundle before the last one chosen; None where it is in force already. `again`: one further back.
+
+    Of those further back, the ones that are no longer there are passed over. Raises LinkError where there is none.
+    """
+    known = _known(link)
+    if known.is_back and not again:
+        return None
+    earlier = [Path(each) for each in reversed(known.bundles[: max(known.at, 0)])]
+    if not earlier:
+        message = f"{link} has pointed to nothing before, so there is no bundle to go back to"
         raise LinkError(message)
-    before = previous.resolve()
-    if not before.is_dir():
-        message = f"{before}, which {link} pointed to before, is no longer there"
+    if again:
+        earlier = [each for each in earlier if each.is_dir()] or earlier
+    if not earlier[0].is_dir():
+        message = f"{earlier[0]}, which {link} pointed to before, is no longer there; --again goes further back"
         raise LinkError(message)
-    _point(link, before)
-    _point(previous, now)
-    return before
+    return earlier[0]
 
 
-def _previous(link: Path) -> Path:
-    return link.with_name(f"{link.name}.previous")
+def back(link: Path, bundle: Path) -> None:
+    """Point the link at the bundle that is the way back. Raises LinkError."""
+    known = _known(link)
+    at = max(at for at, each in enumerate(known.bundles[: known.at]) if each == str(bundle))
+    _point(link, bundle)
+    _remember(link, History(known.bundles, at))
+
+
+def _known(link: Path) -> History:
+    """Return the history, with what the link points to now. Raises LinkError."""
+    now, file = current(link), _history(link)
+    try:
+        known = msgspec.json.decode(file.read_bytes(), type=History)
+        known.require_whole()
+    except FileNotFoundError:
+        known = _of_older_version(link)
+    except (OSError, msgspec.DecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is damaged"
+        message = f"{file} cannot be read ({why}); delete it, and `hamgate use` begins a new one"
+        raise LinkError(message) from error
+    return known if now is None else known.seeing(now)
+
+
+def _of_older_version(link: Path) -> History:
+    """Return what versions before the history kept: a second link to the bundle before."""
+    previous = link.with_name(f"{link.name}.previous")
+    return History((str(previous.resolve()),), 0) if previous.is_symlink() else History()
+
+
+def _remember(link: Path, history: History) -> None:
+    file = _history(link)
+    making = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        making.write_bytes(msgspec.json.format(msgspec.json.encode(history)) + b"\n")
+        making.replace(file)
+        link.with_name(f"{link.name}.previous").unlink(missing_ok=True)
+    except OSError as error:
+        making.unlink(missing_ok=True)
+        message = f"{link} points to {link.resolve()} now, but {file} cannot be written: {error.strerror}"
+        raise LinkError(message) from error
+
+
+def _history(link: Path) -> Path:
+    return link.with_name(f"{link.name}.history")
 
 
 def _point(link: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ _TOO_DEEP: Final = 20_000
 
 UNREADABLE: Final[dict[Unreadable, Callable[[random.Random], bytes]]] = {
     Unreadable.INVALID_JSON: lambda dice: b"WINNER!! reply now " + dice.randbytes(8).hex().encode(),
-    Unreadable.INVALID_UTF8: lambda dice: b'{"text": "caf' + bytes([dice.randrange(0x80, 0xC0)]) + b'"}',
+    Unreadable.INVALID_UTF8: lambda dice: json.dumps({"text": f"{dice.random()}"}).encode("utf-16"),
     Unreadable.NOT_AN_OBJECT: lambda dice: json.dumps([dice.random()]).encode(),
     Unreadable.MISSING_TEXT: lambda dice: json.dumps({"id": f"no-text-{dice.randrange(10**9)}"}).encode(),
     Unreadable.WRONG_TYPE: lambda dice: json.dumps({"text": dice.randrange(10**9)}).encode(),
