@@ -129,6 +129,7 @@ def link(settings: Settings) -> broker.KafkaLink:
         tls_ca=settings.tls_ca,
         tls_certificate=settings.tls_certificate,
         tls_key=settings.tls_key,
+        compression=settings.compression,
     )
 
 

@@ -133,6 +133,9 @@ class Settings(BaseSettings):
     offset_out_of_range: Literal["fail", "earliest", "latest"] = Field(
         "fail", description="when the next record is no longer (or not yet) in the input: stop, or go on from there"
     )
+    compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
+        "gzip", description="codec of what is written, in batches of 4 KiB and more; every Kafka client reads gzip"
+    )
     transaction_timeout: float = Field(10, ge=1, le=900, description="after which the broker aborts a transaction")
     session_timeout: float = Field(
         15, ge=1, lt=MAX_POLL_INTERVAL, description="after which a silent worker loses its partitions"

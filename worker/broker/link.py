@@ -1,4 +1,4 @@
-"""Connection settings: addresses, security and time-outs, as every Kafka client here takes them."""
+"""Connection settings: addresses, security, time-outs and the codec, as every Kafka client here takes them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
 
+from worker.broker.batches import missing_package
 from worker.broker.client import UnknownClientError, require_known
 from worker.broker.client.connecting import UNTRUSTED, is_refusal, net_client
 from worker.broker.client.network import TooLateError
@@ -32,7 +33,7 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KafkaLink:
-    """Addresses, security and time-outs of every client; `patience` is how many seconds an outage may last."""
+    """Addresses, security, time-outs and codec of every client; `patience` is how many seconds an outage may last."""
 
     brokers: str
     client_id: str = "hamgate"
@@ -43,13 +44,18 @@ class KafkaLink:
     tls_ca: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    compression: str = "gzip"
     patience: float = 60.0
 
     def connect(self, kind: Callable[..., Any], *topics: str, **more: Any) -> Any:  # noqa: ANN401 the client is untyped
         """Make a client of some kind; one that cannot connect closes what it opened, as it would not by itself.
 
-        Raises the client's errors, and BrokerError where the installed client is not one that was tested.
+        Raises the client's errors, and BrokerError where the installed client is not one that was tested, or lacks the
+        codec.
         """
+        if package := missing_package(self.compression):
+            message = f"HAMGATE_COMPRESSION={self.compression} needs a package: pip install {package}, or choose gzip"
+            raise BrokerError(message)
         try:
             require_known()
         except UnknownClientError as error:
