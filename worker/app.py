@@ -27,12 +27,14 @@ from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
+from worker.pipeline.throughput import Throughput
 from worker.process import cores
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
 from worker.rollout.shadow import Shadow
 from worker.settings import MAX_POLL_INTERVAL
+from worker.version import commit, version
 
 if TYPE_CHECKING:
     import argparse
@@ -49,8 +51,6 @@ if TYPE_CHECKING:
     from worker.rollout.compare import Comparison
     from worker.settings import Settings
 
-# Not a setting: the image is stamped with it when it is built.
-COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
 _DAY: Final = 86_400.0
 # Of an address that cannot be had: that its port is in use, or for the privileged. All else is about the host.
 _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
@@ -166,8 +166,8 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         raise ValueError(message)
     selection = broker.Selection(
         reasons=frozenset(map(Unreadable, options.reason)),
-        since=_moment("--since", options.since),
-        until=_moment("--until", options.until),
+        since=moment("--since", options.since),
+        until=moment("--until", options.until),
         partition=options.partition,
         from_offset=options.from_offset,
         to_offset=options.to_offset,
@@ -196,7 +196,7 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
 
 def comparisons(settings: Settings, options: argparse.Namespace) -> list[Comparison]:
     """Read the shadow's topic to its end. Raises StartRefused, or ValueError naming a wrong option."""
-    since = _moment("--since", options.since)
+    since = moment("--since", options.since)
     try:
         with broker.Reader(link(settings), settings.shadow_topic) as reader:
             return compare((record.value for record in reader.to_end()), since=since)
@@ -227,17 +227,18 @@ def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _moment(option: str, given: str | None) -> float | None:
+def moment(option: str, given: str | None) -> float | None:
+    """An option's time in Unix seconds. Raises ValueError naming the option."""
     if given is None:
         return None
     try:
-        moment = dt.datetime.fromisoformat(given)
+        found = dt.datetime.fromisoformat(given)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        found = None
+    if found is None or found.tzinfo is None:
         message = f"{option} {given}: allowed: an RFC 3339 time with its offset, as 2026-01-31T08:00:00Z"
         raise ValueError(message)
-    return moment.timestamp()
+    return found.timestamp()
 
 
 def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
@@ -333,12 +334,12 @@ def _tracing(settings: Settings) -> Tracing | None:
         )
         raise StartRefused(message) from error
     names = tracing.Names(settings.input_topic, settings.verdict_topic, settings.group_id, settings.instance_id)
-    return tracing.Tracing(names, loading.version())
+    return tracing.Tracing(names, version())
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
-    """Companions of the pipeline: the watch over the bundles, and the shadow if there is to be one."""
-    companions: list[Companion] = []
+    """Companions of the pipeline: what logs its throughput, the watch over the bundles, the shadow if there is one."""
+    companions: list[Companion] = [Throughput(pipeline.accounts.tally, pipeline.oldest)]
     metrics, shadow = pipeline.accounts.metrics, pipeline.accounts.shadow
     places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.models.primary)]
     if settings.canary:
@@ -414,10 +415,10 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
     model, sink = pipeline.models.primary, pipeline.sink
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
-    metrics.build_info.info({"version": loading.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
+    metrics.build_info.info({"version": version(), "commit": commit()})
     log.info(
         "started",
-        version=loading.version(),
+        version=version(),
         model=model.name,
         engine=str(running.kind),
         tokenizer_processes=list(model.classifier.tokenizer_pids),

@@ -250,6 +250,12 @@ def allowed(field: FieldInfo) -> str:
     return _in_words(annotation, metadata) + (", or unset" if optional else "")
 
 
+def values(field: FieldInfo) -> list[str]:
+    """The values of a setting that takes one of a few; of any other none."""
+    kinds = (field.annotation, *typing.get_args(field.annotation))
+    return [value for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
+
+
 def _in_words(annotation: object, metadata: list[Any]) -> str:
     if typing.get_origin(annotation) is Literal:
         return "one of " + ", ".join(typing.get_args(annotation))

@@ -262,6 +262,14 @@ def audit(settings: Settings, options: argparse.Namespace) -> int:
     return auditing.audit(settings, options)
 
 
+def tail(settings: Settings, options: argparse.Namespace) -> int:
+    """Show verdicts and dead letters as they are committed."""
+    from worker.commands import tailing  # noqa: PLC0415 predict needs no broker
+
+    logs.configure("error", settings.log_format)
+    return tailing.tail(settings, options)
+
+
 def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     """Fit the bands on a carrier's own lawful texts."""
     from worker.commands import calibrating  # noqa: PLC0415 only whoever asks
@@ -316,4 +324,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "back": back,
     "compare": compare,
     "audit": audit,
+    "tail": tail,
 }
