@@ -14,6 +14,7 @@ docs/architecture.md tells the life of a message and says where to change what. 
     broker/      Kafka: source (reads), sink (publishes and commits offsets), transactions, replay, check; client/ has
                  every private name of the Kafka client
     rollout/     another model while it runs: changeover, link, shadow, compare, drift; budgets: bands and their shares
+    predict/     `POST /predict`: texts to verdicts without Kafka, on the same engine
     audit/       `hamgate audit`: every input offset has one answer, in order
     metrics/     every series and its meaning; /metrics, /livez, /readyz
     process/     subprocesses, signals, logs, CPU cores, what the worker is doing (states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import errno
@@ -28,6 +29,8 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.pipeline.throughput import Throughput
+from worker.predict.predictor import Predictor
+from worker.predict.server import PredictServer
 from worker.process import cores
 from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
@@ -87,13 +90,16 @@ class Worker:
             _require_well(findings(settings))
             pipeline = _pipeline(settings, model, metrics)
             self._tracing = pipeline.accounts.tracing
+            predictor = _predictor(settings, metrics, pipeline)
+            beside = _beside(settings, pipeline)
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
                 stall=MAX_POLL_INTERVAL,
-                beside=_beside(settings, pipeline),
+                beside=[*beside, predictor] if predictor else beside,
             )
             _follow(metrics, pipeline, self.service)
+            self._predict_server = _predict_server(settings, metrics, predictor) if predictor else None
         except BaseException:
             self._server.close()
             raise
@@ -102,10 +108,15 @@ class Worker:
     def __enter__(self) -> Self:
         """From now on the service answers for itself."""
         self._probes.service = self.service
+        if self._predict_server:
+            self._predict_server.start()
+            log.info("answering texts", address=f"{self._predict_server.address}/predict")
         return self
 
     def __exit__(self, *_: object) -> None:
         """Answer no more."""
+        if self._predict_server:
+            self._predict_server.close()
         self._server.close()
         if self._tracing:
             self._tracing.close()
@@ -243,20 +254,41 @@ def moment(option: str, given: str | None) -> float | None:
 
 def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
     """Answer /metrics, /livez and /readyz from now on. Raises StartRefused where the address cannot be used."""
-    try:
-        server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
-    except OSError as error:
-        name, remedy = (
-            ("HAMGATE_METRICS_PORT", "name a free port, or 0 for any")
-            if error.errno in _PORT_TROUBLES
-            else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
-        )
-        message = (
-            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {remedy}"
-        )
-        raise StartRefused(message) from error
+    host, port = settings.metrics_host, settings.metrics_port
+    with _bound("HAMGATE_METRICS", host, port):
+        server = MetricsServer(metrics, probes, host=host, port=port)
     server.start()
     return server
+
+
+def _predictor(settings: Settings, metrics: Metrics, pipeline: Pipeline) -> Predictor | None:
+    """What answers /predict with the primary in service; None where no port is set."""
+    if settings.predict_port is None:
+        return None
+    made = Predictor(lambda: pipeline.models.primary, metrics, share=settings.predict_share)
+    metrics.follow(metrics.predict_waiting, made.waiting)
+    return made
+
+
+def _predict_server(settings: Settings, metrics: Metrics, predictor: Predictor) -> PredictServer:
+    host, port = settings.predict_host, settings.predict_port or 0
+    with _bound("HAMGATE_PREDICT", host, port):
+        return PredictServer(predictor, metrics, host=host, port=port)
+
+
+@contextlib.contextmanager
+def _bound(prefix: str, host: str, port: int) -> Iterator[None]:
+    """Turn the error of an address that cannot be used into what to set. Raises StartRefused."""
+    try:
+        yield
+    except OSError as error:
+        name, remedy = (
+            ("PORT", "name a free port, or 0 for any")
+            if error.errno in _PORT_TROUBLES
+            else ("HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
+        )
+        message = f"{prefix}_{name}: {host} port {port} cannot be used ({error.strerror}); {remedy}"
+        raise StartRefused(message) from error
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:

@@ -33,7 +33,10 @@ GROUPS: Final = {
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
         *("tls_ca", "tls_certificate", "tls_key"),
     ),
-    "operation": ("metrics_host", "metrics_port", "tracing", "shutdown_grace", "log_level", "log_format"),
+    "operation": (
+        *("metrics_host", "metrics_port", "predict_port", "predict_host", "predict_share"),
+        *("tracing", "shutdown_grace", "log_level", "log_format"),
+    ),
 }
 """Every setting, once."""
 

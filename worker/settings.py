@@ -160,6 +160,13 @@ class Settings(BaseSettings):
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, named in the log")
+    predict_port: int | None = Field(
+        None, ge=0, le=65_535, description="port of POST /predict, which judges texts without Kafka; none: closed"
+    )
+    predict_host: str = Field("127.0.0.1", min_length=1, description="its address; it has no password")
+    predict_share: float = Field(
+        0.2, gt=0, le=0.5, description="of the model's time that /predict may take from the stream"
+    )
     tracing: Literal["off", "otlp"] = Field("off", description="spans by OTLP, whose own settings are OTEL_* variables")
     shutdown_grace: PositiveFloat = Field(20, le=3600, description="time to finish what is in flight on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")

@@ -20,7 +20,9 @@ from tests.measures import (
 
 LEVELS = 8
 LINES = 220
-SETTINGS = 44 + 1  # readers of other languages need a codec that they have (compression)
+SETTINGS = 44 + 4
+# compression: readers of other languages need a codec that they have. predict_port, _host, _share: whether texts are
+# judged over HTTP, for whom, and what the stream gives for it.
 # Of documents: characters of a line, a paragraph and a decision, and words of nine sentences in ten.
 LINE, PARAGRAPH, PAGE, WORDS = 120, 700, 2000, 30
 

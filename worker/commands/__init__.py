@@ -7,14 +7,15 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
 import structlog
 
 from worker import loading
 from worker.loading import MODEL_ERRORS
-from worker.model.classifier import published
 from worker.model.models_in_service import Role
+from worker.predict.answers import answers
 from worker.process import logs, signals
 from worker.rollout import budgets, changeover
 from worker.rollout import link as releases
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from worker.model.classifier import Classifier
     from worker.model.policy import Banded
-    from worker.pipeline.verdicts import Verdicts
+    from worker.predict.answers import Answer
     from worker.settings import Settings
 
 Command: TypeAlias = "Callable[[Settings, argparse.Namespace], int]"
@@ -83,8 +83,9 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
         print("Reading messages from standard input, one a line; Ctrl-D ends.", file=sys.stderr)  # noqa: T201
     # A person wants each answer before the next line.
     for text_lines in _chunks(options.texts or _lines(), 1 if is_typed else _LINES):
-        for answer in _answers(judge.classifier, judge.verdicts, text_lines):
-            line = json.dumps(answer) if as_json else _for_people(answer)
+        prepared = judge.classifier.prepare(text_lines)
+        for answer in answers(prepared, judge.classifier.judge(prepared), judge.verdicts):
+            line = json.dumps(msgspec.to_builtins(answer)) if as_json else _for_people(answer)
             print(line, flush=True)  # noqa: T201 the answer
     return 0
 
@@ -101,30 +102,10 @@ def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def _answers(classifier: Classifier, verdicts: Verdicts, texts: list[str]) -> Iterator[dict[str, Any]]:
-    prepared = classifier.prepare(texts)
-    scores = classifier.judge(prepared)
-    pairs = zip(scores.label.tolist(), published(scores.score).tolist(), strict=True)
-    for message, pair in zip(prepared, pairs, strict=True):
-        label, score, action, reason = verdicts.decide(
-            pair, is_empty=message.is_empty, flags=message.flags, language=message.language
-        )
-        yield {
-            "label": label,
-            "score": score,
-            "threshold": verdicts.policy.banded_of(message.language).threshold,
-            "action": action,
-            "reason": reason,
-            "flags": message.flags,
-            "language": message.language,
-            "model": verdicts.model,
-        }
-
-
-def _for_people(answer: dict[str, Any]) -> str:
-    if answer["label"] is None:
-        return f"-     {answer['reason']}  {answer['action']}"
-    return f"{answer['label']:<5} probability {answer['score']:.3f}  {answer['action']}"
+def _for_people(answer: Answer) -> str:
+    if answer.label is None:
+        return f"-     {answer.reason}  {answer.action}"
+    return f"{answer.label:<5} probability {answer.score:.3f}  {answer.action}"
 
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
