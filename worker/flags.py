@@ -31,6 +31,7 @@ GROUPS: Final = {
     ),
     "security": (
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
+        *("sasl_oauth_command", "sasl_oauth_url", "sasl_oauth_scope"),
         *("tls_ca", "tls_certificate", "tls_key"),
     ),
     "operation": (

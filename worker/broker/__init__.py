@@ -24,7 +24,8 @@ For the commands:
 
 Below all of them:
 
-    link          addresses, security and time-outs, as every client takes them
+    link          addresses, security, time-outs and codec, as every client takes them
+    tokens        access tokens for SASL OAUTHBEARER
     client/       everything that uses private names of kafka-python: joining, polling, connections, unpacking
 
 kafka-python is pinned below 3.1. Two parts of it are replaced. Its transactional producer sends one request after the

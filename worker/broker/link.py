@@ -13,6 +13,7 @@ from worker.broker.batches import missing_package
 from worker.broker.client import UnknownClientError, require_known
 from worker.broker.client.connecting import UNTRUSTED, is_refusal, net_client
 from worker.broker.client.network import TooLateError
+from worker.broker.tokens import OAuth, TokenError, Tokens, provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,9 @@ class KafkaLink:
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
+    sasl_oauth_command: str | None = None
+    sasl_oauth_url: str | None = None
+    sasl_oauth_scope: str | None = None
     tls_ca: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -69,6 +73,8 @@ class KafkaLink:
         deadline = time.monotonic() + self.patience
         while True:
             try:
+                if tokens := self._tokens():
+                    tokens.token()  # here, where it can be said what is wrong: the client only knows that it failed
                 return kind(*topics, kafka_client=remember, **self.options(**more))
             except BaseException as error:
                 for network in opened:
@@ -79,7 +85,7 @@ class KafkaLink:
                 is_lost = isinstance(error, errors.KafkaConnectionError) and not is_refusal(error)
                 if not is_lost or time.monotonic() > deadline:
                     raise
-                time.sleep(_RECONNECT)
+                time.sleep(_LONGEST_RECONNECT if isinstance(error, TokenError) else _RECONNECT)
 
     def options(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 the client's own options are of any kind
         """Return the client's options, in its names and milliseconds."""
@@ -90,6 +96,7 @@ class KafkaLink:
             "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.sasl_username,
             "sasl_plain_password": self.sasl_password,
+            "sasl_oauth_token_provider": self._tokens(),
             "ssl_cafile": self.tls_ca and str(self.tls_ca),
             "ssl_certfile": self.tls_certificate and str(self.tls_certificate),
             "ssl_keyfile": self.tls_key and str(self.tls_key),
@@ -98,6 +105,12 @@ class KafkaLink:
             "metadata_max_age_ms": milliseconds(_METADATA_AGE),
             "bootstrap_timeout_ms": milliseconds(self.patience),
         } | more
+
+    def _tokens(self) -> Tokens | None:
+        if self.sasl_mechanism != "OAUTHBEARER":
+            return None
+        who = (self.sasl_username, self.sasl_password)
+        return provider(OAuth(self.sasl_oauth_command, self.sasl_oauth_url, *who, self.sasl_oauth_scope))
 
 
 def milliseconds(seconds: float) -> int:
@@ -127,12 +140,16 @@ def named(error: BaseException) -> str:
 
 def explain(error: BaseException, link: KafkaLink) -> str:
     """Put a client's error into words an operator can act on. Names topics, groups and addresses; never a secret."""
+    if isinstance(error, TokenError):
+        return str(error)
     remedies = {
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
         errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
         errors.MessageSizeTooLargeError: "raise max.message.bytes of the topics written to, as `hamgate check` says",
-        errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
+        errors.SaslAuthenticationFailedError: "they do not take the access token: check its audience, scope and subject"
+        if link.sasl_mechanism == "OAUTHBEARER"
+        else "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
         errors.InvalidSessionTimeoutError: "HAMGATE_SESSION_TIMEOUT is outside their group.min/max.session.timeout.ms",
