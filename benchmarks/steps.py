@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from worker.model.classifier import Classifier, Scores
 from worker.model.models_in_service import Model
 from worker.model.normalise import normalise
 from worker.model.policy import Policy
-from worker.pipeline.inbox import Batch, Waiting
+from worker.pipeline.batch import Batch, Waiting
 from worker.pipeline.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def costs(lines: Sequence[str], bundle: Path) -> dict[str, float]:
     batches = [Batch(0, None, items[at : at + BATCH], _NOW + 0.1) for at in range(0, count, BATCH)]  # type: ignore[arg-type]
     judged = [_judged(batch) for batch in batches]
     outcomes = step("verdicts, encoded", lambda: [verdicts.of(each, now=_NOW + 0.2) for each in judged])
-    step("batches of records, compressed", lambda: [_built(outcome.verdicts) for outcome in outcomes])
+    for codec in ("none", "gzip", "lz4"):
+        step(f"batches of records, {codec}", functools.partial(_built, [each.verdicts for each in outcomes], codec))
     return found
 
 
@@ -104,6 +106,7 @@ def _judged(batch: Batch) -> Batch:
     return batch.begun(list(range(count)), 0.0, None).judged(scores, _NOW + 0.101, 0.001)
 
 
-def _built(records: Sequence[Any]) -> None:
-    for _, batch in batches.build(records, _PARTITIONS, round(_NOW * 1000), keyless=0):
-        batch.close()  # compresses
+def _built(outcomes: Sequence[Sequence[Any]], codec: str) -> None:
+    for records in outcomes:
+        for _, batch in batches.build(records, _PARTITIONS, round(_NOW * 1000), keyless=0, compression=codec):
+            batch.close()  # compresses

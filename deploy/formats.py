@@ -1,4 +1,4 @@
-"""Writes docs/formats: JSON Schemas of what hamgate reads and writes, and an AsyncAPI document of its topics.
+"""Writes docs/formats: JSON Schemas of what hamgate reads and writes; AsyncAPI of its topics, OpenAPI of /predict.
 
 python -m deploy.formats            write them
 python -m deploy.formats --check    say which differ from what the types give; exit 1 if any does
@@ -31,6 +31,7 @@ from worker.messages import (
     encode_dead_letter,
 )
 from worker.model.tokenizer import FLAGS
+from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
 from worker.settings import Settings
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 FORMATS: Final = Path(__file__).resolve().parents[1] / "docs" / "formats"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 ASYNCAPI: Final = "asyncapi.yaml"
+OPENAPI: Final = "openapi.yaml"
 _MADE: Final = "Made by `python -m deploy.formats`: change that."
 
 _RFC3339: Final = {"format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
@@ -238,6 +240,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Each file that is made, and what belongs in it."""
     for name, schema in schemas().items():
         yield FORMATS / name, json.dumps(schema, indent=2) + "\n"
+    yield FORMATS / OPENAPI, f"# {_MADE}\n" + yaml.dump(document(), Dumper=_Plain, sort_keys=False, width=110)
     yield FORMATS / ASYNCAPI, f"# {_MADE}\n" + yaml.dump(asyncapi(), Dumper=_Plain, sort_keys=False, width=110)
 
 

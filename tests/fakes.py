@@ -13,6 +13,7 @@ import numpy as np
 
 from worker.messages import Record
 from worker.model.classifier import UNSCORED, Prepared, Scores
+from worker.model.turns import Turns
 from worker.pipeline.ports import FencedError, RolledBackError
 
 if TYPE_CHECKING:
@@ -222,8 +223,12 @@ class FakeClassifier:
 
     def __init__(self) -> None:
         self.has_tokenizer = True
+        self.turns = Turns()
         self.batches: list[int] = []
         self._words: defaultdict[str, int] = defaultdict(itertools.count(3).__next__, {"win": 1, "nan": 2})
+
+    def beside(self) -> FakeClassifier:
+        return self
 
     def prepare(self, texts: Sequence[str]) -> list[Prepared]:
         return [Prepared([self._words[word] for word in text.split()]) for text in texts]

@@ -1,4 +1,4 @@
-"""hamgate on the command line: run, predict, check, calibrate, use, back, compare, and more."""
+"""hamgate on the command line: run, predict, check, calibrate, use, back, compare, tail, and more."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import contextlib
 import math
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+import shtab
+
+from worker import flags
 from worker import settings as knobs
+from worker.messages import Action
 from worker.process import logs, signals, streams
+from worker.version import in_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
 _FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
-_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
+_SHELLS: Final = ("bash", "zsh", "fish")
+_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,14 +48,17 @@ def _main(arguments: Sequence[str] | None) -> int:
     command = options.pop("command") or "run"
     if options.pop("print_settings"):
         command = "print-settings"
-    flags = {name: options.pop(name) for name in list(options) if name in _FLAGS}
+    if command == "completion":
+        print(shtab.complete(_parser(completing=True), options["shell"]))  # noqa: T201 this is the answer
+        return 0
+    given = {name: options.pop(name) for name in list(options) if name in _FLAGS}
     try:
-        settings = knobs.load(flags)
+        settings = knobs.load(given)
     except knobs.SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 the settings decide how to log, so this cannot be logged
         return signals.USAGE
     if command == "print-settings":
-        return _print_settings(settings, flags)
+        return _print_settings(settings, given)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if command == "run" or (command == "audit" and not options["once"]):
         logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
@@ -63,41 +72,66 @@ def _main(arguments: Sequence[str] | None) -> int:
         return commands.COMMANDS[command](settings, argparse.Namespace(**options))
 
 
-def _print_settings(settings: knobs.Settings, flags: dict[str, str]) -> int:
-    rows = knobs.in_force(settings, flags)
+def _print_settings(settings: knobs.Settings, given: dict[str, str]) -> int:
+    rows = knobs.in_force(settings, given)
     width = max(len(f"{name}={value}") for name, value, _, _ in rows)
     for name, value, origin, meaning in rows:
         print(f"{f'{name}={value}':<{width}}  # {origin}: {meaning}")  # noqa: T201 this is the answer
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    knob_flags = _knob_flags()
+def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hamgate",
         usage="hamgate [command] [--setting VALUE ...]",
         description="Judges a carrier's SMS traffic in real time: Kafka in, one verdict a message out, exactly once.",
-        parents=[knob_flags],
-        epilog="`hamgate COMMAND --help` for what a command takes besides.",
+        epilog="`hamgate COMMAND --help` shows what a command takes, with examples. Without a command: run.",
     )
+    parser.add_argument("--version", action="version", version=in_full(), help="show the version, commit and Python")
     parser.add_argument("--print-settings", action="store_true", help="the same as the command print-settings")
-    commands = parser.add_subparsers(dest="command", metavar="command")
+    flags.add_hidden(parser)
+    commands = parser.add_subparsers(dest="command", metavar="command", title="commands")
 
-    def add(name: str, summary: str, takes: str = "") -> argparse.ArgumentParser:
-        usage = f"hamgate {name} {takes}[--setting VALUE ...]"
-        return commands.add_parser(name, help=summary, description=summary, usage=usage, parents=[knob_flags])
+    def add(name: str, summary: str, *examples: str, takes: str = "") -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            prog=f"hamgate {name}",
+            help=summary,
+            description=summary,
+            usage=f"hamgate {name} {takes}{'[--setting VALUE ...]' * bool(flags.USED_BY[name])}",
+            epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        flags.add(made, name, completing=completing)
+        return made
 
-    add("run", "run the worker (also when no command is given)")
+    add(
+        "run",
+        "run the worker (also when no command is given)",
+        "hamgate run --brokers a:9092,b:9092 --instance-id hamgate-0",
+        "HAMGATE_BUNDLE=models/live hamgate run --metrics-host 0.0.0.0",
+    )
     predict = add(
-        "predict", "judge texts: given as arguments, or lines from standard input to JSON lines", "[text ...] "
+        "predict",
+        "judge texts: given as arguments, or lines from standard input to JSON lines",
+        'hamgate predict "WINNER!! Call 09061701461 to claim your prize"',
+        "hamgate predict < messages.txt > verdicts.jsonl",
+        takes="[text ...] ",
     )
     predict.add_argument("texts", nargs="*", metavar="text", help="a message; none: read lines from standard input")
     predict.add_argument("--json", action="store_true", help="write JSON lines for arguments too")
-    add("check", "check settings, bundle, broker, topics and rights; say what is wrong and how to fix it")
+    add(
+        "check",
+        "check settings, bundle, broker, topics and rights; say what is wrong and how to fix it",
+        "hamgate check",
+        "hamgate check --brokers a:9092 --bundle models/next",
+    )
     replay = add(
         "replay",
         "send dead letters back to the input, by reason and range, each once",
-        "[--reason R ...] [--dry-run] ... ",
+        "hamgate replay --reason invalid-json --dry-run",
+        "hamgate replay --since 2026-01-31T08:00:00Z --until 2026-01-31T09:00:00Z",
+        takes="[--reason R ...] [--dry-run] ... ",
     )
     replay.add_argument("--reason", action="append", default=[], metavar="R", help="only this reason; may be repeated")
     replay.add_argument("--since", metavar="TIME", help="only dead letters that failed at or after this RFC 3339 time")
@@ -113,29 +147,109 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="show the dead letter at offset N (with --partition), masked; send nothing",
     )
+    _add_tail(
+        add(
+            "tail",
+            "show verdicts and dead letters as they are committed, until Ctrl-C; no text and no number",
+            "hamgate tail --action block --min-score 0.9",
+            "hamgate tail --only dead-letters --since 2026-01-31T08:00:00Z --json",
+            takes="[--action A ...] [--reason R ...] ... ",
+        )
+    )
     _add_simulate(
-        add("simulate", "send made-up traffic to the input topic, each message at its time", "[--rate N] ... ")
+        add(
+            "simulate",
+            "send made-up traffic to the input topic, each message at its time",
+            "hamgate simulate --messages 1000",
+            "hamgate simulate --rate 500 --spam 0.3 --poison 0.01 --seconds 60",
+            takes="[--rate N] ... ",
+        )
     )
     measured = add(
-        "bench", "measure this machine with the configured bundle, and say what to set", "[--seconds S] [--json] "
+        "bench",
+        "measure this machine with the configured bundle, and say what to set",
+        "hamgate bench",
+        "hamgate bench --seconds 5 --threads 4 --json",
+        takes="[--seconds S] [--json] ",
     )
     measured.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each size of batch, at least")
     measured.add_argument("--json", action="store_true", help="JSON output: only what to set and why")
     _add_calibrate(
-        add("calibrate", "fit the bands on your own lawful texts, for budgets; no text is shown", "FILE [--json] ... ")
+        add(
+            "calibrate",
+            "fit the bands on your own lawful texts, for budgets; no text is shown",
+            "hamgate calibrate lawful.txt",
+            "hamgate calibrate - --flagged 0.005 --blocked 0.0005 < lawful.jsonl",
+            takes="FILE [--json] ... ",
+        )
     )
-    chosen = add("use", "verify a bundle, then point HAMGATE_BUNDLE, a symbolic link, at it", "FOLDER ")
-    chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
-    returned = add("back", "verify the bundle before the last `use`, and point HAMGATE_BUNDLE back at it", "[--again] ")
+    chosen = add(
+        "use",
+        "verify a bundle, then point HAMGATE_BUNDLE, a symbolic link, at it",
+        "hamgate use models/next",
+        "hamgate use models/next --bundle models/live",
+        takes="FOLDER ",
+    )
+    folder = chosen.add_argument("folder", metavar="FOLDER", help="the bundle")
+    flags.complete(folder, shtab.DIRECTORY)
+    returned = add(
+        "back",
+        "verify the bundle before the last `use`, and point HAMGATE_BUNDLE back at it",
+        "hamgate back",
+        "hamgate back --bundle models/live",
+        takes="[--again] ",
+    )
     returned.add_argument("--again", action="store_true", help="go one further back, where it was gone back already")
-    compared = add("compare", "show which messages the shadow judged differently", "[--since TIME] [--json] ")
+    compared = add(
+        "compare",
+        "show which messages the shadow judged differently",
+        "hamgate compare",
+        "hamgate compare --since 2026-01-31T08:00:00Z --json",
+        takes="[--since TIME] [--json] ",
+    )
     compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
     compared.add_argument("--json", action="store_true", help="JSON output")
     _add_audit(
-        add("audit", "verify that every message has one answer, in order; report mismatches", "[--once [--json]] ... ")
+        add(
+            "audit",
+            "verify that every message has one answer, in order; report mismatches",
+            "hamgate audit --metrics-port 9465",
+            "hamgate audit --once --from-time 2026-01-31T08:00:00Z",
+            takes="[--once [--json]] ... ",
+        )
     )
-    add("print-settings", "show every setting, its value and where it came from; secrets masked")
+    add(
+        "print-settings",
+        "show every setting, its value and where it came from; secrets masked",
+        "hamgate print-settings",
+        "hamgate print-settings > .env",
+    )
+    completed = add(
+        "completion",
+        "print a script that completes commands and options in a shell",
+        "hamgate completion bash > ~/.local/share/bash-completion/completions/hamgate",
+        "hamgate completion zsh > ~/.zfunc/_hamgate",
+        takes="SHELL",
+    )
+    completed.add_argument("shell", choices=_SHELLS, metavar="SHELL", help=", ".join(_SHELLS))
     return parser
+
+
+def _add_tail(tail: argparse.ArgumentParser) -> None:
+    def chosen(name: str, metavar: str, summary: str, **more: Any) -> None:  # noqa: ANN401 argparse's own
+        tail.add_argument(
+            f"--{name}", action="append", default=[], metavar=metavar, help=f"{summary}; may be repeated", **more
+        )
+
+    chosen("action", "A", "only verdicts of this action", choices=[str(each) for each in Action])
+    chosen("label", "L", "only verdicts of this label")
+    chosen("reason", "R", "only what has this reason: dead letters, and verdicts without a score")
+    chosen("id", "ID", "only the verdict of this message")
+    tail.add_argument("--min-score", type=float, metavar="N", help="only verdicts with a score of at least this")
+    tail.add_argument("--only", choices=("verdicts", "dead-letters"), metavar="WHAT", help="verdicts or dead-letters")
+    tail.add_argument("--since", metavar="TIME", help="from this RFC 3339 time on; else from now on")
+    tail.add_argument("--messages", type=int, metavar="N", help="end after this many")
+    tail.add_argument("--json", action="store_true", help="JSON lines")
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:
@@ -152,9 +266,10 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
 
 
 def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:
-    calibrate.add_argument(
+    file = calibrate.add_argument(
         "file", metavar="FILE", help="lawful texts, one a line, or JSON lines with a `text`; -: standard input"
     )
+    flags.complete(file, shtab.FILE)
     for name, default in (("flagged", 0.01), ("blocked", 0.001)):
         calibrate.add_argument(
             f"--{name}", type=float, default=default, metavar="N", help=f"share {name} at most (default {default:g})"
@@ -187,23 +302,9 @@ def _add_simulate(simulate: argparse.ArgumentParser) -> None:
     number(share, "poison", 0.001, "share of events that cannot be read")
     number(share, "traced", 0.01, "share of events with a trace context")
     number(int, "subscribers", 1000, "number of subscribers who send and receive")
-    simulate.add_argument("--texts", metavar="FILE", help="messages to send, one a line, or label<TAB>message")
+    texts = simulate.add_argument("--texts", metavar="FILE", help="messages to send, one a line, or label<TAB>message")
+    flags.complete(texts, shtab.FILE)
     number(int, "seed", None, "a seed: the same stream again")
-
-
-def _knob_flags() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(add_help=False)
-    group = flags.add_argument_group("settings", "each also a HAMGATE_ variable of the same name")
-    for name, field in knobs.Settings.model_fields.items():
-        if "Secret" in str(field.annotation):  # a secret on a command line is in everybody's process list
-            continue
-        summary = f"{field.description} ({knobs.allowed(field)})".replace("%", "%%")
-        group.add_argument(
-            f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, metavar="VALUE", help=summary
-        )
-    for name in knobs.REMOVED:  # to be refused by name
-        group.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return flags
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import errno
@@ -26,6 +27,9 @@ from worker.pipeline.inbox import Inbox
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
+from worker.pipeline.throughput import Throughput
+from worker.predict.predictor import Predictor
+from worker.predict.server import PredictServer
 from worker.process import cores, signals, streams
 from worker.process.ending import clean_up
 from worker.process.states import State
@@ -33,6 +37,7 @@ from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
 from worker.rollout.shadow import Shadow
 from worker.settings import MAX_POLL_INTERVAL
+from worker.version import commit, version
 
 if TYPE_CHECKING:
     import argparse
@@ -49,8 +54,6 @@ if TYPE_CHECKING:
     from worker.rollout.compare import Comparison
     from worker.settings import Settings
 
-# Not a setting: the image is stamped with it when it is built.
-COMMIT_VARIABLE: Final = "SOURCE_COMMIT"
 _DAY: Final = 86_400.0
 # Of an address that cannot be had: that its port is in use, or for the privileged. All else is about the host.
 _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
@@ -92,13 +95,16 @@ class Worker:
             _require_well(findings(settings))
             pipeline = _pipeline(settings, model, metrics)
             self._tracing = pipeline.accounts.tracing
+            predictor = _predictor(settings, metrics, pipeline)
+            beside = _beside(settings, pipeline)
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
                 stall=MAX_POLL_INTERVAL,
-                beside=_beside(settings, pipeline),
+                beside=[*beside, predictor] if predictor else beside,
             )
             _follow(metrics, pipeline, self.service)
+            self._predict_server = _predict_server(settings, metrics, predictor) if predictor else None
         except BaseException:
             self._server.close()
             raise
@@ -107,11 +113,16 @@ class Worker:
     def __enter__(self) -> Self:
         """From now on the service answers for itself."""
         self._probes.service = self.service
+        if self._predict_server:
+            self._predict_server.start()
+            log.info("answering texts", address=f"{self._predict_server.address}/predict")
         return self
 
     def __exit__(self, *_: object) -> None:
         """Answer no more, and send what traces there are, within what is left of the grace."""
         until = self.service.leave_by
+        if self._predict_server:
+            clean_up("predict", self._predict_server.close, until=until)
         clean_up("metrics", self._server.close, until=until)
         if self._tracing:
             clean_up("traces", self._tracing.close, until=until)
@@ -132,9 +143,13 @@ def link(settings: Settings) -> broker.KafkaLink:
         sasl_mechanism=settings.sasl_mechanism,
         sasl_username=settings.sasl_username,
         sasl_password=password.get_secret_value() if password else None,
+        sasl_oauth_command=settings.sasl_oauth_command,
+        sasl_oauth_url=settings.sasl_oauth_url,
+        sasl_oauth_scope=settings.sasl_oauth_scope,
         tls_ca=settings.tls_ca,
         tls_certificate=settings.tls_certificate,
         tls_key=settings.tls_key,
+        compression=settings.compression,
     )
 
 
@@ -163,7 +178,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 
 def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
-    """Send dead letters back to the input, or show one. Raises StartRefused, or ValueError naming a wrong option."""
+    """Send dead letters back to the input. Raises StartRefused, or ValueError naming a wrong option."""
     known = [str(reason) for reason in Unreadable if reason is not Unreadable.UNREADABLE_BATCH]
     wrong = sorted(set(options.reason) - set(known))
     if wrong:
@@ -171,14 +186,12 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         raise ValueError(message)
     selection = broker.Selection(
         reasons=frozenset(map(Unreadable, options.reason)),
-        since=_moment("--since", options.since),
-        until=_moment("--until", options.until),
+        since=moment("--since", options.since),
+        until=moment("--until", options.until),
         partition=options.partition,
         from_offset=options.from_offset,
         to_offset=options.to_offset,
     )
-    if options.show is not None:
-        return _show_dead_letter(settings, options)
     try:
         done = broker.replay(
             link(settings),
@@ -204,9 +217,8 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _show_dead_letter(settings: Settings, options: argparse.Namespace) -> int:
-    from worker.commands import showing  # noqa: PLC0415 for this option alone
-
+def dead_letter(settings: Settings, options: argparse.Namespace) -> broker.Letter:
+    """Return the dead letter that `--show` names. Raises StartRefused, or ValueError naming a wrong option."""
     if options.partition is None:
         message = "--show needs --partition: offsets are counted in each partition by itself"
         raise ValueError(message)
@@ -218,14 +230,12 @@ def _show_dead_letter(settings: Settings, options: argparse.Namespace) -> int:
     if letter is None:
         message = f"there is no dead letter at {topic}:{partition}:{offset}; `hamgate replay --dry-run` names some"
         raise StartRefused(message)
-    for line in showing.lines(letter):
-        print(line)  # noqa: T201 the answer
-    return 0
+    return letter
 
 
 def comparisons(settings: Settings, options: argparse.Namespace) -> list[Comparison]:
     """Read the shadow's topic to its end. Raises StartRefused, or ValueError naming a wrong option."""
-    since = _moment("--since", options.since)
+    since = moment("--since", options.since)
     try:
         with broker.Reader(link(settings), settings.shadow_topic) as reader:
             return compare((record.value for record in reader.to_end()), since=since)
@@ -255,35 +265,57 @@ def simulate_traffic(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _moment(option: str, given: str | None) -> float | None:
+def moment(option: str, given: str | None) -> float | None:
+    """An option's time in Unix seconds. Raises ValueError naming the option."""
     if given is None:
         return None
     try:
-        moment = dt.datetime.fromisoformat(given)
+        found = dt.datetime.fromisoformat(given)
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        found = None
+    if found is None or found.tzinfo is None:
         message = f"{option} {given}: allowed: an RFC 3339 time with its offset, as 2026-01-31T08:00:00Z"
         raise ValueError(message)
-    return moment.timestamp()
+    return found.timestamp()
 
 
 def serve(settings: Settings, metrics: Shown, probes: Probes) -> MetricsServer:
     """Answer /metrics, /livez and /readyz from now on. Raises StartRefused where the address cannot be used."""
-    try:
-        server = MetricsServer(metrics, probes, host=settings.metrics_host, port=settings.metrics_port)
-    except OSError as error:
-        name, remedy = (
-            ("HAMGATE_METRICS_PORT", "name a free port, or 0 for any")
-            if error.errno in _PORT_TROUBLES
-            else ("HAMGATE_METRICS_HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
-        )
-        message = (
-            f"{name}: {settings.metrics_host} port {settings.metrics_port} cannot be used ({error.strerror}); {remedy}"
-        )
-        raise StartRefused(message) from error
+    host, port = settings.metrics_host, settings.metrics_port
+    with _bound("HAMGATE_METRICS", host, port):
+        server = MetricsServer(metrics, probes, host=host, port=port)
     server.start()
     return server
+
+
+def _predictor(settings: Settings, metrics: Metrics, pipeline: Pipeline) -> Predictor | None:
+    """What answers /predict with the primary in service; None where no port is set."""
+    if settings.predict_port is None:
+        return None
+    made = Predictor(lambda: pipeline.models.primary, metrics, share=settings.predict_share)
+    metrics.follow(metrics.predict_waiting, made.waiting)
+    return made
+
+
+def _predict_server(settings: Settings, metrics: Metrics, predictor: Predictor) -> PredictServer:
+    host, port = settings.predict_host, settings.predict_port or 0
+    with _bound("HAMGATE_PREDICT", host, port):
+        return PredictServer(predictor, metrics, host=host, port=port)
+
+
+@contextlib.contextmanager
+def _bound(prefix: str, host: str, port: int) -> Iterator[None]:
+    """Turn the error of an address that cannot be used into what to set. Raises StartRefused."""
+    try:
+        yield
+    except OSError as error:
+        name, remedy = (
+            ("PORT", "name a free port, or 0 for any")
+            if error.errno in _PORT_TROUBLES
+            else ("HOST", "name an address of this host; 0.0.0.0, or ::, for all of them")
+        )
+        message = f"{prefix}_{name}: {host} port {port} cannot be used ({error.strerror}); {remedy}"
+        raise StartRefused(message) from error
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
@@ -363,12 +395,12 @@ def _tracing(settings: Settings) -> Tracing | None:
         )
         raise StartRefused(message) from error
     names = tracing.Names(settings.input_topic, settings.verdict_topic, settings.group_id, settings.instance_id)
-    return tracing.Tracing(names, loading.version())
+    return tracing.Tracing(names, version())
 
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
-    """Companions of the pipeline: the watch over the bundles, and the shadow if there is to be one."""
-    companions: list[Companion] = []
+    """Companions of the pipeline: what logs its throughput, the watch over the bundles, the shadow if there is one."""
+    companions: list[Companion] = [Throughput(pipeline.accounts.tally, pipeline.oldest)]
     metrics, shadow = pipeline.accounts.metrics, pipeline.accounts.shadow
     places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.models.primary)]
     if settings.canary:
@@ -444,10 +476,10 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
     model, sink = pipeline.models.primary, pipeline.sink
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
-    metrics.build_info.info({"version": loading.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
+    metrics.build_info.info({"version": version(), "commit": commit()})
     log.info(
         "started",
-        version=loading.version(),
+        version=version(),
         model=model.name,
         engine=str(running.kind),
         tokenizer_processes=list(model.classifier.tokenizer_pids),

@@ -1,8 +1,7 @@
-"""A model as the settings ask for it: bundle, engine, canaries and policy; and the version that is installed."""
+"""A model as the settings ask for it: bundle, engine, canaries and policy."""
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -62,11 +61,3 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         log.warning("band out of reach", bundle=bundle.model, role=role, cause=cause)
     verdicts = Verdicts(classifier.labels, policy, bundle.model)
     return Model(classifier, verdicts, role, Reference.read(bundle.quality))
-
-
-def version() -> str:
-    """The version installed, or `source` when run from a folder that was never installed."""
-    try:
-        return metadata.version("hamgate")
-    except metadata.PackageNotFoundError:
-        return "source"

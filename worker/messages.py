@@ -388,6 +388,14 @@ def decode_dead_letter(letter: Record) -> Outgoing:
     return Outgoing(key=letter.key, value=letter.value, headers=before)
 
 
+def dead_letter_notes(letter: Record) -> dict[str, str] | None:
+    """What hamgate's own headers say of a dead letter; None when it is not one of ours."""
+    found = dict(letter.headers)  # of two with one name, the last: a sender's own come first
+    if not all(found.get(name) for name in _ADDED):
+        return None
+    return {name: (found[name] or b"").decode(errors="replace") for name in _ADDED}
+
+
 def rfc3339(seconds: float) -> str:
     """Unix seconds as RFC 3339 in UTC, to the millisecond."""
     return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

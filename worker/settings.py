@@ -52,11 +52,15 @@ _PORT: Final = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]
 _HOST_PORT: Final = rf"([^\s,:\[\]]+|\[[0-9a-fA-F:.]+(%[^\s,\[\]]+)?\]):{_PORT}"
 _HOST_PORTS: Final = rf"^{_HOST_PORT}(,{_HOST_PORT})*$"
 TopicName = Annotated[str, StringConstraints(pattern=_NAME)]
+# Over plain HTTP only to this host: the secret goes with it.
+_ENDPOINT: Final = rf"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:{_PORT})?)(/[^\s#]*)?$"
+TokenEndpoint = Annotated[str, StringConstraints(pattern=_ENDPOINT)]
 HostPorts = Annotated[str, StringConstraints(pattern=_HOST_PORTS)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 _BOUNDS: Final = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
 _ALLOWED: Final = {
     _NAME: "1 to 249 of letters, digits, '.', '_' and '-'",
+    _ENDPOINT: "an https:// address, or http:// on loopback",
     _HOST_PORTS: "host:port, several joined by commas; ports from 1 to 65535, [address]:port for IPv6",
 }
 
@@ -139,6 +143,9 @@ class Settings(BaseSettings):
     unreadable_batch: Literal["dead-letter", "fail"] = Field(
         "dead-letter", description="what becomes of a batch that cannot be decompressed: a letter an offset, or a stop"
     )
+    compression: Literal["none", "gzip", "lz4", "zstd", "snappy"] = Field(
+        "gzip", description="codec of what is written, in batches of 4 KiB and more; every Kafka client reads gzip"
+    )
     transaction_timeout: float = Field(10, ge=1, le=900, description="after which the broker aborts a transaction")
     session_timeout: float = Field(
         15, ge=1, lt=MAX_POLL_INTERVAL, description="after which a silent worker loses its partitions"
@@ -153,9 +160,20 @@ class Settings(BaseSettings):
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="protocol of the connections to the brokers"
     )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="mechanism")
-    sasl_username: str | None = Field(None, min_length=1, description="SASL user")
-    sasl_password: SecretStr | None = Field(None, min_length=1, description="SASL password")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
+        None, description="mechanism"
+    )
+    sasl_username: str | None = Field(None, min_length=1, description="SASL user; for sasl_oauth_url the client's id")
+    sasl_password: SecretStr | None = Field(
+        None, min_length=1, description="SASL password; for sasl_oauth_url the client's secret"
+    )
+    sasl_oauth_command: str | None = Field(
+        None, min_length=1, description="command that prints an access token, run without a shell, for OAUTHBEARER"
+    )
+    sasl_oauth_url: TokenEndpoint | None = Field(
+        None, description="token endpoint that gives one for client credentials, in the command's place"
+    )
+    sasl_oauth_scope: str | None = Field(None, min_length=1, description="scope to ask it for")
     tls_ca: FilePath | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")
     tls_certificate: FilePath | None = Field(None, description="PEM file of this client's certificate")
     tls_key: FilePath | None = Field(None, description="PEM file of this client's key")
@@ -163,6 +181,13 @@ class Settings(BaseSettings):
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, named in the log")
+    predict_port: int | None = Field(
+        None, ge=0, le=65_535, description="port of POST /predict, which judges texts without Kafka; none: closed"
+    )
+    predict_host: str = Field("127.0.0.1", min_length=1, description="its address; it has no password")
+    predict_share: float = Field(
+        0.2, gt=0, le=0.5, description="of the model's time that /predict may take from the stream"
+    )
     tracing: Literal["off", "otlp"] = Field("off", description="spans by OTLP, whose own settings are OTEL_* variables")
     shutdown_grace: PositiveFloat = Field(20, le=3600, description="time to finish what is in flight on SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
@@ -180,11 +205,7 @@ class Settings(BaseSettings):
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
-        sasl = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
-        if self.security_protocol.startswith("SASL") and None in sasl:
-            _refuse("security_protocol", f"{self.security_protocol} needs sasl_mechanism, sasl_username, sasl_password")
-        if not self.security_protocol.startswith("SASL") and any(sasl):
-            _refuse("sasl_mechanism", "SASL settings need security_protocol SASL_SSL or SASL_PLAINTEXT")
+        self._require_sasl_to_fit()
         if (self.tls_certificate is None) != (self.tls_key is None):
             _refuse("tls_certificate", "tls_certificate and tls_key go together")
         if self.security_protocol not in ("SSL", "SASL_SSL") and (self.tls_ca or self.tls_certificate):
@@ -192,6 +213,23 @@ class Settings(BaseSettings):
         if fault := pem.fault(self.tls_ca, self.tls_certificate, self.tls_key):
             _refuse(*fault)
         return self
+
+    def _require_sasl_to_fit(self) -> None:
+        user = (self.sasl_username, self.sasl_password)
+        oauth = (self.sasl_oauth_command, self.sasl_oauth_url, self.sasl_oauth_scope)
+        is_sasl, is_oauth = self.security_protocol.startswith("SASL"), self.sasl_mechanism == "OAUTHBEARER"
+        if is_sasl and (self.sasl_mechanism is None or (None in user and not is_oauth)):
+            _refuse("security_protocol", f"{self.security_protocol} needs sasl_mechanism, sasl_username, sasl_password")
+        if not is_sasl and any((self.sasl_mechanism, *user, *oauth)):
+            _refuse("sasl_mechanism", "SASL settings need security_protocol SASL_SSL or SASL_PLAINTEXT")
+        if not is_oauth and any(oauth):
+            _refuse("sasl_mechanism", "sasl_oauth_command, _url and _scope need OAUTHBEARER")
+        if is_oauth and (self.sasl_oauth_command is None) == (self.sasl_oauth_url is None):
+            _refuse("sasl_mechanism", "OAUTHBEARER needs one of sasl_oauth_command and sasl_oauth_url")
+        if self.sasl_oauth_command and any((*user, self.sasl_oauth_scope)):
+            _refuse("sasl_oauth_command", "sasl_username, sasl_password and sasl_oauth_scope are for sasl_oauth_url")
+        if self.sasl_oauth_url and None in user:
+            _refuse("sasl_oauth_url", "needs sasl_username and sasl_password: the client's id and secret")
 
 
 def load(flags: dict[str, str] | None = None) -> Settings:
@@ -254,6 +292,12 @@ def allowed(field: FieldInfo) -> str:
         for item in more:
             metadata += item.metadata if isinstance(item, FieldInfo) else [item]
     return _in_words(annotation, metadata) + (", or unset" if optional else "")
+
+
+def values(field: FieldInfo) -> list[str]:
+    """The values of a setting that takes one of a few; of any other none."""
+    kinds = (field.annotation, *typing.get_args(field.annotation))
+    return [value for kind in kinds if typing.get_origin(kind) is Literal for value in typing.get_args(kind)]
 
 
 def _in_words(annotation: object, metadata: list[Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -168,6 +169,26 @@ def test_batches_begun_before_the_last_is_done_get_the_same_answers(
 
     for ours, theirs in zip(begun, expected, strict=True):
         np.testing.assert_array_equal(ours.logits(), theirs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_threads_on_one_engine_get_the_answers_of_one(
+    sharing: dict[Kind, Engine], real: list[NDArray[np.int32]], kind: Kind
+) -> None:
+    batches = [real[at : at + 300] for at in range(0, 1500, 300)]
+    expected = [sharing[kind].logits(batch) for batch in batches]
+    alone = sharing[kind].logits(real[:1])
+    found: list[NDArray[np.float32]] = []
+    other = threading.Thread(target=lambda: found.extend(sharing[kind].logits(real[:1]) for _ in range(200)))
+
+    other.start()
+    ours = [[sharing[kind].logits(batch) for batch in batches] for _ in range(20)]
+    other.join()
+
+    for each in ours:
+        np.testing.assert_array_equal(np.concatenate(each), np.concatenate(expected))
+    for answer in found:
+        np.testing.assert_array_equal(answer, alone)
 
 
 BROKEN = """

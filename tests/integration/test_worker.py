@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -63,6 +64,28 @@ def test_every_message_comes_to_one_verdict_or_one_dead_letter(
     worker.send(signal.SIGTERM)
     assert worker.ended() == 0
     assert "+4477" not in worker.said()
+    assert "win a prize" not in worker.said()
+
+
+def test_texts_are_judged_over_http_beside_the_stream_and_none_is_logged(
+    start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
+) -> None:
+    worker = start(predict_port="0", log_level="debug")
+    [address] = re.findall(r'"address": "(http://127\.0\.0\.1:\d+/predict)"', worker.said())
+    body = json.dumps({"texts": ["win a prize", "see you at seven"]}).encode()
+    asked = urllib.request.Request(address, data=body, headers={"Content-Type": "application/json"})
+
+    with traffic.flowing():
+        until(lambda: len(watch.verdicts) > 100)
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            said = json.load(answer)
+
+    exactly_once(traffic, watch)
+    assert len(said["verdicts"]) == 2
+    assert {each["model"] for each in said["verdicts"]} == {watch.verdicts[0].model}
+    assert worker.metric("hamgate_predict_texts_total") == 2
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0
     assert "win a prize" not in worker.said()
 
 

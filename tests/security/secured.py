@@ -1,4 +1,4 @@
-"""A broker that asks who is there: TLS by a test's own authority, SASL by three mechanisms, rights by ACLs, quotas."""
+"""A broker that asks who is there: TLS by a test's own authority, SASL by four mechanisms, rights by ACLs, quotas."""
 
 from __future__ import annotations
 
@@ -50,11 +50,18 @@ class Secured:
         kinds = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **_LISTENERS}
         controller = free_port()
         plain = f'{_JAAS}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        # It takes tokens without a signature, as only a test's broker may.
+        oauth = f'{_JAAS}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
         scram = f"{_JAAS}.scram.ScramLoginModule required;"
         jaas = {
             f"listener.name.{listener}.{mechanism}.sasl.jaas.config": module
             for listener in ("sasl_ssl", "sasl_plaintext")
-            for mechanism, module in (("plain", plain), ("scram-sha-256", scram), ("scram-sha-512", scram))
+            for mechanism, module in (
+                ("plain", plain),
+                ("scram-sha-256", scram),
+                ("scram-sha-512", scram),
+                ("oauthbearer", oauth),
+            )
         }
         yesterday = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
         return {
@@ -63,7 +70,7 @@ class Secured:
             "advertised.listeners": ",".join(addresses),
             "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in kinds.items()),
             "inter.broker.listener.name": "PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",
             # Two samples of a second, where a quota's mean is over ten: a test will not wait for those.

@@ -80,6 +80,12 @@ FROZEN = {
     "hamgate_shadow_disagreements": ("counter", ("label", "shadow")),
     "hamgate_shadow_skipped": ("counter", ()),
     "hamgate_shadow_score_difference": ("histogram", ()),
+    # /predict
+    "hamgate_predict_requests": ("counter", ("outcome",)),
+    "hamgate_predict_texts": ("counter", ()),
+    "hamgate_predict_seconds": ("histogram", ()),
+    "hamgate_predict_busy_seconds": ("counter", ()),
+    "hamgate_predict_waiting_texts": ("gauge", ()),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -25,7 +25,8 @@ For the commands:
 
 Below all of them:
 
-    link          addresses, security and time-outs, as every client takes them
+    link          addresses, security, time-outs and codec, as every client takes them
+    tokens        access tokens for SASL OAUTHBEARER
     codecs        the records of a batch, decompressed
     incarnation   which topic of a name an offset belongs to: its id, kept beside each committed offset
     client/       everything that uses private names of kafka-python: joining, polling, connections, unpacking

@@ -31,9 +31,9 @@ _SEQUENCES: Final = 1 << 31
 class Appender:
     """One producer's batches and their sequence numbers. One thread at a time; everything is awaited in `Asker.run`."""
 
-    def __init__(self, network: Network, asker: Asker) -> None:
-        """Write over these connections, which are the caller's to close."""
-        self._network, self._asker = network, asker
+    def __init__(self, network: Network, asker: Asker, compression: str) -> None:
+        """Write over these connections, which are the caller's to close; `compression` is a name of batches.CODECS."""
+        self._network, self._asker, self._compression = network, asker, compression
         self._sequences: dict[TopicPartition, int] = {}
         self._turn = 0
 
@@ -54,7 +54,8 @@ class Appender:
                 partitions = await self._asker.insist(functools.partial(self._network.partitions, topic))
                 # Records without a key go to one partition, as Kafka's own clients do it; the next time to another.
                 keyless = self._turn % len(partitions)
-                for index, batch in build(records, len(partitions), stamp, keyless=keyless):
+                built = build(records, len(partitions), stamp, keyless=keyless, compression=self._compression)
+                for index, batch in built:
                     batches.setdefault(TopicPartition(topic, partitions[index]), []).append(batch)
         return batches
 

@@ -9,8 +9,11 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final
 
+from kafka import codec
 from kafka.partitioner.default import murmur2
 from kafka.record.memory_records import MemoryRecordsBuilder
+
+from worker.broker.client import compressing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,12 +23,15 @@ if TYPE_CHECKING:
 BATCH_BYTES: Final = 512 << 10
 """Only one batch of a partition is in flight at a time, so that a transaction's records should fit one; and Kafka's
 default limit for a batch is 1 MiB."""
-_NONE, LZ4 = 0, 3
-"""As a batch's attributes have it."""
+CODECS: Final = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+"""Of HAMGATE_COMPRESSION: each as a batch's attributes have it."""
+PACKAGES: Final = {"snappy": (codec.has_snappy, "python-snappy"), "zstd": (codec.has_zstd, "zstandard")}
+"""Of codecs that need a package of their own: whether the client found it, and its name."""
 _WORTH_IT: Final = 4 << 10
 """Bytes from which on a batch is compressed. Smaller ones are what a worker with little to do writes, one for each
 partition, and the compressor releases the interpreter lock for each. A large one always is: it came compressed, and
-must not be too large for the broker as a dead letter."""
+must not be too large for the broker as a dead letter. So one record above BATCH_BYTES is compressed also where nothing
+else is."""
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16
 _FORMAT: Final = 2  # of records, since Kafka 0.11
@@ -37,21 +43,29 @@ def _hash(key: bytes) -> int:
     return int(murmur2(key)) & 0x7FFFFFFF
 
 
+def missing_package(compression: str) -> str | None:
+    """The package that a codec needs and that is not installed; None: it can be used."""
+    is_available, package = PACKAGES.get(compression, (codec.has_gzip, ""))
+    return None if is_available() else package
+
+
 def build(
-    records: Iterable[Outgoing], partitions: int, timestamp: int, *, keyless: int
+    records: Iterable[Outgoing], partitions: int, timestamp: int, *, keyless: int, compression: str
 ) -> list[tuple[int, MemoryRecordsBuilder]]:
     """Records to batches, in order for each partition; `timestamp` in epoch milliseconds."""
+    compressing.make_gzip_quick()
     by_partition: dict[int, list[Outgoing]] = {}
     for record in records:
         index = keyless if record.key is None else _hash(record.key) % partitions
         by_partition.setdefault(index, []).append(record)
     built: list[tuple[int, MemoryRecordsBuilder]] = []
     for index, its in by_partition.items():
-        codec = LZ4 if sum(map(_size, its)) >= _WORTH_IT else _NONE
+        is_worth_it = sum(map(_size, its)) >= _WORTH_IT
         batch = None
         for record in its:
             if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
-                batch = MemoryRecordsBuilder(_FORMAT, codec, BATCH_BYTES)
+                chosen = "gzip" if compression == "none" and _size(record) > BATCH_BYTES else compression
+                batch = MemoryRecordsBuilder(_FORMAT, CODECS[chosen] if is_worth_it else CODECS["none"], BATCH_BYTES)
                 batch.append(timestamp, record.key, record.value, record.headers)
                 built.append((index, batch))
     return built

@@ -1,4 +1,4 @@
-"""Connection settings: addresses, security and time-outs, as every Kafka client here takes them."""
+"""Connection settings: addresses, security, time-outs and the codec, as every Kafka client here takes them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kafka import errors
 
+from worker.broker.batches import missing_package
 from worker.broker.client import UnknownClientError, require_known
 from worker.broker.client.connecting import UNTRUSTED, is_refusal, net_client
 from worker.broker.client.network import TooLateError
+from worker.broker.tokens import OAuth, TokenError, Tokens, provider
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +35,7 @@ class BrokerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KafkaLink:
-    """Addresses, security and time-outs of every client; `patience` is how many seconds an outage may last."""
+    """Addresses, security, time-outs and codec of every client; `patience` is how many seconds an outage may last."""
 
     brokers: str
     client_id: str = "hamgate"
@@ -41,16 +43,24 @@ class KafkaLink:
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
+    sasl_oauth_command: str | None = None
+    sasl_oauth_url: str | None = None
+    sasl_oauth_scope: str | None = None
     tls_ca: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    compression: str = "gzip"
     patience: float = 60.0
 
     def connect(self, kind: Callable[..., Any], *topics: str, **more: Any) -> Any:  # noqa: ANN401 the client is untyped
         """Make a client of some kind; one that cannot connect closes what it opened, as it would not by itself.
 
-        Raises the client's errors, and BrokerError where the installed client is not one that was tested.
+        Raises the client's errors, and BrokerError where the installed client is not one that was tested, or lacks the
+        codec.
         """
+        if package := missing_package(self.compression):
+            message = f"HAMGATE_COMPRESSION={self.compression} needs a package: pip install {package}, or choose gzip"
+            raise BrokerError(message)
         try:
             require_known()
         except UnknownClientError as error:
@@ -64,6 +74,8 @@ class KafkaLink:
         deadline = time.monotonic() + self.patience
         while True:
             try:
+                if tokens := self._tokens():
+                    tokens.token()  # here, where it can be said what is wrong: the client only knows that it failed
                 return kind(*topics, kafka_client=remember, **self.options(**more))
             except BaseException as error:
                 for network in opened:
@@ -74,7 +86,7 @@ class KafkaLink:
                 is_lost = isinstance(error, errors.KafkaConnectionError) and not is_refusal(error)
                 if not is_lost or time.monotonic() > deadline:
                     raise
-                time.sleep(_RECONNECT)
+                time.sleep(_LONGEST_RECONNECT if isinstance(error, TokenError) else _RECONNECT)
 
     def options(self, **more: Any) -> dict[str, Any]:  # noqa: ANN401 the client's own options are of any kind
         """Return the client's options, in its names and milliseconds."""
@@ -85,6 +97,7 @@ class KafkaLink:
             "sasl_mechanism": self.sasl_mechanism,
             "sasl_plain_username": self.sasl_username,
             "sasl_plain_password": self.sasl_password,
+            "sasl_oauth_token_provider": self._tokens(),
             "ssl_cafile": self.tls_ca and str(self.tls_ca),
             "ssl_certfile": self.tls_certificate and str(self.tls_certificate),
             "ssl_keyfile": self.tls_key and str(self.tls_key),
@@ -93,6 +106,12 @@ class KafkaLink:
             "metadata_max_age_ms": milliseconds(_METADATA_AGE),
             "bootstrap_timeout_ms": milliseconds(self.patience),
         } | more
+
+    def _tokens(self) -> Tokens | None:
+        if self.sasl_mechanism != "OAUTHBEARER":
+            return None
+        who = (self.sasl_username, self.sasl_password)
+        return provider(OAuth(self.sasl_oauth_command, self.sasl_oauth_url, *who, self.sasl_oauth_scope))
 
 
 def milliseconds(seconds: float) -> int:
@@ -122,12 +141,16 @@ def named(error: BaseException) -> str:
 
 def explain(error: BaseException, link: KafkaLink) -> str:
     """Put a client's error into words an operator can act on. Names topics, groups and addresses; never a secret."""
+    if isinstance(error, TokenError):
+        return str(error)
     remedies = {
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
         errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
         errors.MessageSizeTooLargeError: "raise max.message.bytes of the topics written to, as `hamgate check` says",
-        errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
+        errors.SaslAuthenticationFailedError: "they do not take the access token: check its audience, scope and subject"
+        if link.sasl_mechanism == "OAUTHBEARER"
+        else "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
         errors.InvalidSessionTimeoutError: "HAMGATE_SESSION_TIMEOUT is outside their group.min/max.session.timeout.ms",

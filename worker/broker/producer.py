@@ -30,7 +30,7 @@ class Producer:
         self._identity: Identity | None = None
         self._network = Network(link)
         self._asker = Asker(self._network)
-        self._appender = Appender(self._network, self._asker)
+        self._appender = Appender(self._network, self._asker, link.compression)
         try:
             self._asker.run(self._identify, until=time.monotonic() + link.patience)
         except BaseException:

@@ -72,7 +72,7 @@ class Transactions:
         """InitProducerId requests without an answer. Each may still arrive, once, and fence this session."""
         self._network = Network(link)
         self._asker = Asker(self._network)
-        self._appender = Appender(self._network, self._asker)
+        self._appender = Appender(self._network, self._asker, link.compression)
         try:
             self._asker.run(self._init, until=time.monotonic() + link.patience)
         except BaseException:

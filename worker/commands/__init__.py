@@ -7,14 +7,15 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
+import msgspec
 import structlog
 
 from worker import loading
 from worker.loading import MODEL_ERRORS
-from worker.model.classifier import published
 from worker.model.models_in_service import Role
+from worker.predict.answers import answers
 from worker.process import ending, logs, signals
 from worker.rollout import budgets, changeover
 from worker.rollout import link as releases
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from worker.model.classifier import Classifier
     from worker.model.policy import Banded
-    from worker.pipeline.verdicts import Verdicts
+    from worker.predict.answers import Answer
     from worker.settings import Settings
 
 Command: TypeAlias = "Callable[[Settings, argparse.Namespace], int]"
@@ -83,8 +83,9 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
         print("Reading messages from standard input, one a line; Ctrl-D ends.", file=sys.stderr)  # noqa: T201
     # A person wants each answer before the next line.
     for text_lines in _chunks(options.texts or _lines(), 1 if is_typed else _LINES):
-        for answer in _answers(judge.classifier, judge.verdicts, text_lines):
-            line = json.dumps(answer) if as_json else _for_people(answer)
+        prepared = judge.classifier.prepare(text_lines)
+        for answer in answers(prepared, judge.classifier.judge(prepared), judge.verdicts):
+            line = json.dumps(msgspec.to_builtins(answer)) if as_json else _for_people(answer)
             print(line, flush=True)  # noqa: T201 the answer
     return 0
 
@@ -101,30 +102,10 @@ def _chunks(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield chunk
 
 
-def _answers(classifier: Classifier, verdicts: Verdicts, texts: list[str]) -> Iterator[dict[str, Any]]:
-    prepared = classifier.prepare(texts)
-    scores = classifier.judge(prepared)
-    pairs = zip(scores.label.tolist(), published(scores.score).tolist(), strict=True)
-    for message, pair in zip(prepared, pairs, strict=True):
-        label, score, action, reason = verdicts.decide(
-            pair, is_empty=message.is_empty, flags=message.flags, language=message.language
-        )
-        yield {
-            "label": label,
-            "score": score,
-            "threshold": verdicts.policy.banded_of(message.language).threshold,
-            "action": action,
-            "reason": reason,
-            "flags": message.flags,
-            "language": message.language,
-            "model": verdicts.model,
-        }
-
-
-def _for_people(answer: dict[str, Any]) -> str:
-    if answer["label"] is None:
-        return f"-     {answer['reason']}  {answer['action']}"
-    return f"{answer['label']:<5} probability {answer['score']:.3f}  {answer['action']}"
+def _for_people(answer: Answer) -> str:
+    if answer.label is None:
+        return f"-     {answer.reason}  {answer.action}"
+    return f"{answer.label:<5} probability {answer.score:.3f}  {answer.action}"
 
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
@@ -187,16 +168,21 @@ def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
-    """Send dead letters back to the input."""
-    from worker.app import StartRefused, replay_dead_letters  # noqa: PLC0415 predict needs no broker
+    """Send dead letters back to the input, or show one."""
+    from worker.app import StartRefused, dead_letter, replay_dead_letters  # noqa: PLC0415 predict needs no broker
+    from worker.commands import showing  # noqa: PLC0415 for this command alone
 
     logs.configure(settings.log_level, settings.log_format)
     try:
-        return replay_dead_letters(settings, options)
+        if options.show is None:
+            return replay_dead_letters(settings, options)
+        for line in showing.lines(dead_letter(settings, options)):
+            print(line)  # noqa: T201 the answer
     except ValueError as error:
         return _fail(error, signals.USAGE)
     except StartRefused as error:
         return _fail(error)
+    return 0
 
 
 def simulate(settings: Settings, options: argparse.Namespace) -> int:
@@ -276,6 +262,14 @@ def audit(settings: Settings, options: argparse.Namespace) -> int:
     return auditing.audit(settings, options)
 
 
+def tail(settings: Settings, options: argparse.Namespace) -> int:
+    """Show verdicts and dead letters as they are committed."""
+    from worker.commands import tailing  # noqa: PLC0415 predict needs no broker
+
+    logs.configure("error", settings.log_format)
+    return tailing.tail(settings, options)
+
+
 def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     """Fit the bands on a carrier's own lawful texts."""
     from worker.commands import calibrating  # noqa: PLC0415 only whoever asks
@@ -330,4 +324,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "back": back,
     "compare": compare,
     "audit": audit,
+    "tail": tail,
 }

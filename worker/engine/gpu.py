@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -156,6 +157,7 @@ class CudaEngine:
         self._forward = forward
         self._longest = longest
         self._first = first
+        self._turn = threading.RLock()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
         self._slots: dict[int, Slot] = {}
@@ -180,6 +182,10 @@ class CudaEngine:
 
         Out of memory halves the token budget and queues the batch again; any other failure of the GPU is raised.
         """
+        with self._turn:  # a thread that finds a spoilt batch begins its messages again while another begins its own
+            return self._begin(tokens)
+
+    def _begin(self, tokens: Sequence[Tokens]) -> QueuedBatches:
         while True:
             try:
                 return self._queue(tokens)

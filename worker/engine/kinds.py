@@ -53,7 +53,7 @@ class Done:
 
 
 class Engine(Protocol):
-    """A loaded model. It is used from one thread at a time."""
+    """A loaded model. Batches are begun by one thread at a time; answers may be awaited by several."""
 
     @property
     def kind(self) -> Kind:

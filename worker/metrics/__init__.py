@@ -44,6 +44,7 @@ STAGES: Final = ("read", "judge", "write")
 OUTCOMES: Final = ("committed", "rolled-back", "fenced")
 REBALANCES: Final = ("gained", "lost", "moved", "same")
 ROLES: Final = ("primary", "canary", "shadow")
+PREDICTED: Final = ("answered", "invalid", "full", "unavailable")
 CHANGES: Final = ("swapped", "refused", "withdrawn")
 NO_LABEL: Final = "none"
 """The label of a verdict without one, and the language of a text where it is not known."""
@@ -68,6 +69,7 @@ class Metrics:
         self._backlog()
         self._model()
         self._shadow()
+        self._predict()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -188,6 +190,15 @@ class Metrics:
         self.shadow_difference = self._histogram(
             "shadow_score_difference", "Difference between the two scores of a message.", SCORES
         )
+
+    def _predict(self) -> None:
+        self.predict_requests = self._counter(
+            "predict_requests_total", "Requests of /predict, by what became of them.", "outcome", known=_each(PREDICTED)
+        )
+        self.predict_texts = self._counter("predict_texts_total", "Texts judged for /predict.")
+        self.predict_seconds = self._histogram("predict_seconds", "From a request of /predict to its answer.", SECONDS)
+        self.predict_busy = self._counter("predict_busy_seconds_total", "Time that /predict has worked.")
+        self.predict_waiting = self._gauge("predict_waiting_texts", "Texts that wait for /predict.")
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Show every series that a bundle's labels can give, from the start: a rate needs a zero to begin from."""

@@ -1,12 +1,13 @@
 """Texts to scores: normalise, tokenise, run, calibrate.
 
-`prepare` belongs to the thread that reads, `judge` to the one that judges; they may run at the same time. torch is
-loaded by `Classifier.load`, through the engine, and never by importing this.
+`prepare` belongs to the thread that reads, `judge` to the one that judges; they may run at the same time. For another
+thread there is `beside`. torch is loaded by `Classifier.load`, through the engine, and never by importing this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -18,6 +19,7 @@ from worker import engine as engines
 from worker.model.bundle import Bundle, BundleError
 from worker.model.tokenizer import FLAGS, LANGUAGES, TextTokenizer, UnreadableTokenizerError, parse
 from worker.model.tokenizer_process import TokenizerProcesses
+from worker.model.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -137,6 +139,8 @@ class Classifier:
             raise ValueError(message)
         self.bundle = bundle
         self.engine = engine
+        self.turns = Turns()
+        """Whose batch the engine begins: of several threads one at a time, in the order of asking."""
         self.labels = tuple(bundle.labels)
         self.threshold = bundle.threshold if threshold is None else threshold
         self.by_language = {
@@ -173,6 +177,17 @@ class Classifier:
             self._tokenizer = TokenizerProcesses(
                 self.bundle.read(_TOKENIZER), self.bundle.max_tokens, processes, self.bundle.coverage
             )
+
+    def beside(self) -> Self:
+        """Return the same with a tokenizer of its own, for a second thread: they share the engine, in turns.
+
+        Raises BundleError.
+        """
+        made = copy.copy(self)
+        with _unreadable(self.bundle):
+            parsed = parse(self.bundle.read(_TOKENIZER))
+        made._tokenizer = TextTokenizer(parsed, self.bundle.max_tokens, self.bundle.coverage)  # noqa: SLF001 its own
+        return made
 
     @property
     def tokenizer_pids(self) -> tuple[int, ...]:
@@ -220,7 +235,8 @@ class Classifier:
 
     def _begin(self, prepared: Sequence[Prepared], threshold: float | NDArray[np.float64]) -> Judging:
         rows = [row for row, message in enumerate(prepared) if len(message.tokens)]
-        begun = self.engine.begin([prepared[row].tokens for row in rows])
+        with self.turns:
+            begun = self.engine.begin([prepared[row].tokens for row in rows])
         return Judging(self, len(prepared), rows, begun, threshold)
 
     def read(self, logits: NDArray[np.float64], threshold: float | NDArray[np.float64]) -> Scores:

@@ -15,6 +15,7 @@ import structlog
 
 from worker.metrics import LANGUAGES, NO_LABEL, OTHER_LANGUAGE
 from worker.model.models_in_service import of_each
+from worker.pipeline.throughput import Tally
 from worker.rollout.drift import Drift
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Accounts:
     models: ModelsInService
     shadow: Shadow | None = None
     tracing: Tracing | None = None
+    tally: Tally = field(default_factory=Tally)
     _lag_shown: float = 0.0
     _newest: dict[TopicPartition, float] = field(default_factory=dict)
     _revision: int = 0
@@ -92,7 +94,9 @@ class Accounts:
         if moment - self._lag_shown < _LAG_EVERY:
             return
         self._lag_shown = moment
-        for (topic, partition), messages in source.lag().items():
+        lag = source.lag()
+        self.tally.lag = sum(lag.values())
+        for (topic, partition), messages in lag.items():
             self.metrics.lag.labels(topic, str(partition)).set(messages)
             newest = self._newest.get((topic, partition)) if messages else None
             behind = 0.0 if newest is None else max(0.0, now - newest)
@@ -135,8 +139,10 @@ class Accounts:
         metrics.tombstones.inc(others.count(None))
         for why, count in Counter(why.reason for why in others if why).items():
             metrics.dead_letters.labels(why).inc(count)
+            self.tally.dead_letters += count
         for (label, action), count in outcome.decisions.items():
             metrics.verdicts.labels(label or NO_LABEL, action).inc(count)
+            self.tally.verdicts[action] += count
         for (flag, action), count in outcome.flagged.items():
             metrics.flagged.labels(flag, action).inc(count)
         for (language, action), count in outcome.languages.items():

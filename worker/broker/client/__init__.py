@@ -1,4 +1,4 @@
-"""Everything that touches private names of kafka-python, and nothing else.
+"""Everything that touches private names of kafka-python, or replaces a part of it, and nothing else.
 
     connecting   a client whose start ends when every broker refuses it
     network      requests by the thread that needs the answers
@@ -6,6 +6,7 @@
     consuming    what a consumer knows and does not say: its session, its positions, a fetch while the group joins
     fetching     a poll that asks the client's I/O thread once
     unpacking    fetched bytes to our records
+    compressing  gzip at its quickest level
 
 `PRIVATE` says of each name what it is for and which test fails when it is no longer needed, or no longer there.
 tests/unit/test_private_names.py holds the table to the code. `require_known` refuses a version that was never tested.
