@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from kafka import KafkaConsumer, TopicPartition
 
+from worker.broker.client.membership import pause_lookups
 from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
@@ -39,6 +40,7 @@ class Reader:
                 metrics_enabled=False,
             )
         unpack(self._consumer)
+        pause_lookups(self._consumer)
         try:
             self._partitions = [TopicPartition(topic, each) for topic in topics for each in self.partitions(topic)]
         except BrokerError:

@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 
 from worker.broker.client import consuming
 from worker.broker.client.fetching import ask_once
-from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining
+from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining, pause_lookups
 from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explain, explained, milliseconds
 from worker.broker.member import Member
@@ -88,6 +88,7 @@ class KafkaSource:
         ask_once(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
+        pause_lookups(self._consumer)
         self._metadata, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
 
     def poll(self, wait: float) -> Sequence[Record]:
