@@ -35,6 +35,7 @@ building a whole batch.
 from __future__ import annotations
 
 from worker.broker.check import Finding, check, transaction_version
+from worker.broker.client.connecting import OUTAGES
 from worker.broker.link import BrokerError, KafkaLink, transactional_id
 from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
@@ -44,6 +45,7 @@ from worker.broker.sink_process import SinkProcess, SinkProcessError, Terms
 from worker.broker.source import KafkaSource
 
 __all__ = [
+    "OUTAGES",
     "AtLeastOnceSink",
     "BrokerError",
     "ExactlyOnceSink",

@@ -1,6 +1,6 @@
 """Everything that touches private names of kafka-python, and nothing else.
 
-    connecting   a client whose start ends when every broker refuses it
+    connecting   a client whose start ends when every broker refuses it; which brokers are away, for the log
     network      requests by the thread that needs the answers
     membership   joining a group without forgetting a join, or asking on and on who coordinates it; generations taken up
     consuming    what a consumer knows and does not say: its session, its positions, a fetch while the group joins
