@@ -12,6 +12,7 @@ Writing, from the top down:
     producer      the idempotent producer, without transactions
     appending     records to the partition leaders (Produce), with sequence numbers; both producers use it
     asking        sends a request to its coordinator or leader, and retries retriable errors
+    refusals      what each error code means: ask again, roll back, fenced, or stop
     protocol      builds the requests and reads the answers; batches: builds record batches
     sink_process  a sink that runs in a subprocess; sink_server: that subprocess
 

@@ -126,6 +126,11 @@ def explain(error: BaseException, link: KafkaLink) -> str:
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
         errors.TransactionalIdAuthorizationFailedError: "grant this user WRITE on the transactional id",
         errors.MessageSizeTooLargeError: "raise max.message.bytes of the topics written to, as `hamgate check` says",
+        errors.InvalidRecordError: "the topic is compacted and takes no record without a key: set its "
+        "cleanup.policy to delete, as `hamgate check` says",
+        errors.InvalidTimestampError: "set the clocks by NTP, here and at the brokers, or raise the topic's "
+        "message.timestamp.after.max.ms, as `hamgate check` says",
+        errors.UnsupportedCompressionTypeError: "the brokers are too old for the compression of what is written",
         errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",

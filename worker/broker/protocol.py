@@ -24,6 +24,7 @@ from kafka.protocol.producer import (
 )
 
 from worker.broker.link import REQUEST_TIMEOUT, milliseconds
+from worker.broker.refusals import fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -192,9 +193,9 @@ def require_all(answer: Any) -> None:  # noqa: ANN401 the client is untyped
 
 
 def raise_worst(refusals: Sequence[BaseException]) -> None:
-    """Raise one, if any: what does not pass before what does, and a reason before `not attempted`."""
+    """Raise the gravest, if any, and a reason before `not attempted`."""
     if refusals:
-        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, RETRIABLE)))
+        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), fate(e).value))
 
 
 def _member(metadata: Any) -> dict[str, Any]:  # noqa: ANN401 the client is untyped

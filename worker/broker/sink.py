@@ -17,6 +17,7 @@ from worker.broker.asking import Asker
 from worker.broker.client.network import Network
 from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
 from worker.broker.producer import Producer
+from worker.broker.refusals import Fate, fate, lasting
 from worker.broker.transactions import Transactions
 from worker.pipeline.ports import FencedError, RolledBackError
 
@@ -27,18 +28,6 @@ if TYPE_CHECKING:
     from worker.messages import Outgoing, Positions
     from worker.pipeline.ports import GroupMetadata
 
-# Retrying does not help: stop, and say what would.
-_HOPELESS: Final = (
-    errors.AuthorizationError,
-    errors.SaslAuthenticationFailedError,
-    errors.InvalidTopicError,
-    errors.MessageSizeTooLargeError,
-    errors.RecordListTooLargeError,
-    errors.UnknownTopicOrPartitionError,
-    errors.UnsupportedVersionError,
-    errors.UnsupportedForMessageFormatError,
-)
-_FENCED: Final = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
 _NAME_TAKEN: Final = errors.FencedInstanceIdError  # the static member's
 # After a rollback that follows another, so that a lasting trouble makes no storm; doubled each time up to the longest.
 _PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -122,7 +111,7 @@ class ExactlyOnceSink:
         """Whether a newer instance has taken over, and not the broker or a late request of our own."""
         if isinstance(cause, _NAME_TAKEN):
             return True
-        if not isinstance(cause, _FENCED) or elapsed >= self._timeout:  # the broker aborts what outlives its timeout
+        if fate(cause) is not Fate.FENCING or elapsed >= self._timeout:  # the broker aborts what outlives its timeout
             return False
         if self._stray_inits:
             self._stray_inits -= 1
@@ -137,7 +126,7 @@ class ExactlyOnceSink:
         if self._is_fenced_by_another(cause, elapsed):
             message = f"another instance has taken over {self._name}"
             raise FencedError(message) from cause
-        if isinstance(cause, _HOPELESS):
+        if lasting(cause) is Fate.PERMANENT:
             raise BrokerError(explain(cause, self._link)) from cause
         now = time.monotonic()
         if now - elapsed - self._failed_at > self._link.patience:
