@@ -190,6 +190,8 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     print(f"{done.sent.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
     if left := done.left.total():
         print(f"{left:>8,} left: sent back by an earlier replay; --again sends them once more")  # noqa: T201 the answer
+    if truncated := done.truncated.total():
+        print(f"{truncated:>8,} truncated: not sent; each names its event's place in the input")  # noqa: T201 the answer
     return 0
 
 

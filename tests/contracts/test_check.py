@@ -49,6 +49,15 @@ def test_a_dead_letter_topic_too_narrow_for_the_largest_event_is_found(place: Pl
     assert "max.message.bytes" in found.remedy
 
 
+def test_a_dead_letter_topic_that_is_stored_uncompressed_is_found(place: Place) -> None:
+    configured(place, place.dead_letters, {"compression.type": "uncompressed", "max.message.bytes": "1114112"})
+
+    [found] = checked(place)
+
+    assert "may not fit" in found.problem
+    assert "compression.type to producer" in found.remedy
+
+
 def test_a_verdict_topic_too_narrow_for_the_largest_verdict_is_found(place: Place) -> None:
     [found] = checked(place, largest_verdict=2_000_000)
 

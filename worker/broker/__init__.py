@@ -9,6 +9,7 @@ Writing, from the top down:
 
     sink          START HERE: publishes and commits the offsets, in one transaction or at least once
     transactions  the transactional producer (KIP-98, KIP-890): prepare, send, commit, and the rules of retrying
+    burying       dead letters that their topic takes: whole where it can be, else truncated
     producer      the idempotent producer, without transactions
     appending     records to the partition leaders (Produce), with sequence numbers; both producers use it
     asking        sends a request to its coordinator or leader, and retries retriable errors

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final
 
+from kafka.codec import gzip_encode, lz4_encode
 from kafka.partitioner.default import murmur2
 from kafka.record.memory_records import MemoryRecordsBuilder
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 BATCH_BYTES: Final = 512 << 10
 """Only one batch of a partition is in flight at a time, so that a transaction's records should fit one; and Kafka's
 default limit for a batch is 1 MiB."""
-_NONE, LZ4 = 0, 3
+_NONE, GZIP, LZ4 = 0, 1, 3
 """As a batch's attributes have it."""
 _WORTH_IT: Final = 4 << 10
 """Bytes from which on a batch is compressed. Smaller ones are what a worker with little to do writes, one for each
 partition, and the compressor releases the interpreter lock for each. A large one always is: it came compressed, and
 must not be too large for the broker as a dead letter."""
+_TIGHT: Final = 900 << 10
+"""Bytes from which on a record of its own is compressed by gzip: Kafka's default limit is not far."""
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16
 _FORMAT: Final = 2  # of records, since Kafka 0.11
@@ -47,16 +50,30 @@ def build(
         by_partition.setdefault(index, []).append(record)
     built: list[tuple[int, MemoryRecordsBuilder]] = []
     for index, its in by_partition.items():
-        codec = LZ4 if sum(map(_size, its)) >= _WORTH_IT else _NONE
+        codec = LZ4 if sum(map(raw_size, its)) >= _WORTH_IT else _NONE
         batch = None
         for record in its:
             if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
-                batch = MemoryRecordsBuilder(_FORMAT, codec, BATCH_BYTES)
+                batch = MemoryRecordsBuilder(_FORMAT, _stronger(record) or codec, BATCH_BYTES)
                 batch.append(timestamp, record.key, record.value, record.headers)
                 built.append((index, batch))
     return built
 
 
-def _size(record: Outgoing) -> int:
+def _stronger(record: Outgoing) -> int | None:
+    """Return the codec of a record that lz4 leaves so large that a topic may not take it; mostly None."""
+    is_tight = raw_size(record) > _TIGHT and len(lz4_encode(record.value or b"")) > _TIGHT
+    return GZIP if is_tight else None
+
+
+def packed_size(record: Outgoing) -> int:
+    """Return about how many bytes a large record takes in a batch of its own."""
+    value = record.value or b""
+    is_tight = _stronger(record) is not None
+    return raw_size(record) - len(value) + len(gzip_encode(value) if is_tight else lz4_encode(value))
+
+
+def raw_size(record: Outgoing) -> int:
+    """Return the bytes of a record's key, value and headers."""
     headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
     return len(record.key or b"") + len(record.value or b"") + headers

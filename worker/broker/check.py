@@ -34,7 +34,8 @@ _LIMIT, _CLEANUP, _STAMPED = "max.message.bytes", "cleanup.policy", "message.tim
 # How far a record's timestamp may be from the broker's clock; the last is that of brokers before 3.6 (KIP-937).
 _AFTER, _BEFORE = "message.timestamp.after.max.ms", "message.timestamp.before.max.ms"
 _DIFFERENCE: Final = "message.timestamp.difference.max.ms"
-_CONFIGS: Final = (_LIMIT, _CLEANUP, _STAMPED, _AFTER, _BEFORE, _DIFFERENCE)
+_STORED: Final = "compression.type"
+_CONFIGS: Final = (_LIMIT, _CLEANUP, _STORED, _STAMPED, _AFTER, _BEFORE, _DIFFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ def _sizes(
 ) -> Iterator[Finding]:
     """A dead letter is its event and five headers: where an event just fits, its letter must fit too; so must verdicts.
 
-    One that did not would be refused again after every restart.
+    A verdict that did not would be refused again after every restart; a letter is truncated. Both limits are of what is
+    compressed, by the sender and by us: that an event fits does not say that its letter does.
     """
     try:
         events, letters, verdicts = (
@@ -194,6 +196,9 @@ def _sizes(
     if letters <= events:
         problem = f"topic {dead_letter_topic} takes at most {letters:,} bytes, so the largest events of {input_topic} "
         yield Finding(problem + "would not fit as dead letters", f"set its {_LIMIT} to {events + (64 << 10)} or more")
+    if configs[dead_letter_topic].get(_STORED) == "uncompressed":
+        problem = f"topic {dead_letter_topic} is stored uncompressed: letters of events that came compressed may not "
+        yield Finding(problem + "fit, and are then truncated", f"set its {_STORED} to producer")
     if verdicts < largest_verdict:
         problem = f"topic {verdict_topic} takes at most {verdicts:,} bytes, a verdict may have {largest_verdict:,}"
         yield Finding(problem, f"set its {_LIMIT} to {largest_verdict} or more, or HAMGATE_MAX_EVENT_BYTES lower")
@@ -203,9 +208,7 @@ def _compacted(configs: dict[str, dict[str, str]], outputs: Iterable[str]) -> It
     """An event without a key has a verdict without one, which a compacted topic refuses, again after every restart."""
     for topic in outputs:
         if "compact" in configs.get(topic, {}).get(_CLEANUP, ""):
-            problem = (
-                f"topic {topic} is compacted: it refuses records without a key, and keeps one of each key"
-            )
+            problem = f"topic {topic} is compacted: it refuses records without a key, and keeps one of each key"
             yield Finding(problem, f"set its {_CLEANUP} to delete")
 
 

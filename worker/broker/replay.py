@@ -17,7 +17,7 @@ from worker.broker.link import BrokerError, explained, named
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
 from worker.broker.transactions import Transactions
-from worker.messages import REASON, Unreadable, decode_dead_letter
+from worker.messages import REASON, Unreadable, decode_dead_letter, is_truncated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,6 +78,7 @@ class Letter:
     reason: str
     failed_at: float
     original: Outgoing
+    is_truncated: bool
 
     @classmethod
     def of(cls, record: Record) -> Letter | None:
@@ -89,15 +90,19 @@ class Letter:
             failed_at = dt.datetime.fromisoformat((added[_FAILED_AT] or b"").decode()).timestamp()
         except ValueError:
             return None
-        return cls(record, reason, failed_at, original) if _REASON.fullmatch(reason) else None
+        return cls(record, reason, failed_at, original, is_truncated(record)) if _REASON.fullmatch(reason) else None
 
 
 @dataclass(slots=True)
 class Replayed:
-    """Counts by reason: dead letters sent back now, and those left because an earlier replay had sent them."""
+    """Counts by reason: dead letters sent back now, those left because an earlier replay had sent them, and truncated.
+
+    A truncated one is never sent: it is not what its sender wrote.
+    """
 
     sent: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
+    truncated: Counter[str] = field(default_factory=Counter)
 
 
 def replay(  # noqa: PLR0913 where from, where to, as whom, and how
@@ -181,13 +186,16 @@ class _Replay:
         if (letter := Letter.of(record)) is None:
             return
         sent_back, is_chosen = self._sent_back[place], self.selection.takes(letter)
-        is_sent = is_chosen and (self.again or not sent_back.holds(letter.reason, record.offset))
+        is_new = record.offset >= self._met.get(place, 0)
+        is_sent = (
+            is_chosen and not letter.is_truncated and (self.again or not sent_back.holds(letter.reason, record.offset))
+        )
         sent_back.meet(letter.reason, record.offset, is_sent=is_sent)
         if is_sent:
             self._waiting.append(letter)
             self._bytes += len(record.value or b"") + len(record.key or b"")
-        elif is_chosen and record.offset >= self._met.get(place, 0):
-            self.done.left[letter.reason] += 1
+        elif is_chosen and is_new:
+            (self.done.truncated if letter.is_truncated else self.done.left)[letter.reason] += 1
         self._met[place] = max(record.offset + 1, self._met.get(place, 0))
 
     def _send(self) -> None:

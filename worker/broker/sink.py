@@ -14,6 +14,7 @@ from kafka.protocol.metadata import CoordinatorType
 
 from worker.broker import protocol as requests
 from worker.broker.asking import Asker
+from worker.broker.burying import Burial
 from worker.broker.client.network import Network
 from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
 from worker.broker.producer import Producer
@@ -57,7 +58,7 @@ class ExactlyOnceSink:
         """
         self._tell_rebuilding = rebuilding
         self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
-        self._topics = (verdict_topic, dead_letter_topic)
+        self._topics, self._burial = (verdict_topic, dead_letter_topic), Burial(dead_letter_topic)
         self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
         self._began: float | None = None
         self._stray_inits = 0
@@ -90,12 +91,14 @@ class ExactlyOnceSink:
         _require_membership(metadata)
         began, self._began = self._began or time.monotonic(), None
         until = began + self._timeout  # beyond it the broker aborts by itself
-        messages = dict(zip(self._topics, (verdicts, dead_letters), strict=True))
+        letters = self._burial.fit(dead_letters)
+        messages = dict(zip(self._topics, (verdicts, letters), strict=True))
         try:
             self._transactions.send(messages, positions, metadata, until=until)
             self._transactions.commit(until=until)
         except errors.KafkaError as error:
-            self._recover(error, elapsed=time.monotonic() - began)
+            is_fitting = self._burial.refused(error, letters)  # the next time, it will
+            self._recover(error, elapsed=time.monotonic() - began, is_over=is_fitting)
         self._rolled_back = 0
 
     def close(self) -> None:
@@ -118,15 +121,18 @@ class ExactlyOnceSink:
             return False
         return True
 
-    def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
-        """Make a new session under the same name: the open transaction is aborted, and late requests are fenced."""
+    def _recover(self, cause: BaseException, *, elapsed: float, is_over: bool) -> NoReturn:
+        """Make a new session under the same name: the open transaction is aborted, and late requests are fenced.
+
+        `is_over`: what was refused for good will not be written again.
+        """
         self.is_rebuilding = True
         self._tell_rebuilding()
         self._transactions.close()
         if self._is_fenced_by_another(cause, elapsed):
             message = f"another instance has taken over {self._name}"
             raise FencedError(message) from cause
-        if lasting(cause) is Fate.PERMANENT:
+        if lasting(cause) is Fate.PERMANENT and not is_over:
             raise BrokerError(explain(cause, self._link)) from cause
         now = time.monotonic()
         if now - elapsed - self._failed_at > self._link.patience:
@@ -155,6 +161,7 @@ class AtLeastOnceSink:
     def __init__(self, link: KafkaLink, *, verdict_topic: str, dead_letter_topic: str) -> None:
         """Connect. A write may last as long as the link's patience. Raises BrokerError."""
         self._topics, self._link = (verdict_topic, dead_letter_topic), link
+        self._burial = Burial(dead_letter_topic)
         with explained(link), contextlib.ExitStack() as half_made:
             self._producer = Producer(link)
             half_made.callback(self._producer.close)
@@ -174,8 +181,9 @@ class AtLeastOnceSink:
         """Publish all, then commit `positions`. Raises RolledBackError when the metadata is stale, or BrokerError."""
         _require_membership(metadata)
         until = time.monotonic() + self._link.patience
+        letters = self._burial.fit(dead_letters)
         try:
-            self._producer.publish(dict(zip(self._topics, (verdicts, dead_letters), strict=True)), until=until)
+            self._producer.publish(dict(zip(self._topics, (verdicts, letters), strict=True)), until=until)
             self._offsets.commit(positions, metadata, until=until)
         except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
             raise RolledBackError(named(error)) from error
@@ -183,6 +191,8 @@ class AtLeastOnceSink:
             message = "another worker has joined the group under this name"
             raise FencedError(message) from error
         except errors.KafkaError as error:
+            if self._burial.refused(error, letters):
+                raise RolledBackError(named(error)) from error
             raise BrokerError(explain(error, self._link)) from error
 
     def close(self) -> None:
