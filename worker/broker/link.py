@@ -26,6 +26,9 @@ _RECONNECT: Final = 0.2
 _METADATA_AGE: Final = 60.0
 
 
+_REPLICAS: Final = "fewer brokers hold the topic in sync than its min.insync.replicas: bring them back"
+
+
 class BrokerError(Exception):
     """The brokers cannot be worked with; the text says what is wrong and how to fix it."""
 
@@ -105,12 +108,12 @@ def transactional_id(group_id: str, instance_id: str) -> str:
 
 
 @contextlib.contextmanager
-def explained(link: KafkaLink) -> Iterator[None]:
-    """Turn a refusal at the start into what it means and how to fix it."""
+def explained(link: KafkaLink, before: BaseException | None = None) -> Iterator[None]:
+    """Turn a refusal into what it means and how to fix it; `before` as in `explain`."""
     try:
         yield
     except errors.KafkaError as error:
-        raise BrokerError(explain(error, link)) from error
+        raise BrokerError(explain(error, link, before)) from error
 
 
 def named(error: BaseException) -> str:
@@ -119,8 +122,11 @@ def named(error: BaseException) -> str:
     return text if name in text else f"{name}: {text}".rstrip(": ")
 
 
-def explain(error: BaseException, link: KafkaLink) -> str:
-    """Put a client's error into words an operator can act on. Names topics, groups and addresses; never a secret."""
+def explain(error: BaseException, link: KafkaLink, before: BaseException | None = None) -> str:
+    """Put a client's error into words an operator can act on. Names topics, groups and addresses; never a secret.
+
+    `before`: what had been refused first, and led to this; it comes with its own remedy.
+    """
     remedies = {
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
@@ -131,6 +137,10 @@ def explain(error: BaseException, link: KafkaLink) -> str:
         errors.InvalidTimestampError: "set the clocks by NTP, here and at the brokers, or raise the topic's "
         "message.timestamp.after.max.ms, as `hamgate check` says",
         errors.UnsupportedCompressionTypeError: "the brokers are too old for the compression of what is written",
+        errors.NotEnoughReplicasError: _REPLICAS,
+        errors.NotEnoughReplicasAfterAppendError: _REPLICAS,
+        errors.ConcurrentTransactionsError: "its last transaction cannot end; see Hanging transactions in "
+        "docs/operations.md",
         errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
@@ -147,4 +157,5 @@ def explain(error: BaseException, link: KafkaLink) -> str:
             if "expired" in text
             else f"set HAMGATE_TLS_CA to the authority that signed the certificate of {link.brokers}"
         )
-    return f"{text}; {remedy}" if remedy else text
+    said = f"{text}; {remedy}" if remedy else text
+    return said if before is None else f"{said}; before that: {explain(before, link)}"

@@ -172,6 +172,14 @@ _OF_OTHER_REQUESTS: Final = (
 )
 """Codes that no request of a writer is answered with. One that is all the same is ABORTABLE: it ends by its name."""
 
+_OF_A_REBALANCE: Final = (
+    errors.IllegalGenerationError,
+    errors.UnknownMemberIdError,
+    errors.RebalanceInProgressError,
+    errors.FencedMemberEpochError,
+    errors.StaleMemberEpochError,
+)
+
 FATES: Final = {kind.errno: fate for fate, kinds in _TABLE.items() for kind in kinds}
 """By code."""
 OTHERS: Final = frozenset(kind.errno for kind in _OF_OTHER_REQUESTS)
@@ -183,6 +191,11 @@ def fate(error: BaseException) -> Fate:
     if isinstance(error, errors.UnknownBrokerIdError) or (code is None and isinstance(error, errors.RetriableError)):
         return Fate.RETRIABLE  # it was not sent
     return FATES.get(code, Fate.ABORTABLE)
+
+
+def is_of_a_rebalance(error: BaseException) -> bool:
+    """Whether the group has only moved on, as it does: what was read under its last generation is read again."""
+    return isinstance(error, _OF_A_REBALANCE)
 
 
 def lasting(error: BaseException) -> Fate:

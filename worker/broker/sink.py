@@ -18,7 +18,7 @@ from worker.broker.burying import Burial
 from worker.broker.client.network import Network
 from worker.broker.link import REQUEST_TIMEOUT, BrokerError, explain, explained, named
 from worker.broker.producer import Producer
-from worker.broker.refusals import Fate, fate, lasting
+from worker.broker.refusals import Fate, fate, is_of_a_rebalance, lasting
 from worker.broker.transactions import Transactions
 from worker.pipeline.ports import FencedError, RolledBackError
 
@@ -60,6 +60,7 @@ class ExactlyOnceSink:
         self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
         self._topics, self._burial = (verdict_topic, dead_letter_topic), Burial(dead_letter_topic)
         self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
+        self._first_refusal: BaseException | None = None
         self._began: float | None = None
         self._stray_inits = 0
         with explained(link):
@@ -138,13 +139,20 @@ class ExactlyOnceSink:
         if now - elapsed - self._failed_at > self._link.patience:
             self._rolled_back = 0  # the last is long ago: since then there was nothing to write
         self._failing_since = self._failing_since if self._rolled_back else now
+        if not self._rolled_back:
+            self._first_refusal = cause
+            if not is_of_a_rebalance(cause):  # now: what follows may last, and fail by an error that does not say why
+                log.warning("transaction refused", cause=named(cause))
+        first = self._first_refusal
         if now - self._failing_since > self._link.patience:
-            message = f"no transaction has succeeded for {self._link.patience:g} s; last: {named(cause)}"
+            message = f"no transaction has succeeded for {self._link.patience:g} s; last: {explain(cause, self._link)}"
+            if first is not None and type(first) is not type(cause):
+                message += f"; first: {explain(first, self._link)}"
             raise BrokerError(message) from cause
         if self._rolled_back:
             time.sleep(min(_PAUSE * 2**self._rolled_back, _LONGEST_PAUSE))
         self._rolled_back += 1
-        with explained(self._link):
+        with explained(self._link, before=first):
             self._transactions = self._connect()
         self.is_rebuilding = False
         self._failed_at = time.monotonic()
