@@ -177,7 +177,7 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
             selection,
             dead_letter_topic=settings.dead_letter_topic,
             input_topic=settings.input_topic,
-            name=broker.transactional_id(settings.group_id, "replay"),
+            name=broker.replay_name(settings.group_id),
             again=options.again,
             dry_run=options.dry_run,
             say=lambda text: print(text, file=sys.stderr),  # noqa: T201 for whoever waits for it
@@ -413,6 +413,7 @@ def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
 
 def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server: MetricsServer) -> None:
     model, sink = pipeline.models.primary, pipeline.sink
+    is_exactly_once = settings.delivery == "exactly-once"
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
     metrics.build_info.info({"version": loading.version(), "commit": os.environ.get(COMMIT_VARIABLE, "unknown")})
@@ -430,5 +431,6 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
         brokers=settings.brokers,
         group=settings.group_id,
         instance=settings.instance_id,
+        transactional_id=broker.transactional_id(settings.group_id, settings.instance_id) if is_exactly_once else None,
         metrics=f"{server.address}/metrics",
     )

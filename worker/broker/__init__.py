@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from worker.broker.check import Finding, check, transaction_version
 from worker.broker.client.connecting import OUTAGES
-from worker.broker.link import BrokerError, KafkaLink, transactional_id
+from worker.broker.link import BrokerError, KafkaLink, replay_name, transactional_id
 from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
 from worker.broker.replay import Replayed, Selection, replay
@@ -64,6 +64,7 @@ __all__ = [
     "Terms",
     "check",
     "replay",
+    "replay_name",
     "transaction_version",
     "transactional_id",
 ]

@@ -26,6 +26,7 @@ _RECONNECT: Final = 0.2
 _METADATA_AGE: Final = 60.0
 
 
+_REPLAY, _NO_REPLAY = "replay", "%72eplay"
 _REPLICAS: Final = "fewer brokers hold the topic in sync than its min.insync.replicas: bring them back"
 
 
@@ -103,8 +104,18 @@ def milliseconds(seconds: float) -> int:
 
 
 def transactional_id(group_id: str, instance_id: str) -> str:
-    """Return the name under which an instance writes: the same after a restart, so that it fences what it was."""
-    return f"{group_id}.{instance_id}"
+    """Return the name under which an instance writes: the same after a restart, so that it fences what it was.
+
+    No two pairs have one name, and none has that of a replay: behind the last dot stands the instance, without its own
+    dots. No setting may contain a percent sign.
+    """
+    instance = instance_id.replace(".", "%2e")
+    return f"{group_id}.{_NO_REPLAY if instance == _REPLAY else instance}"
+
+
+def replay_name(group_id: str) -> str:
+    """Return the transactional id of `hamgate replay` for the workers of this group, and the group of its notes."""
+    return f"{group_id}.{_REPLAY}"
 
 
 @contextlib.contextmanager
