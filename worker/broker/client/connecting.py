@@ -25,26 +25,26 @@ class Outages:
     is_logged = True
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._guard = threading.Lock()
         self._away: dict[str, Outage] = {}
 
     def failed(self, address: str, error: BaseException) -> None:
         """No connection was made, or one that was gave no answer."""
-        with self._lock:
+        with self._guard:
             outage = self._away.setdefault(address, Outage("broker", {"address": address}))
             outage.is_told = not self.is_logged
             outage.goes_on(str(error) or type(error).__name__)
 
     def connected(self, address: str) -> None:
         """A connection was made."""
-        with self._lock:
+        with self._guard:
             if outage := self._away.pop(address, None):
                 outage.is_over()
 
     def recent(self) -> dict[str, str]:
         """Return why each broker that could not be reached lately could not, by address."""
         since = time.monotonic() - _RECENT
-        with self._lock:
+        with self._guard:
             return {address: each.cause for address, each in self._away.items() if each.failed_at >= since}
 
 
