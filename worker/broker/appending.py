@@ -91,7 +91,9 @@ class Appender:
                             del left[TopicPartition(topic.name, each.index)]
                         else:
                             refusal = errors.for_code(each.error_code)
-                            refusals.append(refusal(f"{topic.name}: {each.error_message or refusal.message}"))
+                            refusals.append(
+                                refusal(f"{topic.name}:{each.index}: {each.error_message or refusal.message}")
+                            )
                             refusals[-1].topic = topic.name  # type: ignore[attr-defined] # for who knows the topics
             if left and not refusals:
                 message = f"no answer for {len(left)} partitions"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -66,8 +65,6 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
     bytes, its key included. Fences nobody, so it may be asked beside a running worker.
     """
-    last_line = _LastLogLine()
-    logging.getLogger("kafka").addHandler(last_line)
     until = time.monotonic() + min(link.patience, _PATIENCE)
     rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
     rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
@@ -94,11 +91,8 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
                     raise
                 time.sleep(_PAUSE)
     except errors.KafkaError as error:
-        heard = f" ({last_line.text})" if last_line.text and not is_refusal(error) else ""
         problem, _, remedy = explain(error, link).partition("; ")
-        return [Finding(problem + heard, remedy or "see the brokers' own log")]
-    finally:
-        logging.getLogger("kafka").removeHandler(last_line)
+        return [Finding(problem, remedy)]
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
@@ -258,16 +252,3 @@ def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is un
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)
-
-
-class _LastLogLine(logging.Handler):
-    """Keeps the client's last log line: its error on failing to connect does not say why."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        if said.startswith("Connection failed"):
-            self.text = said[:300]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from kafka import errors
 
 from worker.broker.client import UnknownClientError, require_known
-from worker.broker.client.connecting import UNTRUSTED, is_refusal, net_client
-from worker.broker.client.network import TooLateError
+from worker.broker.client.connecting import OUTAGES, UNTRUSTED, is_refusal, net_client
+from worker.broker.client.network import TooLateError, UnknownOutcomeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +28,19 @@ _METADATA_AGE: Final = 60.0
 
 _REPLAY, _NO_REPLAY = "replay", "%72eplay"
 _REPLICAS: Final = "fewer brokers hold the topic in sync than its min.insync.replicas: bring them back"
+
+
+_UNRESOLVED: Final = "DNS Resolution failure"  # in the client's words
+# Of these a broker that cannot be reached may be the cause.
+_OF_CONNECTIONS: Final = (
+    errors.KafkaConnectionError,
+    errors.NodeNotReadyError,
+    errors.KafkaTimeoutError,
+    errors.RequestTimedOutError,
+    errors.CoordinatorNotAvailableError,
+    errors.UnknownBrokerIdError,
+    UnknownOutcomeError,
+)
 
 
 class BrokerError(Exception):
@@ -138,6 +151,7 @@ def explain(error: BaseException, link: KafkaLink, before: BaseException | None 
 
     `before`: what had been refused first, and led to this; it comes with its own remedy.
     """
+    reach = f"check that these are up and reached from here: {link.brokers}"
     remedies = {
         errors.TopicAuthorizationFailedError: "grant this user READ on the input topic and WRITE on the other two",
         errors.GroupAuthorizationFailedError: "grant this user READ on the consumer group",
@@ -147,26 +161,39 @@ def explain(error: BaseException, link: KafkaLink, before: BaseException | None 
         "cleanup.policy to delete, as `hamgate check` says",
         errors.InvalidTimestampError: "set the clocks by NTP, here and at the brokers, or raise the topic's "
         "message.timestamp.after.max.ms, as `hamgate check` says",
-        errors.UnsupportedCompressionTypeError: "the brokers are too old for the compression of what is written",
+        errors.UnsupportedCompressionTypeError: f"{link.brokers} are too old for the compression of what is written",
         errors.NotEnoughReplicasError: _REPLICAS,
         errors.NotEnoughReplicasAfterAppendError: _REPLICAS,
-        errors.ConcurrentTransactionsError: "its last transaction cannot end; see Hanging transactions in "
-        "docs/operations.md",
+        errors.ConcurrentTransactionsError: f"its last transaction cannot end at {link.brokers}; see Hanging "
+        "transactions in docs/operations.md",
         errors.SaslAuthenticationFailedError: "check HAMGATE_SASL_USERNAME and HAMGATE_SASL_PASSWORD",
         errors.UnsupportedSaslMechanismError: "set HAMGATE_SASL_MECHANISM to one of those",
+        errors.InconsistentGroupProtocolError: "other members of the group have another HAMGATE_REBALANCE: set one "
+        "value for the whole group, or stop those first",
+        errors.UnknownTopicOrPartitionError: "the topic, or a partition that it had, is not there: create it, or name "
+        "another one in HAMGATE_INPUT_TOPIC, HAMGATE_VERDICT_TOPIC or HAMGATE_DEAD_LETTER_TOPIC",
         errors.InvalidTransactionTimeoutError: "HAMGATE_TRANSACTION_TIMEOUT is above their transaction.max.timeout.ms",
         errors.InvalidSessionTimeoutError: "HAMGATE_SESSION_TIMEOUT is outside their group.min/max.session.timeout.ms",
-        TooLateError: "check that they are up and not overloaded",
+        TooLateError: f"{reach}, and not overloaded",
+        errors.NodeNotReadyError: reach,
+        errors.KafkaConnectionError: reach,
+        UnknownOutcomeError: reach,
         errors.KafkaTimeoutError: f"check that HAMGATE_BROKERS={link.brokers} is right and that it speaks "
         f"HAMGATE_SECURITY_PROTOCOL={link.security_protocol}",
     }
     remedy = next((remedy for kind, remedy in remedies.items() if isinstance(error, kind)), None)
     text = named(error)
+    if isinstance(error, _OF_CONNECTIONS) and (away := OUTAGES.recent(link.brokers)):
+        text += f" ({', '.join(f'{address}: {cause}' for address, cause in away.items())})"
+        if unresolved := {address for address, cause in away.items() if _UNRESOLVED in cause}:
+            advertised = unresolved - set(link.brokers.split(","))
+            origin = f"in advertised.listeners of {link.brokers}" if advertised else "in HAMGATE_BROKERS"
+            remedy = f"correct this name {origin}, or make it resolvable here"
     if UNTRUSTED in text:
         remedy = (
             "renew the broker's certificate"
             if "expired" in text
             else f"set HAMGATE_TLS_CA to the authority that signed the certificate of {link.brokers}"
         )
-    said = f"{text}; {remedy}" if remedy else text
+    said = f"{text}; {remedy or f'see the log of the brokers, {link.brokers}'}"
     return said if before is None else f"{said}; before that: {explain(before, link)}"

@@ -183,13 +183,17 @@ def require_all(answer: Any) -> None:  # noqa: ANN401 the client is untyped
     """Raise the worst error of an answer to any request but `find` and `produce`."""
     if isinstance(answer, AddPartitionsToTxnResponse):
         topics = answer.results_by_topic_v3_and_below
-        codes = [(t.name, each.partition_error_code) for t in topics for each in t.results_by_partition]
+        codes = [
+            (f"{t.name}:{each.partition_index}", each.partition_error_code)
+            for t in topics
+            for each in t.results_by_partition
+        ]
     elif isinstance(answer, OffsetCommitResponse | TxnOffsetCommitResponse):
-        codes = [(t.name, each.error_code) for t in answer.topics for each in t.partitions]
+        codes = [(f"{t.name}:{each.partition_index}", each.error_code) for t in answer.topics for each in t.partitions]
     else:
         require(answer.error_code)
         return
-    raise_worst([errors.for_code(code)(topic) for topic, code in codes if code])
+    raise_worst([errors.for_code(code)(where) for where, code in codes if code])
 
 
 def raise_worst(refusals: Sequence[BaseException]) -> None:

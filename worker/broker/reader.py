@@ -88,7 +88,8 @@ class Reader:
                 if positions != before:
                     before, until = positions, time.monotonic() + within
                 elif time.monotonic() > until:
-                    message = f"no progress towards the end for {within:g} s"
+                    behind = ", ".join(f"{p.topic}:{p.partition}" for p, end in ends.items() if positions[p] < end)
+                    message = f"no progress towards the end of {behind} for {within:g} s; brokers {self._link.brokers}"
                     raise TimeoutError(message)
                 yield from self.poll(_STEP)
                 positions = self._positions()

@@ -13,7 +13,7 @@ from kafka import errors
 from kafka.structs import ConsumerGroupMetadata
 
 from worker.broker.client.network import UnknownOutcomeError
-from worker.broker.link import BrokerError, explained, named
+from worker.broker.link import BrokerError, explain, explained
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
 from worker.broker.transactions import Transactions
@@ -123,7 +123,7 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
     later of two at once fences the earlier. When an answer is lost, the notes are read again and the replay goes on;
     not with `again`, since the notes then cannot tell. Raises BrokerError, or TimeoutError when reading gets nowhere.
     """
-    work = _Replay(selection, input_topic, name, again)
+    work = _Replay(link, selection, input_topic, name, again)
     with explained(link):
         for attempts_left in reversed(range(_ATTEMPTS)):
             # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
@@ -146,6 +146,7 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
 
 @dataclass(slots=True)
 class _Replay:
+    link: KafkaLink
     selection: Selection
     input_topic: str
     name: str
@@ -211,7 +212,7 @@ class _Replay:
 
     def interrupted(self, error: Exception) -> str:
         """Say what stopped it and how far it had come."""
-        cause = error if isinstance(error, NoteError) else named(error)
+        cause = error if isinstance(error, NoteError) else explain(error, self.link)
         sent = f"{self.done.sent.total():,} were sent back before that, and will not be sent again"
         return f"{cause}; {sent}" if not self._unsure else f"{cause}; {sent}; {len(self._waiting):,} more may be"
 

@@ -196,7 +196,7 @@ class AtLeastOnceSink:
         except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
             raise RolledBackError(named(error)) from error
         except _NAME_TAKEN as error:
-            message = "another worker has joined the group under this name"
+            message = f"another worker has joined the group as {_static_name(metadata)}"
             raise FencedError(message) from error
         except errors.KafkaError as error:
             if self._burial.refused(error, letters):
@@ -236,6 +236,11 @@ class _Offsets:
 def _is_member(metadata: Any) -> bool:  # noqa: ANN401 the client is untyped
     """Whether group metadata fences anything: offsets of a transaction without a member are not checked."""
     return metadata.generation_id >= 0 and bool(metadata.member_id)
+
+
+def _static_name(metadata: Any) -> str | None:  # noqa: ANN401 the client is untyped
+    name: str | None = metadata.group_instance_id
+    return name
 
 
 def _require_membership(metadata: Any) -> None:  # noqa: ANN401 the client is untyped

@@ -179,8 +179,8 @@ class KafkaSource:
         except errors.KafkaTimeoutError as error:
             message = (
                 f"could not read the committed offset of {partition.topic}:{partition.partition} within "
-                f"{self._link.patience:g} s; check that the brokers are up, and with kafka-transactions.sh "
-                "find-hanging that no transaction holds it for ever"
+                f"{self._link.patience:g} s; check that {self._link.brokers} are up, and with "
+                "kafka-transactions.sh find-hanging that no transaction holds it for ever"
             )
             raise BrokerError(message) from error
 

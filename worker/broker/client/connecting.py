@@ -16,7 +16,7 @@ UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 
 
 # A broker that was not tried again since is not what is wrong now: it may have left the cluster.
-_RECENT: Final = 120.0
+_RECENT: Final = 60.0
 
 
 class Outages:
@@ -27,10 +27,12 @@ class Outages:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._away: dict[str, Outage] = {}
+        self._asked: dict[str, str] = {}
 
-    def failed(self, address: str, error: BaseException) -> None:
-        """No connection was made, or one that was gave no answer."""
+    def failed(self, address: str, error: BaseException, brokers: str) -> None:
+        """No connection was made, or one that was gave no answer; `brokers` are the addresses that we were given."""
         with self._guard:
+            self._asked[address] = brokers
             outage = self._away.setdefault(address, Outage("broker", {"address": address}))
             outage.is_told = not self.is_logged
             outage.goes_on(str(error) or type(error).__name__)
@@ -38,14 +40,16 @@ class Outages:
     def connected(self, address: str) -> None:
         """A connection was made."""
         with self._guard:
+            self._asked.pop(address, None)
             if outage := self._away.pop(address, None):
                 outage.is_over()
 
-    def recent(self) -> dict[str, str]:
-        """Return why each broker that could not be reached lately could not, by address."""
+    def recent(self, brokers: str) -> dict[str, str]:
+        """Return why each broker of that cluster that could not be reached lately could not, by address."""
         since = time.monotonic() - _RECENT
         with self._guard:
-            return {address: each.cause for address, each in self._away.items() if each.failed_at >= since}
+            away = {address: each for address, each in self._away.items() if self._asked[address] == brokers}
+            return {address: each.cause for address, each in away.items() if each.failed_at >= since}
 
 
 OUTAGES: Final = Outages()
@@ -109,7 +113,7 @@ def _watch(manager: Any, connection: Any, address: str) -> None:  # noqa: ANN401
 
     def failed(error: BaseException) -> None:
         if not manager.closed:  # what is closed by us while it is being made has not failed
-            OUTAGES.failed(address, error)
+            OUTAGES.failed(address, error, ",".join(manager.cluster.config["bootstrap_servers"]))
 
     connection.init_future.add_callback(lambda _: OUTAGES.connected(address))
     connection.init_future.add_errback(failed)
