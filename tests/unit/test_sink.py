@@ -115,6 +115,21 @@ def test_what_a_rebalance_refuses_is_no_line_of_its_own(clock: SimpleNamespace) 
     assert said == []
 
 
+def test_a_lost_connection_is_no_line_of_its_own_either(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost(Refused):
+        def send(self, *_: object, **__: object) -> None:
+            raise errors.KafkaConnectionError
+
+    monkeypatch.setattr(sink, "Transactions", Lost)
+
+    with capture_logs() as said:
+        refused(clock, [0.0])
+
+    assert said == []
+
+
 class Fenced(Refused):
     """Transactions whose epoch was fenced, by one of this worker's own late requests or by another worker."""
 

@@ -141,7 +141,8 @@ class ExactlyOnceSink:
         self._failing_since = self._failing_since if self._rolled_back else now
         if not self._rolled_back:
             self._first_refusal = cause
-            if not is_of_a_rebalance(cause):  # now: what follows may last, and fail by an error that does not say why
+            # Now: what follows may last, and fail by an error that does not say why. That a broker is away is logged.
+            if getattr(cause, "errno", None) is not None and not is_of_a_rebalance(cause):
                 log.warning("transaction refused", cause=named(cause))
         first = self._first_refusal
         if now - self._failing_since > self._link.patience:
