@@ -23,6 +23,7 @@ from worker.messages import (
     MAX_DEPTH,
     MAX_HEADERS,
     MAX_ID,
+    TRUNCATED,
     DeadLetter,
     Event,
     Record,
@@ -214,6 +215,11 @@ _ADDED: Final[dict[str, Schema]] = {
     "source-partition": {"description": "The event's partition, in decimal.", "pattern": "^[0-9]+$"},
     "source-offset": {"description": "The event's offset, in decimal.", "pattern": "^[0-9]+$"},
     "failed-at": {"description": "When it was given up: RFC 3339, UTC, milliseconds.", **_RFC3339},
+    TRUNCATED: {
+        "description": "Only the first 65,536 bytes of the event's value are here; this is its length, in decimal. The "
+        "whole event lies at its source, while the input keeps it.",
+        "pattern": "^[0-9]+$",
+    },
 }
 
 
@@ -287,10 +293,10 @@ def _dead_letter_headers() -> Schema:
         "$comment": _MADE,
         "title": "Dead-letter headers",
         "description": "Headers of a dead letter, each value as the UTF-8 text that it is. The event's own headers "
-        "come first, unchanged; these seven are the last. Older versions did not write `field` and `byte-offset`. "
-        "Where a name occurs twice the last one counts.",
+        "come first, unchanged; these seven are the last, after `truncated` where the topic did not take the whole "
+        "event. Older versions did not write `field` and `byte-offset`. Where a name occurs twice the last one counts.",
         "type": "object",
-        "properties": {name: {"type": "string"} | _ADDED[name] for name in added},
+        "properties": {name: {"type": "string"} | _ADDED[name] for name in (*added, TRUNCATED)},
         "required": [name for name in added if name not in ("field", "byte-offset")],
         "examples": [added],
     }

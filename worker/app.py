@@ -198,7 +198,7 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
             selection,
             dead_letter_topic=settings.dead_letter_topic,
             input_topic=settings.input_topic,
-            name=broker.transactional_id(settings.group_id, "replay"),
+            name=broker.replay_name(settings.group_id),
             again=options.again,
             dry_run=options.dry_run,
             say=lambda text: print(text, file=sys.stderr),  # noqa: T201 for whoever waits for it
@@ -214,6 +214,8 @@ def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     print(f"{done.sent.total():>8,} {verb} back to {settings.input_topic}")  # noqa: T201 the answer
     if left := done.left.total():
         print(f"{left:>8,} left: sent back by an earlier replay; --again sends them once more")  # noqa: T201 the answer
+    if truncated := done.truncated.total():
+        print(f"{truncated:>8,} truncated: not sent; each names its event's place in the input")  # noqa: T201 the answer
     return 0
 
 
@@ -474,6 +476,7 @@ def _follow(metrics: Metrics, pipeline: Pipeline, service: Service) -> None:
 
 def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server: MetricsServer) -> None:
     model, sink = pipeline.models.primary, pipeline.sink
+    is_exactly_once = settings.delivery == "exactly-once"
     running = model.classifier.engine
     metrics.know_labels(model.classifier.labels)
     metrics.build_info.info({"version": version(), "commit": commit()})
@@ -491,5 +494,6 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
         brokers=settings.brokers,
         group=settings.group_id,
         instance=settings.instance_id,
+        transactional_id=broker.transactional_id(settings.group_id, settings.instance_id) if is_exactly_once else None,
         metrics=f"{server.address}/metrics",
     )

@@ -357,6 +357,10 @@ REASON: Final = "reason"
 FIELD: Final = "field"
 BYTE: Final = "byte-offset"
 _WHERE: Final = (FIELD, BYTE)
+TRUNCATED: Final = "truncated"
+"""The header of a dead letter that was cut: the length of its event's value, in bytes."""
+TRUNCATED_BYTES: Final = 1 << 16
+"""What is left of the value of such a one."""
 _ADDED: Final = (REASON, "source-topic", "source-partition", "source-offset", "failed-at")
 
 
@@ -376,8 +380,36 @@ def encode_dead_letter(letter: DeadLetter) -> Outgoing:
     return Outgoing(key=record.key, value=record.value, headers=record.headers + added)
 
 
+def truncate_dead_letter(letter: Outgoing) -> Outgoing:
+    """Return a dead letter with the beginning of its event alone, and one header more, before the seven.
+
+    For one that its topic does not take: the whole event lies where `source-topic`, `source-partition` and
+    `source-offset` say, while the input keeps it. Headers of the sender go if they alone are too large.
+    """
+    key, value = letter.key or b"", letter.value or b""
+    last = len(_WHERE + _ADDED)
+    own, added = letter.headers[:-last], letter.headers[-last:]
+    if sum(len(name) + len(content or b"") for name, content in own) > TRUNCATED_BYTES:
+        own = ()
+    return Outgoing(
+        key=None if letter.key is None else key[:TRUNCATED_BYTES],
+        value=value[:TRUNCATED_BYTES],
+        headers=(*own, (TRUNCATED, str(len(value)).encode()), *added),
+    )
+
+
+def is_truncated(letter: Record) -> bool:
+    """Whether a dead letter holds only the beginning of its event."""
+    last = len(_WHERE + _ADDED)
+    name, size = letter.headers[-last - 1] if len(letter.headers) > last else ("", None)
+    return name == TRUNCATED and (size or b"").isdigit() and len(letter.value or b"") <= TRUNCATED_BYTES
+
+
 def decode_dead_letter(letter: Record) -> Outgoing:
-    """The record that a dead letter was made of, byte for byte. Raises ValueError when it is not one of ours."""
+    """The record that a dead letter was made of, byte for byte, unless it `is_truncated`.
+
+    Raises ValueError when it is not one of ours.
+    """
     added = tuple(name for name, _ in letter.headers[-len(_ADDED) :])
     if added != _ADDED:
         message = f"{letter.name} is not a dead letter: its last headers are not {', '.join(_ADDED)}"

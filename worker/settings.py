@@ -51,6 +51,7 @@ _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
 _PORT: Final = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
 _HOST_PORT: Final = rf"([^\s,:\[\]]+|\[[0-9a-fA-F:.]+(%[^\s,\[\]]+)?\]):{_PORT}"
 _HOST_PORTS: Final = rf"^{_HOST_PORT}(,{_HOST_PORT})*$"
+_OWN_GROUPS: Final = (".replay", ".audit")
 TopicName = Annotated[str, StringConstraints(pattern=_NAME)]
 # Over plain HTTP only to this host: the secret goes with it.
 _ENDPOINT: Final = rf"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:{_PORT})?)(/[^\s#]*)?$"
@@ -203,6 +204,8 @@ class Settings(BaseSettings):
             )
         if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
+        if self.group_id.endswith(_OWN_GROUPS):
+            _refuse("group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay and audit")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         self._require_sasl_to_fit()

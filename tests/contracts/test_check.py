@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.contracts.worlds import configured
 from worker.broker import Finding, KafkaLink, check
 
 if TYPE_CHECKING:
@@ -44,6 +49,15 @@ def test_a_dead_letter_topic_too_narrow_for_the_largest_event_is_found(place: Pl
     assert "max.message.bytes" in found.remedy
 
 
+def test_a_dead_letter_topic_that_is_stored_uncompressed_is_found(place: Place) -> None:
+    configured(place, place.dead_letters, {"compression.type": "uncompressed", "max.message.bytes": "1114112"})
+
+    [found] = checked(place)
+
+    assert "may not fit" in found.problem
+    assert "compression.type to producer" in found.remedy
+
+
 def test_a_verdict_topic_too_narrow_for_the_largest_verdict_is_found(place: Place) -> None:
     [found] = checked(place, largest_verdict=2_000_000)
 
@@ -79,3 +93,33 @@ def test_a_password_is_never_shown(place: Place) -> None:
 
     assert "hunter2" not in repr(found) + str(found) + repr(link)
     assert "SASL_PLAINTEXT" in found.remedy
+
+
+def test_a_compacted_topic_to_write_to_is_found(place: Place) -> None:
+    configured(place, place.verdicts, {"cleanup.policy": "compact,delete"})
+    configured(place, place.input, {"cleanup.policy": "compact"})
+
+    [found] = checked(place)
+
+    assert place.verdicts in found.problem
+    assert "compacted" in found.problem
+    assert "cleanup.policy to delete" in found.remedy
+
+
+@pytest.mark.parametrize(("hours", "how"), [(2, "ahead of"), (-2, "behind")])
+def test_a_clock_too_far_from_the_brokers_is_found(
+    place: Place, hours: int, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {f"message.timestamp.{side}.max.ms": "3600000" for side in ("after", "before")}
+    configured(place, place.verdicts, limits)
+    configured(place, place.dead_letters, {**limits, "message.timestamp.type": "LogAppendTime"})
+    assert checked(place) == []
+    clock = SimpleNamespace(time=lambda: time.time() + 3600 * hours, monotonic=time.monotonic, sleep=time.sleep)
+    # The package has a function of that name.
+    monkeypatch.setattr(sys.modules["worker.broker.check"], "time", clock)
+
+    [found] = checked(place)
+
+    assert f"s {how} the brokers'" in found.problem
+    assert place.verdicts in found.problem
+    assert "NTP" in found.remedy

@@ -15,7 +15,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.future import Future
 from kafka.structs import ConsumerGroupMetadata
 
-from tests.contracts.worlds import InKafka, events, positions, settled, take, until, values
+from tests.contracts.worlds import InKafka, configured, events, positions, settled, take, until, values
 from worker.broker import AtLeastOnceSink, BrokerError, ExactlyOnceSink, KafkaSource
 from worker.broker.client.network import Network, TooLateError
 from worker.broker.transactions import Transactions
@@ -173,6 +173,28 @@ def test_a_batch_that_is_refused_is_not_committed_without(in_kafka: InKafka) -> 
         sink.write([Outgoing(b"b", b"fits"), too_large], [], {(in_kafka.input, 0): 0}, source.group_metadata())
 
     assert in_kafka.read(in_kafka.verdicts) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "record", "remedy"),
+    [
+        ({"cleanup.policy": "compact"}, Outgoing(None, b"v"), "cleanup.policy"),
+        ({"message.timestamp.before.max.ms": "0"}, Outgoing(b"k", b"v"), "NTP"),
+    ],
+    ids=["compacted, without a key", "a clock that is behind"],
+)
+def test_a_record_that_the_topic_will_never_take_ends_the_worker_at_once_with_what_to_do(
+    in_kafka: InKafka, config: dict[str, str], record: Outgoing, remedy: str
+) -> None:
+    configured(in_kafka.place, in_kafka.verdicts, config)
+    source, sink = in_kafka.source(), in_kafka.sink()
+    settled(in_kafka, source)
+    began = time.monotonic()
+
+    with pytest.raises(BrokerError, match=f"{in_kafka.verdicts}.*{remedy}"):
+        sink.write([record], [], {}, source.group_metadata())
+
+    assert time.monotonic() - began < 5
 
 
 def test_a_poll_of_large_events_brings_what_can_be_read_at_once_and_loses_none(in_kafka: InKafka) -> None:

@@ -14,7 +14,7 @@ from tests.contracts.worlds import InKafka, settled
 from worker.broker import BrokerError, Publisher, Replayed, Selection, letter_at, replay
 from worker.broker.client.network import UnknownOutcomeError
 from worker.broker.transactions import Transactions
-from worker.messages import DeadLetter, Outgoing, Record, Unreadable, encode_dead_letter
+from worker.messages import DeadLetter, Outgoing, Record, Unreadable, encode_dead_letter, truncate_dead_letter
 
 NOON = 1_800_000_000.0
 
@@ -116,6 +116,19 @@ def test_a_repeat_sends_nothing_twice_and_says_what_it_left(in_kafka: InKafka, l
     assert dry == repeated == Replayed(Counter(), Counter({"too-deep": 4}))
     assert all_of_them == Replayed(Counter({"invalid-json": 5, "too-deep": 1}), Counter({"too-deep": 4}))
     assert sorted(record.value or b"" for record in in_kafka.read(in_kafka.input)) == [each.value for each in letters]
+
+
+def test_a_truncated_letter_is_counted_and_not_sent(in_kafka: InKafka, letters: list[Outgoing]) -> None:
+    cut = truncate_dead_letter(letter(10, Unreadable.TOO_LARGE))
+    with Publisher(in_kafka.place.link) as publisher:
+        publisher.publish(in_kafka.dead_letters, [cut])
+
+    first, second = replayed(in_kafka, Selection()), replayed(in_kafka, Selection(), again=True)
+
+    assert first == Replayed(Counter({"invalid-json": 5, "too-deep": 5}), Counter(), Counter({"too-large": 1}))
+    assert second.truncated == {"too-large": 1}
+    found = sorted(record.value or b"" for record in in_kafka.read(in_kafka.input))
+    assert found == sorted(2 * [each.value or b"" for each in letters])
 
 
 def test_what_was_sent_back_is_sent_again_when_that_is_asked_for(in_kafka: InKafka, letters: list[Outgoing]) -> None:

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
 from tests import fakes
 from worker.broker import KafkaSource, Publisher, Reader, SinkProcess, Terms, transactional_id
 from worker.messages import Outgoing
@@ -105,6 +107,12 @@ class InKafkaBySinkProcess(InKafka):
         sink = SinkProcess(self.place.as_client(name), self.terms(name))
         self._opened.append(sink)
         return sink
+
+
+def configured(place: Place, topic: str, configs: dict[str, str]) -> None:
+    """Set a topic's configuration, as an operator would."""
+    with KafkaAdminClient(bootstrap_servers=place.link.brokers) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs)])
 
 
 def events(*numbers: int, key: str = "k") -> list[Outgoing]:

@@ -50,6 +50,7 @@ class SimCoordinator:
     state: Any = MemberState.UNJOINED
     _heartbeat_enabled: bool = True
     _do_join_and_sync_async: Any = None
+    _send_group_coordinator_request: Any = None
 
     async def _on_join_complete_async(self, *_: Any) -> None:
         self.consumer.take_up()

@@ -20,6 +20,7 @@ from worker.audit.report import AuditReport
 from worker.audit.running import Audit, AuditTerms
 from worker.audit.starting import Start, StartError
 from worker.metrics import AuditMetrics
+from worker.process import outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,9 +139,9 @@ def test_an_outage_is_said_once_and_its_end_and_readiness_follows(monkeypatch: p
         until(lambda: next(tries) > 5)
         assert audit.readiness_problems() == ["the brokers do not answer"]
         assert audit.liveness_problems() == []
-        monkeypatch.setattr(running, "_SAY_EVERY", 0.0)
+        monkeypatch.setattr(outage, "SAY_EVERY", 0.0)
         until(lambda: any(line["event"] == "brokers still away" for line in said))
-        monkeypatch.setattr(running, "_SAY_EVERY", 60.0)
+        monkeypatch.setattr(outage, "SAY_EVERY", 60.0)
         come_back.set()
         until(lambda: audit.ledger.proven == 5)
         assert audit.readiness_problems() == []

@@ -6,8 +6,10 @@ import io
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import kafka
 import pytest
 import structlog
 
@@ -84,3 +86,41 @@ def test_libraries_are_heard_from_the_level_on_that_is_set(
         getattr(logging.getLogger("kafka.net.manager"), each)("no connection")
 
     assert [json.loads(line)["level"] for line in capsys.readouterr().err.splitlines()] == heard
+
+
+def test_of_a_broker_that_is_away_the_client_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    for _ in range(3):
+        logging.getLogger("kafka.net.manager").error("Connection failed: %s", "refused")
+        logging.getLogger("kafka.coordinator").warning(
+            "Marking the coordinator dead (node %s) for group %s: %s.", 1, 2, 3
+        )
+        logging.getLogger("kafka.net.selector").error("IO loop crashed (client_id=%s)", "a")
+
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == [
+        "IO loop crashed (client_id=a)"
+    ]
+
+
+@pytest.mark.parametrize("template", logs.OF_OUTAGES)
+def test_each_line_that_is_held_back_is_the_clients(template: str) -> None:
+    sources = "".join(path.read_text() for path in Path(kafka.__file__).parent.rglob("*.py"))
+
+    assert template in sources
+
+
+def test_what_a_library_repeats_is_said_once_a_minute_with_how_often(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.configure("info", "json")
+    logger = logging.getLogger("opentelemetry.exporter")
+
+    for attempt in range(5):
+        logger.warning("no collector at attempt %d", attempt)
+    logger.warning("another")
+    monkeypatch.setattr(logs, "_REPEAT_EVERY", 0.0)
+    logger.warning("no collector at attempt %d", 5)
+
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in said] == ["no collector at attempt 0", "another", "no collector at attempt 5"]
+    assert said[-1]["held_back"] == 4

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes import VERDICTS, FakeBroker, FakeClassifier, FakeSink
 from tests.unit.test_pipeline import event, make
+from worker.pipeline.ports import RolledBackError
 from worker.pipeline.service import Service
 
 if TYPE_CHECKING:
@@ -90,6 +91,58 @@ def test_it_is_not_ready_while_the_brokers_do_not_answer() -> None:
     assert running.service.liveness_problems() == []  # to start it again would bring no broker back
     broker.members[0].has_lost_the_brokers = False
     assert running.service.readiness_problems() == []
+
+    running.service.stop()
+    assert running.ended()
+
+
+def test_it_is_not_ready_while_nothing_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pipeline.service._UNCOMMITTED", 0.05)
+
+    class Refusing(FakeSink):
+        is_refused = True
+
+        def write(self, *arguments: Any) -> None:
+            time.sleep(0.01)
+            if self.is_refused:
+                message = "NotEnoughReplicasError: sms.verdicts"
+                raise RolledBackError(message)
+            super().write(*arguments)
+
+    broker = FakeBroker()
+    sink = Refusing(broker)
+    running = Run(make(broker, sink))
+    until(lambda: running.service.readiness_problems() == [])
+    broker.feed(event("x"))
+
+    until(lambda: running.service.readiness_problems() != [])
+    [problem] = running.service.readiness_problems()
+    assert problem.startswith("nothing is committed for ")
+    assert "NotEnoughReplicasError: sms.verdicts" in problem
+    assert running.service.liveness_problems() == []
+    sink.is_refused = False
+    until(lambda: running.service.readiness_problems() == [])
+
+    running.service.stop()
+    assert running.ended()
+
+
+def test_it_is_not_ready_while_a_write_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.pipeline.service._UNCOMMITTED", 0.05)
+    may_end = threading.Event()
+
+    class Slow(FakeSink):
+        def write(self, *arguments: Any) -> None:
+            may_end.wait(5)
+            super().write(*arguments)
+
+    broker = FakeBroker()
+    running = Run(make(broker, Slow(broker)))
+    broker.feed(event("x"))
+
+    until(lambda: [each[:24] for each in running.service.readiness_problems()] == ["nothing is committed for"])
+    may_end.set()
+    until(lambda: running.service.readiness_problems() == [])
 
     running.service.stop()
     assert running.ended()

@@ -10,10 +10,11 @@ from kafka import TopicPartition, errors
 from kafka.future import Future
 from kafka.protocol.producer import AddPartitionsToTxnRequest, AddPartitionsToTxnResponse
 from kafka.record.memory_records import MemoryRecords
+from structlog.testing import capture_logs
 
 from tests.simulation.answers import LABELS, answer
 from tests.simulation.cluster import VERDICTS, Cluster
-from worker.broker import KafkaLink, transactions
+from worker.broker import KafkaLink, asking, transactions
 from worker.broker import protocol as requests
 from worker.broker.client.network import TooLateError, UnknownOutcomeError
 from worker.broker.transactions import Transactions
@@ -463,3 +464,22 @@ def test_sequences_begin_anew_behind_the_largest_there_is(network: FakeNetwork, 
     [(_, batch)] = network.batches()
     assert next(iter(MemoryRecords(batch))).base_sequence == (1 << 31) - 1
     assert writer._appender._sequences[place] == 0
+
+
+def test_a_refusal_that_lasts_is_logged_once_while_it_is_still_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    asker = asking.Asker(FakeNetwork(Cluster(lambda: 0.0, 2, is_cooperative=False)))  # type: ignore[arg-type]
+    answers = iter([*[errors.NotEnoughReplicasError("sms.verdicts")] * 9, errors.NodeNotReadyError(), None])
+
+    async def ask() -> None:
+        clock.now += 1.0
+        if refusal := next(answers):
+            raise refusal
+
+    with capture_logs() as said:
+        asker.run(lambda: asker.insist(ask), until=1e9)
+
+    assert [(line["event"], line["cause"]) for line in said] == [
+        ("still refused", "[Error 19] NotEnoughReplicasError: sms.verdicts")
+    ]

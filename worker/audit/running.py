@@ -13,6 +13,7 @@ import structlog
 from worker.audit.auditor import Auditor, RepartitionedError
 from worker.audit.brokers import AwayError
 from worker.audit.starting import StartError, begin
+from worker.process.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +31,6 @@ _GLANCE: Final = 0.1
 """The same, where somebody waits for the end."""
 _COMMIT_EVERY: Final = 5.0
 _RETRY: Final = 1.0
-_SAY_EVERY: Final = 60.0
 _STALL: Final = 300.0
 """Seconds without a round, or a question that failed, after which the process counts as dead."""
 _NO_FURTHER: Final = 60.0
@@ -55,35 +55,6 @@ class AuditTerms:
 
 
 @dataclass(slots=True)
-class Outage:
-    """Logs that the brokers are away: once, then every minute, and when they are back."""
-
-    _since: float | None = None
-    _said: float = 0.0
-
-    @property
-    def is_on(self) -> bool:
-        """Whether they are."""
-        return self._since is not None
-
-    def goes_on(self, cause: str) -> None:
-        """They did not answer."""
-        now = time.monotonic()
-        if self._since is None:
-            self._since = self._said = now
-            log.warning("brokers away", cause=cause)
-        elif now - self._said >= _SAY_EVERY:
-            self._said = now
-            log.warning("brokers still away", cause=cause, seconds=round(now - self._since))
-
-    def is_over(self) -> None:
-        """They did."""
-        if self._since is not None:
-            log.info("brokers back", seconds=round(time.monotonic() - self._since))
-            self._since = None
-
-
-@dataclass(slots=True)
 class Audit:
     """Connects, audits, commits its progress; what it finds is in the news."""
 
@@ -96,7 +67,7 @@ class Audit:
     """Unix time at which the last round ended."""
     stopping: threading.Event = field(default_factory=threading.Event)
     _auditor: Auditor | None = None
-    _outage: Outage = field(default_factory=Outage)
+    _outage: Outage = field(default_factory=lambda: Outage("brokers"))
     _heard_at: float = field(default_factory=time.monotonic)
     _further_at: float = 0.0
     _target: dict[int, int] | None = None

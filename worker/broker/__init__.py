@@ -9,10 +9,12 @@ Writing, from the top down:
 
     sink          START HERE: publishes and commits the offsets, in one transaction or at least once
     transactions  the transactional producer (KIP-98, KIP-890): prepare, send, commit, and the rules of retrying
+    burying       dead letters that their topic takes: whole where it can be, else truncated
     producer      the idempotent producer, without transactions
     appending     records to the partition leaders (Produce), with sequence numbers; both producers use it
     offsets       commits offsets outside transactions: at least once, and where a group begins
     asking        sends a request to its coordinator or leader, and retries retriable errors
+    refusals      what each error code means: ask again, roll back, fenced, or stop
     protocol      builds the requests and reads the answers; batches: builds record batches
     sink_process  a sink that runs in a subprocess; sink_server: that subprocess
 
@@ -39,7 +41,8 @@ building a whole batch.
 from __future__ import annotations
 
 from worker.broker.check import Finding, check, transaction_version
-from worker.broker.link import BrokerError, KafkaLink, transactional_id
+from worker.broker.client.connecting import OUTAGES
+from worker.broker.link import BrokerError, KafkaLink, replay_name, transactional_id
 from worker.broker.member import Member
 from worker.broker.reader import Publisher, Reader
 from worker.broker.replay import Letter, Replayed, Selection, letter_at, replay
@@ -48,6 +51,7 @@ from worker.broker.sink_process import SinkProcess, SinkProcessError, Terms
 from worker.broker.source import KafkaSource
 
 __all__ = [
+    "OUTAGES",
     "AtLeastOnceSink",
     "BrokerError",
     "ExactlyOnceSink",
@@ -66,6 +70,7 @@ __all__ = [
     "check",
     "letter_at",
     "replay",
+    "replay_name",
     "transaction_version",
     "transactional_id",
 ]

@@ -11,6 +11,7 @@ from kafka import TopicPartition, errors
 from worker.broker import protocol as requests
 from worker.broker.batches import build
 from worker.broker.link import milliseconds
+from worker.broker.refusals import FATES, Fate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,11 +88,14 @@ class Appender:
                     continue
                 for topic in answer.responses:
                     for each in topic.partition_responses:
-                        refusal = errors.for_code(each.error_code)
-                        if refusal in (errors.NoError, errors.DuplicateSequenceNumberError):
+                        if FATES.get(each.error_code) is Fate.DONE:
                             del left[TopicPartition(topic.name, each.index)]
                         else:
-                            refusals.append(refusal(f"{topic.name}: {each.error_message or refusal.message}"))
+                            refusal = errors.for_code(each.error_code)
+                            refusals.append(
+                                refusal(f"{topic.name}:{each.index}: {each.error_message or refusal.message}")
+                            )
+                            refusals[-1].topic = topic.name  # type: ignore[attr-defined] # for who knows the topics
             if left and not refusals:
                 message = f"no answer for {len(left)} partitions"
                 raise errors.KafkaError(message)

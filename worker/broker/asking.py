@@ -7,12 +7,15 @@ is not: the request may still arrive. Then only a request that takes effect once
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import structlog
 from kafka import errors
 
 from worker.broker import protocol as requests
 from worker.broker.client.network import TooLateError, UnknownOutcomeError
+from worker.broker.link import named
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +41,11 @@ _STALE_METADATA: Final = (errors.InvalidMetadataError, errors.UnknownBrokerIdErr
 _PAUSE, _LONGEST_PAUSE, _MOST_DOUBLED = 0.02, 0.1, 10
 # While the markers of the transaction before are being written: that takes a millisecond or two, mostly.
 _SETTLING_PAUSE: Final = 0.001
+# A retriable refusal is in the log after so many seconds: it may be the cause of what fails later.
+_SAY_AFTER: Final = 2.0
+
+
+log = structlog.get_logger()
 
 
 class Asker:
@@ -48,10 +56,12 @@ class Asker:
         self._network = network
         self._coordinators: dict[CoordinatorType, int] = {}
         self._trouble: BaseException | None = None
+        self._refused_since: float | None = None
+        self._is_told = False
 
     def run(self, work: Callable[[], Awaitable[Answer]], *, until: float) -> Answer:
         """Run what asks. Raises what it raises; past `until` the last retriable error, or TooLateError."""
-        self._trouble = None
+        self._trouble, self._refused_since, self._is_told = None, None, False
         try:
             return self._network.run(work, until=until)
         except TooLateError:
@@ -87,12 +97,23 @@ class Asker:
 
     async def _pause(self, error: BaseException, asked: int) -> None:
         self._trouble = error
+        self._tell(error)
         if isinstance(error, _MOVED):
             self._coordinators.clear()
         if isinstance(error, _STALE_METADATA):
             await self._network.refresh()
         first = _SETTLING_PAUSE if isinstance(error, errors.ConcurrentTransactionsError) else _PAUSE
         await self._network.sleep(min(first * 2 ** min(asked, _MOST_DOUBLED), _LONGEST_PAUSE))
+
+    def _tell(self, error: BaseException) -> None:
+        """Log a refusal that lasts, once in a run. That a broker is away is in the log already."""
+        if getattr(error, "errno", None) is None:
+            return
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        if not self._is_told and now - self._refused_since > _SAY_AFTER:
+            self._is_told = True
+            log.warning("still refused", cause=named(error), seconds=round(now - self._refused_since))
 
     def known(self, kind: CoordinatorType) -> int | None:
         """Return the coordinator of this kind that was found last, if it is still thought to be one."""

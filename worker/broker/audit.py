@@ -14,7 +14,7 @@ from kafka.structs import OffsetAndMetadata
 from worker.audit.brokers import AwayError, FetchedRecords
 from worker.broker import incarnation
 from worker.broker.client.connecting import is_refusal
-from worker.broker.link import BrokerError, explain, milliseconds, named
+from worker.broker.link import BrokerError, explain, milliseconds
 from worker.broker.reader import Reader
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _answered(link: KafkaLink) -> Iterator[None]:
     except errors.KafkaError as error:
         if _is_hopeless(error):
             raise BrokerError(_RIGHTS.get(type(error)) or explain(error, link)) from error
-        raise AwayError(named(error)) from error
+        raise AwayError(explain(error, link)) from error
 
 
 def _is_hopeless(error: BaseException) -> bool:

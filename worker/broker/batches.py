@@ -32,6 +32,8 @@ _WORTH_IT: Final = 4 << 10
 partition, and the compressor releases the interpreter lock for each. A large one always is: it came compressed, and
 must not be too large for the broker as a dead letter. So one record above BATCH_BYTES is compressed also where nothing
 else is."""
+_TIGHT: Final = 900 << 10
+"""Bytes from which on a record of its own is compressed by gzip: Kafka's default limit is not far."""
 # Subscribers whose partition is remembered.
 _KEYS: Final = 1 << 16
 _FORMAT: Final = 2  # of records, since Kafka 0.11
@@ -60,17 +62,36 @@ def build(
         by_partition.setdefault(index, []).append(record)
     built: list[tuple[int, MemoryRecordsBuilder]] = []
     for index, its in by_partition.items():
-        is_worth_it = sum(map(_size, its)) >= _WORTH_IT
+        is_worth_it = sum(map(raw_size, its)) >= _WORTH_IT
         batch = None
         for record in its:
             if batch is None or batch.append(timestamp, record.key, record.value, record.headers) is None:
-                chosen = "gzip" if compression == "none" and _size(record) > BATCH_BYTES else compression
-                batch = MemoryRecordsBuilder(_FORMAT, CODECS[chosen] if is_worth_it else CODECS["none"], BATCH_BYTES)
+                chosen = _chosen(record, compression) if is_worth_it else "none"
+                batch = MemoryRecordsBuilder(_FORMAT, CODECS[chosen], BATCH_BYTES)
                 batch.append(timestamp, record.key, record.value, record.headers)
                 built.append((index, batch))
     return built
 
 
-def _size(record: Outgoing) -> int:
+def _chosen(record: Outgoing, compression: str) -> str:
+    """Return the codec of a batch that begins with this record: gzip where a weaker one leaves a large record large."""
+    is_weak = compression in {"lz4", "snappy"} and _is_tight(record)
+    return "gzip" if is_weak or (compression == "none" and raw_size(record) > BATCH_BYTES) else compression
+
+
+def _is_tight(record: Outgoing) -> bool:
+    """Whether lz4 leaves a record so large that a topic may not take it; mostly not."""
+    return raw_size(record) > _TIGHT and len(codec.lz4_encode(record.value or b"")) > _TIGHT
+
+
+def packed_size(record: Outgoing) -> int:
+    """Return about how many bytes a large record takes in a batch of its own."""
+    value = record.value or b""
+    encode = codec.gzip_encode if _is_tight(record) else codec.lz4_encode
+    return raw_size(record) - len(value) + len(encode(value))
+
+
+def raw_size(record: Outgoing) -> int:
+    """Return the bytes of a record's key, value and headers."""
     headers = sum(len(name) + len(value or b"") for name, value in record.headers) if record.headers else 0
     return len(record.key or b"") + len(record.value or b"") + headers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +17,7 @@ from worker.broker.client.network import Network
 from worker.broker.link import explain, explained, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from worker.broker.link import KafkaLink
 
@@ -30,7 +29,12 @@ _NO_COORDINATOR: Final = (
     errors.NotCoordinatorError,
 )
 _NOBODY: Final = (1 << 63) - 1  # no producer has this id
-_LIMIT: Final = "max.message.bytes"
+_LIMIT, _CLEANUP, _STAMPED = "max.message.bytes", "cleanup.policy", "message.timestamp.type"
+# How far a record's timestamp may be from the broker's clock; the last is that of brokers before 3.6 (KIP-937).
+_AFTER, _BEFORE = "message.timestamp.after.max.ms", "message.timestamp.before.max.ms"
+_DIFFERENCE: Final = "message.timestamp.difference.max.ms"
+_STORED: Final = "compression.type"
+_CONFIGS: Final = (_LIMIT, _CLEANUP, _STORED, _STAMPED, _AFTER, _BEFORE, _DIFFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,6 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
     bytes, its key included. Fences nobody, so it may be asked beside a running worker.
     """
-    last_line = _LastLogLine()
-    logging.getLogger("kafka").addHandler(last_line)
     until = time.monotonic() + min(link.patience, _PATIENCE)
     rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
     rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
@@ -73,7 +75,11 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
             findings += _group(client, group_id)
             findings += _transactions(link, transactional_id) if transactional_id else []
             if not findings:
-                findings += _sizes(client, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
+                outputs = [topic for topic, right in rights.items() if right == "WRITE"]
+                configs = _configs(client, rights)
+                findings += _sizes(configs, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
+                findings += _compacted(configs, outputs)
+                findings += _timestamps(configs, outputs, _clock_ahead(client))
             return findings
 
     try:
@@ -85,11 +91,8 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
                     raise
                 time.sleep(_PAUSE)
     except errors.KafkaError as error:
-        heard = f" ({last_line.text})" if last_line.text and not is_refusal(error) else ""
         problem, _, remedy = explain(error, link).partition("; ")
-        return [Finding(problem + heard, remedy or "see the brokers' own log")]
-    finally:
-        logging.getLogger("kafka").removeHandler(last_line)
+        return [Finding(problem, remedy)]
 
 
 def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
@@ -149,8 +152,25 @@ def _asked(link: KafkaLink, ask: Callable[[Asker], Awaitable[Any]]) -> Any:  # n
         network.close()
 
 
+def _configs(client: Any, topics: Iterable[str]) -> dict[str, dict[str, str]]:  # noqa: ANN401 the client is untyped
+    """Return what is to be known of the topics, by topic; nothing without the right, which a worker does not need.
+
+    A broker leaves out what it does not know.
+    """
+    try:
+        found = client.describe_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, name, [*_CONFIGS]) for name in topics], config_filter="all"
+        )["topic"]
+    except (errors.KafkaError, KeyError):
+        return {}
+    return {
+        topic: {name: str(config["value"]) for name, config in configs.items() if name in _CONFIGS}
+        for topic, configs in found.items()
+    }
+
+
 def _sizes(
-    client: Any,  # noqa: ANN401 the client is untyped
+    configs: dict[str, dict[str, str]],
     input_topic: str,
     dead_letter_topic: str,
     verdict_topic: str,
@@ -158,21 +178,68 @@ def _sizes(
 ) -> Iterator[Finding]:
     """A dead letter is its event and five headers: where an event just fits, its letter must fit too; so must verdicts.
 
-    One that did not would be refused again after every restart.
+    A verdict that did not would be refused again after every restart; a letter is truncated. Both limits are of what is
+    compressed, by the sender and by us: that an event fits does not say that its letter does.
     """
-    topics = (input_topic, dead_letter_topic, verdict_topic)
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name, [_LIMIT]) for name in topics]
     try:
-        found = client.describe_configs(resources, config_filter="all")["topic"]
-        events, letters, verdicts = (int(found[name][_LIMIT]["value"]) for name in topics)
-    except (errors.KafkaError, KeyError):
-        return  # a right that the worker itself does not need
+        events, letters, verdicts = (
+            int(configs[topic][_LIMIT]) for topic in (input_topic, dead_letter_topic, verdict_topic)
+        )
+    except KeyError:
+        return
     if letters <= events:
         problem = f"topic {dead_letter_topic} takes at most {letters:,} bytes, so the largest events of {input_topic} "
         yield Finding(problem + "would not fit as dead letters", f"set its {_LIMIT} to {events + (64 << 10)} or more")
+    if configs[dead_letter_topic].get(_STORED) == "uncompressed":
+        problem = f"topic {dead_letter_topic} is stored uncompressed: letters of events that came compressed may not "
+        yield Finding(problem + "fit, and are then truncated", f"set its {_STORED} to producer")
     if verdicts < largest_verdict:
         problem = f"topic {verdict_topic} takes at most {verdicts:,} bytes, a verdict may have {largest_verdict:,}"
         yield Finding(problem, f"set its {_LIMIT} to {largest_verdict} or more, or HAMGATE_MAX_EVENT_BYTES lower")
+
+
+def _compacted(configs: dict[str, dict[str, str]], outputs: Iterable[str]) -> Iterator[Finding]:
+    """An event without a key has a verdict without one, which a compacted topic refuses, again after every restart."""
+    for topic in outputs:
+        if "compact" in configs.get(topic, {}).get(_CLEANUP, ""):
+            problem = f"topic {topic} is compacted: it refuses records without a key, and keeps one of each key"
+            yield Finding(problem, f"set its {_CLEANUP} to delete")
+
+
+def _timestamps(configs: dict[str, dict[str, str]], outputs: Iterable[str], ahead: float | None) -> Iterator[Finding]:
+    """Compare this host's clock, by which records are stamped, with what the topics take; `ahead` in seconds."""
+    for topic in outputs:
+        config = configs.get(topic, {})
+        if ahead is None or config.get(_STAMPED) == "LogAppendTime":
+            continue
+        limit = config.get(_AFTER if ahead > 0 else _BEFORE, config.get(_DIFFERENCE))
+        if limit is not None and abs(ahead) > (seconds := int(limit) / 1000):
+            how = "ahead of" if ahead > 0 else "behind"
+            problem = (
+                f"this host's clock is {abs(ahead):,.0f} s {how} the brokers', and topic {topic} takes records "
+                f"that are at most {seconds:,.0f} s {how} theirs"
+            )
+            yield Finding(problem, "set the clocks by NTP, here and at the brokers")
+
+
+def _clock_ahead(client: Any) -> float | None:  # noqa: ANN401 the client is untyped
+    """Return by how many seconds this host's clock is ahead of the active controller's, or None.
+
+    A controller says when each replica of the metadata had caught up with it: of itself, now (KIP-836). That takes the
+    right to describe the cluster, which a worker does not need, and KRaft.
+    """
+    try:
+        [topic] = client.describe_metadata_quorum()["topics"]
+        now = time.time()
+        [quorum] = topic["partitions"]
+        [caught_up] = [
+            each["last_caught_up_timestamp"]
+            for each in quorum["current_voters"]
+            if each["replica_id"] == quorum["leader_id"]
+        ]
+    except (errors.KafkaError, KeyError, ValueError):
+        return None
+    return now - caught_up / 1000 if caught_up > 0 else None
 
 
 def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is untyped
@@ -185,16 +252,3 @@ def _once_awake(ask: Callable[[], Any]) -> Any:  # noqa: ANN401 the client is un
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)
-
-
-class _LastLogLine(logging.Handler):
-    """Keeps the client's last log line: its error on failing to connect does not say why."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        if said.startswith("Connection failed"):
-            self.text = said[:300]

@@ -25,6 +25,7 @@ from kafka.protocol.producer import (
 
 from worker.broker import incarnation
 from worker.broker.link import REQUEST_TIMEOUT, milliseconds
+from worker.broker.refusals import fate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -184,19 +185,23 @@ def require_all(answer: Any) -> None:  # noqa: ANN401 the client is untyped
     """Raise the worst error of an answer to any request but `find` and `produce`."""
     if isinstance(answer, AddPartitionsToTxnResponse):
         topics = answer.results_by_topic_v3_and_below
-        codes = [(t.name, each.partition_error_code) for t in topics for each in t.results_by_partition]
+        codes = [
+            (f"{t.name}:{each.partition_index}", each.partition_error_code)
+            for t in topics
+            for each in t.results_by_partition
+        ]
     elif isinstance(answer, OffsetCommitResponse | TxnOffsetCommitResponse):
-        codes = [(t.name, each.error_code) for t in answer.topics for each in t.partitions]
+        codes = [(f"{t.name}:{each.partition_index}", each.error_code) for t in answer.topics for each in t.partitions]
     else:
         require(answer.error_code)
         return
-    raise_worst([errors.for_code(code)(topic) for topic, code in codes if code])
+    raise_worst([errors.for_code(code)(where) for where, code in codes if code])
 
 
 def raise_worst(refusals: Sequence[BaseException]) -> None:
-    """Raise one, if any: what does not pass before what does, and a reason before `not attempted`."""
+    """Raise the gravest, if any, and a reason before `not attempted`."""
     if refusals:
-        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), isinstance(e, RETRIABLE)))
+        raise min(refusals, key=lambda e: (isinstance(e, errors.OperationNotAttemptedError), fate(e).value))
 
 
 def _member(metadata: Any) -> dict[str, Any]:  # noqa: ANN401 the client is untyped

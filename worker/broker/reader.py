@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from worker.broker import incarnation
 from worker.broker.client import consuming
+from worker.broker.client.membership import pause_lookups
 from worker.broker.client.unpacking import unpack
 from worker.broker.link import BrokerError, explained, milliseconds
 from worker.broker.producer import Producer
@@ -41,6 +42,7 @@ class Reader:
                 metrics_enabled=False,
             )
         unpack(self._consumer)
+        pause_lookups(self._consumer)
         try:
             self._partitions = [TopicPartition(topic, each) for topic in topics for each in self.partitions(topic)]
         except BrokerError:
@@ -97,7 +99,8 @@ class Reader:
                 if positions != before:
                     before, until = positions, time.monotonic() + within
                 elif time.monotonic() > until:
-                    message = f"no progress towards the end for {within:g} s"
+                    behind = ", ".join(f"{p.topic}:{p.partition}" for p, end in ends.items() if positions[p] < end)
+                    message = f"no progress towards the end of {behind} for {within:g} s; brokers {self._link.brokers}"
                     raise TimeoutError(message)
                 for record in self.poll(_STEP):
                     if record.unreadable:

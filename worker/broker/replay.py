@@ -14,11 +14,11 @@ from kafka.structs import ConsumerGroupMetadata
 
 from worker.broker import incarnation
 from worker.broker.client.network import UnknownOutcomeError
-from worker.broker.link import BrokerError, explained, named
+from worker.broker.link import BrokerError, explain, explained
 from worker.broker.reader import Reader
 from worker.broker.sentback import NoteError, SentBack
 from worker.broker.transactions import Transactions
-from worker.messages import REASON, Unreadable, decode_dead_letter
+from worker.messages import REASON, Unreadable, decode_dead_letter, is_truncated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +79,7 @@ class Letter:
     reason: str
     failed_at: float
     original: Outgoing
+    is_truncated: bool
 
     @classmethod
     def of(cls, record: Record) -> Letter | None:
@@ -90,15 +91,19 @@ class Letter:
             failed_at = dt.datetime.fromisoformat((added[_FAILED_AT] or b"").decode()).timestamp()
         except ValueError:
             return None
-        return cls(record, reason, failed_at, original) if _REASON.fullmatch(reason) else None
+        return cls(record, reason, failed_at, original, is_truncated(record)) if _REASON.fullmatch(reason) else None
 
 
 @dataclass(slots=True)
 class Replayed:
-    """Counts by reason: dead letters sent back now, and those left because an earlier replay had sent them."""
+    """Counts by reason: dead letters sent back now, those left because an earlier replay had sent them, and truncated.
+
+    A truncated one is never sent: it is not what its sender wrote.
+    """
 
     sent: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
+    truncated: Counter[str] = field(default_factory=Counter)
     last: dict[str, tuple[int, int]] = field(default_factory=dict, compare=False)
     """Partition and offset of the last letter that was sent, by reason."""
 
@@ -131,7 +136,7 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
     later of two at once fences the earlier. When an answer is lost, the notes are read again and the replay goes on;
     not with `again`, since the notes then cannot tell. Raises BrokerError, or TimeoutError when reading gets nowhere.
     """
-    work = _Replay(selection, dead_letter_topic, input_topic, name, again)
+    work = _Replay(link, selection, dead_letter_topic, input_topic, name, again)
     with explained(link):
         for attempts_left in reversed(range(_ATTEMPTS)):
             # Before the notes are read: whoever replays besides is fenced by now, and what it left open is aborted.
@@ -154,6 +159,7 @@ def replay(  # noqa: PLR0913 where from, where to, as whom, and how
 
 @dataclass(slots=True)
 class _Replay:
+    link: KafkaLink
     selection: Selection
     letters: str
     """The topic of dead letters."""
@@ -198,13 +204,16 @@ class _Replay:
         if (letter := Letter.of(record)) is None or letter.reason == Unreadable.UNREADABLE_BATCH:
             return
         sent_back, is_chosen = self._sent_back[place], self.selection.takes(letter)
-        is_sent = is_chosen and (self.again or not sent_back.holds(letter.reason, record.offset))
+        is_new = record.offset >= self._met.get(place, 0)
+        is_sent = (
+            is_chosen and not letter.is_truncated and (self.again or not sent_back.holds(letter.reason, record.offset))
+        )
         sent_back.meet(letter.reason, record.offset, is_sent=is_sent)
         if is_sent:
             self._waiting.append(letter)
             self._bytes += len(record.value or b"") + len(record.key or b"")
-        elif is_chosen and record.offset >= self._met.get(place, 0):
-            self.done.left[letter.reason] += 1
+        elif is_chosen and is_new:
+            (self.done.truncated if letter.is_truncated else self.done.left)[letter.reason] += 1
         self._met[place] = max(record.offset + 1, self._met.get(place, 0))
 
     def _note(self, place: tuple[str, int]) -> str:
@@ -225,7 +234,7 @@ class _Replay:
 
     def interrupted(self, error: Exception) -> str:
         """Say what stopped it and how far it had come."""
-        cause = error if isinstance(error, NoteError) else named(error)
+        cause = error if isinstance(error, NoteError) else explain(error, self.link)
         sent = f"{self.done.sent.total():,} were sent back before that, and will not be sent again"
         return f"{cause}; {sent}" if not self._unsure else f"{cause}; {sent}; {len(self._waiting):,} more may be"
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import structlog
 from kafka import errors
 
+from worker.broker.burying import Burial
 from worker.broker.link import BrokerError, explain, explained, named
 from worker.broker.offsets import Offsets
 from worker.broker.producer import Producer
+from worker.broker.refusals import Fate, fate, is_of_a_rebalance, lasting
 from worker.broker.transactions import Transactions
 from worker.pipeline.ports import FencedError, RolledBackError
 
@@ -22,18 +24,6 @@ if TYPE_CHECKING:
     from worker.messages import Outgoing, Positions
     from worker.pipeline.ports import GroupMetadata
 
-# Retrying does not help: stop, and say what would.
-_HOPELESS: Final = (
-    errors.AuthorizationError,
-    errors.SaslAuthenticationFailedError,
-    errors.InvalidTopicError,
-    errors.MessageSizeTooLargeError,
-    errors.RecordListTooLargeError,
-    errors.UnknownTopicOrPartitionError,
-    errors.UnsupportedVersionError,
-    errors.UnsupportedForMessageFormatError,
-)
-_FENCED: Final = (errors.ProducerFencedError, errors.InvalidProducerEpochError)
 _NAME_TAKEN: Final = errors.FencedInstanceIdError  # the static member's
 # After a rollback that follows another, so that a lasting trouble makes no storm; doubled each time up to the longest.
 _PAUSE, _LONGEST_PAUSE = 0.05, 2.0
@@ -63,8 +53,9 @@ class ExactlyOnceSink:
         """
         self._tell_rebuilding = rebuilding
         self._link, self._name, self._timeout = link, transactional_id, transaction_timeout
-        self._topics = (verdict_topic, dead_letter_topic)
+        self._topics, self._burial = (verdict_topic, dead_letter_topic), Burial(dead_letter_topic)
         self._rolled_back, self._failing_since, self._failed_at = 0, 0.0, 0.0
+        self._first_refusal: BaseException | None = None
         self._began: float | None = None
         self._stray_inits = 0
         with explained(link):
@@ -96,12 +87,14 @@ class ExactlyOnceSink:
         _require_membership(metadata)
         began, self._began = self._began or time.monotonic(), None
         until = began + self._timeout  # beyond it the broker aborts by itself
-        messages = dict(zip(self._topics, (verdicts, dead_letters), strict=True))
+        letters = self._burial.fit(dead_letters)
+        messages = dict(zip(self._topics, (verdicts, letters), strict=True))
         try:
             self._transactions.send(messages, positions, metadata, until=until)
             self._transactions.commit(until=until)
         except errors.KafkaError as error:
-            self._recover(error, elapsed=time.monotonic() - began)
+            is_fitting = self._burial.refused(error, letters)  # the next time, it will
+            self._recover(error, elapsed=time.monotonic() - began, is_over=is_fitting)
         self._rolled_back = 0
 
     def close(self) -> None:
@@ -117,34 +110,45 @@ class ExactlyOnceSink:
         """Whether a newer instance has taken over, and not the broker or a late request of our own."""
         if isinstance(cause, _NAME_TAKEN):
             return True
-        if not isinstance(cause, _FENCED) or elapsed >= self._timeout:  # the broker aborts what outlives its timeout
+        if fate(cause) is not Fate.FENCING or elapsed >= self._timeout:  # the broker aborts what outlives its timeout
             return False
         if self._stray_inits:
             self._stray_inits -= 1
             return False
         return True
 
-    def _recover(self, cause: BaseException, *, elapsed: float) -> NoReturn:
-        """Make a new session under the same name: the open transaction is aborted, and late requests are fenced."""
+    def _recover(self, cause: BaseException, *, elapsed: float, is_over: bool) -> NoReturn:
+        """Make a new session under the same name: the open transaction is aborted, and late requests are fenced.
+
+        `is_over`: what was refused for good will not be written again.
+        """
         self.is_rebuilding = True
         self._tell_rebuilding()
         self._transactions.close()
         if self._is_fenced_by_another(cause, elapsed):
             message = f"another instance has taken over {self._name}"
             raise FencedError(message) from cause
-        if isinstance(cause, _HOPELESS):
+        if lasting(cause) is Fate.PERMANENT and not is_over:
             raise BrokerError(explain(cause, self._link)) from cause
         now = time.monotonic()
         if now - elapsed - self._failed_at > self._link.patience:
             self._rolled_back = 0  # the last is long ago: since then there was nothing to write
         self._failing_since = self._failing_since if self._rolled_back else now
+        if not self._rolled_back:
+            self._first_refusal = cause
+            # Now: what follows may last, and fail by an error that does not say why. That a broker is away is logged.
+            if getattr(cause, "errno", None) is not None and not is_of_a_rebalance(cause):
+                log.warning("transaction refused", cause=named(cause))
+        first = self._first_refusal
         if now - self._failing_since > self._link.patience:
-            message = f"no transaction has succeeded for {self._link.patience:g} s; last: {named(cause)}"
+            message = f"no transaction has succeeded for {self._link.patience:g} s; last: {explain(cause, self._link)}"
+            if first is not None and type(first) is not type(cause):
+                message += f"; first: {explain(first, self._link)}"
             raise BrokerError(message) from cause
         if self._rolled_back:
             time.sleep(min(_PAUSE * 2**self._rolled_back, _LONGEST_PAUSE))
         self._rolled_back += 1
-        with explained(self._link):
+        with explained(self._link, before=first):
             self._transactions = self._connect()
         self.is_rebuilding = False
         self._failed_at = time.monotonic()
@@ -161,6 +165,7 @@ class AtLeastOnceSink:
     def __init__(self, link: KafkaLink, *, verdict_topic: str, dead_letter_topic: str) -> None:
         """Connect. A write may last as long as the link's patience. Raises BrokerError."""
         self._topics, self._link = (verdict_topic, dead_letter_topic), link
+        self._burial = Burial(dead_letter_topic)
         with explained(link), contextlib.ExitStack() as half_made:
             self._producer = Producer(link)
             half_made.callback(self._producer.close)
@@ -180,15 +185,18 @@ class AtLeastOnceSink:
         """Publish all, then commit `positions`. Raises RolledBackError when the metadata is stale, or BrokerError."""
         _require_membership(metadata)
         until = time.monotonic() + self._link.patience
+        letters = self._burial.fit(dead_letters)
         try:
-            self._producer.publish(dict(zip(self._topics, (verdicts, dead_letters), strict=True)), until=until)
+            self._producer.publish(dict(zip(self._topics, (verdicts, letters), strict=True)), until=until)
             self._offsets.commit(positions, metadata, until=until)
         except (errors.IllegalGenerationError, errors.UnknownMemberIdError, errors.RebalanceInProgressError) as error:
             raise RolledBackError(named(error)) from error
         except _NAME_TAKEN as error:
-            message = "another worker has joined the group under this name"
+            message = f"another worker has joined the group as {_static_name(metadata)}"
             raise FencedError(message) from error
         except errors.KafkaError as error:
+            if self._burial.refused(error, letters):
+                raise RolledBackError(named(error)) from error
             raise BrokerError(explain(error, self._link)) from error
 
     def close(self) -> None:
@@ -200,6 +208,11 @@ class AtLeastOnceSink:
 def _is_member(metadata: Any) -> bool:  # noqa: ANN401 the client is untyped
     """Whether group metadata fences anything: offsets of a transaction without a member are not checked."""
     return metadata.generation_id >= 0 and bool(metadata.member_id)
+
+
+def _static_name(metadata: Any) -> str | None:  # noqa: ANN401 the client is untyped
+    name: str | None = metadata.group_instance_id
+    return name
 
 
 def _require_membership(metadata: Any) -> None:  # noqa: ANN401 the client is untyped

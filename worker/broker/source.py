@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition, errors
 from worker.broker import incarnation
 from worker.broker.client import consuming
 from worker.broker.client.fetching import ask_once
-from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining
+from worker.broker.client.membership import generations_taken_up, is_fenced, is_joining, keep_joining, pause_lookups
 from worker.broker.client.unpacking import unpack
 from worker.broker.incarnation import Membership
 from worker.broker.link import BrokerError, explain, explained, milliseconds
@@ -107,6 +107,7 @@ class KafkaSource:
         ask_once(self._consumer)
         self._await_partitions(topic)
         keep_joining(self._consumer)
+        pause_lookups(self._consumer)
         self._metadata, self._taken_up = self._consumer.group_metadata(), generations_taken_up(self._consumer)
         self._follow_topic()
 
@@ -208,8 +209,8 @@ class KafkaSource:
         except errors.KafkaTimeoutError as error:
             message = (
                 f"could not read the committed offset of {partition.topic}:{partition.partition} within "
-                f"{self._link.patience:g} s; check that the brokers are up, and with kafka-transactions.sh "
-                "find-hanging that no transaction holds it for ever"
+                f"{self._link.patience:g} s; check that {self._link.brokers} are up, and with "
+                "kafka-transactions.sh find-hanging that no transaction holds it for ever"
             )
             raise BrokerError(message) from error
 

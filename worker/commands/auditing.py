@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -73,8 +72,7 @@ def _for_ever(settings: Settings, start: Start) -> int:
     except app.StartRefused as error:
         log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
         return signals.FAILED
-    if settings.log_level != "debug":
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # of an outage it has ten lines a second to say
+    broker.OUTAGES.is_logged = False  # the audit says itself that it cannot go on, and why
     running = _audit(settings, start, metrics, patience=_PATIENCE, commits=True)
     metrics.follow(running.ledger.oldest, lambda: running.looked_at)
     probes.service = running

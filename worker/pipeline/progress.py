@@ -18,6 +18,8 @@ class Progress:
     """The batches in flight, and since when each stage has been at work; `worked` is called with stage and seconds."""
 
     worked: Callable[[str, float], object] = lambda _stage, _seconds: None
+    _refusal: str = ""
+    _refused: tuple[float, float] | None = None
     _busy_since: dict[str, float] = field(default_factory=dict)
     _in_flight: dict[int, Batch] = field(default_factory=dict)
 
@@ -29,6 +31,26 @@ class Progress:
         """They are committed, or discarded."""
         for batch in batches:
             self._in_flight.pop(batch.number, None)
+
+    def refused(self, cause: str) -> None:
+        """A write did not commit."""
+        now = time.monotonic()
+        self._refusal, self._refused = cause, (self._refused[0] if self._refused else now, now)
+
+    def forget_refusal(self) -> None:
+        """A write did commit, or the group has moved on, and with it whatever was refused."""
+        self._refused = None
+
+    def uncommitted(self, *, lately: float) -> tuple[float, str]:
+        """Return for how many seconds nothing has been committed that should have been, and what was refused last.
+
+        What was refused and not tried again for `lately` seconds is nobody's trouble any more.
+        """
+        now, writing = time.monotonic(), self.busy().get("write", 0.0)
+        refused = self._refused
+        if refused is None or (now - refused[1] > lately and not writing):
+            return writing, ""
+        return now - refused[0], self._refusal
 
     def timestamps(self) -> list[float]:
         """Return the earliest timestamp of each batch in flight, in Unix seconds."""

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _TICK: Final = 0.1
 # What may be cleaned up after a stage has failed: the supervisor waits to start it again.
 _AFTER_A_FAILURE: Final = 5.0
+# Seconds without a commit, of what is judged, after which the worker is not ready; and how long a refusal counts that
+# nobody has tried to write after.
+_UNCOMMITTED: Final = 5.0
+_LATELY: Final = 15.0
 
 log = structlog.get_logger()
 
@@ -167,6 +171,9 @@ class Service:
             return ["stopping"]
         if self._pipeline.source.is_cut_off():
             return ["the brokers do not answer"]
+        seconds, refusal = self._pipeline.progress.uncommitted(lately=_LATELY)
+        if seconds > _UNCOMMITTED:
+            return [f"nothing is committed for {seconds:.0f} s" + (f": {refusal}" if refusal else "")]
         return [] if self._pipeline.assignment else ["no partitions assigned"]
 
     def _step_reader(self) -> bool:

@@ -99,6 +99,7 @@ class Pipeline:
             return False
         before, self.assignment = self.assignment, self.source.assignment()
         kept = self.source.kept()
+        self.progress.forget_refusal()
         self.accounts.rebalanced(before, self.assignment, kept)
         self.accounts.discarded(self.inbox.move(kept, self.source.group_metadata()))
         return True
@@ -204,11 +205,13 @@ class Pipeline:
                 metadata,
             )
         except RolledBackError as error:
+            self.progress.refused(str(error))
             entry.rolled_back(error, self.clock(), waiting=self.inbox.restart())
         except FencedError:
             entry.fenced()
             raise
         else:
+            self.progress.forget_refusal()
             for batch, seconds in entry.committed(self.clock()):
                 self.inbox.learn(batch.tokens, seconds)
 

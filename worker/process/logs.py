@@ -4,11 +4,40 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+import time
+from typing import Final, TextIO
 
 import structlog
 
 from worker.process.streams import LogStream
+
+# Of a broker that is away the Kafka client says several lines for each attempt, from several loggers. Ours say it once:
+# worker/process/outage.py. These are the beginnings of the client's templates.
+OF_OUTAGES: Final = (
+    "Connection failed: %s",
+    "%s: Connection lost: %s",
+    "%s: Request timed out after %d ms",
+    "%s: socket disconnected",
+    "%s: Abort (%s)",
+    "%s: Error receiving network data",
+    "%s: Error sending request data",
+    "Bootstrap %s not ready",
+    "Bootstrap connection to %s failed",
+    "Bootstrap attempt to ",
+    "Bootstrap failed: %s",
+    "DNS lookup failed for ",
+    "No node available for metadata refresh",
+    "Metadata refresh: failed %s",
+    "Error sending %s to node %s",
+    "Marking the coordinator dead",
+    "Heartbeat session expired",
+    "Heartbeat failed for group %s: coordinator",
+    "Fetch to node %s failed: %s",
+    "LeaveGroup request failed: %s",
+)
+# Whatever else a library repeats is said once in so many seconds.
+_REPEAT_EVERY: Final = 60.0
+_MOST_TEMPLATES: Final = 1000
 
 
 def configure(level: str, style: str) -> None:
@@ -43,6 +72,9 @@ def configure(level: str, style: str) -> None:
     )
     # The libraries' own news is for debugging: at info, what they call a warning is what an operator needs.
     theirs = "WARNING" if level == "info" else level.upper()
+    if level != "debug":
+        handler.addFilter(_is_no_outage)
+        handler.addFilter(_Sparing())
     handler.setLevel(theirs)  # not the root's level alone, which a library's logger with a level of its own passes by
     logging.basicConfig(level=theirs, handlers=[handler], force=True)
     # At debug the client writes its settings, password and all, and every byte that it sends, messages and all.
@@ -74,4 +106,33 @@ def _rendered(processors: list[structlog.typing.Processor], **fields: object) ->
 
 def _libraries_in_brief(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event["library"] = event.pop("logger", None)
+    if held_back := getattr(event.get("_record"), "held_back", 0):
+        event["held_back"] = held_back
     return event
+
+
+def _is_no_outage(record: logging.LogRecord) -> bool:
+    """Whether a line is not the client's about a broker that is away."""
+    return not (record.name.startswith("kafka.") and str(record.msg).startswith(OF_OUTAGES))
+
+
+class _Sparing(logging.Filter):
+    """Passes a library's template once a minute, with how often it was held back since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, int, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is time."""
+        template, now = (record.name, record.levelno, str(record.msg)), time.monotonic()
+        at, held_back = self._said.get(template, (-_REPEAT_EVERY, 0))
+        if now - at < _REPEAT_EVERY:
+            self._said[template] = (at, held_back + 1)
+            return False
+        if len(self._said) >= _MOST_TEMPLATES:
+            self._said.clear()
+        self._said[template] = (now, 0)
+        if held_back:
+            record.held_back = held_back
+        return True

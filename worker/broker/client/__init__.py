@@ -1,8 +1,8 @@
 """Everything that touches private names of kafka-python, or replaces a part of it, and nothing else.
 
-    connecting   a client whose start ends when every broker refuses it
+    connecting   a client whose start ends when every broker refuses it; which brokers are away, for the log
     network      requests by the thread that needs the answers
-    membership   joining a group without forgetting a join; which generation was taken up
+    membership   joining a group without forgetting a join, or asking on and on who coordinates it; generations taken up
     consuming    what a consumer knows and does not say: its session, its positions, a fetch while the group joins
     fetching     a poll that asks the client's I/O thread once
     unpacking    fetched bytes to our records
@@ -42,6 +42,11 @@ PRIVATE: Final = {
     "_sock_recv": Use(_REFUSED, "net/transport.py", "tests/security/test_link.py"),
     "_coordinator": Use(_JOINS, "consumer/group.py", "tests/contracts/test_kafka_traps.py"),
     "_do_join_and_sync_async": Use(_JOINS, "coordinator/base.py", "tests/contracts/test_kafka_traps.py"),
+    "_send_group_coordinator_request": Use(
+        "a coordinator that is named and cannot be reached must not be asked for without a pause",
+        "coordinator/base.py",
+        "tests/unit/test_coordinator_lookup.py",
+    ),
     "_generation": Use(_JOINS, "coordinator/base.py", "tests/contracts/test_kafka_traps.py"),
     "_assignors": Use(
         "a member that was removed must not claim what it owned before",

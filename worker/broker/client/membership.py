@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from kafka.coordinator.base import MemberState
+
+# Java's `retry.backoff.ms`: how long a coordinator that is named and cannot be reached is not asked for again.
+_LOOKUP_PAUSE: Final = 0.1
 
 
 def keep_joining(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
@@ -34,6 +37,24 @@ def keep_joining(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
         return assignment
 
     coordinator._do_join_and_sync_async = join_once  # noqa: SLF001
+
+
+def pause_lookups(consumer: Any) -> None:  # noqa: ANN401 the client is untyped
+    """Wait before the coordinator is asked for again, where the one named by the brokers cannot be reached.
+
+    The brokers name a killed coordinator until they notice. The client, which must not connect to it again yet, asks
+    anew at once: hundreds of requests and log lines a second. Java's client sleeps here.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001
+    ask = coordinator._send_group_coordinator_request  # noqa: SLF001
+
+    async def ask_and_wait() -> Any:  # noqa: ANN401
+        node = await ask()
+        if coordinator.coordinator() is None:
+            await coordinator._manager._net.sleep(_LOOKUP_PAUSE)  # noqa: SLF001
+        return node
+
+    coordinator._send_group_coordinator_request = ask_and_wait  # noqa: SLF001
 
 
 def generations_taken_up(consumer: Any) -> list[Any]:  # noqa: ANN401 the client is untyped
