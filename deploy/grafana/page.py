@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.grafana import draw
+from deploy.grafana.promql import filled
 
 FOLDER: Final = Path(__file__).with_name("dashboards")
 ORDER: Final = ("overview", "latency", "model", "delivery", "gpu")
@@ -67,8 +68,8 @@ def _cell(address: str, panel: dict[str, Any], minutes: float, now: float) -> st
 
 def _ask(address: str, expr: str, minutes: float, now: float) -> list[dict[str, Any]]:
     step = max(1.0, minutes * 60 / _POINTS)
-    expr = expr.replace("$__rate_interval", f"{max(15, round(4 * step))}s").replace("$instance", ".*")
-    parameters = {"query": expr, "start": now - minutes * 60, "end": now, "step": step}
+    interval = f"{max(15, round(4 * step))}s"
+    parameters = {"query": filled(expr, interval), "start": now - minutes * 60, "end": now, "step": step}
     url = f"{address}/api/v1/query_range?{urllib.parse.urlencode(parameters)}"
     with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 the Prometheus that was named
         result: list[dict[str, Any]] = json.load(answer)["data"]["result"]

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from deploy import render, tools
+from deploy.grafana.promql import filled
 from deploy.kafka import topics
 from deploy.kafka.node import LOOPBACK, free_port
 from deploy.prometheus.local import LocalPrometheus
@@ -119,7 +120,7 @@ def watched(
         time.sleep(5)  # for rates: ten scrapes
         for expr in {target["expr"] for param in PANELS for target in param.values[0]["targets"]}:
             chosen = ".*" if STAND_IN.search(expr) else here
-            asked[expr] = answer(prometheus, expr.replace("$__rate_interval", "5s").replace("$instance", chosen))
+            asked[expr] = answer(prometheus, filled(expr, "5s", chosen))
         for rule in (param.values[0] for param in RULES):
             asked[rule["expr"]] = answer(prometheus, rule["expr"])
             for selector in SELECTOR.findall(rule["expr"]) if "alert" in rule else []:
