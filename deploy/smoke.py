@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 DASHBOARDS: Final = ROOT / "deploy" / "grafana" / "dashboards"
 GRAFANA: Final = "http://127.0.0.1:3000"
 COMPOSE: Final = ("docker", "compose", "--project-name", "hamgate-smoke", "--file", str(ROOT / "docker-compose.yml"))
+# Not the operator's compose.env, which may name brokers that made-up messages must not reach.
+ALONE: Final = {"COMPOSE_SETTINGS": "deploy/compose/worker.env"}
 MESSAGES: Final = 1000
 SENT_WITHIN: Final = 300
 HEALTHY_WITHIN: Final = 600
@@ -132,7 +135,10 @@ def say(text: str) -> None:
 
 def _compose(compose: tuple[str, ...], *words: str, within: float) -> str:
     try:
-        done = subprocess.run([*compose, *words], stdout=subprocess.PIPE, text=True, timeout=within, check=False)
+        done = subprocess.run(
+            [*compose, *words],
+            stdout=subprocess.PIPE, text=True, timeout=within, check=False, env={**os.environ, **ALONE},
+        )  # fmt: skip
     except FileNotFoundError:
         message = 'docker is not installed here; docs/operations.md, "What was run" says what was tried without it'
         raise SmokeError(message) from None

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dotenv import dotenv_values
 
 from deploy import tools
 from worker.settings import Settings
@@ -87,12 +88,51 @@ def test_every_file_and_volume_that_is_mounted_exists(name: str) -> None:
             assert source in COMPOSE["volumes"]
 
 
-def test_the_worker_is_told_only_settings_that_exist_and_given_longer_than_its_grace() -> None:
-    for name in OURS:
-        names = [key.removeprefix("HAMGATE_").lower() for key in SERVICES[name]["environment"]]
-        assert set(names) <= set(Settings.model_fields)
-        if name != "traffic":
-            assert int(SERVICES[name]["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_grace"].default
+def test_the_worker_is_given_longer_than_its_grace() -> None:
+    for name in OURS - {"traffic"}:
+        assert int(SERVICES[name]["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_grace"].default
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_settings_come_from_files_that_name_only_settings_and_last_from_the_operators_own(name: str) -> None:
+    *shipped, own = SERVICES[name]["env_file"]
+
+    assert own == {"path": "${COMPOSE_SETTINGS:-compose.env}", "required": False}
+    settings = [set(dotenv_values(ROOT / path)) for path in shipped]
+    assert "HAMGATE_BROKERS" in settings[0]
+    assert {each.removeprefix("HAMGATE_").lower() for each in set().union(*settings)} <= set(Settings.model_fields)
+    assert "environment" not in SERVICES[name]  # it would overrule the operator's file without a word
+
+
+def test_a_setting_of_the_host_does_not_reach_a_container_and_one_of_compose_env_holds(tmp_path: Path) -> None:
+    for path in ("docker-compose.yml", *sorted((ROOT / "deploy" / "compose").glob("*.env"))):
+        target = tmp_path / (ROOT / path).relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, target)
+    (tmp_path / ".env").write_text("HAMGATE_BUNDLE=/me/mine\nHAMGATE_METRICS_HOST=127.0.0.1\nHAMGATE_BROKERS=b:1\n")
+    alone = environments(tmp_path)
+    (tmp_path / "compose.env").write_text("HAMGATE_GROUP_ID=trial\nHAMGATE_BROKERS=a:9092\n")
+    told = environments(tmp_path)
+
+    assert alone["worker"] == {"HAMGATE_BROKERS": "redpanda:9092"}
+    assert told["worker"] == {"HAMGATE_BROKERS": "a:9092", "HAMGATE_GROUP_ID": "trial"}
+    assert told["worker-gpu"] == {**told["worker"], "HAMGATE_ENGINE": "cuda-bf16"}
+    assert told["traffic"] == told["audit"] == told["worker"]  # all of one deployment
+
+
+def environments(folder: Path) -> dict[str, dict[str, str]]:
+    """What each of our containers would find in its environment, by Compose's own reading."""
+    try:
+        compose = tools.tool("compose", fetch=False)
+    except tools.MissingError as error:
+        pytest.skip(str(error))
+    shell = {"HOME": str(folder), "HAMGATE_BUNDLE": "/of/the/shell"}
+    said = subprocess.run(
+        [compose, "--profile", "*", "config", "--format", "json"],
+        cwd=folder, capture_output=True, text=True, check=False, env=shell,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return {name: each["environment"] for name, each in json.loads(said.stdout)["services"].items() if name in OURS}
 
 
 def test_prometheus_scrapes_what_the_services_are_called() -> None:

@@ -33,9 +33,10 @@ def docker(tmp_path: Path) -> Callable[..., tuple[str, ...]]:
         (tmp_path / "services").write_text("".join(json.dumps(service) + "\n" for service in services))
         script = tmp_path / "docker.py"
         script.write_text(
-            "import pathlib, sys\n"
+            "import os, pathlib, sys\n"
             f"place = pathlib.Path({str(tmp_path)!r})\n"
             "with (place / 'told').open('a') as told: told.write(' '.join(sys.argv[1:]) + '\\n')\n"
+            "(place / 'settings').write_text(os.environ['COMPOSE_SETTINGS'])\n"
             "if sys.argv[1] == 'ps': print((place / 'services').read_text(), end='')\n"
             "if sys.argv[1] == 'logs': print('unrecognised option --set')\n"
         )
@@ -88,6 +89,7 @@ def test_a_stack_that_is_well_passes_and_is_taken_down(
     smoke.run(docker(*WELL), grafana(values(1000)))
 
     assert told(tmp_path) == ["up", "ps", "run", "down"]
+    assert (tmp_path / "settings").read_text() == "deploy/compose/worker.env"  # never the operator's own brokers
     assert "every panel answers\n" in capsys.readouterr().out
 
 
