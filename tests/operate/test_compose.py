@@ -53,8 +53,11 @@ def test_no_port_is_open_beyond_loopback(name: str) -> None:
 def test_each_service_is_pinned_bounded_and_restarted(name: str) -> None:
     service = SERVICES[name]
 
-    assert name in OURS or re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", service["image"]), service["image"]
+    pinned = r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?"
+    assert name in OURS or re.fullmatch(pinned, service["image"]), service["image"]
     assert service["mem_limit"]
+    assert service["pids_limit"] >= 256
+    assert re.fullmatch(r"[12]|\$\{WORKER_CPUS:-[24]\}", str(service["cpus"]))
     assert service["restart"] == ("no" if name == "topics" else "unless-stopped")
     assert service["logging"]["options"]["max-size"]
 
@@ -70,7 +73,23 @@ def test_services_start_in_order() -> None:
         assert SERVICES[name]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"redpanda", "topics"}))
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_tells_its_maker_and_nothing_is_fetched_at_the_start(name: str) -> None:
+    wanted = {
+        "redpanda": {"redpanda.enable_metrics_reporter=false"},
+        "console": {"ANALYTICS_ENABLED=false"},
+        "grafana": {
+            "GF_ANALYTICS_REPORTING_ENABLED=false", "GF_ANALYTICS_CHECK_FOR_UPDATES=false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES=false", "GF_NEWS_NEWS_FEED_ENABLED=false",
+            "GF_PLUGINS_PREINSTALL_DISABLED=true", "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED=true",
+        },
+    }  # fmt: skip
+    told = {f"{key}={value}" for key, value in SERVICES[name].get("environment", {}).items()}
+
+    assert wanted.get(name, set()) <= told | set(SERVICES[name].get("command", []))
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"redpanda"}))  # rpk writes the broker's settings at its start
 def test_each_service_but_the_broker_runs_on_a_root_it_cannot_write(name: str) -> None:
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
