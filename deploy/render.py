@@ -1,4 +1,4 @@
-"""Writes what is made from code: the service levels' rules, the dashboards, and Kubernetes' copy of the rules.
+"""Writes what is made from code and deploy/site.toml: rules, dashboards, and Kubernetes' copy of the rules.
 
 python -m deploy.render            write them
 python -m deploy.render --check    say which are out of step; exit 1 if any is
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from deploy import site
 from deploy.grafana import dashboards
-from deploy.prometheus import slo
+from deploy.prometheus import slo, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,8 @@ _MADE: Final = "# Made by `python -m deploy.render` from {}: change that.\n"
 
 def files() -> Iterator[tuple[Path, str]]:
     """Each file that is made, and what belongs in it."""
+    expected = workers.rules(site.load().workers)
+    yield RULES / "workers.yml", _yaml("deploy/site.toml and deploy/prometheus/workers.py", expected)
     levels = slo.rules()
     yield RULES / "slo.yml", _yaml("deploy/prometheus/slo.py", levels)
     for name, content in dashboards.rendered():
@@ -35,7 +38,7 @@ def files() -> Iterator[tuple[Path, str]]:
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
         "metadata": {"name": "hamgate"},
-        "spec": {"groups": levels["groups"] + causes["groups"]},
+        "spec": {"groups": expected["groups"] + levels["groups"] + causes["groups"]},
     }
     yield DEPLOY / "kubernetes" / "base" / "prometheusrule.yaml", _yaml("deploy/prometheus", resource)
 

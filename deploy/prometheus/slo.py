@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from deploy.prometheus.workers import EXPECTED
+
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 PAGES: Final = (("1h", "5m", 14.4), ("6h", "30m", 6.0))
 TICKETS: Final = (("1d", "2h", 3.0), ("3d", "6h", 1.0))
@@ -39,12 +41,12 @@ class Level:
 
 
 def _share_late(histogram: str, bound: str) -> str:
-    good = f'sum by (job) (rate({histogram}_bucket{{le="{bound}"}}[$window]))'
-    return f"1 - {good} / (sum by (job) (rate({histogram}_count[$window])) > 0)"
+    good = f'sum by (namespace, job) (rate({histogram}_bucket{{le="{bound}"}}[$window]))'
+    return f"1 - {good} / (sum by (namespace, job) (rate({histogram}_count[$window])) > 0)"
 
 
-_CONSUMED = "sum by (job) (rate(hamgate_messages_consumed_total[$window]))"
-_ACCOUNTED = " + ".join(f"sum by (job) (rate({name}[$window]))" for name in ACCOUNTED)
+_CONSUMED = "sum by (namespace, job) (rate(hamgate_messages_consumed_total[$window]))"
+_ACCOUNTED = " + ".join(f"sum by (namespace, job) (rate({name}[$window]))" for name in ACCOUNTED)
 
 LEVELS: Final = (
     Level(
@@ -85,9 +87,11 @@ def rules() -> dict[str, Any]:
 
 def _stale() -> dict[str, Any]:
     # Nobody is ready; or a message that was read is old and not committed; or what comes next to be read is old.
-    nobody = '(max by (job) (hamgate_ready) or max by (job) (up{job="hamgate"}) * 0) < bool 1'
+    # A deployment that has left service discovery is one where nobody is ready.
+    known = f'max by (namespace, job) (up{{job="hamgate"}}) * 0 or ({EXPECTED} > 0) * 0'
+    nobody = f"(max by (namespace, job) (hamgate_ready) or {known}) < bool 1"
     old = [
-        f"(max by (job) ({name}) > bool {STALE_AFTER} or ({nobody}) * 0)"
+        f"(max by (namespace, job) ({name}) > bool {STALE_AFTER} or ({nobody}) * 0)"
         for name in ("hamgate_oldest_message_seconds", "hamgate_consumer_lag_seconds")
     ]
     return {"record": "hamgate:stale:bool", "expr": f"clamp_max(({nobody}) + {' + '.join(old)}, 1)"}

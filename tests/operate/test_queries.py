@@ -117,6 +117,7 @@ def watched(
         until(lambda: worker.metric("hamgate_dead_letters_total") > 0)
         until(lambda: "HamgateScrapeMissing" in prometheus.firing())
         until(lambda: bool(prometheus.query("hamgate_drift_ratio")), within=60)
+        until(lambda: bool(prometheus.query("hamgate:workers:expected")), within=120)  # what there was an hour ago
         time.sleep(5)  # for rates: ten scrapes
         for expr in {target["expr"] for param in PANELS for target in param.values[0]["targets"]}:
             chosen = ".*" if STAND_IN.search(expr) else here

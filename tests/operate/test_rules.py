@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from deploy import render, tools
+from deploy import render, site, tools
+from deploy.prometheus import workers
+from deploy.prometheus.local import hurried
 from tests.operate.series import series_named, shown_series
 
 if TYPE_CHECKING:
@@ -67,6 +69,72 @@ def test_alertmanager_holds_back_only_alerts_that_exist() -> None:
 @pytest.mark.parametrize("path", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda path: path.stem)
 def test_alerts_fire_when_they_must_and_are_silent_when_they_must(path: Path) -> None:
     run("promtool", "test", "rules", path)
+
+
+def test_the_site_says_how_many_workers_there_should_be_and_is_believed_before_kubernetes(tmp_path: Path) -> None:
+    (tmp_path / "workers.yml").write_text(yaml.safe_dump(workers.rules({"sms": 2, "": 1})))
+    kubernetes = [
+        {"series": f'kube_deployment_spec_replicas{{deployment="hamgate",namespace="{name}"}}', "values": "9x100"}
+        for name in ("sms", "other")
+    ]
+    expected = [('{namespace="sms"}', 2), ("{}", 1), ('{namespace="other"}', 9)]
+    test = {
+        "rule_files": [str(tmp_path / "workers.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{
+            "interval": "1m",
+            "input_series": kubernetes,
+            "promql_expr_test": [{
+                "expr": "sum by (namespace) (hamgate:workers:expected)", "eval_time": "5m",
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in expected],
+            }],
+        }],
+    }  # fmt: skip
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+
+    run("promtool", "test", "rules", tmp_path / "test.yml")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("sms = -1", "'sms': a number of workers"), ("Sms = 1", "'Sms': a namespace"), ("sms = true", "a number")],
+)
+def test_a_number_of_workers_that_cannot_be_is_refused_by_name(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(f"[workers]\n{line}\n")
+
+    with pytest.raises(site.SiteError, match=said):
+        site.load(tmp_path / "site.toml")
+
+
+def test_a_key_of_the_site_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text("[worker]\nsms = 2\n")
+
+    with pytest.raises(site.SiteError, match="worker is not known; known are workers"):
+        site.load(tmp_path / "site.toml")
+
+
+def test_rules_are_hurried_with_their_offsets_and_steps() -> None:
+    content = {"groups": [{"rules": [{"expr": workers.an_hour_ago("hamgate")}]}]}
+
+    [[rule]] = [group["rules"] for group in hurried(content, 60, 0.5)["groups"]]
+
+    assert rule["expr"].endswith("[30000ms:2000ms] offset 30000ms)")
+
+
+@pytest.mark.parametrize("alert", ["HamgateNobodyReady", "HamgateLatencyBudgetFast"])
+def test_what_is_wrong_with_one_deployment_hides_nothing_of_another(alert: str) -> None:
+    settings = yaml.safe_load((render.DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    about = [rule for rule in settings["inhibit_rules"] if any(alert in line for line in rule["source_matchers"])]
+
+    assert about
+    assert all("namespace" in rule["equal"] for rule in about)
+    assert "namespace" in settings["route"]["group_by"]
+
+
+def test_no_rule_puts_two_deployments_together() -> None:
+    together = [rule["expr"] for rule in RULES if re.search(r"(by|on) \((?!namespace, job)", rule["expr"])]
+
+    assert together == []
 
 
 @pytest.mark.parametrize("alert", ALERTS)
