@@ -10,6 +10,7 @@ from typing import Final
 
 FILE: Final = Path(__file__).with_name("site.toml")
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|")
+_ADDRESS: Final = re.compile(r"https?://[^\s/#]+(/[^\s#]*)?")
 
 
 class SiteError(ValueError):
@@ -18,12 +19,16 @@ class SiteError(ValueError):
 
 @dataclass(frozen=True)
 class Site:
-    """`workers`: how many there should be, by namespace."""
+    """`runbook`: where docs/operations.md is read; `workers`: how many there should be, by namespace."""
 
+    runbook: str
     workers: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check each value. Raises SiteError."""
+        if not (isinstance(self.runbook, str) and _ADDRESS.fullmatch(self.runbook)):
+            message = "runbook: an address that begins with http:// or https://, without #"
+            raise SiteError(message)
         for namespace, count in self.workers.items():
             if not _NAMESPACE.fullmatch(namespace):
                 message = f'[workers] {namespace!r}: a namespace of Kubernetes, or "" where Prometheus gives none'
@@ -44,4 +49,4 @@ def load(path: Path = FILE) -> Site:
     if unknown:
         message = f"{path}: {unknown[0]} is not known; known are {', '.join(Site.__dataclass_fields__)}"
         raise SiteError(message)
-    return Site(**content)
+    return Site(**{"runbook": "", **content})

@@ -163,6 +163,14 @@ def test_prometheus_scrapes_what_the_services_are_called() -> None:
     assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]
 
 
+def test_the_runbook_that_the_alerts_link_to_is_served_by_prometheus_unless_a_site_has_its_own() -> None:
+    mounts = dict(mount.split(":")[:2][::-1] for mount in SERVICES["prometheus"]["volumes"])
+    shown = yaml.safe_load((ROOT / "deploy" / "helm" / "hamgate" / "values.yaml").read_text())["monitoring"]["runbook"]
+
+    assert "--web.user-assets=/docs" in SERVICES["prometheus"]["command"]
+    assert (ROOT / mounts["/docs"] / shown.removeprefix("http://127.0.0.1:9090/user/")).is_file()
+
+
 def test_grafana_is_given_the_dashboards_and_the_source_they_ask() -> None:
     provisioning = ROOT / "deploy" / "grafana" / "provisioning"
     [provider] = yaml.safe_load((provisioning / "dashboards" / "hamgate.yml").read_text())["providers"]

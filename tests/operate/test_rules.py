@@ -100,16 +100,24 @@ def test_the_site_says_how_many_workers_there_should_be_and_is_believed_before_k
     [("sms = -1", "'sms': a number of workers"), ("Sms = 1", "'Sms': a namespace"), ("sms = true", "a number")],
 )
 def test_a_number_of_workers_that_cannot_be_is_refused_by_name(line: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "site.toml").write_text(f"[workers]\n{line}\n")
+    (tmp_path / "site.toml").write_text(f'runbook = "https://a/b"\n[workers]\n{line}\n')
 
     with pytest.raises(site.SiteError, match=said):
+        site.load(tmp_path / "site.toml")
+
+
+@pytest.mark.parametrize("runbook", ["docs/operations.md", "ftp://a/b", "https://a/b#c", ""])
+def test_a_runbook_that_no_browser_could_open_is_refused(runbook: str, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(f'runbook = "{runbook}"\n')
+
+    with pytest.raises(site.SiteError, match="runbook: an address"):
         site.load(tmp_path / "site.toml")
 
 
 def test_a_key_of_the_site_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text("[worker]\nsms = 2\n")
 
-    with pytest.raises(site.SiteError, match="worker is not known; known are workers"):
+    with pytest.raises(site.SiteError, match="worker is not known; known are runbook, workers"):
         site.load(tmp_path / "site.toml")
 
 
@@ -176,7 +184,7 @@ def test_each_alert_says_how_bad_it_is_what_it_is_and_where_to_read_on(alert: st
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["description"]
-    assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{alert.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{site.load().runbook}#{alert.lower()}"
     section = RUNBOOK.partition(f"\n### {alert}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
     assert all(f"**{part}.**" in section for part in ("See", "Fix", "Prevent")), alert
 
