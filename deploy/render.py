@@ -36,9 +36,14 @@ def files() -> Iterator[tuple[Path, str]]:
     # Written by hand, but for where its links lead.
     causes = re.sub(r"(?<=runbook_url: )\S+(?=#)", lambda _: here.runbook, (RULES / "causes.yml").read_text())
     yield RULES / "causes.yml", causes
+    alerts = [rule["alert"] for each in (levels, yaml.safe_load(causes)) for group in each["groups"]
+              for rule in group["rules"] if "alert" in rule]  # fmt: skip
+    links = _runbooks(alerts, here.runbook)
+    yield RULES / "runbooks.yml", _yaml("deploy/site.toml and the names of the alerts", links)
     for name, content in dashboards.rendered():
         yield DEPLOY / "grafana" / "dashboards" / f"{name}.json", content
     base = DEPLOY / "kubernetes" / "base"
+    every = (expected, levels, yaml.safe_load(causes), links)
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -46,10 +51,23 @@ def files() -> Iterator[tuple[Path, str]]:
             "name": "hamgate",
             "labels": yaml.safe_load((base / "servicemonitor.yaml").read_text())["metadata"]["labels"],
         },
-        "spec": {"groups": [group for each in (expected, levels, yaml.safe_load(causes)) for group in each["groups"]]},
+        "spec": {"groups": [group for each in every for group in each["groups"]]},
     }
     yield base / "prometheusrule.yaml", _yaml("deploy/prometheus", resource)
     yield from chart.files(here.runbook)
+
+
+def _runbooks(alerts: list[str], runbook: str) -> dict[str, Any]:
+    """A series for each alert with its link, for the dashboards: ALERTS has labels only, no annotations."""
+    recorded = [
+        {
+            "record": "hamgate:runbook:info",
+            "expr": "vector(1)",
+            "labels": {"alertname": alert, "runbook_url": f"{runbook}#{alert.lower()}"},
+        }
+        for alert in alerts
+    ]
+    return {"groups": [{"name": "hamgate-runbooks", "interval": "1m", "rules": recorded}]}
 
 
 def stale() -> list[Path]:

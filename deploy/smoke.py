@@ -19,6 +19,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from deploy.grafana import page
 from deploy.grafana.promql import filled
 
 if TYPE_CHECKING:
@@ -100,11 +101,9 @@ def panels(grafana: str = GRAFANA) -> Iterator[tuple[str, list[float]]]:
     """Ask each panel's queries: its title and the values now. Raises SmokeError with the query that is refused."""
     for path in sorted(DASHBOARDS.glob("*.json")):
         board = json.loads(path.read_text())
-        for panel in board["panels"]:
-            for each in [panel, *panel.get("panels", [])]:
-                if each["type"] != "row":
-                    values = [value for target in each["targets"] for value in ask(grafana, target["expr"])]
-                    yield f"{path.stem}: {each['title']}", values
+        for panel in page.panels(board):
+            values = [value for target in panel["targets"] for value in ask(grafana, target["expr"])]
+            yield f"{path.stem}: {panel['title']}", values
 
 
 def ask(grafana: str, expr: str) -> list[float]:

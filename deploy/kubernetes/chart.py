@@ -152,7 +152,7 @@ metadata:
     release: {{{{ .Values.monitoring.release | toJson }}}}
 spec:
   groups:
-  {{{{- range list "workers" "slo" "causes" }}}}
+  {{{{- range list "workers" "slo" "causes" "runbooks" }}}}
   {{{{- $base := printf "%s#" $.Values.monitoring.runbook }}}}
   {{{{- $file := $.Files.Get (printf "rules/%s.yml" .) | replace "{runbook}#" $base }}}}
   {{{{- (fromYaml $file).groups | toYaml | nindent 2 }}}}

@@ -95,6 +95,28 @@ def test_the_site_says_how_many_workers_there_should_be_and_is_believed_before_k
     run("promtool", "test", "rules", tmp_path / "test.yml")
 
 
+def test_a_ratio_is_written_as_a_plain_number(tmp_path: Path) -> None:
+    labels = {"job": "hamgate", "instance": "a", "role": "primary", "signal": "score"}
+    series = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    summary = "Texts on a do not fit the primary model: signal score is 1.70 times what its evaluation had."
+    annotations = {**ALERTS["HamgateDrift"]["annotations"], "summary": summary}
+    test = {
+        "rule_files": [str(render.RULES / "causes.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{
+            "interval": "1m",
+            "input_series": [{"series": f"hamgate_drift_ratio{{{series}}}", "values": "1.69863x60"}],
+            "alert_rule_test": [{
+                "eval_time": "20m", "alertname": "HamgateDrift",
+                "exp_alerts": [{"exp_labels": {"severity": "ticket", **labels}, "exp_annotations": annotations}],
+            }],
+        }],
+    }  # fmt: skip
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+
+    run("promtool", "test", "rules", tmp_path / "test.yml")
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [("sms = -1", "'sms': a number of workers"), ("Sms = 1", "'Sms': a namespace"), ("sms = true", "a number")],
