@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check drill check format broker broker-stop worker kill-matrix soak model smollm2 taught swaps bench lock clean
+.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check compose-smoke drill check format broker broker-stop worker kill-matrix soak model smollm2 taught swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +32,9 @@ operate-check: install ## what `make test` leaves out of deploy/: needs Go, some
 	@$(PY) -m deploy.render --check
 	@$(PY) -m deploy.formats --check
 	@$(PY) -m pytest tests/operate $(ARGS)
+
+compose-smoke: install ## docker-compose.yml: up, 1,000 messages through, every panel asked, down; needs Docker
+	@$(PY) -m deploy.smoke $(ARGS)
 
 drill: install ## provoke an incident here, see its alerts fire and end (ARGS=--list names them)
 	@$(PY) -m deploy.drill $(ARGS)

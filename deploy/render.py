@@ -1,4 +1,4 @@
-"""Writes what is made from code: the service levels' rules, the dashboards, and Kubernetes' copy of the rules.
+"""Writes what is made from code and deploy/site.toml: rules, dashboards, Kubernetes' copy of the rules, the Helm chart.
 
 python -m deploy.render            write them
 python -m deploy.render --check    say which are out of step; exit 1 if any is
@@ -7,14 +7,17 @@ python -m deploy.render --check    say which are out of step; exit 1 if any is
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from deploy import site
 from deploy.grafana import dashboards
-from deploy.prometheus import slo
+from deploy.kubernetes import chart
+from deploy.prometheus import slo, workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,18 +29,45 @@ _MADE: Final = "# Made by `python -m deploy.render` from {}: change that.\n"
 
 def files() -> Iterator[tuple[Path, str]]:
     """Each file that is made, and what belongs in it."""
-    levels = slo.rules()
-    yield RULES / "slo.yml", _yaml("deploy/prometheus/slo.py", levels)
+    here = site.load()
+    expected, levels = workers.rules(here.workers), slo.rules(here.runbook)
+    yield RULES / "workers.yml", _yaml("deploy/site.toml and deploy/prometheus/workers.py", expected)
+    yield RULES / "slo.yml", _yaml("deploy/site.toml and deploy/prometheus/slo.py", levels)
+    # Written by hand, but for where its links lead.
+    causes = re.sub(r"(?<=runbook_url: )\S+(?=#)", lambda _: here.runbook, (RULES / "causes.yml").read_text())
+    yield RULES / "causes.yml", causes
+    alerts = [rule["alert"] for each in (levels, yaml.safe_load(causes)) for group in each["groups"]
+              for rule in group["rules"] if "alert" in rule]  # fmt: skip
+    links = _runbooks(alerts, here.runbook)
+    yield RULES / "runbooks.yml", _yaml("deploy/site.toml and the names of the alerts", links)
     for name, content in dashboards.rendered():
         yield DEPLOY / "grafana" / "dashboards" / f"{name}.json", content
-    causes = yaml.safe_load((RULES / "causes.yml").read_text())
+    base = DEPLOY / "kubernetes" / "base"
+    every = (expected, levels, yaml.safe_load(causes), links)
     resource = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "hamgate"},
-        "spec": {"groups": levels["groups"] + causes["groups"]},
+        "metadata": {
+            "name": "hamgate",
+            "labels": yaml.safe_load((base / "servicemonitor.yaml").read_text())["metadata"]["labels"],
+        },
+        "spec": {"groups": [group for each in every for group in each["groups"]]},
     }
-    yield DEPLOY / "kubernetes" / "base" / "prometheusrule.yaml", _yaml("deploy/prometheus", resource)
+    yield base / "prometheusrule.yaml", _yaml("deploy/prometheus", resource)
+    yield from chart.files(here.runbook)
+
+
+def _runbooks(alerts: list[str], runbook: str) -> dict[str, Any]:
+    """A series for each alert with its link, for the dashboards: ALERTS has labels only, no annotations."""
+    recorded = [
+        {
+            "record": "hamgate:runbook:info",
+            "expr": "vector(1)",
+            "labels": {"alertname": alert, "runbook_url": f"{runbook}#{alert.lower()}"},
+        }
+        for alert in alerts
+    ]
+    return {"groups": [{"name": "hamgate-runbooks", "interval": "1m", "rules": recorded}]}
 
 
 def stale() -> list[Path]:

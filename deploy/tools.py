@@ -32,6 +32,7 @@ GO: Final = {
     "compose": ("github.com/docker/compose/v2", "./cmd", "v2.39.4"),
     "kustomize": ("sigs.k8s.io/kustomize/kustomize/v5", ".", "v5.6.0"),
     "kubeconform": ("github.com/yannh/kubeconform", "./cmd/kubeconform", "v0.7.0"),
+    "helm": ("helm.sh/helm/v3", "./cmd/helm", "v3.19.5"),
 }
 OLDEST_GO: Final = (1, 23)
 _BUILD_SECONDS: Final = 1500

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.grafana.panels import Dashboard, Panel
-from deploy.grafana.promql import WORKER, gauge, quantiles, rate
+from deploy.grafana.promql import DEPLOYMENT, WORKER, age, gauge, quantiles, rate
 
 DELIVERY: Final = Dashboard(
     "delivery",
@@ -22,6 +22,7 @@ DELIVERY: Final = Dashboard(
                     "Batches written, by outcome.",
                     "rolled-back: HamgateRollbacks; judged again, published once. fenced: HamgateFenced, at once.",
                     [(rate("hamgate_transactions_total", "outcome"), "{{outcome}}")],
+                    colored=("committed", "rolled-back", "fenced"),
                 ),
                 Panel(
                     "Time to commit",
@@ -31,6 +32,7 @@ DELIVERY: Final = Dashboard(
                     "rising on all workers: the brokers. On one: its network.",
                     quantiles("hamgate_commit_seconds"),
                     steps=(0.1, 1),
+                    is_log=True,
                 ),
                 Panel(
                     "Since the last commit",
@@ -38,7 +40,7 @@ DELIVERY: Final = Dashboard(
                     "s",
                     "For each worker.",
                     "rising while messages wait: HamgateNoProgress. Rising without: nothing comes in.",
-                    [(f"time() - hamgate_last_commit_timestamp_seconds{{{WORKER}}} < 86400", "{{instance}}")],
+                    [(f"{age('hamgate_last_commit_timestamp_seconds')} < 86400", "{{instance}}")],
                 ),
             ],
         ),
@@ -65,8 +67,8 @@ DELIVERY: Final = Dashboard(
                     "Share of what was read that is none of these, over 5 min and 1 h.",
                     "above 0.1 % over an hour: HamgateCorrectnessBudgetFast. A restart loses the count of a batch, not the batch.",
                     [
-                        ('hamgate:errors:ratio_5m{slo="correctness"}', "5 min"),
-                        ('hamgate:errors:ratio_1h{slo="correctness"}', "1 h"),
+                        (f'max(hamgate:errors:ratio_5m{{slo="correctness",{DEPLOYMENT}}})', "5 min"),
+                        (f'max(hamgate:errors:ratio_1h{{slo="correctness",{DEPLOYMENT}}})', "1 h"),
                     ],
                     steps=(0.001, 0.01),
                 ),

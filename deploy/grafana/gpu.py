@@ -10,7 +10,7 @@ from deploy.grafana.promql import WORKER, gauge, quantiles, rate
 GPU: Final = Dashboard(
     "gpu",
     "GPU",
-    "Is the device used, and has it room? Empty where workers run on the processor.",
+    "Is the device used, and has it room? Open the rows of the device where workers have one.",
     [
         (
             "Use",
@@ -22,6 +22,30 @@ GPU: Final = Dashboard(
                     "Tokens judged and committed, by worker.",
                     "compare with the sizing table of docs/operations.md: far below it under load, the judge waits for something.",
                     [(rate("hamgate_tokens_total", "instance"), "{{instance}}")],
+                    width=12,
+                ),
+                Panel(
+                    "A batch on the device",
+                    "lines",
+                    "s",
+                    "The model's time for a batch.",
+                    "rising at the same tokens: it is hot, capped, or shared.",
+                    quantiles("hamgate_inference_seconds"),
+                    is_log=True,
+                    width=12,
+                ),
+            ],
+        ),
+        (
+            "Device: memory and use",
+            [
+                Panel(
+                    "Memory",
+                    "lines",
+                    "bytes",
+                    "Of the device: used and total. Of this process: allocated and reserved.",
+                    "used far above reserved: another process is on the device.",
+                    [(gauge("sum", "hamgate_gpu_memory_bytes", "instance, kind"), "{{kind}} {{instance}}")],
                 ),
                 Panel(
                     "Utilisation",
@@ -31,28 +55,7 @@ GPU: Final = Dashboard(
                     "low under load: the reader or the writer is the limit; the Latency dashboard says which.",
                     [(gauge("avg", "hamgate_gpu_utilization_ratio", "instance"), "{{instance}}")],
                     most=1,
-                ),
-                Panel(
-                    "A batch on the device",
-                    "lines",
-                    "s",
-                    "The model's time for a batch.",
-                    "rising at the same tokens: it is hot, capped, or shared.",
-                    quantiles("hamgate_inference_seconds"),
-                ),
-            ],
-        ),
-        (
-            "Memory",
-            [
-                Panel(
-                    "Memory",
-                    "lines",
-                    "bytes",
-                    "Of the device: used and total. Of this process: allocated and reserved.",
-                    "used far above reserved: another process is on the device.",
-                    [(gauge("sum", "hamgate_gpu_memory_bytes", "instance, kind"), "{{kind}} {{instance}}")],
-                    width=12,
+                    width=6,
                 ),
                 Panel(
                     "Memory left",
@@ -62,14 +65,14 @@ GPU: Final = Dashboard(
                     "below 5 %: lower HAMGATE_TOKEN_BUDGET, or remove the shadow.",
                     [
                         (
-                            f'1 - hamgate_gpu_memory_bytes{{kind="used",{WORKER}}} / on (job, instance) hamgate_gpu_memory_bytes{{kind="total",{WORKER}}}',
+                            f'1 - hamgate_gpu_memory_bytes{{kind="used",{WORKER}}} / on (namespace, job, instance) hamgate_gpu_memory_bytes{{kind="total",{WORKER}}}',
                             "{{instance}}",
                         )
                     ],
                     steps=(0.1, 0.05),
                     is_falling=True,
                     most=1,
-                    width=6,
+                    width=5,
                 ),
                 Panel(
                     "Out of memory",
@@ -79,13 +82,13 @@ GPU: Final = Dashboard(
                     "not 0: HamgateGpuOutOfMemory.",
                     [(f"sum(increase(hamgate_gpu_out_of_memory_total{{{WORKER}}}[1h]))", "times")],
                     steps=(1, 3),
-                    width=6,
+                    width=5,
                     decimals=0,
                 ),
             ],
         ),
         (
-            "Power",
+            "Device: power",
             [
                 Panel(
                     "Power",
@@ -115,4 +118,5 @@ GPU: Final = Dashboard(
             ],
         ),
     ],
+    folded=("Device: memory and use", "Device: power"),
 )

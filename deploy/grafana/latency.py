@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.grafana.panels import Dashboard, Panel
-from deploy.grafana.promql import mean, quantiles, rate
+from deploy.grafana.promql import WORKER, mean, quantiles, rate
 
 # What a message's latency is made of, in order; the batch's stages count for each of its messages alike.
 _PARTS: Final = (
@@ -19,7 +19,7 @@ _PARTS: Final = (
 
 
 def _stage(title: str, histogram: str, means: str, do: str) -> Panel:
-    return Panel(title, "lines", "s", means, do, quantiles(histogram))
+    return Panel(title, "lines", "s", means, do, quantiles(histogram), is_log=True)
 
 
 LATENCY: Final = Dashboard(
@@ -106,7 +106,7 @@ LATENCY: Final = Dashboard(
                     "the one near 100 % is the limit: read or write: more processor or replicas; judge: a faster engine.",
                     [
                         (
-                            'max by (stage) (rate(hamgate_stage_busy_seconds_total{instance=~"$instance"}[$__rate_interval]))',
+                            f"max by (stage) (rate(hamgate_stage_busy_seconds_total{{{WORKER}}}[$__rate_interval]))",
                             "{{stage}}",
                         )
                     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from deploy.grafana.panels import Dashboard, Panel
-from deploy.grafana.promql import WORKER, gauge, quantile, rate, share
+from deploy.grafana.promql import DEPLOYMENT, WORKER, age, gauge, quantile, rate, share
 
 MODEL: Final = Dashboard(
     "model",
@@ -22,6 +22,7 @@ MODEL: Final = Dashboard(
                     "Verdicts by label.",
                     "a label gone: the bundle in force does not have it.",
                     [(rate("hamgate_verdicts_total", "label"), "{{label}}")],
+                    colored=("ham", "spam", "none"),
                 ),
                 Panel(
                     "Share not delivered",
@@ -30,8 +31,8 @@ MODEL: Final = Dashboard(
                     "Share of verdicts that flag or block, and the day's mean.",
                     "more than 15 points from it: HamgateVerdictShift.",
                     [
-                        ("hamgate:flagged:ratio_10m", "last 10 min"),
-                        ("avg_over_time(hamgate:flagged:ratio_10m[1d])", "day's mean"),
+                        (f"hamgate:flagged:ratio_10m{{{DEPLOYMENT}}}", "last 10 min"),
+                        (f"avg_over_time(hamgate:flagged:ratio_10m{{{DEPLOYMENT}}}[1d])", "day's mean"),
                     ],
                 ),
                 Panel(
@@ -163,7 +164,7 @@ MODEL: Final = Dashboard(
                     "a drop at the moment of another alert: Bad model, in docs/operations.md.",
                     [
                         (
-                            f"time() - max by (instance, role) (hamgate_model_loaded_timestamp_seconds{{{WORKER}}} > 0)",
+                            f"min by (instance, role) ({age('hamgate_model_loaded_timestamp_seconds')})",
                             "{{role}} {{instance}}",
                         )
                     ],
@@ -182,6 +183,7 @@ MODEL: Final = Dashboard(
                             "{{outcome}}",
                         )
                     ],
+                    colored=("swapped", "refused", "withdrawn"),
                     width=6,
                     height=6,
                 ),
@@ -204,6 +206,7 @@ MODEL: Final = Dashboard(
                         (quantile(0.99, "hamgate_model_load_seconds"), "load p99"),
                         (quantile(0.99, "hamgate_model_swap_seconds"), "swap p99"),
                     ],
+                    is_log=True,
                 ),
                 Panel(
                     "Spam by bundle",

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 from typing import Final
 
-from deploy.grafana.panels import Dashboard, Panel
-from deploy.grafana.promql import gauge, quantiles, rate, share
+from deploy.grafana.panels import LINK, Dashboard, Panel
+from deploy.grafana.promql import DEPLOYMENT, WORKER, gauge, quantiles, rate, share
 from deploy.prometheus.slo import LEVELS
 
+_FIRING: Final = 'ALERTS{alertstate="firing",alertname=~"Hamgate.*",namespace=~"$namespace"}'
 _ALERTS = Panel(
     "Alerts firing",
     "table",
     "none",
     "What Prometheus holds to be wrong now, pages first. Empty is well.",
-    "open docs/operations.md at the alert's name, in small letters.",
-    [('ALERTS{alertstate="firing",alertname=~"Hamgate.*"}', "")],
+    "open the runbook at the link in its row.",
+    [
+        (
+            _FIRING + " * on (alertname) group_left (runbook_url) hamgate:runbook:info",
+            "",
+        )
+    ],
     width=24,
     height=5,
-    names={"alertname": "alert", "severity": "severity", "instance": "worker"},
+    names={"alertname": "alert", "severity": "severity", "instance": "worker", LINK: "runbook"},
     first="severity",
+    empty="no alert fires",
 )
 
 
 def _budget(name: str, promise: str) -> Panel:
-    left = f'1 - hamgate:errors:ratio_3d{{slo="{name}"}} / on (slo) group_left () (1 - hamgate:objective:ratio{{slo="{name}"}})'
+    chosen = f'slo="{name}",{DEPLOYMENT}'
+    spent = (
+        f'hamgate:errors:ratio_3d{{{chosen}}} / on (slo) group_left () (1 - hamgate:objective:ratio{{slo="{name}"}})'
+    )
+    # Known since between two and three days ago; a younger series says nothing of three days.
+    known = f"count_over_time(hamgate:errors:ratio_5m{{{chosen}}}[1d] offset 2d)"
+    left = f"min(1 - {spent} and {known})"
     return Panel(
         f"{name.capitalize()}: budget left over 3 days",
         "stat",
         "percentunit",
-        f"Promised: {promise}. 100 % is no error in three days; at 0 % errors come as fast as a month can bear.",
+        f"Promised: {promise}. 100 % is no error in three days; at 0 % errors come as fast as a month can bear. Of "
+        "several deployments, the worst. Until Prometheus has known one for two days there is nothing to say.",
         "below 0 % put off changes and look for what burns it on the Latency or the Delivery dashboard.",
         [(left, name)],
         steps=(0.25, 0.0),
@@ -37,6 +51,7 @@ def _budget(name: str, promise: str) -> Panel:
         most=1,
         decimals=1,
         height=5,
+        empty="not enough data yet",
     )
 
 
@@ -55,7 +70,7 @@ OVERVIEW: Final = Dashboard(
                     "none",
                     "Workers whose /readyz says yes.",
                     "fewer than you run: HamgateNotReady in docs/operations.md; none: HamgateNobodyReady.",
-                    [("sum(hamgate_ready)", "ready")],
+                    [(gauge("sum", "hamgate_ready"), "ready")],
                     steps=(2, 1),
                     is_falling=True,
                     width=4,
@@ -121,6 +136,7 @@ OVERVIEW: Final = Dashboard(
                             "share",
                         )
                     ],
+                    steps=(0.2, 0.5),
                     width=4,
                     height=5,
                     decimals=1,
@@ -150,6 +166,7 @@ OVERVIEW: Final = Dashboard(
                     "What the carrier is told to do.",
                     "`unscored` growing: HamgateUnscored.",
                     [(rate("hamgate_verdicts_total", "action"), "{{action}}")],
+                    colored=("deliver", "flag", "block", "unscored"),
                     width=12,
                 ),
                 Panel(
@@ -160,6 +177,7 @@ OVERVIEW: Final = Dashboard(
                     "p50 and p99 rising together: load or broker. p99 alone: rebalances, or one slow worker.",
                     quantiles("hamgate_end_to_end_latency_seconds"),
                     steps=(0.25, 1),
+                    is_log=True,
                     width=12,
                 ),
                 Panel(
@@ -182,7 +200,12 @@ OVERVIEW: Final = Dashboard(
                     "none",
                     "Version, commit and bundle of each worker.",
                     "different digests for more than a rollout's time: HamgateModelsDiffer.",
-                    [("hamgate_build_info * on (job, instance) group_right (version, commit) hamgate_model_info", "")],
+                    [
+                        (
+                            f"hamgate_build_info{{{WORKER}}} * on (namespace, job, instance) group_right (version, commit) hamgate_model_info",
+                            "",
+                        )
+                    ],
                     width=16,
                     height=6,
                 ),
@@ -192,7 +215,7 @@ OVERVIEW: Final = Dashboard(
                     "bytes",
                     "Resident memory of each worker.",
                     "a steady climb: restart that worker, keep its log, and report it.",
-                    [('process_resident_memory_bytes{job="hamgate",instance=~"$instance"}', "{{instance}}")],
+                    [(f'process_resident_memory_bytes{{job="hamgate",{WORKER}}}', "{{instance}}")],
                     width=8,
                     height=6,
                 ),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-WORKER: Final = 'instance=~"$instance"'
+# Which deployments, by what Kubernetes' service discovery gives, and which of their workers.
+DEPLOYMENT: Final = 'namespace=~"$namespace",job=~"$job"'
+WORKER: Final = f'{DEPLOYMENT},instance=~"$instance"'
 
 
 def rate(counter: str, by: str = "", only: str = "") -> str:
@@ -37,3 +39,15 @@ def gauge(how: str, name: str, by: str = "", only: str = "") -> str:
 def share(part: str, whole: str) -> str:
     """One over the other."""
     return f"{part} / {whole}"
+
+
+def age(timestamp: str) -> str:
+    """Seconds since a gauge's time, 0 being never: as of its scrape, so that a late scrape does not add to it."""
+    return f"timestamp({timestamp}{{{WORKER}}}) - ({timestamp}{{{WORKER}}} > 0)"
+
+
+def filled(expr: str, interval: str, instance: str = ".*") -> str:
+    """The query that Grafana would send: with its variables' values in their places."""
+    for variable in ("$namespace", "$job"):
+        expr = expr.replace(variable, ".*")
+    return expr.replace("$__rate_interval", interval).replace("$instance", instance)

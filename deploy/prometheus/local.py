@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RULES: Final = Path(__file__).with_name("rules")
-_DURATION: Final = re.compile(r"\[(\d+)([smhd])(?=[:\]])")
+# A window, the step of a subquery, an offset.
+_DURATION: Final = re.compile(r"(?P<before>\[|:|offset )(?P<number>\d+)(?P<unit>[smhd])\b")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _READY_WITHIN: Final = 30
 
@@ -141,7 +142,7 @@ def hurried(content: dict[str, Any], factor: float, least: float) -> dict[str, A
         return f"{round(max(int(number) * _SECONDS[unit] / factor, 4 * least) * 1000)}ms"
 
     def in_expression(expr: str) -> str:
-        return _DURATION.sub(lambda found: "[" + shorter(found[1], found[2]), expr)
+        return _DURATION.sub(lambda found: found["before"] + shorter(found["number"], found["unit"]), expr)
 
     for group in content["groups"]:
         group.pop("interval", None)

@@ -10,10 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from deploy.prometheus.workers import EXPECTED
+
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-PAGES: Final = (("1h", "5m", 14.4), ("6h", "30m", 6.0))
-TICKETS: Final = (("1d", "2h", 3.0), ("3d", "6h", 1.0))
-RUNBOOK: Final = "docs/operations.md#"
+# Each pace: how bad it is, a long and a short window with the factor that neither may exceed, and how long to wait.
+PACES: Final = {
+    "Fast": ("page", (("1h", "5m", 14.4), ("6h", "30m", 6.0)), "2m"),
+    "Slow": ("ticket", (("1d", "2h", 3.0), ("3d", "6h", 1.0)), "15m"),
+}
 
 # What can become of a record that was read; what the group takes back is read again, and answered then.
 ACCOUNTED: Final = (
@@ -39,12 +43,12 @@ class Level:
 
 
 def _share_late(histogram: str, bound: str) -> str:
-    good = f'sum by (job) (rate({histogram}_bucket{{le="{bound}"}}[$window]))'
-    return f"1 - {good} / (sum by (job) (rate({histogram}_count[$window])) > 0)"
+    good = f'sum by (namespace, job) (rate({histogram}_bucket{{le="{bound}"}}[$window]))'
+    return f"1 - {good} / (sum by (namespace, job) (rate({histogram}_count[$window])) > 0)"
 
 
-_CONSUMED = "sum by (job) (rate(hamgate_messages_consumed_total[$window]))"
-_ACCOUNTED = " + ".join(f"sum by (job) (rate({name}[$window]))" for name in ACCOUNTED)
+_CONSUMED = "sum by (namespace, job) (rate(hamgate_messages_consumed_total[$window]))"
+_ACCOUNTED = " + ".join(f"sum by (namespace, job) (rate({name}[$window]))" for name in ACCOUNTED)
 
 LEVELS: Final = (
     Level(
@@ -68,8 +72,8 @@ LEVELS: Final = (
 )
 
 
-def rules() -> dict[str, Any]:
-    """Return the file of rules, ready to be written as YAML."""
+def rules(runbook: str) -> dict[str, Any]:
+    """Return the file of rules, ready to be written as YAML; each alert links to its section of `runbook`."""
     return {
         "groups": [
             {"name": "hamgate-stale", "interval": "15s", "rules": [_stale()]},
@@ -78,16 +82,18 @@ def rules() -> dict[str, Any]:
                 "interval": "30s",
                 "rules": [rule for level in LEVELS for rule in _record(level)],
             },
-            {"name": "hamgate-budgets", "rules": [alert for level in LEVELS for alert in _alerts(level)]},
+            {"name": "hamgate-budgets", "rules": [_alert(level, pace, runbook) for level in LEVELS for pace in PACES]},
         ]
     }
 
 
 def _stale() -> dict[str, Any]:
     # Nobody is ready; or a message that was read is old and not committed; or what comes next to be read is old.
-    nobody = '(max by (job) (hamgate_ready) or max by (job) (up{job="hamgate"}) * 0) < bool 1'
+    # A deployment that has left service discovery is one where nobody is ready.
+    known = f'max by (namespace, job) (up{{job="hamgate"}}) * 0 or ({EXPECTED} > 0) * 0'
+    nobody = f"(max by (namespace, job) (hamgate_ready) or {known}) < bool 1"
     old = [
-        f"(max by (job) ({name}) > bool {STALE_AFTER} or ({nobody}) * 0)"
+        f"(max by (namespace, job) ({name}) > bool {STALE_AFTER} or ({nobody}) * 0)"
         for name in ("hamgate_oldest_message_seconds", "hamgate_consumer_lag_seconds")
     ]
     return {"record": "hamgate:stale:bool", "expr": f"clamp_max(({nobody}) + {' + '.join(old)}, 1)"}
@@ -104,16 +110,8 @@ def _record(level: Level) -> list[dict[str, Any]]:
     return recorded
 
 
-def _alerts(level: Level) -> list[dict[str, Any]]:
-    return [
-        _alert(level, "page", "Fast", PAGES, "2m"),
-        _alert(level, "ticket", "Slow", TICKETS, "15m"),
-    ]
-
-
-def _alert(
-    level: Level, severity: str, pace: str, pairs: tuple[tuple[str, str, float], ...], wait: str
-) -> dict[str, Any]:
+def _alert(level: Level, pace: str, runbook: str) -> dict[str, Any]:
+    severity, pairs, wait = PACES[pace]
     budget = round(1 - level.objective, 6)
     name = f"Hamgate{level.name.capitalize()}Budget{pace}"
 
@@ -128,6 +126,6 @@ def _alert(
         "annotations": {
             "summary": f"The {level.name} budget burns {pace.lower()}: {{{{ $value | humanizePercentage }}}} errors.",
             "description": f"Promised: {level.promise}. At this pace the month's budget does not last the month.",
-            "runbook_url": RUNBOOK + name.lower(),
+            "runbook_url": f"{runbook}#{name.lower()}",
         },
     }

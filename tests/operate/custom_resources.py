@@ -8,9 +8,14 @@ from pathlib import Path
 
 import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule, ServiceMonitor
 
-KNOWN = {"ScaledObject": ScaledObject, "PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
+KNOWN = {
+    "ScaledObject": ScaledObject,
+    "PrometheusRule": PrometheusRule,
+    "ServiceMonitor": ServiceMonitor,
+    "PodMonitor": PodMonitor,
+}
 
 
 def unknown(given: object, read: object, path: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dotenv import dotenv_values
 
 from deploy import tools
 from worker.settings import Settings
@@ -52,8 +53,11 @@ def test_no_port_is_open_beyond_loopback(name: str) -> None:
 def test_each_service_is_pinned_bounded_and_restarted(name: str) -> None:
     service = SERVICES[name]
 
-    assert name in OURS or re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", service["image"]), service["image"]
+    pinned = r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?"
+    assert name in OURS or re.fullmatch(pinned, service["image"]), service["image"]
     assert service["mem_limit"]
+    assert service["pids_limit"] >= 256
+    assert re.fullmatch(r"[12]|\$\{WORKER_CPUS:-[24]\}", str(service["cpus"]))
     assert service["restart"] == ("no" if name == "topics" else "unless-stopped")
     assert service["logging"]["options"]["max-size"]
 
@@ -69,7 +73,23 @@ def test_services_start_in_order() -> None:
         assert SERVICES[name]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"redpanda", "topics"}))
+@pytest.mark.parametrize("name", SERVICES)
+def test_nothing_tells_its_maker_and_nothing_is_fetched_at_the_start(name: str) -> None:
+    wanted = {
+        "redpanda": {"redpanda.enable_metrics_reporter=false"},
+        "console": {"ANALYTICS_ENABLED=false"},
+        "grafana": {
+            "GF_ANALYTICS_REPORTING_ENABLED=false", "GF_ANALYTICS_CHECK_FOR_UPDATES=false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES=false", "GF_NEWS_NEWS_FEED_ENABLED=false",
+            "GF_PLUGINS_PREINSTALL_DISABLED=true", "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED=true",
+        },
+    }  # fmt: skip
+    told = {f"{key}={value}" for key, value in SERVICES[name].get("environment", {}).items()}
+
+    assert wanted.get(name, set()) <= told | set(SERVICES[name].get("command", []))
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"redpanda"}))  # rpk writes the broker's settings at its start
 def test_each_service_but_the_broker_runs_on_a_root_it_cannot_write(name: str) -> None:
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
@@ -87,12 +107,51 @@ def test_every_file_and_volume_that_is_mounted_exists(name: str) -> None:
             assert source in COMPOSE["volumes"]
 
 
-def test_the_worker_is_told_only_settings_that_exist_and_given_longer_than_its_grace() -> None:
-    for name in OURS:
-        names = [key.removeprefix("HAMGATE_").lower() for key in SERVICES[name]["environment"]]
-        assert set(names) <= set(Settings.model_fields)
-        if name != "traffic":
-            assert int(SERVICES[name]["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_grace"].default
+def test_the_worker_is_given_longer_than_its_grace() -> None:
+    for name in OURS - {"traffic"}:
+        assert int(SERVICES[name]["stop_grace_period"][:-1]) > Settings.model_fields["shutdown_grace"].default
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_settings_come_from_files_that_name_only_settings_and_last_from_the_operators_own(name: str) -> None:
+    *shipped, own = SERVICES[name]["env_file"]
+
+    assert own == {"path": "${COMPOSE_SETTINGS:-compose.env}", "required": False}
+    settings = [set(dotenv_values(ROOT / path)) for path in shipped]
+    assert "HAMGATE_BROKERS" in settings[0]
+    assert {each.removeprefix("HAMGATE_").lower() for each in set().union(*settings)} <= set(Settings.model_fields)
+    assert "environment" not in SERVICES[name]  # it would overrule the operator's file without a word
+
+
+def test_a_setting_of_the_host_does_not_reach_a_container_and_one_of_compose_env_holds(tmp_path: Path) -> None:
+    for path in ("docker-compose.yml", *sorted((ROOT / "deploy" / "compose").glob("*.env"))):
+        target = tmp_path / (ROOT / path).relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, target)
+    (tmp_path / ".env").write_text("HAMGATE_BUNDLE=/me/mine\nHAMGATE_METRICS_HOST=127.0.0.1\nHAMGATE_BROKERS=b:1\n")
+    alone = environments(tmp_path)
+    (tmp_path / "compose.env").write_text("HAMGATE_GROUP_ID=trial\nHAMGATE_BROKERS=a:9092\n")
+    told = environments(tmp_path)
+
+    assert alone["worker"] == {"HAMGATE_BROKERS": "redpanda:9092"}
+    assert told["worker"] == {"HAMGATE_BROKERS": "a:9092", "HAMGATE_GROUP_ID": "trial"}
+    assert told["worker-gpu"] == {**told["worker"], "HAMGATE_ENGINE": "cuda-bf16"}
+    assert told["traffic"] == told["audit"] == told["worker"]  # all of one deployment
+
+
+def environments(folder: Path) -> dict[str, dict[str, str]]:
+    """What each of our containers would find in its environment, by Compose's own reading."""
+    try:
+        compose = tools.tool("compose", fetch=False)
+    except tools.MissingError as error:
+        pytest.skip(str(error))
+    shell = {"HOME": str(folder), "HAMGATE_BUNDLE": "/of/the/shell"}
+    said = subprocess.run(
+        [compose, "--profile", "*", "config", "--format", "json"],
+        cwd=folder, capture_output=True, text=True, check=False, env=shell,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return {name: each["environment"] for name, each in json.loads(said.stdout)["services"].items() if name in OURS}
 
 
 def test_prometheus_scrapes_what_the_services_are_called() -> None:
@@ -102,6 +161,14 @@ def test_prometheus_scrapes_what_the_services_are_called() -> None:
     assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit"}
     assert jobs["hamgate-audit"]["dns_sd_configs"][0]["names"] == ["audit"]
     assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]
+
+
+def test_the_runbook_that_the_alerts_link_to_is_served_by_prometheus_unless_a_site_has_its_own() -> None:
+    mounts = dict(mount.split(":")[:2][::-1] for mount in SERVICES["prometheus"]["volumes"])
+    shown = yaml.safe_load((ROOT / "deploy" / "helm" / "hamgate" / "values.yaml").read_text())["monitoring"]["runbook"]
+
+    assert "--web.user-assets=/docs" in SERVICES["prometheus"]["command"]
+    assert (ROOT / mounts["/docs"] / shown.removeprefix("http://127.0.0.1:9090/user/")).is_file()
 
 
 def test_grafana_is_given_the_dashboards_and_the_source_they_ask() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy import tools
+from deploy import render, tools
 from deploy.kafka.topics import PARTITIONS
 from worker.settings import Settings
 
@@ -36,7 +38,11 @@ def built(overlay: str) -> str:
 
 
 def resource(overlay: str, kind: str) -> dict[str, Any]:
-    [found] = [each for each in yaml.safe_load_all(built(overlay)) if each["kind"] == kind]
+    [found] = [
+        each
+        for each in yaml.safe_load_all(built(overlay))
+        if each["kind"] == kind and not each["metadata"]["name"].startswith("hamgate-dashboard-")
+    ]
     return dict(found)
 
 
@@ -56,10 +62,12 @@ def ours(*names: str) -> dict[str, Any]:
 def test_every_file_of_the_base_is_part_of_it() -> None:
     listed = set(ours("base", "kustomization.yaml")["resources"])
 
-    assert listed == {path.name for path in (FOLDER / "base").glob("*.yaml")} - {"kustomization.yaml"}
+    assert listed - {"../../grafana/dashboards"} == {path.name for path in (FOLDER / "base").glob("*.yaml")} - {
+        "kustomization.yaml"
+    }
 
 
-@pytest.mark.parametrize(("overlay", "count"), [*((overlay, 6) for overlay in OVERLAYS), (AUDIT, 9)])
+@pytest.mark.parametrize(("overlay", "count"), [*((overlay, 11) for overlay in OVERLAYS), (AUDIT, 14)])
 def test_it_builds_and_fits_the_schemas_of_kubernetes_strictly(overlay: str, count: int, tmp_path: Path) -> None:
     path = tmp_path / "built.yaml"
     path.write_text(built(overlay))
@@ -85,7 +93,9 @@ def test_custom_resources_have_no_field_that_their_operators_do_not_know(overlay
     )  # fmt: skip
 
     assert said.returncode == 0, said.stderr
-    wanted = {"PrometheusRule", "ServiceMonitor"} | ({"ScaledObject"} if overlay.endswith("keda") else set())
+    wanted = {"PrometheusRule", "ServiceMonitor", "PodMonitor"} | (
+        {"ScaledObject"} if overlay.endswith("keda") else set()
+    )
     assert set(said.stdout.split("\n")[:-1]) == wanted
 
 
@@ -136,6 +146,56 @@ def test_everything_that_selects_pods_selects_these(overlay: str) -> None:
         resource(overlay, "ServiceMonitor")["spec"]["selector"]["matchLabels"].items()
         <= service["metadata"]["labels"].items()
     )
+
+
+@pytest.mark.parametrize("overlay", [*OVERLAYS, AUDIT])
+def test_what_the_prometheus_operator_reads_has_the_label_that_its_stack_selects_by(overlay: str) -> None:
+    kinds = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+    read = [each for each in yaml.safe_load_all(built(overlay)) if each["kind"] in kinds]
+
+    assert len(read) >= 3
+    assert {each["metadata"]["labels"].get("release") for each in read} == {"kube-prometheus-stack"}
+
+
+def test_every_job_that_a_rule_names_is_made_here_and_in_compose() -> None:
+    rules = "".join(path.read_text() for path in render.RULES.glob("*.yml"))
+    named = set(re.findall(r'job="([a-z-]+)"', rules))
+    monitors = [each for each in yaml.safe_load_all(built(AUDIT)) if each["kind"] in {"ServiceMonitor", "PodMonitor"}]
+    made = {
+        relabelling["replacement"]
+        for monitor in monitors
+        for endpoint in monitor["spec"].get("endpoints", monitor["spec"].get("podMetricsEndpoints"))
+        for relabelling in endpoint["relabelings"]
+        if relabelling["targetLabel"] == "job"
+    }
+    scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+
+    assert named == made == {"hamgate", "hamgate-audit", "broker"}
+    assert named <= {job["job_name"] for job in scraped}
+
+
+def test_every_dashboard_is_a_configmap_that_grafanas_sidecar_finds() -> None:
+    maps = [each for each in yaml.safe_load_all(built("base")) if each["metadata"]["name"].startswith("hamgate-dash")]
+
+    assert {file for each in maps for file in each["data"]} == {
+        path.name for path in (ROOT / "deploy" / "grafana" / "dashboards").glob("*.json")
+    }
+    for each in maps:
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert sum(map(len, each["data"].values())) < 250_000  # kubectl apply keeps a copy in an annotation, of 256 KiB
+
+
+@pytest.mark.parametrize("name", ["hamgate", "hamgate-audit"])
+def test_a_network_policy_lets_out_what_is_needed_wherever_it_is(name: str) -> None:
+    [policy] = [
+        each["spec"] for each in yaml.safe_load_all(built(AUDIT))
+        if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", name)
+    ]  # fmt: skip
+    to = {(rule["ports"][0]["port"], json.dumps(peer)) for rule in policy["egress"] for peer in rule["to"]}
+
+    assert (53, json.dumps({"ipBlock": {"cidr": "169.254.20.10/32"}})) in to  # NodeLocal DNSCache
+    assert (9092, json.dumps({"namespaceSelector": {}})) in to
+    assert ((4317, json.dumps({"namespaceSelector": {}})) in to) == (name == "hamgate")  # the audit has no traces
 
 
 def test_keda_leaves_markers_alone_and_does_not_outgrow_the_partitions() -> None:

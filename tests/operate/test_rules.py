@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from deploy import render, tools
+from deploy import render, site, tools
+from deploy.prometheus import workers
+from deploy.prometheus.local import hurried
 from tests.operate.series import series_named, shown_series
 
 if TYPE_CHECKING:
@@ -69,6 +71,102 @@ def test_alerts_fire_when_they_must_and_are_silent_when_they_must(path: Path) ->
     run("promtool", "test", "rules", path)
 
 
+def test_the_site_says_how_many_workers_there_should_be_and_is_believed_before_kubernetes(tmp_path: Path) -> None:
+    (tmp_path / "workers.yml").write_text(yaml.safe_dump(workers.rules({"sms": 2, "": 1})))
+    kubernetes = [
+        {"series": f'kube_deployment_spec_replicas{{deployment="hamgate",namespace="{name}"}}', "values": "9x100"}
+        for name in ("sms", "other")
+    ]
+    expected = [('{namespace="sms"}', 2), ("{}", 1), ('{namespace="other"}', 9)]
+    test = {
+        "rule_files": [str(tmp_path / "workers.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{
+            "interval": "1m",
+            "input_series": kubernetes,
+            "promql_expr_test": [{
+                "expr": "sum by (namespace) (hamgate:workers:expected)", "eval_time": "5m",
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in expected],
+            }],
+        }],
+    }  # fmt: skip
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+
+    run("promtool", "test", "rules", tmp_path / "test.yml")
+
+
+def test_a_ratio_is_written_as_a_plain_number(tmp_path: Path) -> None:
+    labels = {"job": "hamgate", "instance": "a", "role": "primary", "signal": "score"}
+    series = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    summary = "Texts on a do not fit the primary model: signal score is 1.70 times what its evaluation had."
+    annotations = {**ALERTS["HamgateDrift"]["annotations"], "summary": summary}
+    test = {
+        "rule_files": [str(render.RULES / "causes.yml")],
+        "evaluation_interval": "1m",
+        "tests": [{
+            "interval": "1m",
+            "input_series": [{"series": f"hamgate_drift_ratio{{{series}}}", "values": "1.69863x60"}],
+            "alert_rule_test": [{
+                "eval_time": "20m", "alertname": "HamgateDrift",
+                "exp_alerts": [{"exp_labels": {"severity": "ticket", **labels}, "exp_annotations": annotations}],
+            }],
+        }],
+    }  # fmt: skip
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
+
+    run("promtool", "test", "rules", tmp_path / "test.yml")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("sms = -1", "'sms': a number of workers"), ("Sms = 1", "'Sms': a namespace"), ("sms = true", "a number")],
+)
+def test_a_number_of_workers_that_cannot_be_is_refused_by_name(line: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(f'runbook = "https://a/b"\n[workers]\n{line}\n')
+
+    with pytest.raises(site.SiteError, match=said):
+        site.load(tmp_path / "site.toml")
+
+
+@pytest.mark.parametrize("runbook", ["docs/operations.md", "ftp://a/b", "https://a/b#c", ""])
+def test_a_runbook_that_no_browser_could_open_is_refused(runbook: str, tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text(f'runbook = "{runbook}"\n')
+
+    with pytest.raises(site.SiteError, match="runbook: an address"):
+        site.load(tmp_path / "site.toml")
+
+
+def test_a_key_of_the_site_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text("[worker]\nsms = 2\n")
+
+    with pytest.raises(site.SiteError, match="worker is not known; known are runbook, workers"):
+        site.load(tmp_path / "site.toml")
+
+
+def test_rules_are_hurried_with_their_offsets_and_steps() -> None:
+    content = {"groups": [{"rules": [{"expr": workers.an_hour_ago("hamgate")}]}]}
+
+    [[rule]] = [group["rules"] for group in hurried(content, 60, 0.5)["groups"]]
+
+    assert rule["expr"].endswith("[30000ms:2000ms] offset 30000ms)")
+
+
+@pytest.mark.parametrize("alert", ["HamgateNobodyReady", "HamgateLatencyBudgetFast"])
+def test_what_is_wrong_with_one_deployment_hides_nothing_of_another(alert: str) -> None:
+    settings = yaml.safe_load((render.DEPLOY / "alertmanager" / "alertmanager.yml").read_text())
+    about = [rule for rule in settings["inhibit_rules"] if any(alert in line for line in rule["source_matchers"])]
+
+    assert about
+    assert all("namespace" in rule["equal"] for rule in about)
+    assert "namespace" in settings["route"]["group_by"]
+
+
+def test_no_rule_puts_two_deployments_together() -> None:
+    together = [rule["expr"] for rule in RULES if re.search(r"(by|on) \((?!namespace, job)", rule["expr"])]
+
+    assert together == []
+
+
 @pytest.mark.parametrize("alert", ALERTS)
 def test_each_alert_is_tested_both_ways(alert: str) -> None:
     checks = [check for file in TESTS for test in file["tests"] for check in test["promql_expr_test"]]
@@ -108,7 +206,7 @@ def test_each_alert_says_how_bad_it_is_what_it_is_and_where_to_read_on(alert: st
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["description"]
-    assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{alert.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{site.load().runbook}#{alert.lower()}"
     section = RUNBOOK.partition(f"\n### {alert}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
     assert all(f"**{part}.**" in section for part in ("See", "Fix", "Prevent")), alert
 
