@@ -86,7 +86,21 @@ def test_other_labels_are_mapped_and_finer_ones_count_as_spam_where_two_are_dist
         pytest.param("rows", b"ham\tcaf\xe9\n", ":1: not UTF-8", id="damaged"),
         pytest.param("rows", b"ham\tok\n1\tsecret\n", ":2: its label is none of ham, spam", id="label"),
         pytest.param("rows", b"", "no rows", id="empty"),
-        pytest.param("rows.csv", b"label,body\nham,ok\nspam\n", ":3: 1 columns, 2 are needed", id="short-row"),
+        pytest.param("rows.csv", b"label,body\nham,ok\nspam\n", ":3: 1 columns, 2 are named", id="short-row"),
+        pytest.param(
+            "rows.csv", b"label,text\nham,Ok, secret at 7\n", ":2: 3 columns, 2 are named", id="a-comma-without-quotes"
+        ),
+        pytest.param("rows.csv", b"label,text,url\nham,Ok\n", ":2: 2 columns, 3 are named", id="less-than-the-header"),
+        pytest.param("rows.csv", b'label,text\nham,"Ok" secret\n', ":2: a quote", id="more-after-a-quote"),
+        pytest.param("rows.csv", b'label,text\nham,ok\nham,"secret\nspam,win\n', ":3: a quote", id="an-open-quote"),
+        pytest.param(
+            "rows.csv",
+            b'label,text\nham,"secret\nspam,win\nham,bye "\n',
+            ":3: it looks like a row",
+            id="swallowed-rows",
+        ),
+        pytest.param("rows.csv", b"label,text,Text\nham,ok,secret\n", "two columns are named text", id="twice-named"),
+        pytest.param("rows.jsonl", b'{"label": "ham", "text": "ok", "Text": "secret"}\n', ":1: two", id="json-twice"),
         pytest.param("rows.csv", b"a,b\nham,secret\n", "no column is named label", id="no-column"),
         pytest.param("rows.jsonl", b'{"label": "ham", "text": "ok"}\n{"label": "secret\n', ":2: not a JSON", id="json"),
         pytest.param("rows.jsonl", b'{"label": "ham", "text": 7}\n', ":1: needs a label", id="json-type"),
@@ -119,3 +133,12 @@ def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path, name: str
     (tmp_path / name).write_text(line + "\n", encoding="utf-8-sig")
 
     assert sources.read(tmp_path / name, ("ham", "spam"))[0] == [Labelled("ham", "hello")]
+
+
+def test_a_quoted_text_may_hold_commas_quotes_and_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('label,text\nham,"Ok, see ""you""\nat 7"\nspam,say "win" now\n')
+
+    rows, _ = sources.read(path, data.LABELS)
+
+    assert rows == [Labelled("ham", 'Ok, see "you"\nat 7'), Labelled("spam", 'say "win" now')]

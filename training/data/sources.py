@@ -6,9 +6,7 @@ What is read is (label, text), as it stands there, under labels of ours. Errors 
 from __future__ import annotations
 
 import codecs
-import csv
 import hashlib
-import io
 import re
 import sys
 from pathlib import Path
@@ -16,21 +14,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from training.data import delimited
+from training.data.delimited import LABELS, TEXTS, DataError, FoundRow, column
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+__all__ = ["DataError"]
 
 HUB: Final = "hub:"
 """Before the id of a hub data set, `hub:ucirvine/sms_spam`, or before a folder that the hub's library reads."""
 
-_LABELS: Final = ("label", "v1", "class", "category", "target", "type")
-_TEXTS: Final = ("text", "v2", "message", "sms", "content", "body")
 _COARSE: Final = {"smishing": "spam", "phishing": "spam"}
 """The coarse label of each finer one, where only `ham` and `spam` are distinguished."""
-_CSV_FIELD_BYTES: Final = 1 << 20
-
-
-class DataError(ValueError):
-    """Rows that cannot be trained or judged on; the text names the file and line, never what it says."""
 
 
 class RowSource(NamedTuple):
@@ -53,21 +50,21 @@ def read(
     place: Path | str, labels: Sequence[str], renamed: Mapping[str, str] | None = None
 ) -> tuple[list[Labelled], RowSource]:
     """Read a file or hub data set. `renamed` maps its labels to ours: {"0": "ham", "1": "spam"}. Raises DataError."""
-    name = str(place)
+    name, known = str(place), _known(labels, renamed or {})
     if name.startswith(HUB):
         found, digest, warnings = _hub(name.removeprefix(HUB))
     else:
         path = Path(place)
         reader = _READERS.get(path.suffix.lower(), _lines)
         try:
-            found, warnings = reader(path)
+            found, warnings = reader(path, known.keys())
             with path.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             message = f"{path}: cannot be read ({error.strerror or error})"
             raise DataError(message) from None
     name = name if name.startswith(HUB) else Path(place).name
-    return _under_our_labels(found, name, labels, renamed or {}), RowSource(name, digest, tuple(warnings))
+    return _under_our_labels(found, name, known), RowSource(name, digest, tuple(warnings))
 
 
 def mapping(text: str) -> dict[str, str]:
@@ -79,24 +76,19 @@ def mapping(text: str) -> dict[str, str]:
     return {theirs.strip().casefold(): ours.strip() for theirs, _, ours in pairs}
 
 
-class _Row(NamedTuple):
-    """A row as it was read, under its own label, and where it stands."""
-
-    number: int
-    label: str
-    text: str
-    group: str = ""
+_Found = list[FoundRow]
 
 
-_Found = list[_Row]
-
-
-def _under_our_labels(found: _Found, name: str, labels: Sequence[str], renamed: Mapping[str, str]) -> list[Labelled]:
+def _known(labels: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Ours for each label that a row can have, in lower case. Raises DataError."""
     known = {each: each for each in labels} | {fine: coarse for fine, coarse in _COARSE.items() if fine not in labels}
-    known |= {theirs.casefold(): ours for theirs, ours in renamed.items()}
     if wrong := sorted(set(renamed.values()) - set(labels) - set(_COARSE)):
         message = f"label map: {wrong[0]!r} is none of {', '.join(labels)}"
         raise DataError(message)
+    return known | {theirs.casefold(): ours for theirs, ours in renamed.items()}
+
+
+def _under_our_labels(found: _Found, name: str, known: Mapping[str, str]) -> list[Labelled]:
     rows = []
     for number, label, text, group in found:
         ours = known.get(label.strip().casefold())
@@ -111,7 +103,7 @@ def _under_our_labels(found: _Found, name: str, labels: Sequence[str], renamed: 
     return rows
 
 
-def _lines(path: Path) -> tuple[_Found, list[str]]:
+def _lines(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
     """Label, tab, text: one row a line, no quoting, the first tab only: texts hold tabs and quotes.
 
     A file whose first line names its columns, `text` and `label` among them, is a table as data/modern/messages.tsv is.
@@ -131,7 +123,7 @@ def _lines(path: Path) -> tuple[_Found, list[str]]:
             if not tab:
                 message = f"{path}:{number}: not a label, a tab and a text"
                 raise DataError(message)
-            found.append(_Row(number, label, text))
+            found.append(FoundRow(number, label, text))
     return found, []
 
 
@@ -166,55 +158,12 @@ def escaped(text: str) -> str:
 
 
 def _table(path: Path) -> _Found:
-    return [_Row(number, row["label"], row["text"], row.get("group", "")) for number, row in enumerate(table(path), 2)]
+    return [
+        FoundRow(number, row["label"], row["text"], row.get("group", "")) for number, row in enumerate(table(path), 2)
+    ]
 
 
-def _csv(path: Path) -> tuple[_Found, list[str]]:
-    """CSV with a header. The copy of the collection known as spam.csv is accepted, and said to be damaged."""
-    warnings = []
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("cp1252", errors="replace")
-        warnings.append("not UTF-8, read as Windows-1252: some characters may be wrong")
-    csv.field_size_limit(_CSV_FIELD_BYTES)
-    rows = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = [each.strip().lower() for each in next(rows, [])]
-        label, body = _column(header, _LABELS, path), _column(header, _TEXTS, path)
-        # spam.csv has nameless columns after its text: what followed a quote and a comma inside a message.
-        spilt = [at for at, each in enumerate(header) if at > body and (not each or each.startswith("unnamed"))]
-        found, joined = [], 0
-        for row in rows:
-            if not any(row):
-                continue
-            if len(row) <= max(label, body):
-                message = f"{path}:{rows.line_num}: {len(row)} columns, {max(label, body) + 1} are needed"
-                raise DataError(message)
-            parts = [row[body], *(row[at] for at in spilt if at < len(row) and row[at])]
-            joined += len(parts) > 1
-            found.append(_Row(rows.line_num, row[label], ",".join(parts)))
-    except csv.Error as error:
-        message = f"{path}:{rows.line_num}: {error}"
-        raise DataError(message) from None
-    if spilt:
-        warnings.append(
-            f"a damaged copy: {joined} texts lay in several columns and were joined; train on it if you must, "
-            "quote no figure from it"
-        )
-    return found, warnings
-
-
-def _column(header: Sequence[str], names: Sequence[str], path: Path) -> int:
-    for name in names:
-        if name in header:
-            return list(header).index(name)
-    message = f"{path}: no column is named {', '.join(names)}"
-    raise DataError(message)
-
-
-def _json_lines(path: Path) -> tuple[_Found, list[str]]:
+def _json_lines(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
     found: _Found = []
     with path.open("rb") as opened:
         for number, line in enumerate(opened, 1):
@@ -225,27 +174,26 @@ def _json_lines(path: Path) -> tuple[_Found, list[str]]:
             except msgspec.DecodeError:
                 message = f"{path}:{number}: not a JSON object"
                 raise DataError(message) from None
-            found.append(_Row(number, *_fields(row, f"{path}:{number}")))
+            found.append(FoundRow(number, *_fields(row, f"{path}:{number}")))
     return found, []
 
 
 def _fields(row: Mapping[str, Any], where: str) -> tuple[str, str]:
-    lower = {name.lower(): value for name, value in row.items()}
-    values = [next((lower[name] for name in names if name in lower), None) for names in (_LABELS, _TEXTS)]
+    values = [list(row.values())[column(list(row), names, where)] for names in (LABELS, TEXTS)]
     if not isinstance(values[1], str) or not isinstance(values[0], str | int):
-        message = f"{where}: needs a label ({', '.join(_LABELS)}) and a text ({', '.join(_TEXTS)})"
+        message = f"{where}: needs a label ({', '.join(LABELS)}) and a text ({', '.join(TEXTS)})"
         raise DataError(message)
     return str(values[0]), values[1]
 
 
-def _parquet(path: Path) -> tuple[_Found, list[str]]:
+def _parquet(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
     import pyarrow.parquet as pq  # noqa: PLC0415 -- datasets brings it; a second to load
     from pyarrow import ArrowException, Table  # noqa: PLC0415
 
     try:
         with pq.ParquetFile(path) as opened:
             header = [name.lower() for name in opened.schema_arrow.names]
-            columns = [opened.schema_arrow.names[_column(header, names, path)] for names in (_LABELS, _TEXTS)]
+            columns = [opened.schema_arrow.names[column(header, names, path)] for names in (LABELS, TEXTS)]
             tables = (Table.from_batches([batch]) for batch in opened.iter_batches(columns=columns))
             return _numbered((table.column(name).to_pylist() for name in columns) for table in tables), []
     except ArrowException as error:
@@ -257,7 +205,9 @@ def _numbered(blocks: Iterable[Iterator[list[Any]]]) -> _Found:
     found: _Found = []
     for block in blocks:
         for label, text in zip(*block, strict=True):
-            found.append(_Row(len(found) + 1, "" if label is None else str(label), "" if text is None else str(text)))
+            found.append(
+                FoundRow(len(found) + 1, "" if label is None else str(label), "" if text is None else str(text))
+            )
     return found
 
 
@@ -274,16 +224,16 @@ def _hub(name: str) -> tuple[_Found, str, list[str]]:
     digest = hashlib.sha256()
     for table in splits.values():
         header = [each.lower() for each in table.column_names]
-        at_label, at_text = (table.column_names[_column(header, names, Path(name))] for names in (_LABELS, _TEXTS))
+        at_label, at_text = (table.column_names[column(header, names, Path(name))] for names in (LABELS, TEXTS))
         kind = table.features[at_label]
         names = kind.names if hasattr(kind, "names") else None
         for row in table.select_columns([at_label, at_text]):
             label = names[row[at_label]] if names else str(row[at_label])
             digest.update(f"{label}\t{row[at_text]}\0".encode())
-            found.append(_Row(len(found) + 1, label, str(row[at_text]).rstrip("\n")))
+            found.append(FoundRow(len(found) + 1, label, str(row[at_text]).rstrip("\n")))
     return found, digest.hexdigest(), []
 
 
 _READERS: Final = {
-    ".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines, ".parquet": _parquet,
+    ".csv": delimited.read, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines, ".parquet": _parquet,
 }  # fmt: skip

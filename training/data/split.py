@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import sources
 from training.data.clusters import cluster, joined, silent
-from training.data.sources import DataError, RowSource
+from training.data.delimited import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from training.data.clusters import PhaseCallback
-    from training.data.sources import Labelled
+    from training.data.sources import Labelled, RowSource
 
 __all__ = ["DataError", "cluster"]
 
