@@ -30,11 +30,11 @@ class Lines(NamedTuple):
 
 
 class FoundRow(NamedTuple):
-    """A row as it was read, under its own label, and where it stands."""
+    """A row as it was read, under its own label, and where it stands. None is what is not there."""
 
     number: int
-    label: str
-    text: str
+    label: str | None
+    text: str | None
     group: str = ""
 
 

@@ -48,7 +48,7 @@ class MixtureParts(NamedTuple):
 def read() -> tuple[Sourced, ...]:
     """Every row of the three collections, with clusters over all of them; UCI's first, in its own order."""
     uci = data.prepare().rows
-    mendeley = data.new_rows(MENDELEY, uci, THREE)
+    mendeley, _ = data.new_rows(MENDELEY, uci, THREE)
     known = {data.key(row.text) for row in (*uci, *mendeley)} - {""}
     # A group keeps UCI's own clusters whole.
     rows = [_sourced(row, "uci", f"uci-{row.cluster}") for row in uci]

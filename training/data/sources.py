@@ -10,6 +10,7 @@ import hashlib
 import re
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -30,12 +31,17 @@ _COARSE: Final = {"smishing": "spam", "phishing": "spam"}
 """The coarse label of each finer one, where only `ham` and `spam` are distinguished."""
 
 
+_MISSING: Final = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>", "-1"})
+"""What stands for no label, unless a label map names it. -1 is the one of class labels on the hub."""
+
+
 class RowSource(NamedTuple):
-    """A source of rows: its name, its SHA-256, and warnings about how it was read."""
+    """A source of rows: its name, its SHA-256, warnings about how it was read, and rows left out, by reason."""
 
     name: str
     digest: str
     warnings: tuple[str, ...]
+    left_out: Mapping[str, int] = MappingProxyType({})
 
 
 class Labelled(NamedTuple):
@@ -64,7 +70,11 @@ def read(
             message = f"{path}: cannot be read ({error.strerror or error})"
             raise DataError(message) from None
     name = name if name.startswith(HUB) else Path(place).name
-    return _under_our_labels(found, name, known), RowSource(name, digest, tuple(warnings))
+    rows, left_out = _under_our_labels(found, name, known)
+    if left_out:
+        counts = (f"{count:,} {'rows ' * (not at)}{reason}" for at, (reason, count) in enumerate(left_out.items()))
+        warnings = [*warnings, ", ".join(counts) + ": left out"]
+    return rows, RowSource(name, digest, tuple(warnings), left_out)
 
 
 def mapping(text: str) -> dict[str, str]:
@@ -88,19 +98,28 @@ def _known(labels: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
     return known | {theirs.casefold(): ours for theirs, ours in renamed.items()}
 
 
-def _under_our_labels(found: _Found, name: str, known: Mapping[str, str]) -> list[Labelled]:
+def _under_our_labels(found: _Found, name: str, known: Mapping[str, str]) -> tuple[list[Labelled], dict[str, int]]:
+    """The rows that have a label and a text, and how many have not, by what they lack."""
     rows = []
+    without = {"without a label": 0, "without a text": 0}
     for number, label, text, group in found:
-        ours = known.get(label.strip().casefold())
+        theirs = (label or "").strip().casefold()
+        ours = known.get(theirs)
         ours = known.get(ours, ours) if ours else None
+        if ours is None and theirs in _MISSING:
+            without["without a label"] += 1
+            continue
+        if text is None or not text.strip():
+            without["without a text"] += 1
+            continue
         if ours is None:
             message = f"{name}:{number}: its label is none of {', '.join(known)}; --map theirs=ours names others"
             raise DataError(message)
         rows.append(Labelled(sys.intern(ours), text, sys.intern(group)))
     if not rows:
-        message = f"{name}: no rows in it"
+        message = f"{name}: no rows with a label and a text in it"
         raise DataError(message)
-    return rows
+    return rows, {reason: count for reason, count in without.items() if count}
 
 
 def _lines(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
@@ -178,12 +197,12 @@ def _json_lines(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
     return found, []
 
 
-def _fields(row: Mapping[str, Any], where: str) -> tuple[str, str]:
-    values = [list(row.values())[column(list(row), names, where)] for names in (LABELS, TEXTS)]
-    if not isinstance(values[1], str) or not isinstance(values[0], str | int):
+def _fields(row: Mapping[str, Any], where: str) -> tuple[str | None, str | None]:
+    label, text = (list(row.values())[column(list(row), names, where)] for names in (LABELS, TEXTS))
+    if not isinstance(text, str | None) or not isinstance(label, str | int | None):
         message = f"{where}: needs a label ({', '.join(LABELS)}) and a text ({', '.join(TEXTS)})"
         raise DataError(message)
-    return str(values[0]), values[1]
+    return _plain(label), text
 
 
 def _parquet(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
@@ -192,8 +211,8 @@ def _parquet(path: Path, _: AbstractSet[str]) -> tuple[_Found, list[str]]:
 
     try:
         with pq.ParquetFile(path) as opened:
-            header = [name.lower() for name in opened.schema_arrow.names]
-            columns = [opened.schema_arrow.names[column(header, names, path)] for names in (LABELS, TEXTS)]
+            header = opened.schema_arrow.names
+            columns = [header[column(header, names, path)] for names in (LABELS, TEXTS)]
             tables = (Table.from_batches([batch]) for batch in opened.iter_batches(columns=columns))
             return _numbered((table.column(name).to_pylist() for name in columns) for table in tables), []
     except ArrowException as error:
@@ -205,10 +224,13 @@ def _numbered(blocks: Iterable[Iterator[list[Any]]]) -> _Found:
     found: _Found = []
     for block in blocks:
         for label, text in zip(*block, strict=True):
-            found.append(
-                FoundRow(len(found) + 1, "" if label is None else str(label), "" if text is None else str(text))
-            )
+            found.append(FoundRow(len(found) + 1, _plain(label), _plain(text)))
     return found
+
+
+def _plain(value: Any) -> str | None:  # noqa: ANN401 whatever a column holds
+    """A value as text; None where it is null or no number."""
+    return None if value is None or value != value else str(value)  # noqa: PLR0124 -- NaN differs from itself
 
 
 def _hub(name: str) -> tuple[_Found, str, list[str]]:
@@ -223,14 +245,15 @@ def _hub(name: str) -> tuple[_Found, str, list[str]]:
     found: _Found = []
     digest = hashlib.sha256()
     for table in splits.values():
-        header = [each.lower() for each in table.column_names]
-        at_label, at_text = (table.column_names[column(header, names, Path(name))] for names in (LABELS, TEXTS))
-        kind = table.features[at_label]
-        names = kind.names if hasattr(kind, "names") else None
-        for row in table.select_columns([at_label, at_text]):
-            label = names[row[at_label]] if names else str(row[at_label])
-            digest.update(f"{label}\t{row[at_text]}\0".encode())
-            found.append(FoundRow(len(found) + 1, label, str(row[at_text]).rstrip("\n")))
+        columns = [table.column_names[column(table.column_names, names, f"{HUB}{name}")] for names in (LABELS, TEXTS)]
+        classes = getattr(table.features[columns[0]], "names", None)
+        for row in table.select_columns(columns):
+            label, text = (row[each] for each in columns)
+            if classes and label is not None:  # -1 is no class
+                label = classes[label] if label >= 0 else None
+            digest.update(f"{label}\t{text}\0".encode())
+            text = _plain(text)
+            found.append(FoundRow(len(found) + 1, _plain(label), text and text.rstrip("\n")))
     return found, digest.hexdigest(), []
 
 

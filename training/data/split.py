@@ -123,6 +123,9 @@ def prepare(
         _merge(labelled, kept, dropped, borrowed=number > 0, source=origin.name)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
+    for source in origins:
+        read += Counter(source.left_out)
+        dropped += Counter(source.left_out)
     refined = 0
     if refine:
         finer, source = sources.read(refine, labels, renamed)
@@ -147,12 +150,13 @@ LEAST_NOISE: Final = 10
 """So many contradictions are no noise, however few the rows."""
 
 
-def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> tuple[Row, ...]:
+def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> tuple[tuple[Row, ...], RowSource]:
     """The rows of a source whose key none of `than` has, without repeats: a test set from outside. Raises DataError."""
     known = {key(row.text) for row in than}
     kept: dict[str, Row] = {}
-    _merge(sources.read(place, labels)[0], kept, Counter(), borrowed=False)
-    return tuple(row for name, row in kept.items() if name not in known)
+    found, origin = sources.read(place, labels)
+    _merge(found, kept, Counter(), borrowed=False)
+    return tuple(row for name, row in kept.items() if name not in known), origin
 
 
 def _merge(

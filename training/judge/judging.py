@@ -75,8 +75,12 @@ def asked(options: argparse.Namespace) -> Asked:
     with steps() as show:
         prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine, progress=show)
     place = options.outside or (data.MENDELEY if is_shipped else None)
-    outside = data.new_rows(place, prepared.rows, data.THREE) if place else ()
-    for source in prepared.sources:
+    outside: tuple[Row, ...] = ()
+    origins = list(prepared.sources)
+    if place:
+        outside, origin = data.new_rows(place, prepared.rows, data.THREE)
+        origins.append(origin)
+    for source in origins:
         for warning in source.warnings:
             console.print(f"WARNING {source.name}: {warning}", markup=False)
     return Asked(prepared, labels, outside)
