@@ -87,8 +87,8 @@ def _git(*arguments: str) -> str:
 
 
 def named(path: Path) -> str:
-    """A results file as a page names it: by its folder in a checkout, else by its name alone."""
-    return f"benchmarks/results/{path.name}" if IS_CHECKOUT else path.name
+    """A results file as a page names it: by its place in the checkout if it lies there, else by its name alone."""
+    return path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else path.name
 
 
 def command() -> str:

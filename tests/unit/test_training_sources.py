@@ -82,15 +82,23 @@ def test_other_labels_are_mapped_and_finer_ones_count_as_spam_where_two_are_dist
     ("name", "content", "named"),
     [
         pytest.param("rows", b"ham\tok\nspam secret\n", ":2: not a label, a tab", id="no-tab"),
-        pytest.param("rows", b"v1,v2\n", ":1:", id="a-header"),
+        pytest.param("rows", b"v1,v2\n", "no rows", id="a-header"),
         pytest.param("rows", b"ham\tcaf\xe9\n", ":1: not UTF-8", id="damaged"),
-        pytest.param("rows", b"ham\tok\n1\tsecret\n", ":2: its label is none of ham, spam", id="label"),
+        pytest.param("rows", b"ham\tok\n1\tsecret\n", ":2: its label 1 is none of ham, spam", id="label"),
         pytest.param("rows", b"", "no rows", id="empty"),
-        pytest.param("rows.csv", b"label,body\nham,ok\nspam\n", ":3: 1 columns, 2 are named", id="short-row"),
+        pytest.param("rows.csv", b"label,body\nham,ok\nspam\n", ":3: 1 columns between commas, 2", id="short-row"),
         pytest.param(
-            "rows.csv", b"label,text\nham,Ok, secret at 7\n", ":2: 3 columns, 2 are named", id="a-comma-without-quotes"
+            "rows.csv",
+            b"label,text\nham,Ok, secret at 7\n",
+            ":2: 3 columns between commas, 2",
+            id="bare-comma",
         ),
-        pytest.param("rows.csv", b"label,text,url\nham,Ok\n", ":2: 2 columns, 3 are named", id="less-than-the-header"),
+        pytest.param(
+            "rows.csv",
+            b"label,text,url\nham,Ok\n",
+            ":2: 2 columns between commas, 3",
+            id="too-few",
+        ),
         pytest.param("rows.csv", b'label,text\nham,"Ok" secret\n', ":2: a quote", id="more-after-a-quote"),
         pytest.param("rows.csv", b'label,text\nham,ok\nham,"secret\nspam,win\n', ":3: a quote", id="an-open-quote"),
         pytest.param(
@@ -101,7 +109,7 @@ def test_other_labels_are_mapped_and_finer_ones_count_as_spam_where_two_are_dist
         ),
         pytest.param("rows.csv", b"label,text,Text\nham,ok,secret\n", "two columns are named text", id="twice-named"),
         pytest.param("rows.jsonl", b'{"label": "ham", "text": "ok", "Text": "secret"}\n', ":1: two", id="json-twice"),
-        pytest.param("rows.csv", b"a,b\nham,secret\n", "no column is named label", id="no-column"),
+        pytest.param("rows.csv", b"a,b\nham,secret\n", "columns are a, b; none is named label", id="no-column"),
         pytest.param("rows.jsonl", b'{"label": "ham", "text": "ok"}\n{"label": "secret\n', ":2: not a JSON", id="json"),
         pytest.param("rows.jsonl", b'{"label": "ham", "text": 7}\n', ":1: needs a label", id="json-type"),
         pytest.param("rows.parquet", b"secret", "not Parquet", id="parquet"),

@@ -1,27 +1,26 @@
-"""CSV, read strictly: a row that is not as wide as the header, or not quoted as it should be, is refused by line."""
+"""Delimited text, read strictly: a row that is not as wide as the first, or badly quoted, is refused by line."""
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from training.data.columns import DataError, FoundRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
-LABELS: Final = ("label", "v1", "class", "category", "target", "type")
-TEXTS: Final = ("text", "v2", "message", "sms", "content", "body")
-"""The names of columns that hold labels and texts, the likeliest first, in lower case."""
+    from training.data.columns import Columns, Layout
+
+_SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _FIELD_CHARACTERS: Final = 1 << 20
 
 
-class DataError(ValueError):
-    """Rows that cannot be trained or judged on; the text names the file and line, never what it says."""
-
-
-class Lines(NamedTuple):
+class _Lines(NamedTuple):
     """A row's fields, and the lines that it stands on: the first, and the one after the last, counted from 1."""
 
     first: int
@@ -29,58 +28,51 @@ class Lines(NamedTuple):
     fields: list[str]
 
 
-class FoundRow(NamedTuple):
-    """A row as it was read, under its own label, and where it stands. None is what is not there."""
+class _Shape(NamedTuple):
+    """How a file is to be read: what stands between its columns, and where label and text are."""
 
-    number: int
-    label: str | None
-    text: str | None
-    group: str = ""
+    separator: str
+    layout: Layout
 
 
-def column(header: Sequence[str], names: Sequence[str], where: object) -> int:
-    """Where the first of these names stands in a header; case does not count. Raises DataError."""
-    lower = [each.strip().lower() for each in header]
-    for name in names:
-        if lower.count(name) > 1:
-            message = f"{where}: two columns are named {name}; rename one"
-            raise DataError(message)
-        if name in lower:
-            return lower.index(name)
-    message = f"{where}: no column is named {', '.join(names)}"
-    raise DataError(message)
+def read(content: bytes, path: Path, columns: Columns, known: AbstractSet[str]) -> tuple[list[FoundRow], list[str]]:
+    """Rows of CSV, and warnings. `known` are the labels that a row can have, in lower case.
 
-
-def read(path: Path, known: AbstractSet[str]) -> tuple[list[FoundRow], list[str]]:
-    """Rows of a CSV file with a header, and warnings. `known` are the labels that a row can have, in lower case.
-
-    The copy of the collection known as spam.csv is accepted, and said to be damaged. Raises DataError.
+    Separator and header are guessed from the first two rows. The copy of the collection known as spam.csv is accepted,
+    and said to be damaged. Raises DataError.
     """
     warnings = []
-    content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("cp1252", errors="replace")
         warnings.append("not UTF-8, read as Windows-1252: some characters may be wrong")
     lines = io.StringIO(text, newline="").readlines()
-    rows = _rows(lines, path)
-    header = next(rows, Lines(1, 1, [])).fields
-    label, body = column(header, LABELS, path), column(header, TEXTS, path)
+    if not lines:
+        return [], warnings
+    separator, layout = _shape(lines, path, columns, known)
+    warnings += layout.warnings
+    rows = _rows(lines, path, separator)
+    first = next(rows)
+    width, label = len(first.fields), layout.label
+    if not layout.has_header:
+        rows = itertools.chain([first], rows)
     # spam.csv has nameless columns after its text: what followed a quote and a comma inside a message.
-    spilt = [at for at, each in enumerate(header) if at > body and _is_nameless(each)]
+    header = first.fields if layout.has_header else []
+    spilt = [at for at, name in enumerate(header) if at > layout.text and _is_nameless(name)]
     found, joined = [], 0
     for row in rows:
         if not any(row.fields):
             continue
-        if len(row.fields) != len(header):
+        if len(row.fields) != width:
+            between = _SEPARATORS[separator]
             message = (
-                f"{path}:{row.first}: {len(row.fields)} columns, {len(header)} are named; a text with a comma in it "
-                "stands in quotes"
+                f"{path}:{row.first}: {len(row.fields)} columns between {between}, {width} are named; a text with "
+                f"{between} in it stands in quotes"
             )
             raise DataError(message)
-        _require_one_row(row, lines, label, known, path)
-        parts = [row.fields[body], *(row.fields[at] for at in spilt if row.fields[at])]
+        _require_one_row(row, lines, _Shape(separator, layout), known, path)
+        parts = [row.fields[layout.text], *(row.fields[at] for at in spilt if row.fields[at])]
         joined += len(parts) > 1
         found.append(FoundRow(row.first, row.fields[label], ",".join(parts)))
     if spilt:
@@ -91,9 +83,30 @@ def read(path: Path, known: AbstractSet[str]) -> tuple[list[FoundRow], list[str]
     return found, warnings
 
 
-def _rows(lines: Sequence[str], path: Path) -> Iterator[Lines]:
+def has_header(content: bytes, path: Path, columns: Columns) -> bool:
+    """Whether the first line names columns of label and text."""
+    line = content.partition(b"\n")[0].decode("utf-8-sig", "replace").rstrip("\r")
+    try:
+        return _shape([line], path, columns, frozenset()).layout.has_header
+    except DataError:
+        return False
+
+
+def _shape(lines: Sequence[str], path: Path, columns: Columns, known: AbstractSet[str]) -> _Shape:
+    """The separator under which the columns are found, the first line's commonest tried first. Raises DataError."""
+    refused = []
+    for separator in sorted(_SEPARATORS, key=lambda each: -lines[0].count(each)):
+        try:
+            rows = [row.fields for row in itertools.islice(_rows(lines, path, separator), 2)]
+            return _Shape(separator, columns.layout(rows, known, f"{path}: between {_SEPARATORS[separator]}"))
+        except DataError as error:
+            refused.append(error)
+    raise refused[0]
+
+
+def _rows(lines: Sequence[str], path: Path, separator: str) -> Iterator[_Lines]:
     csv.field_size_limit(_FIELD_CHARACTERS)
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         first = reader.line_num + 1
         try:
@@ -106,14 +119,14 @@ def _rows(lines: Sequence[str], path: Path) -> Iterator[Lines]:
                 'quotes has each of its own twice: ""'
             )
             raise DataError(message) from None
-        yield Lines(first, reader.line_num + 1, fields)
+        yield _Lines(first, reader.line_num + 1, fields)
 
 
-def _require_one_row(row: Lines, lines: Sequence[str], label: int, known: AbstractSet[str], path: Path) -> None:
+def _require_one_row(row: _Lines, lines: Sequence[str], shape: _Shape, known: AbstractSet[str], path: Path) -> None:
     """Raise DataError where a line inside a row is itself a row under a known label: a quote was not closed."""
     for number in range(row.first + 1, row.after):
-        fields = next(csv.reader([lines[number - 1]]), [])
-        if len(fields) == len(row.fields) and fields[label].strip().lower() in known:
+        fields = next(csv.reader([lines[number - 1]], delimiter=shape.separator), [])
+        if len(fields) == len(row.fields) and fields[shape.layout.label].strip().lower() in known:
             message = (
                 f"{path}:{number}: it looks like a row, and stands in a text that was begun in line {row.first}; close "
                 "that text's quote"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import sources
 from training.data.clusters import cluster, joined, silent
-from training.data.delimited import DataError
+from training.data.columns import Columns, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,13 +109,18 @@ def prepare(
     labels: Sequence[str] = LABELS,
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
+    columns: Columns = Columns(),  # noqa: B008 -- a value
     progress: PhaseCallback = silent,
 ) -> PreparedRows:
     """Read, repair, drop repeats, cluster near-duplicates. Without a place: the shipped UCI set. Raises DataError.
 
-    `refine` is a source that only tells a finer label (smishing) for spam that is read from the others.
+    `refine` is a source that only tells a finer label (smishing) for spam that is read from the others. `columns` are
+    those of the first source; where another has not these, the usual ones are taken.
     """
-    found = [sources.read(place, labels, renamed) for place in places or (UCI,)]
+    found = [
+        sources.read(place, labels, renamed, columns._replace(falls_back=number > 0))
+        for number, place in enumerate(places or (UCI,))
+    ]
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
     for number, (labelled, origin) in enumerate(found):
@@ -128,7 +133,7 @@ def prepare(
         dropped += Counter(source.left_out)
     refined = 0
     if refine:
-        finer, source = sources.read(refine, labels, renamed)
+        finer, source = sources.read(refine, labels, renamed, columns._replace(falls_back=True))
         refined = _refine(kept, finer, labels)
         origins.append(source)
     rows = _clustered(kept, progress)
@@ -150,11 +155,17 @@ LEAST_NOISE: Final = 10
 """So many contradictions are no noise, however few the rows."""
 
 
-def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> tuple[tuple[Row, ...], RowSource]:
+def new_rows(
+    place: Path | str,
+    than: Iterable[Row],
+    labels: Sequence[str],
+    renamed: Mapping[str, str] | None = None,
+    columns: Columns = Columns(),  # noqa: B008 -- a value
+) -> tuple[tuple[Row, ...], RowSource]:
     """The rows of a source whose key none of `than` has, without repeats: a test set from outside. Raises DataError."""
     known = {key(row.text) for row in than}
     kept: dict[str, Row] = {}
-    found, origin = sources.read(place, labels)
+    found, origin = sources.read(place, labels, renamed, columns._replace(falls_back=True))
     _merge(found, kept, Counter(), borrowed=False)
     return tuple(row for name, row in kept.items() if name not in known), origin
 
