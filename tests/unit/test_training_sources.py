@@ -198,6 +198,16 @@ def test_what_is_left_out_is_in_the_report(tmp_path: Path) -> None:
     assert "dropped       1  without a label" in list(data.report(prepared))
 
 
+def test_a_text_of_which_nothing_is_left_to_read_is_dropped_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("ham\tsee you at seven\nspam\twin a prize now\nspam\t\u200b\u2060\n", encoding="utf-8")
+
+    prepared = data.prepare(path)
+
+    assert [row.text for row in prepared.rows] == ["see you at seven", "win a prize now"]
+    assert prepared.dropped == {"nothing to read": 1}
+
+
 def test_a_label_that_says_nothing_elsewhere_is_one_where_the_map_names_it(tmp_path: Path) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("-1\tsee you\n1\twin\n")

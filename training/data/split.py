@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from training.data import sources
 from training.data.clusters import cluster, joined, silent
 from training.data.columns import Columns, DataError
+from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -175,6 +176,9 @@ def _merge(
 ) -> None:
     for row in rows:
         text = repair(row.text)
+        if not normalise(text):  # signs that are not seen, and nothing else
+            dropped["nothing to read"] += 1
+            continue
         name = key(text)
         if name not in kept:
             kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group, source=source)
