@@ -11,9 +11,11 @@ import hashlib
 import html
 import random
 import re
+import string
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -44,7 +46,9 @@ _NOISE: Final = 0.02
 
 # Bytes of Windows-1252 that were read as Latin-1: quotes, dashes, the euro sign. Five of the 32 mean nothing there.
 _C1: Final = {code: bytes([code]).decode("cp1252", errors="ignore") or chr(code) for code in range(0x80, 0xA0)}
-_WORD: Final = re.compile(r"\w+")
+_LAST_MARK: Final = 0x1FFFF
+"""What is beyond it of Unicode's marks are variation selectors."""
+_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,25 @@ def repair(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """Return the text in which equal messages are equal: NFKC, lower case, word tokens joined by one space."""
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
+    """Return the text in which equal messages are equal: NFKC, lower case, word tokens joined by one space.
+
+    A mark, such as a vowel sign, is a part of its word. A text without words is its emoji and signs, without spaces,
+    punctuation of ASCII and what is not seen: smileys of punctuation alone are all one.
+    """
+    plain = unicodedata.normalize("NFKC", text).lower()
+    words = _word().findall(plain)
+    if words:
+        return " ".join(words)
+    signs = "".join(plain.translate(_PUNCTUATION).split())
+    return "".join(sign for sign in signs if unicodedata.category(sign) not in {"Mn", "Cf"})
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    r"""A letter, digit or underscore, and what follows of these and of marks, which are not in \w."""
+    codes = (code for code in range(_LAST_MARK + 1) if not 0xFE00 <= code <= 0xFE0F)  # noqa: PLR2004 -- selectors
+    marks = "".join(each for each in map(chr, codes) if unicodedata.category(each) in {"Mn", "Mc", "Me"})
+    return re.compile(rf"\w[\w{re.escape(marks)}]*")
 
 
 def prepare(

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from training.data import mixture
 from training.data import split as data
 from training.data.split import LABELS, Row
 from training.results import ROOT
@@ -65,7 +66,7 @@ def _probability(odds: float) -> float:
 
 
 def _name(text: str) -> str:
-    return hashlib.sha256(data.key(text).encode()).hexdigest()[:16]
+    return hashlib.sha256(mixture.made_key(text).encode()).hexdigest()[:16]
 
 
 @cache
