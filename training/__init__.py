@@ -18,6 +18,7 @@ Read in this order:
     judge/     how good a model is: judging (the commands), evaluate (one split), judged (answers kept as a file),
                baselines, compare (paired tests), findings (figures over several splits), shipping (refuses a worse
                bundle), sweep, report, moderncard, errors (misjudged messages, for this machine only)
-    metrics    figures of scores against labels, with intervals; results: files of figures; hardware: the device's name
+    metrics    figures of scores against labels, with intervals; results: files of figures; hardware: the device's name;
+               whole: files that a crash or a full disk leaves whole
     recipes/   one TOML file a recipe; sweeps/: what a sweep varies
 """

@@ -33,16 +33,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return commands.COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the last checkpoint" * (options.command in _RESUMED)
-        print(f"{options.command}: stopped{goes_on}", file=sys.stderr)  # noqa: T201 -- to a person
+        print(f"{options.command}: stopped{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201 -- to a person
         return 130
     except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
         print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201
         return 2
     except OSError as problem:  # the disk, a right, the network
         where = f"{problem.filename}: {problem.strerror}" if problem.filename else f"{problem} "
-        print(f"{options.command}: {where.splitlines()[0].strip()}", file=sys.stderr)  # noqa: T201
+        print(f"{options.command}: {where.splitlines()[0].strip()}{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201
         return 1
+    except Exception as problem:
+        # Libraries in Rust raise errors of their own for what the system refuses, and for files that a crash has cut.
+        is_systems, says = "(os error" in str(problem), (str(problem).splitlines() or [""])[0]
+        if not is_systems and type(problem).__name__ != "SafetensorError":
+            raise
+        says += _goes_on(options.command) if is_systems else "; a file of weights is damaged: make or fetch it again"
+        print(f"{options.command}: {says}", file=sys.stderr)  # noqa: T201
+        return 1 if is_systems else 2
+
+
+def _goes_on(command: str) -> str:
+    return "; the same command goes on from the last checkpoint" * (command in _RESUMED)
 
 
 def _at_least_one(text: str) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from training import hardware, results
+from training import hardware, results, whole
 from training.bundle import export
 from training.data import card as datacard
 from training.data import mixture, sources
@@ -104,9 +104,12 @@ def prepare(options: argparse.Namespace) -> int:
     for line in lines:
         console.print(line, markup=False)
     if options.out:
-        written = [(_write_rows(options.out, name, part), name) for name, part in parts._asdict().items()]
-        for made, name in written:
-            made.replace(options.out / f"{name}.tsv")
+        with contextlib.ExitStack() as all_or_none:
+            for name, part in parts._asdict().items():
+                making = all_or_none.enter_context(whole.writing(options.out / f"{name}.tsv"))
+                # A line is a row: a text's own line ends, which no row of the collection has, would break that.
+                lines = (f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in part)
+                making.write_text("".join(lines), encoding="utf-8")
         datacard.write(rows.prepared, parts, options.seed, options.out)
     return 0
 
@@ -200,11 +203,10 @@ def _traffic_report(options: argparse.Namespace) -> int:
     """The page of today's traffic, and its table in a bundle's card."""
     rows, source = trafficpage.load(options.results, options.name), results.named(options.results)
     folder = options.out or options.results.parent
-    folder.mkdir(parents=True, exist_ok=True)
     written = folder / f"traffic-{options.name}.md"
     made = f"Made from `{source}`\nby `python -m training report`; nothing here is typed."
     first, *rest = trafficpage.page(rows, options.name)
-    written.write_text("\n".join([first, "", made, *rest]) + "\n")
+    whole.write(written, "\n".join([first, "", made, *rest]) + "\n")
     console.print(written)
     if options.card:
         table = "\n".join([f"From `{source}`:", "", *trafficpage.headline(rows, options.name)])
@@ -333,12 +335,3 @@ def _name(chosen: Recipe, labels: Sequence[str]) -> str:
 
 def _spam(rows: Sequence[Row]) -> int:
     return sum(row.label != data.LABELS[0] for row in rows)
-
-
-def _write_rows(folder: Path, name: str, rows: Sequence[Row]) -> Path:
-    """Write them under a name that is not theirs yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{name}.{os.getpid()}"
-    # A line is a row: a text's own line ends, which no row of the collection has, would break that.
-    path.write_text("".join(f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in rows), encoding="utf-8")
-    return path

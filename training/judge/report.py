@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from training import whole
 from training.data.disguises import DISGUISES
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write(figures: Figures, name: str, source: str, folder: Path) -> Path:
         _attacks(figures, name, folder / f"judge-{name}-attacks.png"),
     ]
     page = folder / f"judge-{name}.md"
-    page.write_text("\n".join(_page(figures, name, source, plots)) + "\n")
+    whole.write(page, "\n".join(_page(figures, name, source, plots)) + "\n")
     return page
 
 
@@ -95,11 +96,11 @@ def renew(readme: Path, measured: str, mark: str = MEASURED) -> None:
     """Put the measured part between the card's two marks. Raises ReportError where there are none."""
     text = readme.read_text()
     marked = f"{mark}\n\n{measured}\n\n{mark}"
-    whole, count = re.subn(f"{mark}.*{mark}", lambda _: marked, text, flags=re.DOTALL)
+    renewed, count = re.subn(f"{mark}.*{mark}", lambda _: marked, text, flags=re.DOTALL)
     if not count:
         message = f"{readme}: no two lines `{mark}` to put the figures between"
         raise ReportError(message)
-    readme.write_text(whole)
+    whole.write(readme, renewed)
 
 
 def _page(figures: Figures, name: str, source: str, plots: Sequence[Path]) -> Iterator[str]:

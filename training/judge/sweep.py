@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from training import metrics, results
+from training import metrics, results, whole
 from training.bundle import export
 from training.data import split as data
 from training.fit import checkpoint, pretrain, recipe, runs, train
@@ -133,9 +133,7 @@ def run(
     found = _judged(made.folder, parts, validated, trial.seed, labels)
     found |= {"parameters": cost["trainable_parameters"], "seconds": cost["seconds"], "peak_gib": cost["peak_gib"]}
     found["trained-on"] = cost["device"]
-    making = outcome.with_suffix(".tmp")
-    making.write_text(json.dumps(found, indent=1) + "\n")
-    making.replace(outcome)
+    whole.write(outcome, json.dumps(found, indent=1) + "\n")
 
 
 def run_all(  # noqa: PLR0913, PLR0917 what a trial's process is told
@@ -259,7 +257,7 @@ def _take_base(trial: Trial, learnt: Sequence[data.Row], folder: Path) -> None:
     making = checkpoint.fresh(run_ / "making")
     for part in ("tokenizer", "base"):  # the base last: it says that both are there
         shutil.copytree(made.with_name(part), making / part)
-        (making / part).replace(run_ / part)
+        whole.move(making / part, run_ / part)
 
 
 def _known(trial: Trial, folder: Path) -> dict[str, Any] | None:
@@ -267,7 +265,7 @@ def _known(trial: Trial, folder: Path) -> dict[str, Any] | None:
     run_ = folder / trial.name
     try:
         found: dict[str, Any] = json.loads((run_ / _OUTCOME).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # none, or one that a crash has cut: measured anew
         return None
     return found if found.keys() >= _MEASURED and _is_of(trial, run_) else None
 
