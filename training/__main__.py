@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from training.data import split as data
 from training.fit.recipe import RecipeError
 from training.results import IS_CHECKOUT, ROOT
+from worker.process import output, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ _SMOLLM2: Final = _NANO.with_name("smollm2")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 when the system failed it, 2 when it cannot be done."""
+    output.guard()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -31,14 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from training import commands  # noqa: PLC0415 -- torch, and seconds, not for `--help`
 
-        return commands.COMMANDS[options.command](options)
+        status = commands.COMMANDS[options.command](options)
+        output.flush()
     except KeyboardInterrupt:
         print(f"{options.command}: stopped{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201 -- to a person
         return 130
     except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
         print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201
         return 2
+    except BrokenPipeError:
+        return signals.nobody_reads()
     except OSError as problem:  # the disk, a right, the network
+        if problem.filename == output.NAME:
+            output.discard()
         where = f"{problem.filename}: {problem.strerror}" if problem.filename else f"{problem} "
         print(f"{options.command}: {where.splitlines()[0].strip()}{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201
         return 1
@@ -50,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         says += _goes_on(options.command) if is_systems else "; a file of weights is damaged: make or fetch it again"
         print(f"{options.command}: {says}", file=sys.stderr)  # noqa: T201
         return 1 if is_systems else 2
+    return status
 
 
 def _goes_on(command: str) -> str:

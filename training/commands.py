@@ -44,6 +44,7 @@ _TOY_EVERY: Final = 20
 
 def fit(options: argparse.Namespace) -> int:
     """Train on the fitting part of one split's train rows."""
+    train.require_board(options.tensorboard)  # now, not when the data have been read
     chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
     parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
     with progress() as show:

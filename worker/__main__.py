@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from worker import settings as knobs
-from worker.process import logs, signals
+from worker.process import logs, output, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,15 +22,21 @@ _ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Returns the exit status; docs/operations.md lists them."""
+    output.guard()
     try:
         status = _main(arguments)
-        if sys.stdout:
-            sys.stdout.flush()  # here, where it can be seen that nobody reads
+        output.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed Ctrl-C
         return signals.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         return signals.nobody_reads()
+    except OSError as error:
+        if error.filename != output.NAME:
+            raise
+        output.discard()
+        print(f"{output.NAME}: {error.strerror}", file=sys.stderr)  # noqa: T201 for the person who typed it
+        return 1
     return status
 
 

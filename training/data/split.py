@@ -148,6 +148,9 @@ def prepare(
     for number, (labelled, origin) in enumerate(found):
         progress("repairing", number + 1, len(found))
         _merge(labelled, kept, dropped, borrowed=number > 0, source=origin.name)
+    if not kept:
+        message = f"no rows left: nothing to read is in any of the {dropped.total():,} texts"
+        raise DataError(message)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
     for source in origins:

@@ -159,12 +159,20 @@ def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) 
     checkpoint.forget(folder)
 
 
+def require_board(board: Path | None) -> None:
+    """Raise BoardError where TensorBoard's files are asked for and nothing that writes them is installed."""
+    if board and not is_tensorboard_available():
+        message = (
+            "--tensorboard needs tensorboardX or tensorboard, and neither is installed: pip install tensorboardX "
+            "(the extra `tensorboard`)"
+        )
+        raise BoardError(message)
+
+
 def _accelerator(board: Path | None) -> Accelerator:
     """Products in half precision on a GPU, adapter and optimizer in float32; fp16 with loss scaling on a T4."""
     precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(model.compute_type(), "no")
-    if board and not is_tensorboard_available():
-        message = "--tensorboard needs tensorboard or tensorboardX, which is not installed: pip install tensorboard"
-        raise BoardError(message)
+    require_board(board)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=precision,

@@ -103,13 +103,14 @@ def prepare(options: argparse.Namespace) -> int:
     ]
     for line in lines:
         console.print(line, markup=False)
+    rows.exam(options.seed)  # what leaves nothing to learn or to judge by is not written
     if options.out:
         with contextlib.ExitStack() as all_or_none:
             for name, part in parts._asdict().items():
                 making = all_or_none.enter_context(whole.writing(options.out / f"{name}.tsv"))
                 # A line is a row: a text's own line ends, which no row of the collection has, would break that.
-                lines = (f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in part)
-                making.write_text("".join(lines), encoding="utf-8")
+                written = (f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in part)
+                making.write_text("".join(written), encoding="utf-8")
         datacard.write(rows.prepared, parts, options.seed, options.out)
     return 0
 
@@ -188,10 +189,20 @@ def _retrained(options: argparse.Namespace, parts: mixture.MixtureParts, turn: i
 
 def report_(options: argparse.Namespace) -> int:
     """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
+    try:
+        return _pages(options)
+    except (KeyError, TypeError, AttributeError) as error:  # of a row that is there, and not as it should be
+        message = f"{options.results}: not as `evaluate` writes it ({type(error).__name__}: {error})"
+        raise report.ReportError(message) from None
+
+
+def _pages(options: argparse.Namespace) -> int:
     if options.results.name.startswith("traffic-"):
         return _traffic_report(options)
     figures = report.load(options.results, options.name)
     source = results.named(options.results)
+    if count := report.no_numbers(options.results):
+        console.print(f"{options.results}: {count} figures are no numbers, and left out")
     console.print(report.write(figures, options.name, source, options.out or options.results.parent))
     if options.card:
         report.renew(options.card, report.card(figures, source))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from worker.process import output
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -110,5 +112,5 @@ def _leave_at_the_next() -> None:
 
 def nobody_reads() -> int:
     """Whoever read our output has gone, as `head` does: be silent, also at the interpreter's own last flush."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    output.discard()
     return BY_SIGNAL + signal.SIGPIPE
