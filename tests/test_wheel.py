@@ -88,12 +88,12 @@ def test_the_shipped_collections_are_prepared(place: Path) -> None:
     assert "kept      5,130" in said(place, "python", "-m", "training", "prepare")
 
 
-def test_a_recipe_is_evaluated_and_its_figures_stay_where_the_command_runs(place: Path) -> None:
+def test_a_recipe_is_evaluated_and_its_figures_lie_beside_its_runs(place: Path) -> None:
     toy = ("--recipe", "toy.toml", "--data", "messages.tsv", "--splits", "1")
 
     said(place, "python", "-m", "training", "evaluate", *toy)
 
-    [written] = (place / "results").glob("judge-toy-*.json")
+    [written] = (place / "build" / "evaluate").glob("judge-toy-*.json")
     assert {row["name"] for row in json.loads(written.read_text())} >= {"judge/toy/f1-mean"}
 
 

@@ -3,7 +3,8 @@
 Read in this order:
 
     commands   START HERE: what `python -m training <command>` does, one function each; __main__: the parser
-    data/      messages to an honest split: sources (files and data sets), split, clusters (near-duplicates),
+    data/      messages to an honest split: sources (files and data sets), columns (where label and text are), delimited
+               (CSV, read strictly), typed (JSON, Parquet, workbooks, the hub), split, clusters (near-duplicates),
                disguises, card (what was dropped and why). Of data/modern: modern (its table), fillers (its templates),
                balance and surface (keep surface features from telling the class). taught: data/taught, a teacher's
                probabilities
@@ -17,6 +18,7 @@ Read in this order:
     judge/     how good a model is: judging (the commands), evaluate (one split), judged (answers kept as a file),
                baselines, compare (paired tests), findings (figures over several splits), shipping (refuses a worse
                bundle), sweep, report, moderncard, errors (misjudged messages, for this machine only)
-    metrics    figures of scores against labels, with intervals; results: files of figures; hardware: the device's name
+    metrics    figures of scores against labels, with intervals; results: files of figures; hardware: the device's name;
+               whole: files that a crash or a full disk leaves whole
     recipes/   one TOML file a recipe; sweeps/: what a sweep varies
 """

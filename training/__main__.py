@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from training.data import split as data
 from training.fit.recipe import RecipeError
-from training.results import IS_CHECKOUT, RESULTS, ROOT
+from training.results import IS_CHECKOUT, ROOT
+from worker.process import output, signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ _SMOLLM2: Final = _NANO.with_name("smollm2")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 when the system failed it, 2 when it cannot be done."""
+    output.guard()
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -31,18 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from training import commands  # noqa: PLC0415 -- torch, and seconds, not for `--help`
 
-        return commands.COMMANDS[options.command](options)
+        status = commands.COMMANDS[options.command](options)
+        output.flush()
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the last checkpoint" * (options.command in _RESUMED)
-        print(f"{options.command}: stopped{goes_on}", file=sys.stderr)  # noqa: T201 -- to a person
+        print(f"{options.command}: stopped{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201 -- to a person
         return 130
     except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
         print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201
         return 2
+    except BrokenPipeError:
+        return signals.nobody_reads()
     except OSError as problem:  # the disk, a right, the network
+        if problem.filename == output.NAME:
+            output.discard()
         where = f"{problem.filename}: {problem.strerror}" if problem.filename else f"{problem} "
-        print(f"{options.command}: {where.splitlines()[0].strip()}", file=sys.stderr)  # noqa: T201
+        print(f"{options.command}: {where.splitlines()[0].strip()}{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201
         return 1
+    except Exception as problem:
+        # Libraries in Rust raise errors of their own for what the system refuses, and for files that a crash has cut.
+        is_systems, says = "(os error" in str(problem), (str(problem).splitlines() or [""])[0]
+        if not is_systems and type(problem).__name__ != "SafetensorError":
+            raise
+        says += _goes_on(options.command) if is_systems else "; a file of weights is damaged: make or fetch it again"
+        print(f"{options.command}: {says}", file=sys.stderr)  # noqa: T201
+        return 1 if is_systems else 2
+    return status
+
+
+def _goes_on(command: str) -> str:
+    return "; the same command goes on from the last checkpoint" * (command in _RESUMED)
 
 
 def _at_least_one(text: str) -> int:
@@ -89,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     report = add("report", "make pages of a results file: tables, plots, the measured part of a bundle's card")
     report.add_argument("results", type=Path, help="judge- or traffic-<name>-<device>.json, as `evaluate` writes it")
     report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")
-    report.add_argument("--out", type=Path, default=Path("docs/judging"), help="folder (default: docs/judging)")
+    report.add_argument("--out", type=Path, help="folder for the pages (default: that of the results file)")
     report.add_argument("--card", type=Path, help="a bundle's README.md, to renew the figures in")
     sweep = add("sweep", "compare configurations on slices of train; goes on where it was interrupted")
     sweep.add_argument(
@@ -100,13 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--jobs", type=_at_least_one, default=1, help="trials at once on each GPU (default: 1)")
     sweep.add_argument("--trial", type=int, help=argparse.SUPPRESS)
     for command in (evaluate, sweep):
-        command.add_argument(
-            "--results",
-            type=Path,
-            default=RESULTS,
-            metavar="FOLDER",
-            help="folder for the figures (default: %(default)s)",
-        )
+        command.add_argument("--results", type=Path, metavar="FOLDER", help="folder for the figures (default: --runs)")
     for command in (train, evaluate):
         command.add_argument(
             "--recipe",
@@ -116,8 +129,10 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--base", help="a hub id or a local folder, in place of the recipe's base")
     export.add_argument("--recipe", type=Path, help="refuse a run of another recipe (default: the run's own)")
-    for command in (prepare, train, export, evaluate, compare):
+    for command in (prepare, train, export, evaluate, compare, sweep):
         _data_options(command)
+    for command in (prepare, train, export, evaluate, compare):
+        _split_options(command)
     export.set_defaults(seed=None)
     brought = add("import", "make a bundle of an adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
@@ -182,11 +197,17 @@ def _add_modern(modern: argparse.ArgumentParser) -> None:
 
 def _data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", action="append", metavar="PLACE",
-                         help="TSV, CSV, Parquet or JSON lines, or hub:<data set>; the first is split and judged on, "
-                         "further ones are only learnt from (default: the shipped UCI set)")  # fmt: skip
+                         help="TSV, CSV, xlsx, Parquet or JSON, .gz or not, or hub:<data set>; the first is split and "
+                         "judged on, further ones are only learnt from (default: the shipped UCI set)")  # fmt: skip
+    for what in ("label", "text"):
+        command.add_argument(f"--{what}-column", metavar="NAME",
+                             help=f"the {what}'s column in --data, by name, or by number from 1")  # fmt: skip
     command.add_argument("--labels", default=",".join(data.LABELS), help="ours, ham first (default: ham,spam)")
     command.add_argument("--map", default="", metavar="THEIRS=OURS,...", help="what their labels are called here")
     command.add_argument("--refine", metavar="PLACE", help="take finer labels of spam from here, and nothing else")
+
+
+def _split_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--outside", metavar="PLACE",
                          help="texts from elsewhere to judge by (with the shipped set: Mendeley's)")  # fmt: skip
     command.add_argument("--seed", type=_seed, default=0, help="which split (default: 0; export: the run's own)")

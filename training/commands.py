@@ -12,7 +12,7 @@ from training.bundle import adapters, calibrate, export
 from training.data import balance, mixture, modern, taught
 from training.data import card as datacard
 from training.data import split as data
-from training.fit import bases, recipe, runs, train
+from training.fit import bases, checkpoint, recipe, runs, train
 from training.fit import published as reference
 from training.fit.batches import DivergedError
 from training.fit.model import ModelError
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 EXPECTED: Final = (
     BundleError, DivergedError, ModelError, NoRoomError, PackageError, UnsupportedModelError, adapters.AdapterError,
-    calibrate.CalibrationError, export.ExportError, report.ReportError, runs.RunError, shipping.WorseBundleError,
-    train.BoardError, stages.TeacherError,
+    calibrate.CalibrationError, checkpoint.CheckpointError, export.ExportError, report.ReportError, runs.RunError,
+    shipping.WorseBundleError, stages.TeacherError, train.BoardError,
 )  # fmt: skip
 """Errors that a person can fix, shown without a traceback."""
 _TOY_EVERY: Final = 20
@@ -44,6 +44,7 @@ _TOY_EVERY: Final = 20
 
 def fit(options: argparse.Namespace) -> int:
     """Train on the fitting part of one split's train rows."""
+    train.require_board(options.tensorboard)  # now, not when the data have been read
     chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
     parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
     with progress() as show:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from training import whole
 from training.hardware import processor
 
 if TYPE_CHECKING:
@@ -50,11 +51,8 @@ def record(what: str, entries: Sequence[Entry], *, device: str | None = None, fo
     rows = [
         {"name": e.name, "unit": e.unit, "value": e.value, "range": e.range, "extra": stamp | e.extra} for e in entries
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{what}-{slug(device)}.json"
-    making = path.with_suffix(".tmp")
-    making.write_text(json.dumps(rows, indent=1) + "\n")
-    making.replace(path)
+    whole.write(path, json.dumps(rows, indent=1) + "\n")
     return path
 
 
@@ -87,8 +85,8 @@ def _git(*arguments: str) -> str:
 
 
 def named(path: Path) -> str:
-    """A results file as a page names it: by its folder in a checkout, else by its name alone."""
-    return f"benchmarks/results/{path.name}" if IS_CHECKOUT else path.name
+    """A results file as a page names it: by its place in the checkout if it lies there, else by its name alone."""
+    return path.resolve().relative_to(ROOT).as_posix() if path.resolve().is_relative_to(ROOT) else path.name
 
 
 def command() -> str:

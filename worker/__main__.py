@@ -14,7 +14,7 @@ import shtab
 from worker import flags
 from worker import settings as knobs
 from worker.messages import Action
-from worker.process import logs, signals, streams
+from worker.process import logs, output, signals, streams
 from worker.version import in_full
 
 if TYPE_CHECKING:
@@ -29,17 +29,21 @@ _ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says. Returns the exit status; docs/operations.md lists them."""
     streams.secure()
+    output.guard()
     try:
         status = _main(arguments)
-        if sys.stdout:
-            sys.stdout.flush()  # here, where it can be seen that nobody reads
+        output.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)  # noqa: T201 for the person who typed Ctrl-C
         return signals.BY_SIGNAL + signal.SIGINT
     except BrokenPipeError:
         return signals.nobody_reads()
     except OSError as error:
-        return signals.no_room(error)
+        if error.filename != output.NAME:
+            raise
+        output.discard()
+        print(f"{output.NAME}: {error.strerror}", file=sys.stderr)  # noqa: T201 for the person who typed it
+        return 1
     return status
 
 

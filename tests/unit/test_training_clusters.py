@@ -16,6 +16,41 @@ def keys() -> list[str]:
     )
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("😂😂", "🙏", id="emoji-alone"),
+        pytest.param("👍🏼", "👍🏾", id="skin-tones"),
+        pytest.param("दिन", "दीन", id="hindi-vowel-signs"),
+        pytest.param("கொடு", "கெடு", id="tamil-vowel-signs"),
+        pytest.param("كَتَبَ", "كُتِبَ", id="arabic-marks"),
+        pytest.param("£££", "€€", id="money-alone"),
+    ],
+)
+def test_messages_that_differ_in_what_a_reader_sees_have_keys_of_their_own(one: str, other: str) -> None:
+    assert data.key(one) != data.key(other)
+    assert data.key(one)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param("WIN £900, now!", "win 900 now", id="signs-beside-words"),
+        pytest.param("😂 😂!", "😂😂", id="spaces-between-emoji"),
+        pytest.param("❤\ufe0f", "❤", id="variation-selectors"),
+        pytest.param("cafe\u0301", "CAFÉ", id="composed"),
+        pytest.param(":) ", ":-) :-)", id="smileys-of-punctuation"),
+        pytest.param("ok 😂", "OK", id="emoji-beside-words"),
+    ],
+)
+def test_messages_that_say_the_same_have_one_key(one: str, other: str) -> None:
+    assert data.key(one) == data.key(other)
+
+
+def test_a_vowel_sign_stays_in_its_word() -> None:
+    assert data.key("आधार में") == "आधार में"
+
+
 def test_minhash_finds_the_exact_clusters_of_the_collection(keys: list[str]) -> None:
     pairs = list(zip(clusters.exact(keys), clusters.by_minhash(keys), strict=True))
 

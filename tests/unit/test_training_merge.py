@@ -26,7 +26,7 @@ def alone() -> data.PreparedRows:
 
 
 def test_mendeley_adds_881_new_texts_and_none_of_them_is_a_repeat(alone: data.PreparedRows) -> None:
-    new = data.new_rows(data.MENDELEY, alone.rows, data.THREE)
+    new, _ = data.new_rows(data.MENDELEY, alone.rows, data.THREE)
 
     assert Counter(row.label for row in new) == {"ham": 462, "smishing": 276, "spam": 143}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NANO = RESULTS / "judge-nano-amd-epyc-2-cores.json"
+
+
+def test_pages_lie_beside_a_results_file_that_is_not_the_projects_own(tmp_path: Path) -> None:
+    shutil.copy(NANO, tmp_path)
+
+    assert main(["report", str(tmp_path / NANO.name)]) == 0
+
+    assert f"Made from `{NANO.name}`" in (tmp_path / "judge-nano.md").read_text()
 
 
 def test_every_figure_of_the_page_and_of_the_card_is_in_the_results(tmp_path: Path) -> None:

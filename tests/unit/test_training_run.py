@@ -22,12 +22,13 @@ from training.bundle.export import ExportError
 from training.data import disguises
 from training.data import split as data
 from training.data.split import Row
-from training.fit import hub, pretrain, recipe, runs, train
+from training.fit import batches, hub, model, pretrain, recipe, runs, train
 from training.fit.model import ModelError
 from training.fit.runs import Run, RunError
 from training.judge import evaluate
 from worker.model.bundle import Bands, Base, BundleError, load
 from worker.model.classifier import Classifier
+from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,6 +277,38 @@ def test_an_adapter_saved_by_peft_is_brought_in_tensor_for_tensor_and_judges_ali
     scores = classifier.judge(classifier.prepare([row.text for row in rows(20, 7)]))
     assert scores.scored.all()
     assert np.ptp(scores.score) > 0
+
+
+@pytest.fixture
+def without_begin(saved_by_peft: tuple[Path, Path]) -> Path:
+    """The base with a tokenizer that adds no sign, and has no piece at all for what it does not know."""
+    base, _ = saved_by_peft
+    path = base / "tokenizer.json"
+    plain = json.loads(path.read_text())
+    plain["post_processor"] = plain["pre_tokenizer"] = None
+    plain["model"] |= {"unk_token": None, "byte_fallback": False}
+    path.write_text(json.dumps(plain))
+    return base
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_text_without_tokens_ends_no_run_and_teaches_nothing(
+    without_begin: Path, tmp_path: Path, *, augment: bool
+) -> None:
+    fit = msgspec.structs.replace(TOY.fit, epochs=1, augment=augment)
+    asked = msgspec.structs.replace(TOY, pretraining=None, base=recipe.RecipeBase(str(without_begin)), fit=fit,
+                                    quantisation="none", double_quantisation=False)  # fmt: skip
+    odd = [Row("\u200b", "spam"), Row("ॐ", "ham")]
+    tokenizer = model.load_tokenizer(without_begin)
+    assert [len(ids) for ids in tokenizer([normalise(row.text) for row in odd])["input_ids"]] == [0, 0]
+
+    labels = ("ham", "spam", "smishing")
+    train.fit(asked, [*rows(60, 1), *odd], tmp_path / "run", seed=0, progress=quiet, labels=labels)
+    bundle = export.export(tmp_path / "run", [*rows(60, 2), *odd], "digest", tmp_path / "bundle", labels=labels)
+
+    assert bundle.calibration is not None
+    made = batches.encode(tokenizer, ["\u200b"], labels, ["spam"], 16)
+    assert made[0].targets == (batches.IGNORED, batches.NOT_TAUGHT)
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,7 @@ from training.fit.recipe import RecipeError
 from training.judge import evaluate, sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 GRID = 'recipe = "seed"\n[grid]\n"lora.r" = [4, 16]\n"fit.learning_rate" = [2e-4]\n'
@@ -101,6 +102,39 @@ def test_a_trial_that_is_done_is_not_done_again_and_one_that_fails_is_told(
     sweep.run_all(tmp_path / "grid.toml", found, tmp_path, [""], heard.append)
 
     assert heard == ["1 of 2 trials are done already", f"1/1 {found[1].name}: failed: no reason given"]
+
+
+def test_own_data_has_files_of_its_own_and_every_trial_is_given_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grid.toml").write_text(GRID)
+    words = ("alpha", "bravo", "delta", "hotel", "india", "kilo", "lima", "metro")
+    lines = [f"{at % 2};{words[at % 8]} {words[at // 8]} {at:b}" for at in range(64)]
+    (tmp_path / "rows.csv").write_text("\n".join(["verdict;words", *lines]))
+    rows = ["--data", str(tmp_path / "rows.csv"), "--map", "0=ham,1=spam"]
+    rows += ["--label-column", "verdict", "--text-column", "words"]
+    told: list[list[str]] = []
+    tried: list[tuple[int, tuple[str, ...]]] = []
+
+    def trial(found: sweep.Trial, folder: Path, rows: Sequence[data.Row], labels: tuple[str, ...], **_: object) -> None:
+        assert folder.parent == tmp_path / "runs"
+        tried.append((len(rows), labels))
+        outcome(folder, found, 0.9)
+
+    def trials_(path: Path, found: list[sweep.Trial], folder: Path, *rest: Any) -> None:
+        again = ["sweep", str(path), "--runs", str(folder), "--splits", "1"]
+        told.append(rest[-1])
+        assert [main([*again, "--trial", str(at), *rest[-1]]) for at in range(len(found))] == [0, 0]
+
+    monkeypatch.setattr(sweep, "run", trial)
+    monkeypatch.setattr(sweep, "run_all", trials_)
+
+    assert main(["sweep", str(tmp_path / "grid.toml"), "--splits", "1", "--runs", str(tmp_path / "runs"), *rows]) == 0
+
+    assert tried == [(64, ("ham", "spam"))] * 2
+    assert "--data=" + str(tmp_path / "rows.csv") in told[0]
+    (figures,) = (tmp_path / "runs").glob("sweep-seed-grid-*.json")
+    assert figures.is_file()
 
 
 @pytest.mark.parametrize(

@@ -160,8 +160,9 @@ def missed(made: Bundle) -> list[str]:
 
 
 def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Log odds of not being ham, before calibration, by the engine that serves. Texts must not be empty."""
-    logits = classifier.engine.logits([message.tokens for message in classifier.prepare(texts)])
+    """Log odds of not being ham, before calibration, by the engine that serves, of the texts that have tokens."""
+    prepared = classifier.prepare(texts)
+    logits = classifier.engine.logits([message.tokens for message in prepared if not message.is_empty])
     return calibrate.odds_of(logits.astype(np.float64))
 
 
@@ -192,7 +193,8 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
         quality: dict[str, Any] = {}
         bands: Bands | None = None
         covered: Coverage | None = None
-        rows = [row for row in rows if normalise(row.text)]
+        tokenised = zip(rows, classifier.prepare([row.text for row in rows]), strict=True)
+        rows = [row for row, message in tokenised if not message.is_empty]
         if rows:
             odds = log_odds(classifier, [row.text for row in rows])
             is_spam = np.array([row.label != origin.labels[0] for row in rows])
@@ -268,7 +270,7 @@ def _scores(odds: NDArray[np.float64], calibration: Calibration) -> NDArray[np.f
 def _disguised(texts: Sequence[str]) -> Iterator[list[str]]:
     """The texts under each disguise, thrown otherwise than any that a model is judged by."""
     for name in DISGUISES:
-        yield [text for text in disguise(name, texts, "threshold") if normalise(text)]
+        yield disguise(name, texts, "threshold")
 
 
 def _check_named(origin: Origin) -> None:

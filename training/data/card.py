@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from training import whole
 from training.data import clusters
 from training.data import split as data
 
@@ -48,6 +48,5 @@ def card(prepared: PreparedRows, parts: Parts, seed: int) -> dict[str, Any]:
 
 def write(prepared: PreparedRows, parts: Parts, seed: int, folder: Path) -> None:
     """Write it into the folder, whole or not at all."""
-    making = folder / f".{FILE}.{os.getpid()}"
-    making.write_bytes(msgspec.json.format(msgspec.json.encode(card(prepared, parts, seed)), indent=1) + b"\n")
-    making.replace(folder / FILE)
+    text = msgspec.json.format(msgspec.json.encode(card(prepared, parts, seed)), indent=1).decode()
+    whole.write(folder / FILE, text + "\n")

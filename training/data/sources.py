@@ -1,4 +1,4 @@
-"""Labelled messages from wherever they lie: tab-separated lines, CSV, Parquet, JSON lines, a hub data set.
+"""Labelled messages from wherever they lie: tab-separated lines, CSV, Excel, Parquet, JSON, a hub data set.
 
 What is read is (label, text), as it stands there, under labels of ours. Errors name file and line, never a text.
 """
@@ -6,39 +6,45 @@ What is read is (label, text), as it stands there, under labels of ours. Errors 
 from __future__ import annotations
 
 import codecs
-import csv
+import gzip
 import hashlib
 import io
 import re
 import sys
+import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import msgspec
+from training.data import delimited, typed
+from training.data.columns import Columns, DataError, FoundRow, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+__all__ = ["DataError"]
 
 HUB: Final = "hub:"
 """Before the id of a hub data set, `hub:ucirvine/sms_spam`, or before a folder that the hub's library reads."""
 
-_LABELS: Final = ("label", "v1", "class", "category", "target", "type")
-_TEXTS: Final = ("text", "v2", "message", "sms", "content", "body")
+_LONGEST_NUMBER: Final = 3
+"""Digits of a label that an error may name: more may be a part of a message."""
 _COARSE: Final = {"smishing": "spam", "phishing": "spam"}
 """The coarse label of each finer one, where only `ham` and `spam` are distinguished."""
-_CSV_FIELD_BYTES: Final = 1 << 20
 
 
-class DataError(ValueError):
-    """Rows that cannot be trained or judged on; the text names the file and line, never what it says."""
+_MISSING: Final = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>", "-1"})
+"""What stands for no label, unless a label map names it. -1 is the one of class labels on the hub."""
 
 
 class RowSource(NamedTuple):
-    """A source of rows: its name, its SHA-256, and warnings about how it was read."""
+    """A source of rows: its name, its SHA-256, warnings about how it was read, and rows left out, by reason."""
 
     name: str
     digest: str
     warnings: tuple[str, ...]
+    left_out: Mapping[str, int] = MappingProxyType({})
 
 
 class Labelled(NamedTuple):
@@ -50,24 +56,35 @@ class Labelled(NamedTuple):
 
 
 def read(
-    place: Path | str, labels: Sequence[str], renamed: Mapping[str, str] | None = None
+    place: Path | str,
+    labels: Sequence[str],
+    renamed: Mapping[str, str] | None = None,
+    columns: Columns = Columns(),  # noqa: B008 -- a value
 ) -> tuple[list[Labelled], RowSource]:
     """Read a file or hub data set. `renamed` maps its labels to ours: {"0": "ham", "1": "spam"}. Raises DataError."""
-    name = str(place)
+    name, known = str(place), _known(labels, renamed or {})
+    warnings: list[str] = []
     if name.startswith(HUB):
-        found, digest, warnings = _hub(name.removeprefix(HUB))
+        found, digest = typed.hub(name.removeprefix(HUB), name, columns)
     else:
         path = Path(place)
-        reader = _READERS.get(path.suffix.lower(), _lines)
+        kind = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+        if kind in _NOT_READ:
+            message = f"{path}: {kind} is not read: {_NOT_READ[kind]}"
+            raise DataError(message)
         try:
-            found, warnings = reader(path)
+            found, warnings = _READERS.get(kind, _text)(_content(path), path, columns, known.keys())
             with path.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as error:
             message = f"{path}: cannot be read ({error.strerror or error})"
             raise DataError(message) from None
     name = name if name.startswith(HUB) else Path(place).name
-    return _under_our_labels(found, name, labels, renamed or {}), RowSource(name, digest, tuple(warnings))
+    rows, left_out = _under_our_labels(found, name, known)
+    if left_out:
+        counts = (f"{count:,} {'rows ' * (not at)}{reason}" for at, (reason, count) in enumerate(left_out.items()))
+        warnings = [*warnings, ", ".join(counts) + ": left out"]
+    return rows, RowSource(name, digest, tuple(warnings), left_out)
 
 
 def mapping(text: str) -> dict[str, str]:
@@ -76,62 +93,92 @@ def mapping(text: str) -> dict[str, str]:
     if bad := [pair for pair in pairs if not pair[1] or not pair[0].strip() or not pair[2].strip()]:
         message = f"{''.join(bad[0])!r}: a label map is written theirs=ours,theirs=ours"
         raise DataError(message)
-    return {theirs.strip().casefold(): ours.strip() for theirs, _, ours in pairs}
+    return {plain(theirs): ours.strip() for theirs, _, ours in pairs}
 
 
-class _Row(NamedTuple):
-    """A row as it was read, under its own label, and where it stands."""
-
-    number: int
-    label: str
-    text: str
-    group: str = ""
+_Found = list[FoundRow]
 
 
-_Found = list[_Row]
-
-
-def _under_our_labels(found: _Found, name: str, labels: Sequence[str], renamed: Mapping[str, str]) -> list[Labelled]:
+def _known(labels: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
+    """Ours for each label that a row can have, in lower case. Raises DataError."""
     known = {each: each for each in labels} | {fine: coarse for fine, coarse in _COARSE.items() if fine not in labels}
-    known |= {theirs.casefold(): ours for theirs, ours in renamed.items()}
     if wrong := sorted(set(renamed.values()) - set(labels) - set(_COARSE)):
         message = f"label map: {wrong[0]!r} is none of {', '.join(labels)}"
         raise DataError(message)
+    return known | {plain(theirs): ours for theirs, ours in renamed.items()}
+
+
+def _under_our_labels(found: _Found, name: str, known: Mapping[str, str]) -> tuple[list[Labelled], dict[str, int]]:
+    """The rows that have a label and a text, and how many have not, by what they lack."""
     rows = []
+    without = {"without a label": 0, "without a text": 0}
     for number, label, text, group in found:
-        ours = known.get(label.strip().casefold())
+        theirs = plain(label or "")
+        ours = known.get(theirs)
         ours = known.get(ours, ours) if ours else None
+        if ours is None and theirs in _MISSING:
+            without["without a label"] += 1
+            continue
+        if text is None or not text.strip():
+            without["without a text"] += 1
+            continue
         if ours is None:
-            message = f"{name}:{number}: its label is none of {', '.join(known)}; --map theirs=ours names others"
+            shown = f" {theirs}" * (theirs.lstrip("-").isdecimal() and len(theirs) <= _LONGEST_NUMBER)
+            message = f"{name}:{number}: its label{shown} is none of {', '.join(known)}; --map theirs=ours names others"
             raise DataError(message)
         rows.append(Labelled(sys.intern(ours), text, sys.intern(group)))
     if not rows:
-        message = f"{name}: no rows in it"
+        message = f"{name}: no rows with a label and a text in it"
         raise DataError(message)
-    return rows
+    return rows, {reason: count for reason, count in without.items() if count}
 
 
-def _lines(path: Path) -> tuple[_Found, list[str]]:
-    """Label, tab, text: one row a line, no quoting, the first tab only: texts hold tabs and quotes.
+def _content(path: Path) -> bytes:
+    """A file's content: unpacked if its name ends in .gz, in UTF-8 if it says that it is UTF-16. Raises OSError."""
+    content = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            message = f"{path}: not whole gzip"
+            raise DataError(message) from None
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            content = content.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            message = f"{path}: not whole UTF-16 at byte {error.start}"
+            raise DataError(message) from None
+    return content
 
-    A file whose first line names its columns, `text` and `label` among them, is a table as data/modern/messages.tsv is.
-    """
+
+def _text(content: bytes, path: Path, columns: Columns, known: AbstractSet[str]) -> tuple[_Found, list[str]]:
+    """Lines of label, tab, text; a table as data/modern/messages.tsv is; or what else has a header, read as CSV."""
+    first = content.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].rstrip(b"\r").split(b"\t")
+    if len(first) > 1 and plain(first[0].decode("utf-8", "replace")) in known:
+        return _lines(content, path)
+    if {b"text", b"label", b"group"} <= set(first):
+        rows = enumerate(table(path), 2)
+        return [FoundRow(number, row["label"], row["text"], row["group"]) for number, row in rows], []
+    if columns.label or columns.text or delimited.has_header(content, path, columns):
+        return delimited.read(content, path, columns, known)
+    return _lines(content, path)
+
+
+def _lines(content: bytes, path: Path) -> tuple[_Found, list[str]]:
+    """Label, tab, text: one row a line, no quoting, the first tab only: texts hold tabs and quotes."""
     found = []
-    with path.open("rb") as opened:
-        for number, line in enumerate(opened, 1):
-            if number == 1 and {b"text", b"label"} <= set(line.rstrip(b"\r\n").split(b"\t")):
-                return _table(path), []
-            try:
-                label, tab, text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").partition("\t")
-            except UnicodeDecodeError:
-                message = f"{path}:{number}: not UTF-8; a damaged spam.csv is read under a name that ends in .csv"
-                raise DataError(message) from None
-            if not label and not tab:
-                continue
-            if not tab:
-                message = f"{path}:{number}: not a label, a tab and a text"
-                raise DataError(message)
-            found.append(_Row(number, label, text))
+    for number, line in enumerate(io.BytesIO(content), 1):
+        try:
+            label, tab, text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n").partition("\t")
+        except UnicodeDecodeError:
+            message = f"{path}:{number}: not UTF-8; a damaged spam.csv is read under a name that ends in .csv"
+            raise DataError(message) from None
+        if not label and not tab:
+            continue
+        if not tab:
+            message = f"{path}:{number}: not a label, a tab and a text"
+            raise DataError(message)
+        found.append(FoundRow(number, label, text))
     return found, []
 
 
@@ -165,125 +212,11 @@ def escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
 
 
-def _table(path: Path) -> _Found:
-    return [_Row(number, row["label"], row["text"], row.get("group", "")) for number, row in enumerate(table(path), 2)]
-
-
-def _csv(path: Path) -> tuple[_Found, list[str]]:
-    """CSV with a header. The copy of the collection known as spam.csv is accepted, and said to be damaged."""
-    warnings = []
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("cp1252", errors="replace")
-        warnings.append("not UTF-8, read as Windows-1252: some characters may be wrong")
-    csv.field_size_limit(_CSV_FIELD_BYTES)
-    rows = csv.reader(io.StringIO(text, newline=""))
-    try:
-        header = [each.strip().lower() for each in next(rows, [])]
-        label, body = _column(header, _LABELS, path), _column(header, _TEXTS, path)
-        # spam.csv has nameless columns after its text: what followed a quote and a comma inside a message.
-        spilt = [at for at, each in enumerate(header) if at > body and (not each or each.startswith("unnamed"))]
-        found, joined = [], 0
-        for row in rows:
-            if not any(row):
-                continue
-            if len(row) <= max(label, body):
-                message = f"{path}:{rows.line_num}: {len(row)} columns, {max(label, body) + 1} are needed"
-                raise DataError(message)
-            parts = [row[body], *(row[at] for at in spilt if at < len(row) and row[at])]
-            joined += len(parts) > 1
-            found.append(_Row(rows.line_num, row[label], ",".join(parts)))
-    except csv.Error as error:
-        message = f"{path}:{rows.line_num}: {error}"
-        raise DataError(message) from None
-    if spilt:
-        warnings.append(
-            f"a damaged copy: {joined} texts lay in several columns and were joined; train on it if you must, "
-            "quote no figure from it"
-        )
-    return found, warnings
-
-
-def _column(header: Sequence[str], names: Sequence[str], path: Path) -> int:
-    for name in names:
-        if name in header:
-            return list(header).index(name)
-    message = f"{path}: no column is named {', '.join(names)}"
-    raise DataError(message)
-
-
-def _json_lines(path: Path) -> tuple[_Found, list[str]]:
-    found: _Found = []
-    with path.open("rb") as opened:
-        for number, line in enumerate(opened, 1):
-            if not line.strip():
-                continue
-            try:
-                row = msgspec.json.decode(line.removeprefix(codecs.BOM_UTF8), type=dict[str, Any])
-            except msgspec.DecodeError:
-                message = f"{path}:{number}: not a JSON object"
-                raise DataError(message) from None
-            found.append(_Row(number, *_fields(row, f"{path}:{number}")))
-    return found, []
-
-
-def _fields(row: Mapping[str, Any], where: str) -> tuple[str, str]:
-    lower = {name.lower(): value for name, value in row.items()}
-    values = [next((lower[name] for name in names if name in lower), None) for names in (_LABELS, _TEXTS)]
-    if not isinstance(values[1], str) or not isinstance(values[0], str | int):
-        message = f"{where}: needs a label ({', '.join(_LABELS)}) and a text ({', '.join(_TEXTS)})"
-        raise DataError(message)
-    return str(values[0]), values[1]
-
-
-def _parquet(path: Path) -> tuple[_Found, list[str]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415 -- datasets brings it; a second to load
-    from pyarrow import ArrowException, Table  # noqa: PLC0415
-
-    try:
-        with pq.ParquetFile(path) as opened:
-            header = [name.lower() for name in opened.schema_arrow.names]
-            columns = [opened.schema_arrow.names[_column(header, names, path)] for names in (_LABELS, _TEXTS)]
-            tables = (Table.from_batches([batch]) for batch in opened.iter_batches(columns=columns))
-            return _numbered((table.column(name).to_pylist() for name in columns) for table in tables), []
-    except ArrowException as error:
-        message = f"{path}: not Parquet ({type(error).__name__})"
-        raise DataError(message) from None
-
-
-def _numbered(blocks: Iterable[Iterator[list[Any]]]) -> _Found:
-    found: _Found = []
-    for block in blocks:
-        for label, text in zip(*block, strict=True):
-            found.append(_Row(len(found) + 1, "" if label is None else str(label), "" if text is None else str(text)))
-    return found
-
-
-def _hub(name: str) -> tuple[_Found, str, list[str]]:
-    """Every split of a hub data set, or of a folder, by the hub's own library; a class label by its name."""
-    import datasets  # noqa: PLC0415 -- seconds to load
-
-    try:
-        splits = datasets.load_dataset(name)
-    except Exception as error:  # noqa: BLE001 -- the hub's library raises anything; the person needs its name and kind
-        message = f"{HUB}{name}: cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]})"
-        raise DataError(message) from None
-    found: _Found = []
-    digest = hashlib.sha256()
-    for table in splits.values():
-        header = [each.lower() for each in table.column_names]
-        at_label, at_text = (table.column_names[_column(header, names, Path(name))] for names in (_LABELS, _TEXTS))
-        kind = table.features[at_label]
-        names = kind.names if hasattr(kind, "names") else None
-        for row in table.select_columns([at_label, at_text]):
-            label = names[row[at_label]] if names else str(row[at_label])
-            digest.update(f"{label}\t{row[at_text]}\0".encode())
-            found.append(_Row(len(found) + 1, label, str(row[at_text]).rstrip("\n")))
-    return found, digest.hexdigest(), []
-
-
 _READERS: Final = {
-    ".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".json": _json_lines, ".parquet": _parquet,
+    ".csv": delimited.read, ".jsonl": typed.json, ".ndjson": typed.json, ".json": typed.json,
+    ".parquet": typed.parquet, ".xlsx": typed.workbook, ".xlsm": typed.workbook,
 }  # fmt: skip
+_NOT_READ: Final = {
+    **dict.fromkeys((".zip", ".7z", ".rar", ".bz2", ".xz", ".zst", ".tar", ".tgz"), "unpack it"),
+    **dict.fromkeys((".xls", ".xlsb", ".ods", ".numbers"), "save it as .xlsx or CSV (UTF-8)"),
+}

@@ -11,21 +11,24 @@ import hashlib
 import html
 import random
 import re
+import string
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.data import sources
 from training.data.clusters import cluster, joined, silent
-from training.data.sources import DataError, RowSource
+from training.data.columns import Columns, DataError
+from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from training.data.clusters import PhaseCallback
-    from training.data.sources import Labelled
+    from training.data.sources import Labelled, RowSource
 
 __all__ = ["DataError", "cluster"]
 
@@ -43,7 +46,9 @@ _NOISE: Final = 0.02
 
 # Bytes of Windows-1252 that were read as Latin-1: quotes, dashes, the euro sign. Five of the 32 mean nothing there.
 _C1: Final = {code: bytes([code]).decode("cp1252", errors="ignore") or chr(code) for code in range(0x80, 0xA0)}
-_WORD: Final = re.compile(r"\w+")
+_LAST_MARK: Final = 0x1FFFF
+"""What is beyond it of Unicode's marks are variation selectors."""
+_PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,25 @@ def repair(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """Return the text in which equal messages are equal: NFKC, lower case, word tokens joined by one space."""
-    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
+    """Return the text in which equal messages are equal: NFKC, lower case, word tokens joined by one space.
+
+    A mark, such as a vowel sign, is a part of its word. A text without words is its emoji and signs, without spaces,
+    punctuation of ASCII and what is not seen: smileys of punctuation alone are all one.
+    """
+    plain = unicodedata.normalize("NFKC", text).lower()
+    words = _word().findall(plain)
+    if words:
+        return " ".join(words)
+    signs = "".join(plain.translate(_PUNCTUATION).split())
+    return "".join(sign for sign in signs if unicodedata.category(sign) not in {"Mn", "Cf"})
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    r"""A letter, digit or underscore, and what follows of these and of marks, which are not in \w."""
+    codes = (code for code in range(_LAST_MARK + 1) if not 0xFE00 <= code <= 0xFE0F)  # noqa: PLR2004 -- selectors
+    marks = "".join(each for each in map(chr, codes) if unicodedata.category(each) in {"Mn", "Mc", "Me"})
+    return re.compile(rf"\w[\w{re.escape(marks)}]*")
 
 
 def prepare(
@@ -109,23 +131,34 @@ def prepare(
     labels: Sequence[str] = LABELS,
     renamed: Mapping[str, str] | None = None,
     refine: Path | str | None = None,
+    columns: Columns = Columns(),  # noqa: B008 -- a value
     progress: PhaseCallback = silent,
 ) -> PreparedRows:
     """Read, repair, drop repeats, cluster near-duplicates. Without a place: the shipped UCI set. Raises DataError.
 
-    `refine` is a source that only tells a finer label (smishing) for spam that is read from the others.
+    `refine` is a source that only tells a finer label (smishing) for spam that is read from the others. `columns` are
+    those of the first source; where another has not these, the usual ones are taken.
     """
-    found = [sources.read(place, labels, renamed) for place in places or (UCI,)]
+    found = [
+        sources.read(place, labels, renamed, columns._replace(falls_back=number > 0))
+        for number, place in enumerate(places or (UCI,))
+    ]
     kept: dict[str, Row] = {}
     dropped: Counter[str] = Counter()
     for number, (labelled, origin) in enumerate(found):
         progress("repairing", number + 1, len(found))
         _merge(labelled, kept, dropped, borrowed=number > 0, source=origin.name)
+    if not kept:
+        message = f"no rows left: nothing to read is in any of the {dropped.total():,} texts"
+        raise DataError(message)
     read = Counter(row.label for labelled, _ in found for row in labelled)
     origins = [source for _, source in found]
+    for source in origins:
+        read += Counter(source.left_out)
+        dropped += Counter(source.left_out)
     refined = 0
     if refine:
-        finer, source = sources.read(refine, labels, renamed)
+        finer, source = sources.read(refine, labels, renamed, columns._replace(falls_back=True))
         refined = _refine(kept, finer, labels)
         origins.append(source)
     rows = _clustered(kept, progress)
@@ -147,12 +180,19 @@ LEAST_NOISE: Final = 10
 """So many contradictions are no noise, however few the rows."""
 
 
-def new_rows(place: Path | str, than: Iterable[Row], labels: Sequence[str]) -> tuple[Row, ...]:
+def new_rows(
+    place: Path | str,
+    than: Iterable[Row],
+    labels: Sequence[str],
+    renamed: Mapping[str, str] | None = None,
+    columns: Columns = Columns(),  # noqa: B008 -- a value
+) -> tuple[tuple[Row, ...], RowSource]:
     """The rows of a source whose key none of `than` has, without repeats: a test set from outside. Raises DataError."""
     known = {key(row.text) for row in than}
     kept: dict[str, Row] = {}
-    _merge(sources.read(place, labels)[0], kept, Counter(), borrowed=False)
-    return tuple(row for name, row in kept.items() if name not in known)
+    found, origin = sources.read(place, labels, renamed, columns._replace(falls_back=True))
+    _merge(found, kept, Counter(), borrowed=False)
+    return tuple(row for name, row in kept.items() if name not in known), origin
 
 
 def _merge(
@@ -160,6 +200,9 @@ def _merge(
 ) -> None:
     for row in rows:
         text = repair(row.text)
+        if not normalise(text):  # signs that are not seen, and nothing else
+            dropped["nothing to read"] += 1
+            continue
         name = key(text)
         if name not in kept:
             kept[name] = Row(text, row.label, borrowed=borrowed, group=row.group, source=source)

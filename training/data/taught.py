@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from training import whole
+from training.data import mixture
 from training.data import split as data
 from training.data.split import LABELS, Row
 from training.results import ROOT
@@ -65,7 +67,7 @@ def _probability(odds: float) -> float:
 
 
 def _name(text: str) -> str:
-    return hashlib.sha256(data.key(text).encode()).hexdigest()[:16]
+    return hashlib.sha256(mixture.made_key(text).encode()).hexdigest()[:16]
 
 
 @cache
@@ -84,5 +86,5 @@ def _lines(file: Path) -> list[str]:
 
 
 def _put(file: Path, lines: Iterable[str]) -> None:
-    with file.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+    with whole.writing(file) as making, making.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
         packed.write("".join(f"{line}\n" for line in lines).encode())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from training import whole
 from training.fit import packages
 from training.fit.model import ModelError
 from worker.engine import UnsupportedModelError, files
@@ -69,7 +70,7 @@ def make(name: str, out: Path | None = None, wheels: Sequence[Path] = ()) -> Pat
             path.chmod(0o644)  # safetensors writes for the owner alone, a worker may be another user
         if folder.is_dir():
             folder.rmdir()
-        made.replace(folder)
+        whole.move(made, folder)
     return folder
 
 

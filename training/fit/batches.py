@@ -38,7 +38,10 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A message's token ids, as many as are kept, and its label's index or, of two labels, a probability of spam."""
+    """A message's token ids, as many as are kept, and its label's index or, of two labels, a probability of spam.
+
+    One that is IGNORED, and has no probability, has no target.
+    """
 
     ids: list[int]
     label: int
@@ -70,12 +73,17 @@ def encode(  # noqa: PLR0913, PLR0917 texts, what is learnt of each, and how the
 ) -> list[Example]:
     """Tokenise; a text of more than `max_tokens` keeps its first and its last half of them, as in serving.
 
+    Nothing is learnt of a text without tokens, which is not judged in serving: it is a pad without a target.
     `spam` gives each text's probability of spam, None where its label is to be learnt.
     """
     tail = max_tokens // 2
     found: Any = tokenizer(list(texts))["input_ids"]
     cut = [ids if len(ids) <= max_tokens else ids[: max_tokens - tail] + ids[len(ids) - tail :] for ids in found]
-    return [Example(ids, names.index(label), share) for ids, label, share in zip(cut, labels, spam, strict=False)]
+    nothing = Example([tokenizer.pad_token_id or 0], IGNORED)
+    return [
+        Example(ids, names.index(label), share) if ids else nothing
+        for ids, label, share in zip(cut, labels, spam, strict=False)
+    ]
 
 
 def shuffled(examples: Sequence[Example], size: int, dice: random.Random) -> list[list[Example]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from training import whole
 from training.fit import hub
 from training.fit.recipe import Recipe  # noqa: TC001 -- msgspec reads it
 
@@ -69,9 +69,7 @@ def begin(folder: Path, asked: Run) -> None:
         raise RunError(message)
     if asked.recipe.on_hub:
         asked = msgspec.structs.replace(asked, revision=hub.commit(asked.recipe.base.id, asked.recipe.base.revision))
-    making = folder / f".{FILE}.{os.getpid()}"
-    making.write_bytes(msgspec.json.format(msgspec.json.encode(asked), indent=1) + b"\n")
-    making.replace(folder / FILE)
+    whole.write(folder / FILE, msgspec.json.format(msgspec.json.encode(asked), indent=1).decode() + "\n")
 
 
 def read(folder: Path) -> Run:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from training.metrics import Figure
     from worker.model.bundle import Bundle
 
-console: Final = Console(highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Lets the command end as one whose reader has gone; rich would end it with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what is being handled."""
+        raise  # noqa: PLE0704 -- BrokenPipeError
+
+
+console: Final = _Console(highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

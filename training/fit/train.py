@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available
 
+from training import whole
 from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs
@@ -80,8 +80,8 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
             pretrain.make_base(
                 recipe, rows, making, seed=seed, progress=progress, labels=labels, kept=kept, taught=taught
             )
-            (making / "tokenizer").replace(folder / "tokenizer")
-            (making / "base").replace(base)
+            whole.move(making / "tokenizer", folder / "tokenizer")
+            whole.move(making / "base", base)
             shutil.rmtree(kept)
     accelerator.wait_for_everyone()
     recipe = runs.read(folder).pinned
@@ -152,19 +152,27 @@ def _save(adapted: Any, tokenizer: Any, recipe: Recipe, folder: Path, log: Log) 
     _forget_where_the_base_was(making / "adapter", recipe)
     if not recipe.pretraining:
         tokenizer.save_pretrained(making / "tokenizer")
-        (making / "tokenizer").replace(folder / "tokenizer")
-    _write(folder / "training.json", json.dumps(log.summary(), indent=1) + "\n")
-    (making / "adapter").replace(folder / "adapter")
+        whole.move(making / "tokenizer", folder / "tokenizer")
+    whole.write(folder / "training.json", json.dumps(log.summary(), indent=1) + "\n")
+    whole.move(making / "adapter", folder / "adapter")
     shutil.rmtree(making)
     checkpoint.forget(folder)
+
+
+def require_board(board: Path | None) -> None:
+    """Raise BoardError where TensorBoard's files are asked for and nothing that writes them is installed."""
+    if board and not is_tensorboard_available():
+        message = (
+            "--tensorboard needs tensorboardX or tensorboard, and neither is installed: pip install tensorboardX "
+            "(the extra `tensorboard`)"
+        )
+        raise BoardError(message)
 
 
 def _accelerator(board: Path | None) -> Accelerator:
     """Products in half precision on a GPU, adapter and optimizer in float32; fp16 with loss scaling on a T4."""
     precision = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(model.compute_type(), "no")
-    if board and not is_tensorboard_available():
-        message = "--tensorboard needs tensorboard or tensorboardX, which is not installed: pip install tensorboard"
-        raise BoardError(message)
+    require_board(board)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=precision,
@@ -189,11 +197,5 @@ def _forget_where_the_base_was(adapter: Path, recipe: Recipe) -> None:
     name = local.resolve().name if local.is_dir() else recipe.base.id
     config = json.loads(path.read_text()) | {"base_model_name_or_path": name}
     config["target_modules"] = sorted(config["target_modules"])  # PEFT writes a set's order
-    _write(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
+    whole.write(path, json.dumps(config, indent=1, sort_keys=True) + "\n")
     (adapter / "README.md").unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    making.write_text(text)
-    making.replace(path)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-import os
 from typing import TYPE_CHECKING
 
+from training import whole
 from training.judge import findings
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ def write(reports: Sequence[SplitReport], path: Path) -> None:
         f"<tr><td>{seed}<td>{html.escape(row.label)}<td>{html.escape(given)}<td>{score:.3f}<td>{html.escape(row.text)}</tr>"
         for seed, row, given, score in findings.misjudged(reports)
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(making, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as opened:
-        opened.write(_PAGE.format(count=len(rows), splits=len(reports), rows="\n".join(rows)))
-    making.replace(path)
+    with whole.writing(path) as making:
+        making.touch(0o600)
+        making.write_text(_PAGE.format(count=len(rows), splits=len(reports), rows="\n".join(rows)), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -82,7 +83,9 @@ def record(reports: Sequence[SplitReport], name: str, folder: Path = RESULTS) ->
             f"judge/{name}/{found.name}", found.unit, round(found.figure.value, 4), found.figure.interval, extra
         )
 
-    return results.record(f"judge-{name}", [entry(each) for each in findings(reports)], device=where, folder=folder)
+    # A share of nothing, such as spam of a kind that no test row is, is no figure.
+    entries = [entry(each) for each in findings(reports) if not math.isnan(each.figure.value)]
+    return results.record(f"judge-{name}", entries, device=where, folder=folder)
 
 
 def pooled(judgements: Sequence[JudgedSets], name: str = CLEAN) -> Judged:

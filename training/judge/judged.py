@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from training import metrics
+from training import metrics, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,11 +91,8 @@ class JudgedSets:
         arrays = {
             f"{name}:{part}": getattr(each, part) for name, each in self.sets.items() for part in Judged.__slots__
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        making = path.with_name(f".{path.name}.{os.getpid()}")
-        with making.open("wb") as opened:
+        with whole.writing(path) as making, making.open("wb") as opened:
             np.savez_compressed(opened, about=np.array(json.dumps(dict(self.about))), **arrays)
-        making.replace(path)
 
 
 def load(path: Path, about: Mapping[str, Any]) -> JudgedSets | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from training import hardware, results
+from training import hardware, results, whole
 from training.bundle import export
 from training.data import card as datacard
 from training.data import mixture, sources
 from training.data import split as data
+from training.data.columns import Columns
 from training.fit import epochs, recipe, train
 from training.fit import published as reference
 from training.fit.screen import console, progress, ranking, steps, tell
@@ -71,12 +72,18 @@ def asked(options: argparse.Namespace) -> Asked:
         raise data.DataError(message)
     is_shipped = not options.data
     refine = options.refine or (data.MENDELEY if is_shipped and len(labels) > len(data.LABELS) else None)
-    renamed = sources.mapping(options.map)
+    renamed, columns = sources.mapping(options.map), Columns(options.label_column, options.text_column)
     with steps() as show:
-        prepared = data.prepare(*(options.data or ()), labels=labels, renamed=renamed, refine=refine, progress=show)
-    place = options.outside or (data.MENDELEY if is_shipped else None)
-    outside = data.new_rows(place, prepared.rows, data.THREE) if place else ()
-    for source in prepared.sources:
+        prepared = data.prepare(
+            *(options.data or ()), labels=labels, renamed=renamed, refine=refine, columns=columns, progress=show
+        )
+    place = getattr(options, "outside", None) or (data.MENDELEY if is_shipped else None)
+    outside: tuple[Row, ...] = ()
+    origins = list(prepared.sources)
+    if place:
+        outside, origin = data.new_rows(place, prepared.rows, data.THREE, renamed, columns)
+        origins.append(origin)
+    for source in origins:
         for warning in source.warnings:
             console.print(f"WARNING {source.name}: {warning}", markup=False)
     return Asked(prepared, labels, outside)
@@ -96,10 +103,14 @@ def prepare(options: argparse.Namespace) -> int:
     ]
     for line in lines:
         console.print(line, markup=False)
+    rows.exam(options.seed)  # what leaves nothing to learn or to judge by is not written
     if options.out:
-        written = [(_write_rows(options.out, name, part), name) for name, part in parts._asdict().items()]
-        for made, name in written:
-            made.replace(options.out / f"{name}.tsv")
+        with contextlib.ExitStack() as all_or_none:
+            for name, part in parts._asdict().items():
+                making = all_or_none.enter_context(whole.writing(options.out / f"{name}.tsv"))
+                # A line is a row: a text's own line ends, which no row of the collection has, would break that.
+                written = (f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in part)
+                making.write_text("".join(written), encoding="utf-8")
         datacard.write(rows.prepared, parts, options.seed, options.out)
     return 0
 
@@ -126,7 +137,7 @@ def judge(options: argparse.Namespace) -> int:
     errors.write(reports, listing)
     console.print(f"what was misjudged, to read here and nowhere else: {listing}")
     if options.only is None:
-        console.print(f"written: {findings.record(reports, name, options.results)}")
+        console.print(f"written: {findings.record(reports, name, options.results or options.runs)}")
     return 0
 
 
@@ -158,7 +169,7 @@ def _traffic(options: argparse.Namespace) -> int:
         "block-from": own.block_from,
         "resampled": "clusters",
     }
-    path = trafficpage.record(found, bundle.name, about, options.results)
+    path = trafficpage.record(found, bundle.name, about, options.results or options.runs)
     for line in trafficpage.page(trafficpage.load(path, bundle.name), bundle.name):
         console.print(line, markup=False)
     console.print(f"written: {path}")
@@ -178,11 +189,21 @@ def _retrained(options: argparse.Namespace, parts: mixture.MixtureParts, turn: i
 
 def report_(options: argparse.Namespace) -> int:
     """Make the pages of a results file: report, plots, and the measured part of a bundle's card."""
+    try:
+        return _pages(options)
+    except (KeyError, TypeError, AttributeError) as error:  # of a row that is there, and not as it should be
+        message = f"{options.results}: not as `evaluate` writes it ({type(error).__name__}: {error})"
+        raise report.ReportError(message) from None
+
+
+def _pages(options: argparse.Namespace) -> int:
     if options.results.name.startswith("traffic-"):
         return _traffic_report(options)
     figures = report.load(options.results, options.name)
     source = results.named(options.results)
-    console.print(report.write(figures, options.name, source, options.out))
+    if count := report.no_numbers(options.results):
+        console.print(f"{options.results}: {count} figures are no numbers, and left out")
+    console.print(report.write(figures, options.name, source, options.out or options.results.parent))
     if options.card:
         report.renew(options.card, report.card(figures, source))
         console.print(options.card)
@@ -192,11 +213,11 @@ def report_(options: argparse.Namespace) -> int:
 def _traffic_report(options: argparse.Namespace) -> int:
     """The page of today's traffic, and its table in a bundle's card."""
     rows, source = trafficpage.load(options.results, options.name), results.named(options.results)
-    options.out.mkdir(parents=True, exist_ok=True)
-    written = options.out / f"traffic-{options.name}.md"
+    folder = options.out or options.results.parent
+    written = folder / f"traffic-{options.name}.md"
     made = f"Made from `{source}`\nby `python -m training report`; nothing here is typed."
     first, *rest = trafficpage.page(rows, options.name)
-    written.write_text("\n".join([first, "", made, *rest]) + "\n")
+    whole.write(written, "\n".join([first, "", made, *rest]) + "\n")
     console.print(written)
     if options.card:
         table = "\n".join([f"From `{source}`:", "", *trafficpage.headline(rows, options.name)])
@@ -208,14 +229,19 @@ def _traffic_report(options: argparse.Namespace) -> int:
 def sweep_(options: argparse.Namespace) -> int:
     """Compare configurations on slices of train; a table, and a plot beside the runs."""
     name, trials = sweep.load(options.sweep, options.splits)
-    folder = options.runs / f"{name}-{options.sweep.stem}"
+    rows = asked(options)
     if options.trial is not None:
         with progress() as show:
-            sweep.run(trials[options.trial], options.runs, progress=show)
+            sweep.run(trials[options.trial], options.runs, rows.prepared.rows, rows.labels, progress=show)
         return 0
+    stem = options.sweep.stem
+    if options.data or rows.labels != data.LABELS:  # what was measured on other rows lies in other files
+        named = hashlib.sha256(f"{data.digest(rows.prepared.rows)} {rows.labels}".encode()).hexdigest()
+        stem += f"-{named[:8]}"
+    folder = options.runs / f"{name}-{stem}"
     folder.mkdir(parents=True, exist_ok=True)
     jobs = options.jobs * ([str(gpu) for gpu in range(torch.cuda.device_count())] or [""])
-    sweep.run_all(options.sweep, trials, folder, jobs, console.print)
+    sweep.run_all(options.sweep, trials, folder, jobs, console.print, _again(options))
     found = list(sweep.outcomes(trials, folder))
     if not found:
         return 1
@@ -225,10 +251,17 @@ def sweep_(options: argparse.Namespace) -> int:
         console.print(f"{folder / 'sweep.png'}")
     whole = {each.configuration: each for each in found if len(each.each) == options.splits}
     if whole:
-        console.print(f"written: {sweep.record([*whole.values()], name, options.sweep.stem, options.results)}")
+        console.print(f"written: {sweep.record([*whole.values()], name, stem, options.results or options.runs)}")
     if left := [each for each in dict.fromkeys(trial.configuration for trial in trials) if each not in whole]:
         console.print(f"not measured on all {options.splits} splits, and not written: {', '.join(left)}", markup=False)
     return int(bool(left))
+
+
+def _again(options: argparse.Namespace) -> list[str]:
+    """The options that name these rows, for another process."""
+    given = [("data", place) for place in options.data or ()]
+    given += [(name, getattr(options, name)) for name in ("labels", "map", "label_column", "text_column", "refine")]
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given if value]
 
 
 def against(options: argparse.Namespace) -> int:
@@ -313,12 +346,3 @@ def _name(chosen: Recipe, labels: Sequence[str]) -> str:
 
 def _spam(rows: Sequence[Row]) -> int:
     return sum(row.label != data.LABELS[0] for row in rows)
-
-
-def _write_rows(folder: Path, name: str, rows: Sequence[Row]) -> Path:
-    """Write them under a name that is not theirs yet."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".{name}.{os.getpid()}"
-    # A line is a row: a text's own line ends, which no row of the collection has, would break that.
-    path.write_text("".join(f"{row.label}\t{' '.join(row.text.splitlines())}\n" for row in rows), encoding="utf-8")
-    return path

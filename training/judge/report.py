@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from training import whole
 from training.data.disguises import DISGUISES
 
 if TYPE_CHECKING:
@@ -28,19 +32,43 @@ class ReportError(ValueError):
     """A results file that no report can be made of; the text says which."""
 
 
+class _Row(msgspec.Struct):
+    """A row of a results file, as `results.record` writes it."""
+
+    name: str
+    value: float
+    unit: str = ""
+    range: str = ""
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 def load(path: Path, name: str) -> dict[str, dict[str, Any]]:
     """The figures of a judge, by name without its own. Raises ReportError."""
-    try:
-        rows = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        message = f"{path}: no results there ({type(error).__name__}); `evaluate` writes them"
-        raise ReportError(message) from None
     prefix = f"judge/{name}/"
-    found = {row["name"].removeprefix(prefix): row for row in rows if row["name"].startswith(prefix)}
+    found = rows_of(path, prefix, "evaluate")
     if "f1-mean" not in found:
         message = f"{path}: holds no {prefix}f1-mean"
         raise ReportError(message)
     return found
+
+
+def rows_of(path: Path, prefix: str, writer: str) -> dict[str, dict[str, Any]]:
+    """The rows of a results file whose names begin so, without that, and with a number. Raises ReportError."""
+    try:
+        rows = msgspec.convert(json.loads(path.read_text(encoding="utf-8")), list[_Row])
+    except (OSError, ValueError) as error:
+        message = f"{path}: no results there ({type(error).__name__}); `{writer}` writes them"
+        raise ReportError(message) from None
+    return {
+        row.name.removeprefix(prefix): msgspec.to_builtins(row)
+        for row in rows
+        if row.name.startswith(prefix) and not math.isnan(row.value)
+    }
+
+
+def no_numbers(path: Path) -> int:
+    """How many figures of a results file are none: shares of nothing."""
+    return sum(math.isnan(row["value"]) for row in json.loads(path.read_text(encoding="utf-8")))
 
 
 def can_plot() -> bool:
@@ -62,7 +90,7 @@ def write(figures: Figures, name: str, source: str, folder: Path) -> Path:
         _attacks(figures, name, folder / f"judge-{name}-attacks.png"),
     ]
     page = folder / f"judge-{name}.md"
-    page.write_text("\n".join(_page(figures, name, source, plots)) + "\n")
+    whole.write(page, "\n".join(_page(figures, name, source, plots)) + "\n")
     return page
 
 
@@ -81,7 +109,11 @@ def card(figures: Figures, source: str) -> str:
         ),
     ]
     if "outside/ham/flagged" in figures:
-        shares = (f"{label} {_share(figures, f'outside/{label}/flagged')}" for label in ("smishing", "spam", "ham"))
+        shares = (
+            f"{label} {_share(figures, f'outside/{label}/flagged')}"
+            for label in ("smishing", "spam", "ham")
+            if f"outside/{label}/flagged" in figures
+        )
         lines += ["", f"Texts of another collection, none learnt from, flagged:\n{', '.join(shares)}."]
     return "\n".join(lines)
 
@@ -95,11 +127,11 @@ def renew(readme: Path, measured: str, mark: str = MEASURED) -> None:
     """Put the measured part between the card's two marks. Raises ReportError where there are none."""
     text = readme.read_text()
     marked = f"{mark}\n\n{measured}\n\n{mark}"
-    whole, count = re.subn(f"{mark}.*{mark}", lambda _: marked, text, flags=re.DOTALL)
+    renewed, count = re.subn(f"{mark}.*{mark}", lambda _: marked, text, flags=re.DOTALL)
     if not count:
         message = f"{readme}: no two lines `{mark}` to put the figures between"
         raise ReportError(message)
-    readme.write_text(whole)
+    whole.write(readme, renewed)
 
 
 def _page(figures: Figures, name: str, source: str, plots: Sequence[Path]) -> Iterator[str]:
@@ -163,6 +195,8 @@ def _elsewhere(figures: Figures) -> Iterator[str]:
     yield "|---|---|---|---|---|---|"
     for label in ("smishing", "spam", "ham"):
         names = [f"outside/{label}/{what}" for what in ("flagged", "recall-at-1-percent")]
+        if names[0] not in figures:
+            continue
         cells = [_share(figures, prefix + each) for prefix in ("", "baseline-") for each in names]
         yield f"| {label} | {figures[names[0]]['extra']['rows']} | " + " | ".join(cells) + " |"
 
@@ -171,7 +205,7 @@ def _kinds(figures: Figures) -> Iterator[str]:
     yield from ["", "## By kind of text", "", "| | spam caught | of | ham flagged | of |", "|---|---|---|---|---|"]
     for key in (key for key in figures if key.startswith("slice/") and key.endswith("/recall")):
         other = key.replace("/recall", "/ham-fpr")
-        spam, ham = figures[key]["extra"]["spam"], figures[other]["extra"]["ham"]
+        spam, ham = figures[key]["extra"]["spam"], figures[other]["extra"]["ham"] if other in figures else 0
         yield f"| {key.split('/')[1]} | {_share(figures, key)} | {spam} | {_share(figures, other)} | {ham} |"
 
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from training import metrics, results
+from training import metrics, results, whole
 from training.bundle import export
 from training.data import split as data
 from training.fit import checkpoint, pretrain, recipe, runs, train
@@ -117,30 +117,36 @@ def load(path: Path, splits: int) -> tuple[str, list[Trial]]:
     ]
 
 
-def run(trial: Trial, folder: Path, *, progress: ProgressCallback) -> None:
+def run(
+    trial: Trial, folder: Path, rows: Sequence[data.Row], labels: tuple[str, ...], *, progress: ProgressCallback
+) -> None:
     """Train and judge one trial, unless its outcome is there already; leaves `outcome.json`, whole or not at all."""
     run_, outcome = folder / trial.name, folder / trial.name / _OUTCOME
     if _known(trial, folder):
         return
-    parts = evaluate.cut(data.prepare().rows, trial.seed)
+    parts = evaluate.cut(rows, trial.seed)
     learnt, validated = data.hold_out(parts.fit, trial.seed + _SEED, _VALIDATED)
     _take_base(trial, learnt, folder)
-    train.fit(trial.chosen, learnt, run_, seed=trial.seed, progress=progress)
+    train.fit(trial.chosen, learnt, run_, seed=trial.seed, progress=progress, labels=labels)
     cost = json.loads((run_ / "training.json").read_text())
-    made = export.export(run_, parts.calibration, "", run_ / "bundle")
-    found = _judged(made.folder, parts, validated, trial.seed)
+    made = export.export(run_, parts.calibration, "", run_ / "bundle", labels=labels)
+    found = _judged(made.folder, parts, validated, trial.seed, labels)
     found |= {"parameters": cost["trainable_parameters"], "seconds": cost["seconds"], "peak_gib": cost["peak_gib"]}
     found["trained-on"] = cost["device"]
-    making = outcome.with_suffix(".tmp")
-    making.write_text(json.dumps(found, indent=1) + "\n")
-    making.replace(outcome)
+    whole.write(outcome, json.dumps(found, indent=1) + "\n")
 
 
-def run_all(
-    path: Path, trials: Sequence[Trial], folder: Path, jobs: Sequence[str], report: Callable[[str], None]
+def run_all(  # noqa: PLR0913, PLR0917 what a trial's process is told
+    path: Path,
+    trials: Sequence[Trial],
+    folder: Path,
+    jobs: Sequence[str],
+    report: Callable[[str], None],
+    rows: Sequence[str] = (),
 ) -> None:
     """Run what is not done yet, a process a trial, one on each of `jobs`: a GPU's number, or nothing for the CPU.
 
+    `rows` are the options that name the rows to learn from.
     A trial that fails is reported and left out; the others go on. The same command goes on where it stopped.
     """
     free: SimpleQueue[str] = SimpleQueue()
@@ -151,7 +157,7 @@ def run_all(
         device = free.get()
         environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": device} if device else {})}
         command = [sys.executable, "-m", "training", "sweep", str(path), "--runs", str(folder)]
-        command += ["--splits", str(splits), "--trial", str(at)]
+        command += ["--splits", str(splits), "--trial", str(at), *rows]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
         finally:
@@ -251,7 +257,7 @@ def _take_base(trial: Trial, learnt: Sequence[data.Row], folder: Path) -> None:
     making = checkpoint.fresh(run_ / "making")
     for part in ("tokenizer", "base"):  # the base last: it says that both are there
         shutil.copytree(made.with_name(part), making / part)
-        (making / part).replace(run_ / part)
+        whole.move(making / part, run_ / part)
 
 
 def _known(trial: Trial, folder: Path) -> dict[str, Any] | None:
@@ -259,7 +265,7 @@ def _known(trial: Trial, folder: Path) -> dict[str, Any] | None:
     run_ = folder / trial.name
     try:
         found: dict[str, Any] = json.loads((run_ / _OUTCOME).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # none, or one that a crash has cut: measured anew
         return None
     return found if found.keys() >= _MEASURED and _is_of(trial, run_) else None
 
@@ -272,9 +278,11 @@ def _is_of(trial: Trial, run_: Path) -> bool:
         return False
 
 
-def _judged(bundle: Path, parts: Parts, validated: Sequence[data.Row], seed: int) -> dict[str, Any]:
+def _judged(
+    bundle: Path, parts: Parts, validated: Sequence[data.Row], seed: int, labels: tuple[str, ...]
+) -> dict[str, Any]:
     """F1; the least spam caught under a disguise, and the most ham flagged under one; the threshold."""
-    exam = evaluate.Exam(seed, evaluate.Parts(parts.fit, parts.calibration, tuple(validated)), data.LABELS)
+    exam = evaluate.Exam(seed, evaluate.Parts(parts.fit, parts.calibration, tuple(validated)), labels)
     classifier = reference.classifier(bundle)
     answers = evaluate.answers(lambda rows: evaluate.judge(classifier, rows), exam, {})
     caught, flagged = zip(*(findings.shares(each) for each in answers.attacks.values()), strict=True)

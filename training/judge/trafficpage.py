@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
 from training import hardware, results
-from training.judge.report import ReportError
+from training.judge.report import ReportError, rows_of
 from training.judge.traffic import BASELINE, FALSE_POSITIVES, SPAM_SHARES
 from training.results import RESULTS, Entry
 
@@ -71,13 +70,8 @@ def record(
 
 def load(path: Path, name: str) -> dict[str, dict[str, Any]]:
     """The figures in a results file, by name without the judge's own. Raises ReportError."""
-    try:
-        rows = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        message = f"{path}: no results there ({type(error).__name__}); `evaluate --traffic` writes them"
-        raise ReportError(message) from None
     place = _PLACE.format(name)
-    found = {row["name"].removeprefix(place): row for row in rows if row["name"].startswith(place)}
+    found = rows_of(path, place, "evaluate --traffic")
     if HEADLINE["AUC"] not in found:
         message = f"{path}: holds no {place}{HEADLINE['AUC']}"
         raise ReportError(message)

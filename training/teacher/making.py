@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from training import hardware, metrics, results
+from training import hardware, metrics, results, whole
 from training.data import mixture, taught
 from training.data import split as data
 from training.data.split import LABELS
@@ -104,7 +104,7 @@ def make(  # noqa: PLR0913 what is made, of what, where
         "commit": results.commit(),
         "command": results.command(),
     }
-    (out / CARD).write_text(json.dumps(card, indent=1) + "\n")
+    whole.write(out / CARD, json.dumps(card, indent=1) + "\n")
     return card
 
 

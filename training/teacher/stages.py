@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from training import whole
 from training.data import disguises
 from training.data import split as data
 from training.fit.recipe import Fit
@@ -117,7 +118,7 @@ class Stages:
             message = f"{self.run}: holds something else than a teacher's stages; name a new folder by --run"
             raise TeacherError(message)
         else:
-            file.write_text(text)
+            whole.write(file, text)
 
     def learn(self, judging: JudgingTeacher, fold: int) -> None:
         """Let the teacher know every fold but this one."""
@@ -188,16 +189,15 @@ def _rounds(file: Path) -> list[list[WrittenMessage]]:
         return []
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
-        file.write_text("".join(lines[:-1]), encoding="utf-8")
+        whole.write(file, "".join(lines[:-1]))
         del lines[-1]
     return [[WrittenMessage(*each) for each in json.loads(line)] for line in lines]
 
 
 def _keep(weights: Mapping[str, Tensor], file: Path) -> None:
     """Write them, whole or not at all."""
-    making = file.with_suffix(".making")
-    save_file({name: each.detach().cpu().contiguous() for name, each in weights.items()}, making)
-    making.replace(file)
+    with whole.writing(file) as making:
+        save_file({name: each.detach().cpu().contiguous() for name, each in weights.items()}, making)
 
 
 def _read(file: Path) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -11,6 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
+
+from worker.process import output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,18 +136,5 @@ def _ignore(number: int, _: object) -> None:
 
 def nobody_reads() -> int:
     """Whoever read our output has gone, as `head` does: be silent, also at the interpreter's own last flush."""
-    _discard_answers()
+    output.discard()
     return BY_SIGNAL + signal.SIGPIPE
-
-
-def no_room(error: OSError) -> int:
-    """Our output's disk is full: say so in a line. Raises any other error again."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or error.filename is not None:
-        raise error
-    _discard_answers()
-    print(f"standard output: {error.strerror}", file=sys.stderr)  # noqa: T201 for the person who typed the command
-    return FAILED
-
-
-def _discard_answers() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
