@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit
+from huggingface_hub import hf_hub_download
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from torch.nn.functional import rms_norm
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig, PreTrainedTokenizerFast
 
 from training.fit import packing
+from worker.model.tokenizer import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from tokenizers import Tokenizer
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +32,15 @@ SERVED: Final = "llama"
 """The family that the worker's engines run."""
 FAMILIES: Final = (SERVED, "gemma3_text")
 """Model types that can be trained; those that are not served are for comparison."""
+TOKENIZER: Final = "tokenizer.json"
+_PROBES: Final = (
+    "Hey, are we still on for 7?",
+    " two  spaces\nand\ta tab",
+    "WIN \u00a31,000! http://a.b/c",
+    "\u0414\u0430 \u4f60 \U0001f600",
+    "",
+)
+"""Texts whose ids must be the same by a tokenizer's file and by its settings."""
 
 
 class ModelError(ValueError):
@@ -43,15 +55,42 @@ def compute_type() -> torch.dtype:
 
 
 def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load the base's tokenizer, padding as its end-of-sequence token when it has none. Raises ModelError."""
+    """Load the base's tokenizer.json, padding as its end-of-sequence token when it has no pad. Raises ModelError.
+
+    The class that tokenizer_config.json names is not used: transformers builds its own pieces for some of them, and
+    the worker runs the file.
+    """
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(base), revision=revision, trust_remote_code=False)
+        plain = _tokenizer_file(base, revision)
+        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(str(base), revision=revision, trust_remote_code=False)
     except Exception as error:  # what the libraries raise for a missing or damaged file is of every kind
-        message = f"{base}: no tokenizer can be read there ({_first_line(error)}); tokenizer.json belongs in it"
+        message = f"{base}: no tokenizer can be read there ({_first_line(error)}); {TOKENIZER} belongs in it"
         raise ModelError(message) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    _require_same_ids(base, tokenizer, plain)
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _tokenizer_file(base: str | Path, revision: str | None) -> Tokenizer:
+    """The tokenizer of tokenizer.json alone, as the worker runs it."""
+    local = Path(base)
+    file = local / TOKENIZER if local.is_dir() else hf_hub_download(str(base), TOKENIZER, revision=revision)
+    plain = parse(Path(file).read_bytes())
+    plain.no_truncation()
+    plain.no_padding()
+    plain.encode_special_tokens = True
+    return plain
+
+
+def _require_same_ids(base: str | Path, tokenizer: Any, plain: Tokenizer) -> None:  # noqa: ANN401
+    texts = [*_PROBES, *map(str, tokenizer.added_tokens_encoder)]
+    if tokenizer(texts, split_special_tokens=True)["input_ids"] != [each.ids for each in plain.encode_batch(texts)]:
+        message = (
+            f"{base}: its tokenizer_config.json adds tokens, and so makes other ids than its {TOKENIZER}, which is "
+            "what the worker runs; load it where it was trained, and save it again with save_pretrained"
+        )
+        raise ModelError(message)
 
 
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
