@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from training.fit import model
-from worker.engine import nf4, weights
+from worker.engine import files, nf4, weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def check(adapter: Path, base: Path, labels: int) -> None:
         )
         raise AdapterError(message)
     heads = [shape for name, shape in shapes.items() if name.endswith(_HEAD)]
-    heads += [shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()
+    heads += [shape for file in files.weights(base) for name, shape in _shapes(file).items()
               if name == _HEAD]  # fmt: skip
     if not heads:
         message = f"{adapter / WEIGHTS}: no score head; save it with modules_to_save, as task_type SEQ_CLS does"
@@ -215,7 +215,7 @@ def _logits(tuned: Any, tokens: Sequence[Sequence[int]]) -> Tensor:  # noqa: ANN
 def _save(merged: Any, base: Path, into: Path) -> None:  # noqa: ANN401
     merged.config.save_pretrained(into)
     left = {name: tensor.contiguous() for name, tensor in merged.state_dict().items()}
-    for file in sorted(base.glob("*.safetensors")):
+    for file in files.weights(base):
         with safe_open(file, framework="pt") as stored:
             for name in left.keys() & set(stored.keys()):
                 before = stored.get_tensor(name)

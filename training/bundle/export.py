@@ -19,6 +19,7 @@ from training.data.split import LABELS
 from training.fit import bases, hub, model, runs
 from training.fit import published as reference
 from training.fit.recipe import Budgets, RecipeBase
+from worker.engine import files
 from worker.engine.loading import located, seen_through_nf4
 from worker.messages import Action
 from worker.model import bundle, coverage
@@ -75,7 +76,7 @@ def export(
 ) -> Bundle:
     """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
 
-    Raises RunError, ExportError, CalibrationError, BundleError.
+    Raises RunError, ExportError, CalibrationError, BundleError, UnsupportedModelError.
     """
     recipe = runs.read(run).pinned
     parts = {"adapter": run / "adapter", "tokenizer": run / "tokenizer"}
@@ -102,7 +103,10 @@ def export(
             base = Base(local.resolve().name, None, "base")
         recipe = msgspec.structs.replace(recipe, base=RecipeBase(base.id, base.revision))
     origin = Origin(recipe.name, recipe.resolved(), data_digest, base, labels, recipe.fit.max_tokens)
-    return _write(origin, parts, calibration, out)
+    with tempfile.TemporaryDirectory() as making:
+        if "base" in parts:
+            parts["base"] = _linked(parts["base"], Path(making) / "base")
+        return _write(origin, parts, calibration, out)
 
 
 def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Sequence[Row] = ()) -> Bundle:
@@ -125,9 +129,6 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
         message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
         raise ExportError(message)
     model.configured(local, None, origin.labels, pad_token_id=None)
-    if not any(local.glob("*.safetensors")):
-        message = f"{local}: no safetensors file in it; a base is config.json and weights"
-        raise ExportError(message)
     adapters.check(adapter, local, len(origin.labels))
     with tempfile.TemporaryDirectory() as making:
         made = Path(making)
@@ -139,7 +140,7 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
         if adapters.is_served(adapter):
             parts["adapter"] = adapters.alone(adapter, made / "adapter")
             if base.path:
-                parts["base"] = local
+                parts["base"] = _linked(local, made / "base")
         else:
             quantised, double = seen_through_nf4(recipe)
             tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
@@ -151,6 +152,14 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
                                 "quantisation": "nf4" * quantised or "none", "double_quantisation": double}  # fmt: skip
             base = msgspec.structs.replace(base, path="base")
         return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out)
+
+
+def _linked(base: Path, into: Path) -> Path:
+    """A folder of links to the files of a base that a bundle needs: whatever lies beside them stays out."""
+    into.mkdir()
+    for file in files.needed(base):
+        (into / file.name).symlink_to(file.resolve())
+    return into
 
 
 def missed(made: Bundle) -> list[str]:

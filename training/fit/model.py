@@ -226,6 +226,9 @@ def trainable(model: PeftModel) -> tuple[int, int]:
 
 def configured(base: str | Path, revision: str | None, labels: Sequence[str], pad_token_id: int | None) -> Any:  # noqa: ANN401
     """Read a base's configuration, for a classifier of these labels. Raises ModelError."""
+    if (Path(base) / "adapter_config.json").is_file():
+        message = f"{base}: holds adapter_config.json, and transformers would read the base that this names instead"
+        raise ModelError(message)
     try:
         config = AutoConfig.from_pretrained(
             str(base),

@@ -104,7 +104,7 @@ def located(base: Base) -> Path:
     if (local := Path(base.id)).is_dir():
         return local
     try:
-        return from_hub(base.id, base.revision, ["config.json", "*.safetensors"])
+        return from_hub(base.id, base.revision, [files.CONFIG, files.INDEX, "*.safetensors"])
     except (OSError, ValueError) as error:
         message = (
             f"base {base.id} is not here and cannot be fetched ({type(error).__name__}): needed are the hub, or "

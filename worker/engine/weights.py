@@ -134,16 +134,8 @@ def _check_base(config: dict[str, Any]) -> None:
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a base, in float32, by its name less the leading `model.`; a language model's head left out."""
-    parts = sorted(folder.glob("*.safetensors"))
-    if not parts:
-        message = f"no safetensors file in {folder}"
-        raise UnsupportedModelError(message)
-    return {
-        name.removeprefix("model."): tensor
-        for part in parts
-        for name, tensor in files.tensors(part).items()
-        if name != "lm_head.weight"
-    }
+    read = files.read(folder)
+    return {name.removeprefix("model."): tensor for name, tensor in read.items() if name != "lm_head.weight"}
 
 
 def _merge(tensors: dict[str, Tensor], folder: Path, updates: dict[str, Update] | None) -> None:
