@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--recipe", type=Path, help="refuse a run of another recipe (default: the run's own)")
     for command in (prepare, train, export, evaluate, compare):
         _data_options(command)
-    export.set_defaults(seed=None)
+    export.set_defaults(seed=None, labels=None)
     brought = add("import", "make a bundle of an adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     brought.add_argument("out", type=Path, help="folder for the bundle")
@@ -184,7 +184,9 @@ def _data_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data", action="append", metavar="PLACE",
                          help="TSV, CSV, Parquet or JSON lines, or hub:<data set>; the first is split and judged on, "
                          "further ones are only learnt from (default: the shipped UCI set)")  # fmt: skip
-    command.add_argument("--labels", default=",".join(data.LABELS), help="ours, ham first (default: ham,spam)")
+    command.add_argument(
+        "--labels", default=",".join(data.LABELS), help="ours, ham first (default: ham,spam; export: the run's own)"
+    )
     command.add_argument("--map", default="", metavar="THEIRS=OURS,...", help="what their labels are called here")
     command.add_argument("--refine", metavar="PLACE", help="take finer labels of spam from here, and nothing else")
     command.add_argument("--outside", metavar="PLACE",

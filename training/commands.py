@@ -70,7 +70,15 @@ def to_bundle(options: argparse.Namespace) -> int:
     if options.seed not in {None, run.seed}:
         message = f"{options.run} was trained on split {run.seed}, not on {options.seed}; leave --seed out"
         raise runs.RunError(message)
+    known = ",".join(run.labels or data.LABELS)
+    options.labels = options.labels or known
     rows = judging.asked(options)
+    if run.labels and rows.labels != run.labels:
+        message = (
+            f"{options.run} was trained on the labels {known}, in this order, not on {','.join(rows.labels)}; "
+            "leave --labels out"
+        )
+        raise runs.RunError(message)
     parts, digest = evaluate.cut(rows.prepared.rows, run.seed), rows.prepared.digest
     if data.digest(parts.fit) != run.rows:
         message = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 import math
 import tempfile
 from dataclasses import dataclass
@@ -66,14 +67,7 @@ class Origin:
     max_tokens: int = 256
 
 
-def export(
-    run: Path,
-    calibration: Sequence[Row],
-    data_digest: str,
-    out: Path,
-    *,
-    labels: tuple[str, ...] = LABELS,
-) -> Bundle:
+def export(run: Path, calibration: Sequence[Row], data_digest: str, out: Path) -> Bundle:
     """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
 
     Raises RunError, ExportError, CalibrationError, BundleError, UnsupportedModelError.
@@ -102,10 +96,11 @@ def export(
             parts["base"] = local
             base = Base(local.resolve().name, None, "base")
         recipe = msgspec.structs.replace(recipe, base=RecipeBase(base.id, base.revision))
+    labels = _labels(run, calibration)
     origin = Origin(recipe.name, recipe.resolved(), data_digest, base, labels, recipe.fit.max_tokens)
     with tempfile.TemporaryDirectory() as making:
         if "base" in parts:
-            parts["base"] = _linked(parts["base"], Path(making) / "base")
+            parts["base"] = _linked(parts["base"], Path(making) / "base", labels)
         return _write(origin, parts, calibration, out)
 
 
@@ -140,7 +135,7 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
         if adapters.is_served(adapter):
             parts["adapter"] = adapters.alone(adapter, made / "adapter")
             if base.path:
-                parts["base"] = _linked(local, made / "base")
+                parts["base"] = _linked(local, made / "base", origin.labels)
         else:
             quantised, double = seen_through_nf4(recipe)
             tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
@@ -154,11 +149,42 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
         return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out)
 
 
-def _linked(base: Path, into: Path) -> Path:
-    """A folder of links to the files of a base that a bundle needs: whatever lies beside them stays out."""
+def _labels(run: Path, rows: Sequence[Row]) -> tuple[str, ...]:
+    """A run's labels in its head's order: what it says itself, or of a version that kept none, where two are certain.
+
+    Raises ExportError, also for rows under another label.
+    """
+    given = {row.label for row in rows}
+    labels = runs.read(run).labels
+    if not labels and len(given) == len(LABELS) and LABELS[0] in given:
+        labels = (LABELS[0], *(given - {LABELS[0]}))
+    if not labels:
+        message = (
+            f'{run / runs.FILE}: does not say its labels (a version before kept none); write them there as "labels", '
+            "a list in the order of --labels when it was trained"
+        )
+        raise ExportError(message)
+    if others := sorted(given - set(labels)):
+        message = f"{run}: trained on the labels {', '.join(labels)}, not on {', '.join(others)}"
+        raise ExportError(message)
+    return labels
+
+
+def _linked(base: Path, into: Path, labels: Sequence[str]) -> Path:
+    """A folder of links to the files of a base that a bundle needs, its config.json naming the head's labels.
+
+    Whatever lies beside them stays out.
+    """
     into.mkdir()
     for file in files.needed(base):
         (into / file.name).symlink_to(file.resolve())
+    config = into / files.CONFIG
+    named = files.config(config) | {
+        "id2label": {str(at): label for at, label in enumerate(labels)},
+        "label2id": {label: at for at, label in enumerate(labels)},
+    }
+    config.unlink()
+    config.write_text(json.dumps(named, indent=2) + "\n")
     return into
 
 

@@ -66,7 +66,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     accelerator = _accelerator(board)
     is_first = bool(accelerator.is_main_process)
     if is_first:
-        runs.begin(folder, Run(recipe, seed, data.digest((*rows, *taught))))
+        runs.begin(folder, Run(recipe, seed, data.digest((*rows, *taught)), tuple(labels)))
     if (folder / "adapter").exists():
         return is_first
 

@@ -44,7 +44,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
     out.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        made = export.export(run, exam.parts.calibration, data_digest, making / "bundle", labels=tuple(exam.labels))
+        made = export.export(run, exam.parts.calibration, data_digest, making / "bundle")
         judgement = evaluate.evaluate(made.folder, exam)
         if (out / MANIFEST).exists():
             worse = _worse(judgement, evaluate.evaluate(out, exam), exam, tell)
