@@ -125,7 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     brought.add_argument("--base", required=True, help="its base: a local folder, which goes in too, or a hub id")
     brought.add_argument("--revision", help="the base's revision on the hub")
     brought.add_argument("--name", help="the bundle's name (default: the adapter folder's)")
-    brought.add_argument("--labels", default=",".join(data.LABELS), help="labels in the head's order, ham first")
+    brought.add_argument("--labels", help="labels in the head's order (default: what id2label says, or ham,spam)")
+    brought.add_argument("--map", default="", metavar="THEIRS=OURS,...", help="what id2label's labels are called here")
     brought.add_argument(
         "--max-tokens", type=_at_least_one, default=256, help="a longer message loses its middle (default: 256)"
     )

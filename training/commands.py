@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from training.bundle import adapters, calibrate, export
-from training.data import balance, mixture, modern, taught
+from training.data import balance, mixture, modern, sources, taught
 from training.data import card as datacard
 from training.data import split as data
 from training.fit import bases, recipe, runs, train
@@ -107,11 +107,19 @@ def bring(options: argparse.Namespace) -> int:
         recipe={"name": "imported", **seen},
         data_digest="",
         base=Base(options.base, options.revision),
-        labels=tuple(label.strip() for label in options.labels.split(",")),
+        labels=tuple(label.strip() for label in options.labels.split(",")) if options.labels else (),
         max_tokens=options.max_tokens,
     )
     rows = data.prepare(options.calibrate).rows if options.calibrate else ()
-    describe(export.import_adapter(options.adapter, origin, options.out, calibration=rows))
+    made = export.import_adapter(
+        options.adapter, origin, options.out, calibration=rows, renamed=sources.mapping(options.map)
+    )
+    describe(made)
+    if unknown := export.missed(made):
+        console.print(
+            f"WARNING: {len(unknown)} of {len(export.CANARIES)} canaries are judged wrongly; if most are, look at "
+            "--labels and --map, which say what the head's rows are, and at --base and --quantisation"
+        )
     return 0
 
 

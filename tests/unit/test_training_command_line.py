@@ -202,7 +202,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda base: (base / "model.safetensors").unlink(), [], r"no safetensors file in it"),
         (lambda base: (base / "model.safetensors").write_bytes(b"no"), [], r"model\.safetensors: not whole"),
         (lambda _: None, ["--name", "a b/c"], r"name must be letters.*\(it is 'a b/c'"),
-        (lambda _: None, ["--labels", "spam,ham"], r"labels must be 'ham' and at least one more"),
+        (lambda _: None, ["--labels", "spam,junk"], r"labels must be 'ham' and at least one more"),
         (lambda _: None, ["--labels", "ham,"], r"labels must be different and not empty"),
         (lambda _: None, ["--revision", "main"], r"a folder, which has no revision 'main'"),
     ],

@@ -38,8 +38,8 @@ class AdapterError(ValueError):
     """An adapter that no bundle can be made of; the text says what is wrong with it."""
 
 
-def check(adapter: Path, base: Path, labels: int) -> None:
-    """Raise AdapterError unless it is for sequence classification, in safetensors, with a head for these labels.
+def check(adapter: Path, base: Path) -> int:
+    """Return how many labels its head has. Raises AdapterError unless it is of safetensors, and classifies sequences.
 
     The head may be the base's own, where the adapter brings none.
     """
@@ -71,9 +71,7 @@ def check(adapter: Path, base: Path, labels: int) -> None:
     if not heads:
         message = f"{adapter / WEIGHTS}: no score head; save it with modules_to_save, as task_type SEQ_CLS does"
         raise AdapterError(message)
-    if heads[0][0] != labels:
-        message = f"{adapter / WEIGHTS}: the head has {heads[0][0]} labels, {labels} are named"
-        raise AdapterError(message)
+    return heads[0][0]
 
 
 def is_served(adapter: Path) -> bool:
@@ -89,10 +87,11 @@ def alone(adapter: Path, into: Path) -> Path:
     return into
 
 
-def merge(  # noqa: PLR0913 # plain values, each of its own
+def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
     adapter: Path,
     base: Path,
     labels: Sequence[str],
+    rows: Sequence[int],
     tokens: Sequence[Sequence[int]],
     into: Path,
     *,
@@ -102,7 +101,8 @@ def merge(  # noqa: PLR0913 # plain values, each of its own
     """Merge an adapter of any kind into its base, as training saw it: a bundle's folders "base" and "adapter".
 
     What is merged is float32; a tensor that the adapter leaves alone keeps its type. The adapter that is left holds the
-    head and changes nothing else. `tokens` are messages that must be answered as they were before. Raises AdapterError.
+    head and changes nothing else. `rows` are the head's that `labels` are of, in their order. `tokens` are messages
+    that must be answered as they were before. Raises AdapterError.
     """
     config, given = _config(adapter), alone(adapter, into / "given")
     _check_start(adapter, config, quantised=quantised)
@@ -131,6 +131,7 @@ def merge(  # noqa: PLR0913 # plain values, each of its own
             f"(logits differ by {difference:.2g}), so it cannot be imported"
         )
         raise AdapterError(message)
+    merged.score.weight.data = merged.score.weight.data[list(rows)].contiguous()
     _save(merged, base, into / "base")
     _save_head(merged, into / "adapter")
     return {"base": into / "base", "adapter": into / "adapter"}

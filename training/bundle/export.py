@@ -9,12 +9,13 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 
-from training.bundle import adapters, calibrate
+from training.bundle import adapters, calibrate, heads
 from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
 from training.fit import bases, hub, model, runs
@@ -104,16 +105,25 @@ def export(run: Path, calibration: Sequence[Row], data_digest: str, out: Path) -
         return _write(origin, parts, calibration, out)
 
 
-def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Sequence[Row] = ()) -> Bundle:
+def import_adapter(
+    adapter: Path,
+    origin: Origin,
+    out: Path,
+    *,
+    calibration: Sequence[Row] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+) -> Bundle:
     """Make a bundle of an adapter folder as PEFT saves it.
 
     `origin.base` is a local folder, whose weights go in too, or a hub id, which is pinned to the commit it has now.
+    `origin.labels` are the head's, which id2label may know by itself, under other names by `renamed`; the head's rows
+    are put in a bundle's order, ham first.
 
     LoRA as the engines run it is kept byte for byte; an adapter of another kind is merged into its base, whose weights
     then go in even if a hub has them. Without `calibration` rows the scores stay the model's own, at 0.5.
     Raises AdapterError, ExportError, ModelError, CalibrationError, BundleError.
     """
-    _check_named(origin)
+    _check_named(dataclasses.replace(origin, labels=LABELS))  # the labels are looked at when the head is
     _check_out(out, adapter, Path(origin.base.id))
     local = Path(origin.base.id)
     base = Base(local.resolve().name, None, "base")
@@ -123,24 +133,28 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
     elif origin.base.revision is not None:
         message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
         raise ExportError(message)
-    model.configured(local, None, origin.labels, pad_token_id=None)
-    adapters.check(adapter, local, len(origin.labels))
+    model.configured(local, None, LABELS, pad_token_id=None)
+    head = heads.read(adapter, local, adapters.check(adapter, local), origin.labels, renamed)
+    origin = dataclasses.replace(origin, labels=head.labels)
+    _check_named(origin)
     with tempfile.TemporaryDirectory() as making:
         made = Path(making)
         has_own = (adapter / "tokenizer.json").is_file()
         tokenizer = model.load_tokenizer(*((adapter, None) if has_own else (origin.base.id, base.revision)))
         tokenizer.save_pretrained(made / "tokenizer")
         parts = {"tokenizer": made / "tokenizer"}
-        recipe = dict(origin.recipe)
+        recipe = dict(origin.recipe) | ({} if head.is_in_order else {"head": head.found})
         if adapters.is_served(adapter):
             parts["adapter"] = adapters.alone(adapter, made / "adapter")
+            if not head.is_in_order:
+                heads.put_in_order(parts["adapter"], local, head)
             if base.path:
                 parts["base"] = _linked(local, made / "base", origin.labels)
         else:
             quantised, double = seen_through_nf4(recipe)
             tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
             parts |= adapters.merge(
-                adapter, local, origin.labels, tokens, made / "merged", quantised=quantised, double=double
+                adapter, local, head.labels, head.rows, tokens, made / "merged", quantised=quantised, double=double
             )
             recipe |= {"quantisation": "none", "double_quantisation": False}
             recipe["merged"] = {"kind": adapters.kind(adapter), "sha256": adapters.digest(adapter),
@@ -189,9 +203,9 @@ def _linked(base: Path, into: Path, labels: Sequence[str]) -> Path:
 
 
 def missed(made: Bundle) -> list[str]:
-    """The canaries' texts that the bundle's model labels otherwise than a person would."""
-    answers = {canary.text: canary.label for canary in made.canaries}
-    return [canary.text for canary in CANARIES if answers.get(canary.text) != canary.label]
+    """The canaries' texts that the bundle's model takes for ham, or does not, otherwise than a person would."""
+    answers = {canary.text: canary.label == LABELS[0] for canary in made.canaries}
+    return [canary.text for canary in CANARIES if answers.get(canary.text) != (canary.label == LABELS[0])]
 
 
 def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64]:
