@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import peft
 import torch
 from peft import LoraConfig, PeftConfig, PeftModelForSequenceClassification, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from training.fit import model
 from worker.engine import files, nf4, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
-_HEAD: Final = "score.weight"
+HEAD: Final = "score.weight"
 _EMBEDDING: Final = "base_model.model.model.embed_tokens.weight"
 _REPEATABLE: Final = ("pissa", "olora")
 """Ways to start LoRA that change the base by what PEFT works out again as it loads the adapter."""
 _TOLERANCE: Final = 1e-3
 """How much logits may differ, relative to the largest if that is beyond 1: float32's rounding stays far below."""
+_COARSE: Final = 0.1
+"""The same where one of them computes in half precision; a head read at another token, or of another order, differs
+by more."""
 
 
 class AdapterError(ValueError):
@@ -65,9 +72,9 @@ def check(adapter: Path, base: Path) -> int:
             "like them can be imported"
         )
         raise AdapterError(message)
-    heads = [shape for name, shape in shapes.items() if name.endswith(_HEAD)]
+    heads = [shape for name, shape in shapes.items() if name.endswith(HEAD)]
     heads += [shape for file in files.weights(base) for name, shape in _shapes(file).items()
-              if name == _HEAD]  # fmt: skip
+              if name == HEAD]  # fmt: skip
     if not heads:
         message = f"{adapter / WEIGHTS}: no score head; save it with modules_to_save, as task_type SEQ_CLS does"
         raise AdapterError(message)
@@ -79,12 +86,55 @@ def is_served(adapter: Path) -> bool:
     return weights.takes(_config(adapter), _shapes(adapter / WEIGHTS))
 
 
-def alone(adapter: Path, into: Path) -> Path:
-    """The adapter's two files without what else lies beside them."""
+def alone(adapter: Path, into: Path, base: Path | None = None) -> Path:
+    """The adapter's two files without what else lies beside them; with the base's head, where it brings none."""
     into.mkdir(parents=True)
     for name in (CONFIG, WEIGHTS):
         (into / name).write_bytes((adapter / name).read_bytes())
+    if base is not None and not any(name.endswith(HEAD) for name in _shapes(adapter / WEIGHTS)):
+        tensors = load_file(into / WEIGHTS) | {
+            f"base_model.model.{HEAD}": files.tensors(files.places(base)[HEAD])[HEAD]
+        }
+        save_file(tensors, into / WEIGHTS, metadata={"format": "pt"})
+        config = _config(into)
+        config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), HEAD.partition(".")[0]})
+        (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     return into
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How training saw a base: through NF4 or not, with doubly quantised scales or not, and with which pad."""
+
+    quantised: bool
+    double: bool
+    pad: int | None
+
+
+def answers(  # noqa: PLR0913, PLR0917 # plain values, each of its own
+    adapter: Path, base: Path, labels: Sequence[str], tokens: Sequence[Sequence[int]], seen: Seen, into: Path
+) -> NDArray[np.float32]:
+    """Return PEFT's own logits [messages, labels], in the order of the adapter's head. Raises AdapterError."""
+    given = alone(adapter, into, base)
+    with _quiet():
+        try:
+            tuned, _ = _tuned(_load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING), seen), given)
+        except Exception as error:  # PEFT has no error of its own
+            message = f"{adapter}: PEFT cannot load it onto its base: {_first_line(error)}"
+            raise AdapterError(message) from error
+        found: NDArray[np.float32] = _logits(tuned, tokens).numpy()
+        return found
+
+
+def require_same(adapter: Path, found: NDArray[np.float32], wanted: NDArray[np.float32], *, exact: bool) -> None:
+    """Raise AdapterError where the worker's logits are not PEFT's; `exact` where both compute in float32."""
+    difference, most = float(np.abs(found - wanted).max()), max(1.0, float(np.abs(wanted).max()))
+    if not difference <= (_TOLERANCE if exact else _COARSE) * most:
+        message = (
+            f"{adapter}: answers otherwise than PEFT does under its own config (logits differ by {difference:.2g}), so "
+            "it cannot be imported"
+        )
+        raise AdapterError(message)
 
 
 def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
@@ -93,33 +143,26 @@ def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
     labels: Sequence[str],
     rows: Sequence[int],
     tokens: Sequence[Sequence[int]],
+    seen: Seen,
     into: Path,
-    *,
-    quantised: bool,
-    double: bool,
-) -> dict[str, Path]:
+) -> tuple[dict[str, Path], NDArray[np.float32]]:
     """Merge an adapter of any kind into its base, as training saw it: a bundle's folders "base" and "adapter".
 
     What is merged is float32; a tensor that the adapter leaves alone keeps its type. The adapter that is left holds the
     head and changes nothing else. `rows` are the head's that `labels` are of, in their order. `tokens` are messages
-    that must be answered as they were before. Raises AdapterError.
+    that must be answered as they were before; those logits are given too. Raises AdapterError.
     """
-    config, given = _config(adapter), alone(adapter, into / "given")
-    _check_start(adapter, config, quantised=quantised)
-    bare = _load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING))
-    if quantised:
-        for name, matrix in bare.named_parameters():
-            if weights.is_linear(name):
-                matrix.data = nf4.round_trip(matrix.data, double=double)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # PEFT's advice to those who train
+    config, given = _config(adapter), alone(adapter, into / "given", base)
+    _check_start(adapter, config, quantised=seen.quantised)
+    bare = _load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING), seen)
+    with _quiet():
         try:
             tuned, missing = _tuned(bare, given)
             before = _logits(tuned, tokens)
             merged = _unwrapped(tuned.merge_and_unload(safe_merge=True))
         except Exception as error:  # PEFT has no error of its own
-            said = (str(error).splitlines() or [""])[0]
-            message = f"{adapter}: PEFT cannot merge a {config['peft_type']} adapter like this into its base: {said}"
+            kind = config["peft_type"]
+            message = f"{adapter}: PEFT cannot merge a {kind} adapter like this into its base: {_first_line(error)}"
             raise AdapterError(message) from error
         if missing:
             message = f"{adapter / WEIGHTS}: what {missing[0]} asks for is not in it"
@@ -134,7 +177,19 @@ def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
     merged.score.weight.data = merged.score.weight.data[list(rows)].contiguous()
     _save(merged, base, into / "base")
     _save_head(merged, into / "adapter")
-    return {"base": into / "base", "adapter": into / "adapter"}
+    return {"base": into / "base", "adapter": into / "adapter"}, before.numpy()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PEFT's advice to those who train, and without gradients."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def digest(adapter: Path) -> str:
@@ -183,11 +238,17 @@ def _check_start(adapter: Path, config: Mapping[str, Any], *, quantised: bool) -
     raise AdapterError(message)
 
 
-def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None) -> Any:  # noqa: ANN401 a classifier
+def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None, seen: Seen) -> Any:  # noqa: ANN401
+    """A classifier, its base as training saw it, in float32."""
     config = model.configured(base, None, labels, pad_token_id=None)
     bare = model.loaded(base, config=config, dtype=torch.float32).eval()
     if embedding is not None and embedding[0] != config.vocab_size:
         bare.resize_token_embeddings(embedding[0], mean_resizing=False)  # it was trained with tokens of its own
+    bare.config.pad_token_id = seen.pad
+    if seen.quantised:
+        for name, matrix in bare.named_parameters():
+            if weights.is_linear(name):
+                matrix.data = nf4.round_trip(matrix.data, double=seen.double)
     return bare
 
 

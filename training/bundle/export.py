@@ -15,23 +15,25 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from training.bundle import adapters, calibrate, heads
+from training.bundle import adapters, calibrate, heads, pooling
 from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
 from training.fit import bases, hub, model, runs
 from training.fit import published as reference
 from training.fit.recipe import Budgets, RecipeBase
 from worker.engine import files
+from worker.engine.cpu import CpuEngine
 from worker.engine.loading import located, seen_through_nf4
 from worker.messages import Action
 from worker.model import bundle, coverage
 from worker.model.bundle import Bands, Base, Bundle, Calibration, Canary, Coverage, naming_problems
 from worker.model.normalise import normalise
 from worker.model.policy import Policy
+from worker.model.tokenizer import TextTokenizer, parse
 from worker.rollout import budgets, drift
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -120,7 +122,8 @@ def import_adapter(
     are put in a bundle's order, ham first.
 
     LoRA as the engines run it is kept byte for byte; an adapter of another kind is merged into its base, whose weights
-    then go in even if a hub has them. Without `calibration` rows the scores stay the model's own, at 0.5.
+    then go in even if a hub has them. What the worker answers to the canaries is held to what PEFT answers under the
+    adapter's own config. Without `calibration` rows the scores stay the model's own, at 0.5.
     Raises AdapterError, ExportError, ModelError, CalibrationError, BundleError.
     """
     _check_named(dataclasses.replace(origin, labels=LABELS))  # the labels are looked at when the head is
@@ -142,25 +145,41 @@ def import_adapter(
         has_own = (adapter / "tokenizer.json").is_file()
         tokenizer = model.load_tokenizer(*((adapter, None) if has_own else (origin.base.id, base.revision)))
         tokenizer.save_pretrained(made / "tokenizer")
+        seen = adapters.Seen(*seen_through_nf4(dict(origin.recipe)), pooling.pad(adapter, local, tokenizer))
+        ends = pooling.end_before(made / "tokenizer", seen.pad)
+        tokens = [[*ids, *ends] for ids in _canaries(made / "tokenizer", origin.max_tokens)]
         parts = {"tokenizer": made / "tokenizer"}
         recipe = dict(origin.recipe) | ({} if head.is_in_order else {"head": head.found})
         if adapters.is_served(adapter):
-            parts["adapter"] = adapters.alone(adapter, made / "adapter")
+            wanted = adapters.answers(adapter, local, head.labels, tokens, seen, made / "given")
+            parts["adapter"] = adapters.alone(adapter, made / "adapter", None if head.is_in_order else local)
             if not head.is_in_order:
-                heads.put_in_order(parts["adapter"], local, head)
+                heads.put_in_order(parts["adapter"], head)
             if base.path:
                 parts["base"] = _linked(local, made / "base", origin.labels)
         else:
-            quantised, double = seen_through_nf4(recipe)
-            tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
-            parts |= adapters.merge(
-                adapter, local, head.labels, head.rows, tokens, made / "merged", quantised=quantised, double=double
-            )
+            merged, wanted = adapters.merge(adapter, local, head.labels, head.rows, tokens, seen, made / "merged")
+            parts |= merged
             recipe |= {"quantisation": "none", "double_quantisation": False}
             recipe["merged"] = {"kind": adapters.kind(adapter), "sha256": adapters.digest(adapter),
-                                "quantisation": "nf4" * quantised or "none", "double_quantisation": double}  # fmt: skip
+                                "quantisation": "nf4" * seen.quantised or "none",
+                                "double_quantisation": seen.double}  # fmt: skip
             base = msgspec.structs.replace(base, path="base")
-        return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out)
+
+        def check(classifier: Classifier) -> None:
+            found = classifier.engine.logits(
+                [message.tokens for message in classifier.prepare([canary.text for canary in CANARIES])]
+            )
+            exact = isinstance(classifier.engine, CpuEngine)
+            adapters.require_same(adapter, found, wanted[:, list(head.rows)], exact=exact)
+
+        return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out, check)
+
+
+def _canaries(tokenizer: Path, max_tokens: int) -> list[list[int]]:
+    """The canaries' tokens as the worker makes them."""
+    worker = TextTokenizer(parse((tokenizer / model.TOKENIZER).read_bytes()), max_tokens)
+    return [each.tokens.tolist() for each in worker.tokenise([canary.text for canary in CANARIES])]
 
 
 def _labels(run: Path, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -220,8 +239,14 @@ def with_quality(made: Bundle, quality: Mapping[str, Any], out: Path) -> Bundle:
     return bundle.write(out, msgspec.structs.replace(made, quality=dict(quality)), parts)
 
 
-def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: Path) -> Bundle:
-    """Write it with the model's own scores, judge with it, and write it again with what that says."""
+def _write(
+    origin: Origin,
+    parts: Mapping[str, Path],
+    rows: Sequence[Row],
+    out: Path,
+    check: Callable[[Classifier], None] = lambda _: None,
+) -> Bundle:
+    """Write it with the model's own scores, `check` and judge with it, and write it again with what that says."""
     draft = Bundle(
         name=origin.name,
         base=origin.base,
@@ -237,6 +262,7 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
     )
     with tempfile.TemporaryDirectory() as making:
         classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
+        check(classifier)
         calibration, threshold = _PLAIN, _HALF
         quality: dict[str, Any] = {}
         bands: Bands | None = None

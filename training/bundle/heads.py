@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from safetensors.torch import load_file, save_file
 
-from training.bundle.adapters import CONFIG, WEIGHTS, AdapterError
+from training.bundle.adapters import HEAD, WEIGHTS, AdapterError
 from training.data.split import LABELS
 from worker.engine import files
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor
-
-_SCORE: Final = "score.weight"
 _GENERIC: Final = re.compile(r"(label_)?\d+")
 """What transformers calls labels that nobody has named."""
 _HARMLESS: Final = ("ham", "legit", "legitimate", "not_spam", "not spam", "non-spam", "benign", "normal", "safe")
@@ -65,23 +61,12 @@ def read(adapter: Path, base: Path, size: int, given: Sequence[str], renamed: Ma
     return Head(labels, tuple(names.index(label) for label in labels))
 
 
-def put_in_order(adapter: Path, base: Path, head: Head) -> None:
-    """Reorder the rows of an adapter's head, in its folder; of the base's head, where the adapter brings none."""
+def put_in_order(adapter: Path, head: Head) -> None:
+    """Reorder the rows of an adapter's head, in its folder."""
     tensors = load_file(adapter / WEIGHTS)
-    name = next((name for name in tensors if name.endswith(_SCORE)), None)
-    if name is None:
-        name, score = f"base_model.model.{_SCORE}", _of_base(base)
-        config = json.loads((adapter / CONFIG).read_bytes())
-        config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), "score"})
-        (adapter / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
-    else:
-        score = tensors[name]
-    tensors[name] = score[list(head.rows)].contiguous()
+    [name] = [name for name in tensors if name.endswith(HEAD)]
+    tensors[name] = tensors[name][list(head.rows)].contiguous()
     save_file(tensors, adapter / WEIGHTS, metadata={"format": "pt"})
-
-
-def _of_base(base: Path) -> Tensor:
-    return files.tensors(files.places(base)[_SCORE])[_SCORE]
 
 
 def _named(adapter: Path, base: Path, size: int) -> tuple[Path, list[str]]:
