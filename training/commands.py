@@ -46,6 +46,7 @@ def fit(options: argparse.Namespace) -> int:
     """Train on the fitting part of one split's train rows."""
     chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
     parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
+    data.check(parts.calibration, least=1)  # or no bundle could be calibrated on it
     with progress() as show:
         is_first = train.fit(
             chosen, parts.fit, options.run, seed=options.seed, progress=show, labels=rows.labels, board=board

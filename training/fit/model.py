@@ -14,6 +14,7 @@ from torch.nn.functional import rms_norm
 from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig, PreTrainedTokenizerFast
 
 from training.fit import packing
+from worker.engine import files
 from worker.model.tokenizer import parse
 
 if TYPE_CHECKING:
@@ -120,13 +121,17 @@ def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: 
 
 
 def loaded(base: str | Path, **how: Any) -> Any:  # noqa: ANN401 transformers' own arguments, and its classifier
-    """Read a base's weights from safetensors. Raises ModelError."""
+    """Read a base's weights from safetensors, all but the head's. Raises ModelError."""
     load: Any = AutoModelForSequenceClassification.from_pretrained
     try:
-        return load(str(base), use_safetensors=True, trust_remote_code=False, **how)
-    except (OSError, ValueError, SafetensorError) as error:
+        read, said = load(str(base), use_safetensors=True, trust_remote_code=False, output_loading_info=True, **how)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         message = f"{base}: its weights cannot be read ({_first_line(error)}); fetch or save it again"
         raise ModelError(message) from error
+    if missing := sorted(set(said["missing_keys"]) - {"score.weight"}):
+        message = f"{base}: no tensor {missing[0]}, which its config.json asks for: it would be what chance makes it"
+        raise ModelError(message)
+    return read
 
 
 def _first_line(error: Exception) -> str:
@@ -242,6 +247,9 @@ def configured(base: str | Path, revision: str | None, labels: Sequence[str], pa
     except Exception as error:  # no JSON, no object, no model: the library raises something else for each
         message = f"{base}: its config.json cannot be read ({_first_line(error)})"
         raise ModelError(message) from error
+    if quantised := files.quantised_as(vars(config)):
+        message = f"{base}: quantised already ({quantised}); take the base that it was quantised from"
+        raise ModelError(message)
     if config.model_type not in FAMILIES:
         message = f"{base}: a {config.model_type} model; hamgate trains {', '.join(FAMILIES)}, and serves {SERVED}"
         raise ModelError(message)

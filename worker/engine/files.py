@@ -36,6 +36,19 @@ def config(path: Path) -> dict[str, Any]:
     return dict(found)
 
 
+def quantised_as(config: Mapping[str, Any]) -> str | None:
+    """Return how a config's model is quantised: nf4, fp4, int8, or its method's name; None where it is not."""
+    said = config.get("quantization_config")
+    if not said:
+        return None
+    said = said if isinstance(said, dict) else said.to_dict()
+    if said.get("load_in_8bit"):
+        return "int8"
+    if said.get("load_in_4bit"):
+        return str(said.get("bnb_4bit_quant_type", "fp4"))  # bitsandbytes' own default
+    return str(said.get("quant_method", "unknown"))
+
+
 def size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
     """Take a size of at least 1 from a config. Raises UnsupportedModelError naming it."""
     value = config.get(name)
@@ -87,6 +100,15 @@ def needed(folder: Path) -> list[Path]:
 def read(folder: Path) -> dict[str, Tensor]:
     """Read every tensor of a base, in float32. Raises UnsupportedModelError."""
     return {name: tensor for file in sorted(set(places(folder).values())) for name, tensor in tensors(file).items()}
+
+
+def shapes(folder: Path) -> dict[str, Tensor]:
+    """Return every tensor of a base by its shape alone, without reading it. Raises UnsupportedModelError."""
+    found = {}
+    for name, file in places(folder).items():
+        with safe_open(file, framework="pt") as opened:
+            found[name] = torch.empty(opened.get_slice(name).get_shape(), device="meta")
+    return found
 
 
 def tensors(file: Path) -> dict[str, Tensor]:
