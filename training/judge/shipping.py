@@ -56,10 +56,16 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
                 raise WorseBundleError(message)
         quality = {**made.quality, "split": exam.seed, "held-out": data.digest(exam.parts.test)}
         quality |= {f"test-{name}": round(value, 4) for name, value in judgement.clean.measure().items()}
-        quality |= drift.usual(reference.classifier(made.folder), [row.text for row in exam.parts.test])
+        quality |= drift.usual(reference.classifier(made.folder), _unlearnt(exam))
         return export.with_quality(made, quality, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _unlearnt(exam: Exam) -> list[str]:
+    """The test rows' texts; where they are too few to say what is usual, with those that were calibrated on."""
+    test, calibration = exam.parts.test, exam.parts.calibration
+    return [row.text for row in (test if len(test) >= drift.LEAST else (*test, *calibration))]
 
 
 def _worse(made: JudgedSets, in_force: JudgedSets, exam: Exam, tell: Callable[[str], None]) -> Sequence[str]:
