@@ -113,7 +113,12 @@ def bring(options: argparse.Namespace) -> int:
     )
     rows = data.prepare(options.calibrate).rows if options.calibrate else ()
     made = export.import_adapter(
-        options.adapter, origin, options.out, calibration=rows, renamed=sources.mapping(options.map)
+        options.adapter,
+        origin,
+        options.out,
+        calibration=rows,
+        renamed=sources.mapping(options.map),
+        tell=lambda line: console.print(f"WARNING: {line}", markup=False),
     )
     describe(made)
     if unknown := export.missed(made):

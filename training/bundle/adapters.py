@@ -57,7 +57,7 @@ def check(adapter: Path, base: Path) -> int:
             )
             message = f"{adapter}: no {name}{pickled}"
             raise AdapterError(message)
-    config, shapes = _config(adapter), _shapes(adapter / WEIGHTS)
+    config, shapes = settings_of(adapter), _shapes(adapter / WEIGHTS)
     if config.get("task_type") != TaskType.SEQ_CLS:
         message = f"{adapter / CONFIG}: task_type is {config.get('task_type')!r}, wanted {TaskType.SEQ_CLS.value!r}"
         raise AdapterError(message)
@@ -83,7 +83,7 @@ def check(adapter: Path, base: Path) -> int:
 
 def is_served(adapter: Path) -> bool:
     """Whether the engines run it as it is, and merge it themselves when they load it."""
-    return weights.takes(_config(adapter), _shapes(adapter / WEIGHTS))
+    return weights.takes(settings_of(adapter), _shapes(adapter / WEIGHTS))
 
 
 def alone(adapter: Path, into: Path, base: Path | None = None) -> Path:
@@ -96,14 +96,14 @@ def alone(adapter: Path, into: Path, base: Path | None = None) -> Path:
             f"base_model.model.{HEAD}": files.tensors(files.places(base)[HEAD])[HEAD]
         }
         save_file(tensors, into / WEIGHTS, metadata={"format": "pt"})
-        config = _config(into)
+        config = settings_of(into)
         config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), HEAD.partition(".")[0]})
         (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     return into
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class BaseAsTrained:
     """How training saw a base: through NF4 or not, with doubly quantised scales or not, and with which pad."""
 
     quantised: bool
@@ -112,7 +112,7 @@ class Seen:
 
 
 def answers(  # noqa: PLR0913, PLR0917 # plain values, each of its own
-    adapter: Path, base: Path, labels: Sequence[str], tokens: Sequence[Sequence[int]], seen: Seen, into: Path
+    adapter: Path, base: Path, labels: Sequence[str], tokens: Sequence[Sequence[int]], seen: BaseAsTrained, into: Path
 ) -> NDArray[np.float32]:
     """Return PEFT's own logits [messages, labels], in the order of the adapter's head. Raises AdapterError."""
     given = alone(adapter, into, base)
@@ -143,7 +143,7 @@ def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
     labels: Sequence[str],
     rows: Sequence[int],
     tokens: Sequence[Sequence[int]],
-    seen: Seen,
+    seen: BaseAsTrained,
     into: Path,
 ) -> tuple[dict[str, Path], NDArray[np.float32]]:
     """Merge an adapter of any kind into its base, as training saw it: a bundle's folders "base" and "adapter".
@@ -152,7 +152,7 @@ def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
     head and changes nothing else. `rows` are the head's that `labels` are of, in their order. `tokens` are messages
     that must be answered as they were before; those logits are given too. Raises AdapterError.
     """
-    config, given = _config(adapter), alone(adapter, into / "given", base)
+    config, given = settings_of(adapter), alone(adapter, into / "given", base)
     _check_start(adapter, config, quantised=seen.quantised)
     bare = _load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING), seen)
     with _quiet():
@@ -200,10 +200,11 @@ def digest(adapter: Path) -> str:
 
 def kind(adapter: Path) -> str:
     """Return what PEFT calls its kind."""
-    return str(_config(adapter)["peft_type"])
+    return str(settings_of(adapter)["peft_type"])
 
 
-def _config(adapter: Path) -> dict[str, Any]:
+def settings_of(adapter: Path) -> dict[str, Any]:
+    """Return its adapter_config.json. Raises AdapterError."""
     path = adapter / CONFIG
     try:
         found = json.loads(path.read_bytes())
@@ -238,7 +239,7 @@ def _check_start(adapter: Path, config: Mapping[str, Any], *, quantised: bool) -
     raise AdapterError(message)
 
 
-def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None, seen: Seen) -> Any:  # noqa: ANN401
+def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None, seen: BaseAsTrained) -> Any:  # noqa: ANN401
     """A classifier, its base as training saw it, in float32."""
     config = model.configured(base, None, labels, pad_token_id=None)
     bare = model.loaded(base, config=config, dtype=torch.float32).eval()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import numpy as np
 
-from training.bundle import adapters, calibrate, heads, pooling
+from training.bundle import adapters, calibrate, heads, origins, pooling
 from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
 from training.fit import bases, hub, model, runs
@@ -107,19 +107,20 @@ def export(run: Path, calibration: Sequence[Row], data_digest: str, out: Path) -
         return _write(origin, parts, calibration, out)
 
 
-def import_adapter(
+def import_adapter(  # noqa: PLR0913 # what an import is told, and whom it tells
     adapter: Path,
     origin: Origin,
     out: Path,
     *,
     calibration: Sequence[Row] = (),
     renamed: Mapping[str, str] = MappingProxyType({}),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Make a bundle of an adapter folder as PEFT saves it.
 
     `origin.base` is a local folder, whose weights go in too, or a hub id, which is pinned to the commit it has now.
     `origin.labels` are the head's, which id2label may know by itself, under other names by `renamed`; the head's rows
-    are put in a bundle's order, ham first.
+    are put in a bundle's order, ham first. `tell` gets what the adapter says of its making and is not told here.
 
     LoRA as the engines run it is kept byte for byte; an adapter of another kind is merged into its base, whose weights
     then go in even if a hub has them. What the worker answers to the canaries is held to what PEFT answers under the
@@ -137,15 +138,18 @@ def import_adapter(
         message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
         raise ExportError(message)
     model.configured(local, None, LABELS, pad_token_id=None)
+    given = Base(origin.base.id if base.path is None else str(local.resolve()), base.revision, base.path)
     head = heads.read(adapter, local, adapters.check(adapter, local), origin.labels, renamed)
     origin = dataclasses.replace(origin, labels=head.labels)
     _check_named(origin)
+    for line in origins.warnings(adapter, given, origin.recipe):
+        tell(line)
     with tempfile.TemporaryDirectory() as making:
         made = Path(making)
         has_own = (adapter / "tokenizer.json").is_file()
         tokenizer = model.load_tokenizer(*((adapter, None) if has_own else (origin.base.id, base.revision)))
         tokenizer.save_pretrained(made / "tokenizer")
-        seen = adapters.Seen(*seen_through_nf4(dict(origin.recipe)), pooling.pad(adapter, local, tokenizer))
+        seen = adapters.BaseAsTrained(*seen_through_nf4(dict(origin.recipe)), pooling.pad(adapter, local, tokenizer))
         ends = pooling.end_before(made / "tokenizer", seen.pad)
         tokens = [[*ids, *ends] for ids in _canaries(made / "tokenizer", origin.max_tokens)]
         parts = {"tokenizer": made / "tokenizer"}

@@ -61,9 +61,10 @@ def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedT
     The class that tokenizer_config.json names is not used: transformers builds its own pieces for some of them, and
     the worker runs the file.
     """
+    load: Any = PreTrainedTokenizerFast.from_pretrained
     try:
         plain = _tokenizer_file(base, revision)
-        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(str(base), revision=revision, trust_remote_code=False)
+        tokenizer: Any = load(str(base), revision=revision, trust_remote_code=False)
     except Exception as error:  # what the libraries raise for a missing or damaged file is of every kind
         message = f"{base}: no tokenizer can be read there ({_first_line(error)}); {TOKENIZER} belongs in it"
         raise ModelError(message) from error
