@@ -46,7 +46,9 @@ def main() -> None:
         folder = Path(made)
         random = random_weights(device.type)
         save_base(random, folder)
-        save_file({"score.weight": random.score.float().cpu()}, folder / "head.safetensors")
+        whole = load_file(folder / files.WHOLE) | {"score.weight": random.score.float().cpu()}
+        save_file(whole, folder / files.WHOLE)
+        del whole
         del random
         stored = (folder / "model.safetensors").stat().st_size
         tensors = timed("read", files.tensors, folder / "model.safetensors")

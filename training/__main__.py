@@ -133,14 +133,15 @@ def _parser() -> argparse.ArgumentParser:
         _data_options(command)
     for command in (prepare, train, export, evaluate, compare):
         _split_options(command)
-    export.set_defaults(seed=None)
+    export.set_defaults(seed=None, labels=None)
     brought = add("import", "make a bundle of an adapter for sequence classification that PEFT saved")
     brought.add_argument("adapter", type=Path, help="folder with adapter_config.json and adapter_model.safetensors")
     brought.add_argument("out", type=Path, help="folder for the bundle")
     brought.add_argument("--base", required=True, help="its base: a local folder, which goes in too, or a hub id")
     brought.add_argument("--revision", help="the base's revision on the hub")
     brought.add_argument("--name", help="the bundle's name (default: the adapter folder's)")
-    brought.add_argument("--labels", default=",".join(data.LABELS), help="labels in the head's order, ham first")
+    brought.add_argument("--labels", help="labels in the head's order (default: what id2label says, or ham,spam)")
+    brought.add_argument("--map", default="", metavar="THEIRS=OURS,...", help="what id2label's labels are called here")
     brought.add_argument(
         "--max-tokens", type=_at_least_one, default=256, help="a longer message loses its middle (default: 256)"
     )
@@ -202,7 +203,9 @@ def _data_options(command: argparse.ArgumentParser) -> None:
     for what in ("label", "text"):
         command.add_argument(f"--{what}-column", metavar="NAME",
                              help=f"the {what}'s column in --data, by name, or by number from 1")  # fmt: skip
-    command.add_argument("--labels", default=",".join(data.LABELS), help="ours, ham first (default: ham,spam)")
+    command.add_argument(
+        "--labels", default=",".join(data.LABELS), help="ours, ham first (default: ham,spam; export: the run's own)"
+    )
     command.add_argument("--map", default="", metavar="THEIRS=OURS,...", help="what their labels are called here")
     command.add_argument("--refine", metavar="PLACE", help="take finer labels of spam from here, and nothing else")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from training.bundle import adapters, calibrate, export
-from training.data import balance, mixture, modern, taught
+from training.data import balance, mixture, modern, sources, taught
 from training.data import card as datacard
 from training.data import split as data
 from training.fit import bases, checkpoint, recipe, runs, train
@@ -47,6 +47,7 @@ def fit(options: argparse.Namespace) -> int:
     train.require_board(options.tensorboard)  # now, not when the data have been read
     chosen, rows = recipe.load(options.recipe, base=options.base), judging.asked(options)
     parts, board = evaluate.cut(rows.prepared.rows, options.seed), options.tensorboard
+    data.check(parts.calibration, least=1)  # or no bundle could be calibrated on it
     with progress() as show:
         is_first = train.fit(
             chosen, parts.fit, options.run, seed=options.seed, progress=show, labels=rows.labels, board=board
@@ -71,7 +72,15 @@ def to_bundle(options: argparse.Namespace) -> int:
     if options.seed not in {None, run.seed}:
         message = f"{options.run} was trained on split {run.seed}, not on {options.seed}; leave --seed out"
         raise runs.RunError(message)
+    known = ",".join(run.labels or data.LABELS)
+    options.labels = options.labels or known
     rows = judging.asked(options)
+    if run.labels and rows.labels != run.labels:
+        message = (
+            f"{options.run} was trained on the labels {known}, in this order, not on {','.join(rows.labels)}; "
+            "leave --labels out"
+        )
+        raise runs.RunError(message)
     parts, digest = evaluate.cut(rows.prepared.rows, run.seed), rows.prepared.digest
     if data.digest(parts.fit) != run.rows:
         message = (
@@ -100,11 +109,24 @@ def bring(options: argparse.Namespace) -> int:
         recipe={"name": "imported", **seen},
         data_digest="",
         base=Base(options.base, options.revision),
-        labels=tuple(label.strip() for label in options.labels.split(",")),
+        labels=tuple(label.strip() for label in options.labels.split(",")) if options.labels else (),
         max_tokens=options.max_tokens,
     )
     rows = data.prepare(options.calibrate).rows if options.calibrate else ()
-    describe(export.import_adapter(options.adapter, origin, options.out, calibration=rows))
+    made = export.import_adapter(
+        options.adapter,
+        origin,
+        options.out,
+        calibration=rows,
+        renamed=sources.mapping(options.map),
+        tell=lambda line: console.print(f"WARNING: {line}", markup=False),
+    )
+    describe(made)
+    if unknown := export.missed(made):
+        console.print(
+            f"WARNING: {len(unknown)} of {len(export.CANARIES)} canaries are judged wrongly; if most are, look at "
+            "--labels and --map, which say what the head's rows are, and at --base and --quantisation"
+        )
     return 0
 
 

@@ -106,6 +106,26 @@ def test_5000_real_messages_packed_equal_single_ones_within_rounding(
     assert error(engines[Kind.CUDA_NF4].logits(real[:500]), seen_through_nf4(folder, real[:500])) <= 1.5 * theirs
 
 
+@pytest.mark.parametrize("first", [None, FIRST])
+def test_biases_and_yarn_are_run_in_bf16_as_on_the_cpu(
+    first: int | None, real: list[NDArray[np.int32]], tmp_path: Path
+) -> None:
+    torch.manual_seed(4)
+    sizes = {"vocab_size": 32_000, "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 2, "num_labels": 2, "pad_token_id": 0}
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 128}
+    more = {"attention_bias": True, "mlp_bias": True, "rope_parameters": yarn, "initializer_range": 0.06}
+    biased = LlamaForSequenceClassification(LlamaConfig(**sizes, **heads, **more, max_position_embeddings=512))
+    for name, parameter in biased.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.1)
+    biased.save_pretrained(tmp_path)
+
+    wanted = CpuEngine(weights.read(tmp_path)).logits(real[:500])
+
+    assert error(engine(tmp_path, Kind.CUDA_BF16, first=first).logits(real[:500]), wanted) < 0.05
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_neither_order_nor_neighbours_change_an_answer(
     engines: dict[Kind, Engine], real: list[NDArray[np.int32]], kind: Kind

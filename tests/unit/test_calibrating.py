@@ -131,7 +131,7 @@ def test_check_says_what_each_band_takes_of_the_evaluation(tmp_path: Path) -> No
     quality = {"scores": {"bounds": [0.3, 0.9], "shares": [0.8, 0.15, 0.05]}}
     folder = remade(tmp_path / "known", SHIPPED_BUNDLE, quality=quality)
 
-    [_, (bands, trouble)] = said(Settings(bundle=folder, flag_from=0.3, block_from=0.9))
+    [_, (bands, trouble), *_] = said(Settings(bundle=folder, flag_from=0.3, block_from=0.9))
 
     assert trouble is None
     assert bands == "primary bands (of the bundle's evaluation 80.0% delivered, 15.0% flagged, 5.0% blocked)"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POSITIONS = 300
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 8.0, "original_max_position_embeddings": 64}
 
 
 def llama(**changes: object) -> LlamaForSequenceClassification:
@@ -34,6 +35,8 @@ def llama(**changes: object) -> LlamaForSequenceClassification:
     for name, parameter in model.named_parameters():
         if "norm" in name:  # ones would hide a norm that is forgotten
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
+        if name.endswith("bias"):  # so would zeros a bias
+            torch.nn.init.normal_(parameter)
     return model.eval()
 
 
@@ -89,8 +92,32 @@ def test_packed_logits_equal_single_message_logits(tmp_path: Path, lengths: list
                 "original_max_position_embeddings": 64,
             }
         },
+        {"rope_parameters": YARN},
+        {"rope_parameters": YARN | {"beta_fast": 4.0, "beta_slow": 2.0, "truncate": False, "attention_factor": 0.7}},
+        {"rope_parameters": YARN | {"mscale": 2.0, "mscale_all_dim": 0.5}},
+        {"attention_bias": True},
+        {"mlp_bias": True},
+        {"attention_bias": True, "mlp_bias": True, "rope_parameters": YARN, "num_hidden_layers": 1},
+        {"attention_bias": True, "vocab_size": 400_000, "hidden_size": 16, "intermediate_size": 16},
     ],
-    ids=["no groups", "one key head", "one layer", "wide heads", "3 labels", "no table", "theta", "linear", "llama3"],
+    ids=[
+        "no groups",
+        "one key head",
+        "one layer",
+        "wide heads",
+        "3 labels",
+        "no table",
+        "theta",
+        "linear",
+        "llama3",
+        "yarn",
+        "yarn's own",
+        "yarn's scales",
+        "attention_bias",
+        "mlp_bias",
+        "all of them",
+        "bias, no table",
+    ],
 )
 def test_every_llama_shape_equals_transformers(tmp_path: Path, changes: dict[str, object]) -> None:
     model = llama(**changes)
@@ -156,13 +183,13 @@ def test_the_engine_says_what_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"attention_bias": True}, {"mlp_bias": True}, {"hidden_act": "gelu"}],
-    ids=lambda changes: next(iter(changes)),
+    [{"hidden_act": "gelu"}, {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 500.0, "factor": 2.0}}],
+    ids=["hidden_act", "rope_type"],
 )
 def test_a_base_that_would_be_run_otherwise_than_trained_is_refused_by_name(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
     llama(**changes).save_pretrained(tmp_path)
 
-    with pytest.raises(UnsupportedModelError, match=next(iter(changes))):
+    with pytest.raises(UnsupportedModelError, match=r"hidden_act|rope_type"):
         weights.read(tmp_path)

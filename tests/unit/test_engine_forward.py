@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine import reference
+from worker.engine import UnsupportedModelError, reference
 from worker.engine.cpu import CpuEngine
 from worker.engine.forward import Forward, Fp8, Nf4, Plain
 from worker.engine.nf4 import round_trip
@@ -38,8 +38,9 @@ def random(*sizes: int) -> Tensor:
     return torch.randn(*sizes) / sizes[-1] ** 0.5
 
 
-def weights() -> Weights:
+def weights(*, biased: bool = False) -> Weights:
     torch.manual_seed(4)
+    wide = {"qkv": 128, "out": 64, "gate_up": 192, "down": 64} if biased else {}
     layers = [
         Layer(
             before_attention=torch.rand(64) + 0.5,
@@ -48,6 +49,7 @@ def weights() -> Weights:
             before_mlp=torch.rand(64) + 0.5,
             gate_up=random(192, 64),
             down=random(64, 96),
+            biases={name: torch.randn(rows) / 4 for name, rows in wide.items()},
         )
         for _ in range(SHAPE.layers)
     ]
@@ -88,6 +90,18 @@ def run_shared(forward: Forward, batch: list[list[int]]) -> NDArray[np.float32]:
             tokens, starts, ends = (torch.from_numpy(part) for part in (packed.tokens, packed.starts, packed.ends))
             logits[packed.rows] = forward(tokens, starts, ends)[: len(packed.rows)].numpy()
     return logits
+
+
+def test_biases_are_added_where_the_cpu_engine_adds_them_and_fp8_has_no_place_for_them() -> None:
+    batch, cpu = messages(), CpuEngine(weights(biased=True)).logits(messages())
+
+    plain = Plain(weights(biased=True), CPU, reference, torch.float32)
+    packed = Nf4(weights(biased=True), CPU, reference, torch.float32)
+
+    np.testing.assert_allclose(run(plain, batch), cpu, atol=1e-4)
+    assert np.abs(run(packed, batch) - cpu).max() < 0.5 < np.abs(CpuEngine(weights()).logits(batch) - cpu).max()
+    with pytest.raises(UnsupportedModelError, match=r"cuda-fp8 .* biases"):
+        Fp8(weights(biased=True), CPU, reference)
 
 
 def test_a_first_token_that_all_share_is_left_out_of_batches_and_changes_no_answer() -> None:

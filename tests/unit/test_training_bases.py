@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,8 @@ def test_a_digest_is_of_tensors_not_of_files(tmp_path: Path) -> None:
     parts.mkdir()
     for at, name in enumerate(tensors):
         save_file({name: tensors[name]}, parts / f"{at}.safetensors", metadata={"format": "pt"})
+    listed = {name: f"{at}.safetensors" for at, name in enumerate(tensors)}
+    (parts / files.INDEX).write_text(json.dumps({"weight_map": listed}))
 
     assert files.digest(parts) == files.digest(whole)
     name = next(iter(tensors))

@@ -67,6 +67,22 @@ def test_an_export_takes_recipe_and_split_from_the_run_and_is_not_told_otherwise
     assert "has its training ended?" in refused(capsys, *export, "--recipe", "nano", "--seed", "3")
 
 
+def test_an_export_takes_labels_from_the_run_and_is_not_told_another_order(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three = tmp_path / "three.tsv"
+    three.write_text(collection.read_text().replace("spam\t", "smishing\t", 20))
+    labels = ("ham", "spam", "smishing")
+    parts = evaluate.cut(data.prepare(three, labels=labels).rows, 3)
+    runs.begin(tmp_path / "run", runs.Run(recipe.load(Path("nano")), 3, data.digest(parts.fit), labels))
+    export = ("export", tmp_path / "run", tmp_path / "out", "--data", three)
+
+    said = refused(capsys, *export, "--labels", "ham,smishing,spam")
+
+    assert "trained on the labels ham,spam,smishing, in this order, not on ham,smishing,spam" in said
+    assert "has its training ended?" in refused(capsys, *export)
+
+
 @pytest.fixture(scope="module")
 def shipped() -> judging.Asked:
     """The shipped rows, read once: that takes seconds."""
@@ -186,7 +202,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda base: (base / "model.safetensors").unlink(), [], r"no safetensors file in it"),
         (lambda base: (base / "model.safetensors").write_bytes(b"no"), [], r"model\.safetensors: not whole"),
         (lambda _: None, ["--name", "a b/c"], r"name must be letters.*\(it is 'a b/c'"),
-        (lambda _: None, ["--labels", "spam,ham"], r"labels must be 'ham' and at least one more"),
+        (lambda _: None, ["--labels", "spam,junk"], r"labels must be 'ham' and at least one more"),
         (lambda _: None, ["--labels", "ham,"], r"labels must be different and not empty"),
         (lambda _: None, ["--revision", "main"], r"a folder, which has no revision 'main'"),
     ],

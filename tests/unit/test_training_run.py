@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -205,6 +206,36 @@ def test_a_folder_of_another_run_is_refused(run: Path) -> None:
         train.fit(another, rows(120, 2), run, seed=3, progress=quiet)
 
 
+def test_a_run_knows_its_labels_and_their_order_and_a_bundle_takes_both_from_it(run: Path, tmp_path: Path) -> None:
+    assert runs.read(run).labels == ("ham", "spam")
+    with pytest.raises(RunError, match="a run of another labels; name"):
+        train.fit(TOY, rows(120, 1), run, seed=3, progress=quiet, labels=("ham", "smishing", "spam"))
+
+    bundle = export.export(run, rows(60, 2), "digest", tmp_path / "toy")
+
+    assert bundle.labels == ("ham", "spam")
+    config = json.loads((bundle.folder / "base" / "config.json").read_text())
+    assert (config["id2label"], config["label2id"]) == ({"0": "ham", "1": "spam"}, {"ham": 0, "spam": 1})
+
+
+def test_rows_of_a_label_that_the_run_does_not_know_are_not_calibrated_on(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"trained on the labels ham, spam, not on smishing"):
+        export.export(run, [*rows(60, 2), Row("tell us your pin", "smishing")], "digest", tmp_path / "toy")
+
+
+def test_a_run_of_before_that_does_not_know_its_labels_is_exported_where_they_are_certain(
+    run: Path, tmp_path: Path
+) -> None:
+    old = shutil.copytree(run, tmp_path / "old")
+    kept = json.loads((old / runs.FILE).read_text())
+    del kept["labels"]
+    (old / runs.FILE).write_text(json.dumps(kept))
+
+    assert export.export(old, rows(60, 2), "digest", tmp_path / "toy").labels == ("ham", "spam")
+    with pytest.raises(ExportError, match=r'does not say its labels.*write them there as "labels"'):
+        export.export(old, [*rows(60, 2), Row("tell us your pin", "smishing")], "digest", tmp_path / "toy")
+
+
 def test_a_folder_of_something_else_is_not_trained_in(tmp_path: Path) -> None:
     (tmp_path / "making").mkdir()
 
@@ -336,8 +367,9 @@ def test_a_base_on_a_hub_is_pinned_to_the_commit_that_training_took(on_hub: str,
     train.fit(asked, rows(60, 1), tmp_path / "run", seed=0, progress=quiet, labels=labels)
     (tmp_path / "hub" / "models--somebody--toy" / "refs" / "main").write_text("f" * 40)  # the id's main moves on
 
-    bundle = export.export(tmp_path / "run", rows(60, 2), "digest", tmp_path / "bundle", labels=labels)
+    bundle = export.export(tmp_path / "run", rows(60, 2), "digest", tmp_path / "bundle")
 
+    assert bundle.labels == labels
     assert runs.read(tmp_path / "run").revision == COMMIT
     assert bundle.base == Base(on_hub, COMMIT)
     assert bundle.recipe["base"] == {"id": on_hub, "revision": COMMIT}

@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import peft
 import torch
 from peft import LoraConfig, PeftConfig, PeftModelForSequenceClassification, TaskType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.utils import ModulesToSaveWrapper
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from training.fit import model
-from worker.engine import nf4, weights
+from worker.engine import files, nf4, weights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
 CONFIG: Final = "adapter_config.json"
 WEIGHTS: Final = "adapter_model.safetensors"
-_HEAD: Final = "score.weight"
+HEAD: Final = "score.weight"
 _EMBEDDING: Final = "base_model.model.model.embed_tokens.weight"
 _REPEATABLE: Final = ("pissa", "olora")
 """Ways to start LoRA that change the base by what PEFT works out again as it loads the adapter."""
 _TOLERANCE: Final = 1e-3
 """How much logits may differ, relative to the largest if that is beyond 1: float32's rounding stays far below."""
+_COARSE: Final = 0.1
+"""The same where one of them computes in half precision; a head read at another token, or of another order, differs
+by more."""
 
 
 class AdapterError(ValueError):
     """An adapter that no bundle can be made of; the text says what is wrong with it."""
 
 
-def check(adapter: Path, base: Path, labels: int) -> None:
-    """Raise AdapterError unless it is for sequence classification, in safetensors, with a head for these labels.
+def check(adapter: Path, base: Path) -> int:
+    """Return how many labels its head has. Raises AdapterError unless it is of safetensors, and classifies sequences.
 
     The head may be the base's own, where the adapter brings none.
     """
@@ -50,7 +57,7 @@ def check(adapter: Path, base: Path, labels: int) -> None:
             )
             message = f"{adapter}: no {name}{pickled}"
             raise AdapterError(message)
-    config, shapes = _config(adapter), _shapes(adapter / WEIGHTS)
+    config, shapes = settings_of(adapter), _shapes(adapter / WEIGHTS)
     if config.get("task_type") != TaskType.SEQ_CLS:
         message = f"{adapter / CONFIG}: task_type is {config.get('task_type')!r}, wanted {TaskType.SEQ_CLS.value!r}"
         raise AdapterError(message)
@@ -65,61 +72,97 @@ def check(adapter: Path, base: Path, labels: int) -> None:
             "like them can be imported"
         )
         raise AdapterError(message)
-    heads = [shape for name, shape in shapes.items() if name.endswith(_HEAD)]
-    heads += [shape for file in sorted(base.glob("*.safetensors")) for name, shape in _shapes(file).items()
-              if name == _HEAD]  # fmt: skip
+    heads = [shape for name, shape in shapes.items() if name.endswith(HEAD)]
+    heads += [shape for file in files.weights(base) for name, shape in _shapes(file).items()
+              if name == HEAD]  # fmt: skip
     if not heads:
         message = f"{adapter / WEIGHTS}: no score head; save it with modules_to_save, as task_type SEQ_CLS does"
         raise AdapterError(message)
-    if heads[0][0] != labels:
-        message = f"{adapter / WEIGHTS}: the head has {heads[0][0]} labels, {labels} are named"
-        raise AdapterError(message)
+    return heads[0][0]
 
 
 def is_served(adapter: Path) -> bool:
     """Whether the engines run it as it is, and merge it themselves when they load it."""
-    return weights.takes(_config(adapter), _shapes(adapter / WEIGHTS))
+    return weights.takes(settings_of(adapter), _shapes(adapter / WEIGHTS))
 
 
-def alone(adapter: Path, into: Path) -> Path:
-    """The adapter's two files without what else lies beside them."""
+def alone(adapter: Path, into: Path, base: Path | None = None) -> Path:
+    """The adapter's two files without what else lies beside them; with the base's head, where it brings none."""
     into.mkdir(parents=True)
     for name in (CONFIG, WEIGHTS):
         (into / name).write_bytes((adapter / name).read_bytes())
+    if base is not None and not any(name.endswith(HEAD) for name in _shapes(adapter / WEIGHTS)):
+        tensors = load_file(into / WEIGHTS) | {
+            f"base_model.model.{HEAD}": files.tensors(files.places(base)[HEAD])[HEAD]
+        }
+        save_file(tensors, into / WEIGHTS, metadata={"format": "pt"})
+        config = settings_of(into)
+        config["modules_to_save"] = sorted({*(config.get("modules_to_save") or ()), HEAD.partition(".")[0]})
+        (into / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
     return into
 
 
-def merge(  # noqa: PLR0913 # plain values, each of its own
+@dataclass(frozen=True, slots=True)
+class BaseAsTrained:
+    """How training saw a base: through NF4 or not, with doubly quantised scales or not, and with which pad."""
+
+    quantised: bool
+    double: bool
+    pad: int | None
+
+
+def answers(  # noqa: PLR0913, PLR0917 # plain values, each of its own
+    adapter: Path, base: Path, labels: Sequence[str], tokens: Sequence[Sequence[int]], seen: BaseAsTrained, into: Path
+) -> NDArray[np.float32]:
+    """Return PEFT's own logits [messages, labels], in the order of the adapter's head. Raises AdapterError."""
+    given = alone(adapter, into, base)
+    with _quiet():
+        try:
+            tuned, _ = _tuned(_load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING), seen), given)
+        except Exception as error:  # PEFT has no error of its own
+            message = f"{adapter}: PEFT cannot load it onto its base: {_first_line(error)}"
+            raise AdapterError(message) from error
+        found: NDArray[np.float32] = _logits(tuned, tokens).numpy()
+        return found
+
+
+def require_same(adapter: Path, found: NDArray[np.float32], wanted: NDArray[np.float32], *, exact: bool) -> None:
+    """Raise AdapterError where the worker's logits are not PEFT's; `exact` where both compute in float32."""
+    difference, most = float(np.abs(found - wanted).max()), max(1.0, float(np.abs(wanted).max()))
+    if not difference <= (_TOLERANCE if exact else _COARSE) * most:
+        message = (
+            f"{adapter}: answers otherwise than PEFT does under its own config (logits differ by {difference:.2g}), so "
+            "it cannot be imported"
+        )
+        raise AdapterError(message)
+
+
+def merge(  # noqa: PLR0913, PLR0917 # plain values, each of its own
     adapter: Path,
     base: Path,
     labels: Sequence[str],
+    rows: Sequence[int],
     tokens: Sequence[Sequence[int]],
+    seen: BaseAsTrained,
     into: Path,
-    *,
-    quantised: bool,
-    double: bool,
-) -> dict[str, Path]:
+) -> tuple[dict[str, Path], NDArray[np.float32]]:
     """Merge an adapter of any kind into its base, as training saw it: a bundle's folders "base" and "adapter".
 
     What is merged is float32; a tensor that the adapter leaves alone keeps its type. The adapter that is left holds the
-    head and changes nothing else. `tokens` are messages that must be answered as they were before. Raises AdapterError.
+    head and changes nothing else. `rows` are the head's that `labels` are of, in their order. `tokens` are messages
+    that must be answered as they were before; those logits are given too. Raises AdapterError.
     """
-    config, given = _config(adapter), alone(adapter, into / "given")
-    _check_start(adapter, config, quantised=quantised)
-    bare = _load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING))
-    if quantised:
-        for name, matrix in bare.named_parameters():
-            if weights.is_linear(name):
-                matrix.data = nf4.round_trip(matrix.data, double=double)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # PEFT's advice to those who train
+    config, given = settings_of(adapter), alone(adapter, into / "given", base)
+    _check_start(adapter, config, quantised=seen.quantised)
+    bare = _load(base, labels, _shapes(adapter / WEIGHTS).get(_EMBEDDING), seen)
+    with _quiet():
         try:
             tuned, missing = _tuned(bare, given)
             before = _logits(tuned, tokens)
             merged = _unwrapped(tuned.merge_and_unload(safe_merge=True))
         except Exception as error:  # PEFT has no error of its own
-            said = (str(error).splitlines() or [""])[0]
-            message = f"{adapter}: PEFT cannot merge a {config['peft_type']} adapter like this into its base: {said}"
+            kind = config["peft_type"]
+            message = f"{adapter}: PEFT cannot merge a {kind} adapter like this into its base: {_first_line(error)}"
             raise AdapterError(message) from error
         if missing:
             message = f"{adapter / WEIGHTS}: what {missing[0]} asks for is not in it"
@@ -131,9 +174,22 @@ def merge(  # noqa: PLR0913 # plain values, each of its own
             f"(logits differ by {difference:.2g}), so it cannot be imported"
         )
         raise AdapterError(message)
+    merged.score.weight.data = merged.score.weight.data[list(rows)].contiguous()
     _save(merged, base, into / "base")
     _save_head(merged, into / "adapter")
-    return {"base": into / "base", "adapter": into / "adapter"}
+    return {"base": into / "base", "adapter": into / "adapter"}, before.numpy()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without PEFT's advice to those who train, and without gradients."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def digest(adapter: Path) -> str:
@@ -144,10 +200,11 @@ def digest(adapter: Path) -> str:
 
 def kind(adapter: Path) -> str:
     """Return what PEFT calls its kind."""
-    return str(_config(adapter)["peft_type"])
+    return str(settings_of(adapter)["peft_type"])
 
 
-def _config(adapter: Path) -> dict[str, Any]:
+def settings_of(adapter: Path) -> dict[str, Any]:
+    """Return its adapter_config.json. Raises AdapterError."""
     path = adapter / CONFIG
     try:
         found = json.loads(path.read_bytes())
@@ -182,11 +239,17 @@ def _check_start(adapter: Path, config: Mapping[str, Any], *, quantised: bool) -
     raise AdapterError(message)
 
 
-def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None) -> Any:  # noqa: ANN401 a classifier
+def _load(base: Path, labels: Sequence[str], embedding: Sequence[int] | None, seen: BaseAsTrained) -> Any:  # noqa: ANN401
+    """A classifier, its base as training saw it, in float32."""
     config = model.configured(base, None, labels, pad_token_id=None)
     bare = model.loaded(base, config=config, dtype=torch.float32).eval()
     if embedding is not None and embedding[0] != config.vocab_size:
         bare.resize_token_embeddings(embedding[0], mean_resizing=False)  # it was trained with tokens of its own
+    bare.config.pad_token_id = seen.pad
+    if seen.quantised:
+        for name, matrix in bare.named_parameters():
+            if weights.is_linear(name):
+                matrix.data = nf4.round_trip(matrix.data, double=seen.double)
     return bare
 
 
@@ -215,7 +278,7 @@ def _logits(tuned: Any, tokens: Sequence[Sequence[int]]) -> Tensor:  # noqa: ANN
 def _save(merged: Any, base: Path, into: Path) -> None:  # noqa: ANN401
     merged.config.save_pretrained(into)
     left = {name: tensor.contiguous() for name, tensor in merged.state_dict().items()}
-    for file in sorted(base.glob("*.safetensors")):
+    for file in files.weights(base):
         with safe_open(file, framework="pt") as stored:
             for name in left.keys() & set(stored.keys()):
                 before = stored.get_tensor(name)

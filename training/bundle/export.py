@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import json
 import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 
-from training.bundle import adapters, calibrate
+from training.bundle import adapters, calibrate, heads, origins, pooling
 from training.data.disguises import DISGUISES, disguise
 from training.data.split import LABELS
 from training.fit import bases, hub, model, runs
 from training.fit import published as reference
 from training.fit.recipe import Budgets, RecipeBase
+from worker.engine import files
+from worker.engine.cpu import CpuEngine
 from worker.engine.loading import located, seen_through_nf4
 from worker.messages import Action
 from worker.model import bundle, coverage
 from worker.model.bundle import Bands, Base, Bundle, Calibration, Canary, Coverage, naming_problems
 from worker.model.normalise import normalise
 from worker.model.policy import Policy
+from worker.model.tokenizer import TextTokenizer, parse
 from worker.rollout import budgets, drift
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -65,17 +70,10 @@ class Origin:
     max_tokens: int = 256
 
 
-def export(
-    run: Path,
-    calibration: Sequence[Row],
-    data_digest: str,
-    out: Path,
-    *,
-    labels: tuple[str, ...] = LABELS,
-) -> Bundle:
+def export(run: Path, calibration: Sequence[Row], data_digest: str, out: Path) -> Bundle:
     """Make a bundle of what `train.fit` left in `run`; probabilities and threshold are fitted on `calibration` rows.
 
-    Raises RunError, ExportError, CalibrationError, BundleError.
+    Raises RunError, ExportError, CalibrationError, BundleError, UnsupportedModelError.
     """
     recipe = runs.read(run).pinned
     parts = {"adapter": run / "adapter", "tokenizer": run / "tokenizer"}
@@ -101,20 +99,35 @@ def export(
             parts["base"] = local
             base = Base(local.resolve().name, None, "base")
         recipe = msgspec.structs.replace(recipe, base=RecipeBase(base.id, base.revision))
+    labels = _labels(run, calibration)
     origin = Origin(recipe.name, recipe.resolved(), data_digest, base, labels, recipe.fit.max_tokens)
-    return _write(origin, parts, calibration, out)
+    with tempfile.TemporaryDirectory() as making:
+        if "base" in parts:
+            parts["base"] = _linked(parts["base"], Path(making) / "base", labels)
+        return _write(origin, parts, calibration, out)
 
 
-def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Sequence[Row] = ()) -> Bundle:
+def import_adapter(  # noqa: PLR0913 # what an import is told, and whom it tells
+    adapter: Path,
+    origin: Origin,
+    out: Path,
+    *,
+    calibration: Sequence[Row] = (),
+    renamed: Mapping[str, str] = MappingProxyType({}),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Bundle:
     """Make a bundle of an adapter folder as PEFT saves it.
 
     `origin.base` is a local folder, whose weights go in too, or a hub id, which is pinned to the commit it has now.
+    `origin.labels` are the head's, which id2label may know by itself, under other names by `renamed`; the head's rows
+    are put in a bundle's order, ham first. `tell` gets what the adapter says of its making and is not told here.
 
     LoRA as the engines run it is kept byte for byte; an adapter of another kind is merged into its base, whose weights
-    then go in even if a hub has them. Without `calibration` rows the scores stay the model's own, at 0.5.
+    then go in even if a hub has them. What the worker answers to the canaries is held to what PEFT answers under the
+    adapter's own config. Without `calibration` rows the scores stay the model's own, at 0.5.
     Raises AdapterError, ExportError, ModelError, CalibrationError, BundleError.
     """
-    _check_named(origin)
+    _check_named(dataclasses.replace(origin, labels=LABELS))  # the labels are looked at when the head is
     _check_out(out, adapter, Path(origin.base.id))
     local = Path(origin.base.id)
     base = Base(local.resolve().name, None, "base")
@@ -124,39 +137,98 @@ def import_adapter(adapter: Path, origin: Origin, out: Path, *, calibration: Seq
     elif origin.base.revision is not None:
         message = f"{local}: a folder, which has no revision {origin.base.revision!r}; a base on the hub has"
         raise ExportError(message)
-    model.configured(local, None, origin.labels, pad_token_id=None)
-    if not any(local.glob("*.safetensors")):
-        message = f"{local}: no safetensors file in it; a base is config.json and weights"
-        raise ExportError(message)
-    adapters.check(adapter, local, len(origin.labels))
+    model.configured(local, None, LABELS, pad_token_id=None)
+    given = Base(origin.base.id if base.path is None else str(local.resolve()), base.revision, base.path)
+    head = heads.read(adapter, local, adapters.check(adapter, local), origin.labels, renamed)
+    origin = dataclasses.replace(origin, labels=head.labels)
+    _check_named(origin)
+    for line in origins.warnings(adapter, given, origin.recipe):
+        tell(line)
     with tempfile.TemporaryDirectory() as making:
         made = Path(making)
         has_own = (adapter / "tokenizer.json").is_file()
         tokenizer = model.load_tokenizer(*((adapter, None) if has_own else (origin.base.id, base.revision)))
         tokenizer.save_pretrained(made / "tokenizer")
+        seen = adapters.BaseAsTrained(*seen_through_nf4(dict(origin.recipe)), pooling.pad(adapter, local, tokenizer))
+        ends = pooling.end_before(made / "tokenizer", seen.pad)
+        tokens = [[*ids, *ends] for ids in _canaries(made / "tokenizer", origin.max_tokens)]
         parts = {"tokenizer": made / "tokenizer"}
-        recipe = dict(origin.recipe)
+        recipe = dict(origin.recipe) | ({} if head.is_in_order else {"head": head.found})
         if adapters.is_served(adapter):
-            parts["adapter"] = adapters.alone(adapter, made / "adapter")
+            wanted = adapters.answers(adapter, local, head.labels, tokens, seen, made / "given")
+            parts["adapter"] = adapters.alone(adapter, made / "adapter", None if head.is_in_order else local)
+            if not head.is_in_order:
+                heads.put_in_order(parts["adapter"], head)
             if base.path:
-                parts["base"] = local
+                parts["base"] = _linked(local, made / "base", origin.labels)
         else:
-            quantised, double = seen_through_nf4(recipe)
-            tokens = [tokenizer(canary.text)["input_ids"] for canary in CANARIES]
-            parts |= adapters.merge(
-                adapter, local, origin.labels, tokens, made / "merged", quantised=quantised, double=double
-            )
+            merged, wanted = adapters.merge(adapter, local, head.labels, head.rows, tokens, seen, made / "merged")
+            parts |= merged
             recipe |= {"quantisation": "none", "double_quantisation": False}
             recipe["merged"] = {"kind": adapters.kind(adapter), "sha256": adapters.digest(adapter),
-                                "quantisation": "nf4" * quantised or "none", "double_quantisation": double}  # fmt: skip
+                                "quantisation": "nf4" * seen.quantised or "none",
+                                "double_quantisation": seen.double}  # fmt: skip
             base = msgspec.structs.replace(base, path="base")
-        return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out)
+
+        def check(classifier: Classifier) -> None:
+            found = classifier.engine.logits(
+                [message.tokens for message in classifier.prepare([canary.text for canary in CANARIES])]
+            )
+            exact = isinstance(classifier.engine, CpuEngine)
+            adapters.require_same(adapter, found, wanted[:, list(head.rows)], exact=exact)
+
+        return _write(dataclasses.replace(origin, base=base, recipe=recipe), parts, calibration, out, check)
+
+
+def _canaries(tokenizer: Path, max_tokens: int) -> list[list[int]]:
+    """The canaries' tokens as the worker makes them."""
+    worker = TextTokenizer(parse((tokenizer / model.TOKENIZER).read_bytes()), max_tokens)
+    return [each.tokens.tolist() for each in worker.tokenise([canary.text for canary in CANARIES])]
+
+
+def _labels(run: Path, rows: Sequence[Row]) -> tuple[str, ...]:
+    """A run's labels in its head's order: what it says itself, or of a version that kept none, where two are certain.
+
+    Raises ExportError, also for rows under another label.
+    """
+    given = {row.label for row in rows}
+    labels = runs.read(run).labels
+    if not labels and len(given) == len(LABELS) and LABELS[0] in given:
+        labels = (LABELS[0], *(given - {LABELS[0]}))
+    if not labels:
+        message = (
+            f'{run / runs.FILE}: does not say its labels (a version before kept none); write them there as "labels", '
+            "a list in the order of --labels when it was trained"
+        )
+        raise ExportError(message)
+    if others := sorted(given - set(labels)):
+        message = f"{run}: trained on the labels {', '.join(labels)}, not on {', '.join(others)}"
+        raise ExportError(message)
+    return labels
+
+
+def _linked(base: Path, into: Path, labels: Sequence[str]) -> Path:
+    """A folder of links to the files of a base that a bundle needs, its config.json naming the head's labels.
+
+    Whatever lies beside them stays out.
+    """
+    into.mkdir()
+    for file in files.needed(base):
+        (into / file.name).symlink_to(file.resolve())
+    config = into / files.CONFIG
+    named = files.config(config) | {
+        "id2label": {str(at): label for at, label in enumerate(labels)},
+        "label2id": {label: at for at, label in enumerate(labels)},
+    }
+    config.unlink()
+    config.write_text(json.dumps(named, indent=2) + "\n")
+    return into
 
 
 def missed(made: Bundle) -> list[str]:
-    """The canaries' texts that the bundle's model labels otherwise than a person would."""
-    answers = {canary.text: canary.label for canary in made.canaries}
-    return [canary.text for canary in CANARIES if answers.get(canary.text) != canary.label]
+    """The canaries' texts that the bundle's model takes for ham, or does not, otherwise than a person would."""
+    answers = {canary.text: canary.label == LABELS[0] for canary in made.canaries}
+    return [canary.text for canary in CANARIES if answers.get(canary.text) != (canary.label == LABELS[0])]
 
 
 def log_odds(classifier: Classifier, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -172,8 +244,14 @@ def with_quality(made: Bundle, quality: Mapping[str, Any], out: Path) -> Bundle:
     return bundle.write(out, msgspec.structs.replace(made, quality=dict(quality)), parts)
 
 
-def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: Path) -> Bundle:
-    """Write it with the model's own scores, judge with it, and write it again with what that says."""
+def _write(
+    origin: Origin,
+    parts: Mapping[str, Path],
+    rows: Sequence[Row],
+    out: Path,
+    check: Callable[[Classifier], None] = lambda _: None,
+) -> Bundle:
+    """Write it with the model's own scores, `check` and judge with it, and write it again with what that says."""
     draft = Bundle(
         name=origin.name,
         base=origin.base,
@@ -189,6 +267,7 @@ def _write(origin: Origin, parts: Mapping[str, Path], rows: Sequence[Row], out: 
     )
     with tempfile.TemporaryDirectory() as making:
         classifier = reference.classifier(bundle.write(Path(making) / "draft", draft, parts).folder)
+        check(classifier)
         calibration, threshold = _PLAIN, _HALF
         quality: dict[str, Any] = {}
         bands: Bands | None = None

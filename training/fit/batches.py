@@ -77,7 +77,8 @@ def encode(  # noqa: PLR0913, PLR0917 texts, what is learnt of each, and how the
     `spam` gives each text's probability of spam, None where its label is to be learnt.
     """
     tail = max_tokens // 2
-    found: Any = tokenizer(list(texts))["input_ids"]
+    # As in serving, a special token's name within a text is no special token.
+    found: Any = tokenizer(list(texts), split_special_tokens=True)["input_ids"]
     cut = [ids if len(ids) <= max_tokens else ids[: max_tokens - tail] + ids[len(ids) - tail :] for ids in found]
     nothing = Example([tokenizer.pad_token_id or 0], IGNORED)
     return [

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit
+from huggingface_hub import hf_hub_download
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from safetensors import SafetensorError
 from torch.nn.functional import rms_norm
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig, PreTrainedTokenizerFast
 
 from training.fit import packing
+from worker.engine import files
+from worker.model.tokenizer import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
+    from tokenizers import Tokenizer
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +33,15 @@ SERVED: Final = "llama"
 """The family that the worker's engines run."""
 FAMILIES: Final = (SERVED, "gemma3_text")
 """Model types that can be trained; those that are not served are for comparison."""
+TOKENIZER: Final = "tokenizer.json"
+_PROBES: Final = (
+    "Hey, are we still on for 7?",
+    " two  spaces\nand\ta tab",
+    "WIN \u00a31,000! http://a.b/c",
+    "\u0414\u0430 \u4f60 \U0001f600",
+    "",
+)
+"""Texts whose ids must be the same by a tokenizer's file and by its settings."""
 
 
 class ModelError(ValueError):
@@ -43,15 +56,43 @@ def compute_type() -> torch.dtype:
 
 
 def load_tokenizer(base: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load the base's tokenizer, padding as its end-of-sequence token when it has none. Raises ModelError."""
+    """Load the base's tokenizer.json, padding as its end-of-sequence token when it has no pad. Raises ModelError.
+
+    The class that tokenizer_config.json names is not used: transformers builds its own pieces for some of them, and
+    the worker runs the file.
+    """
+    load: Any = PreTrainedTokenizerFast.from_pretrained
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(base), revision=revision, trust_remote_code=False)
+        plain = _tokenizer_file(base, revision)
+        tokenizer: Any = load(str(base), revision=revision, trust_remote_code=False)
     except Exception as error:  # what the libraries raise for a missing or damaged file is of every kind
-        message = f"{base}: no tokenizer can be read there ({_first_line(error)}); tokenizer.json belongs in it"
+        message = f"{base}: no tokenizer can be read there ({_first_line(error)}); {TOKENIZER} belongs in it"
         raise ModelError(message) from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    _require_same_ids(base, tokenizer, plain)
     return tokenizer  # type: ignore[no-any-return]
+
+
+def _tokenizer_file(base: str | Path, revision: str | None) -> Tokenizer:
+    """The tokenizer of tokenizer.json alone, as the worker runs it."""
+    local = Path(base)
+    file = local / TOKENIZER if local.is_dir() else hf_hub_download(str(base), TOKENIZER, revision=revision)
+    plain = parse(Path(file).read_bytes())
+    plain.no_truncation()
+    plain.no_padding()
+    plain.encode_special_tokens = True
+    return plain
+
+
+def _require_same_ids(base: str | Path, tokenizer: Any, plain: Tokenizer) -> None:  # noqa: ANN401
+    texts = [*_PROBES, *map(str, tokenizer.added_tokens_encoder)]
+    if tokenizer(texts, split_special_tokens=True)["input_ids"] != [each.ids for each in plain.encode_batch(texts)]:
+        message = (
+            f"{base}: its tokenizer_config.json adds tokens, and so makes other ids than its {TOKENIZER}, which is "
+            "what the worker runs; load it where it was trained, and save it again with save_pretrained"
+        )
+        raise ModelError(message)
 
 
 def build(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: int) -> PeftModel:
@@ -81,13 +122,17 @@ def load(recipe: Recipe, base: str | Path, labels: Sequence[str], pad_token_id: 
 
 
 def loaded(base: str | Path, **how: Any) -> Any:  # noqa: ANN401 transformers' own arguments, and its classifier
-    """Read a base's weights from safetensors. Raises ModelError."""
+    """Read a base's weights from safetensors, all but the head's. Raises ModelError."""
     load: Any = AutoModelForSequenceClassification.from_pretrained
     try:
-        return load(str(base), use_safetensors=True, trust_remote_code=False, **how)
-    except (OSError, ValueError, SafetensorError) as error:
+        read, said = load(str(base), use_safetensors=True, trust_remote_code=False, output_loading_info=True, **how)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         message = f"{base}: its weights cannot be read ({_first_line(error)}); fetch or save it again"
         raise ModelError(message) from error
+    if missing := sorted(set(said["missing_keys"]) - {"score.weight"}):
+        message = f"{base}: no tensor {missing[0]}, which its config.json asks for: it would be what chance makes it"
+        raise ModelError(message)
+    return read
 
 
 def _first_line(error: Exception) -> str:
@@ -187,6 +232,9 @@ def trainable(model: PeftModel) -> tuple[int, int]:
 
 def configured(base: str | Path, revision: str | None, labels: Sequence[str], pad_token_id: int | None) -> Any:  # noqa: ANN401
     """Read a base's configuration, for a classifier of these labels. Raises ModelError."""
+    if (Path(base) / "adapter_config.json").is_file():
+        message = f"{base}: holds adapter_config.json, and transformers would read the base that this names instead"
+        raise ModelError(message)
     try:
         config = AutoConfig.from_pretrained(
             str(base),
@@ -200,6 +248,9 @@ def configured(base: str | Path, revision: str | None, labels: Sequence[str], pa
     except Exception as error:  # no JSON, no object, no model: the library raises something else for each
         message = f"{base}: its config.json cannot be read ({_first_line(error)})"
         raise ModelError(message) from error
+    if quantised := files.quantised_as(vars(config)):
+        message = f"{base}: quantised already ({quantised}); take the base that it was quantised from"
+        raise ModelError(message)
     if config.model_type not in FAMILIES:
         message = f"{base}: a {config.model_type} model; hamgate trains {', '.join(FAMILIES)}, and serves {SERVED}"
         raise ModelError(message)

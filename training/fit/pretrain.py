@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 _UNKNOWN, _BEGIN, _END, _PAD = "<unk>", "<s>", "</s>", "<pad>"
 _LOOK_EVERY: Final = 10  # steps after which a loss is read: a GPU that is asked after each waits for the next
 _AVERAGE: Final = 0.995  # of the weights, over some 200 steps: better than the last ones, and steadier
-_POSITIONS: Final = 512
+POSITIONS: Final = 512
+"""Positions of a base that is made here."""
 _GUESSED: Final = 0.25  # of the next pieces, each step's own draw
 
 
@@ -110,7 +111,7 @@ def _fresh(
             num_hidden_layers=wanted.layers,
             num_attention_heads=wanted.heads,
             num_key_value_heads=wanted.key_value_heads,
-            max_position_embeddings=_POSITIONS,
+            max_position_embeddings=POSITIONS,
             num_labels=len(labels),
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -1,4 +1,4 @@
-"""A run's identity, kept in its folder: recipe, seed, rows, its base's commit. Later commands read it from there."""
+"""A run's identity, kept in its folder: recipe, seed, rows, labels, its base's commit. Later commands read it there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MADE: Final = (
     "training.json",
 )
 """The other files that training writes, and removes, in a run's folder."""
-_ASKED: Final = ("recipe", "seed", "rows")
+_ASKED: Final = ("recipe", "seed", "rows", "labels")
 
 
 class RunError(ValueError):
@@ -33,11 +33,15 @@ class RunError(ValueError):
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run's inputs; `rows` is the digest of its training rows, `revision` the commit of a base on a hub."""
+    """A run's inputs; `rows` is the digest of its training rows, `revision` the commit of a base on a hub.
+
+    `labels` are in the head's order; empty in a run of a version that did not keep them.
+    """
 
     recipe: Recipe
     seed: int
     rows: str
+    labels: tuple[str, ...] = ()
     revision: str | None = None
 
     @property
@@ -59,6 +63,7 @@ def begin(folder: Path, asked: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / FILE).exists():
         begun = read(folder)
+        begun = msgspec.structs.replace(begun, labels=begun.labels or asked.labels)
         if others := [name for name in _ASKED if getattr(begun, name) != getattr(asked, name)]:
             message = f"{folder} holds a run of another {' and other '.join(others)}; name another folder, or remove it"
             raise RunError(message)

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from worker.rollout import drift
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -93,6 +95,9 @@ def describe(made: Bundle) -> None:
     for name, value in made.quality.items():
         if not isinstance(value, dict):
             console.print(f"  {name} {value}")
+    if drift.QUALITY not in made.quality:
+        few = f"fewer than {drift.LEAST:,} texts that it has not learnt from"
+        console.print(f"  WARNING: no drift monitoring: {few}; `hamgate check` will warn, too")
     for canary in made.canaries:
         console.print(f"  canary {canary.label}: {canary.text}", markup=False)
 

@@ -15,7 +15,7 @@ from accelerate.utils import is_tensorboard_available
 from training import whole
 from training.data import split as data
 from training.data.split import LABELS
-from training.fit import batches, checkpoint, model, pretrain, runs
+from training.fit import batches, checkpoint, model, pretrain, runs, servable
 from training.fit.epochs import Epochs
 from training.fit.epochs import size as epoch_size
 from training.fit.log import Log
@@ -63,10 +63,11 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     Raises DataError, RunError, ModelError, DivergedError, NoRoomError, BoardError.
     """
     data.check(rows, least=LEAST)
+    servable.check_recipe(recipe, labels)
     accelerator = _accelerator(board)
     is_first = bool(accelerator.is_main_process)
     if is_first:
-        runs.begin(folder, Run(recipe, seed, data.digest((*rows, *taught))))
+        runs.begin(folder, Run(recipe, seed, data.digest((*rows, *taught)), tuple(labels)))
     if (folder / "adapter").exists():
         return is_first
 
@@ -86,6 +87,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     accelerator.wait_for_everyone()
     recipe = runs.read(folder).pinned
     tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
+    servable.check_base(recipe, base, tokenizer, labels)
     torch.manual_seed(seed)
     adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
 

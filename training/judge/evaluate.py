@@ -54,8 +54,9 @@ class Exam:
 
     @property
     def digest(self) -> str:
-        """Names what is asked: answers to other questions are not mixed up with these."""
-        return data.digest((*self.parts.test, *self.outside))
+        """Names what is asked, and the labels' order: answers to anything else are not mixed up with these."""
+        asked = data.digest((*self.parts.test, *self.outside))
+        return asked if self.labels == data.LABELS else f"{asked} {','.join(self.labels)}"
 
 
 @dataclass(frozen=True, slots=True)

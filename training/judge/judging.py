@@ -306,7 +306,7 @@ def _one_split(chosen: Recipe, rows: Asked, seed: int, runs: Path) -> SplitRepor
         with progress(f"split {seed}, ") as show:
             train.fit(chosen, exam.parts.fit, run, seed=seed, progress=show, labels=rows.labels)
         datacard.write(rows.prepared, exam.parts, seed, run)
-        export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle", labels=rows.labels)
+        export.export(run, exam.parts.calibration, rows.prepared.digest, run / "bundle")
         model = evaluate.evaluate(
             run / "bundle", exam, about | {"device": hardware.device(), "shown": epochs.shown(chosen)}
         )

@@ -44,7 +44,7 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
     out.parent.mkdir(parents=True, exist_ok=True)
     making = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        made = export.export(run, exam.parts.calibration, data_digest, making / "bundle", labels=tuple(exam.labels))
+        made = export.export(run, exam.parts.calibration, data_digest, making / "bundle")
         judgement = evaluate.evaluate(made.folder, exam)
         if (out / MANIFEST).exists():
             worse = _worse(judgement, evaluate.evaluate(out, exam), exam, tell)
@@ -56,10 +56,16 @@ def ship(  # noqa: PLR0913 what a bundle is made of, and where it goes
                 raise WorseBundleError(message)
         quality = {**made.quality, "split": exam.seed, "held-out": data.digest(exam.parts.test)}
         quality |= {f"test-{name}": round(value, 4) for name, value in judgement.clean.measure().items()}
-        quality |= drift.usual(reference.classifier(made.folder), [row.text for row in exam.parts.test])
+        quality |= drift.usual(reference.classifier(made.folder), _unlearnt(exam))
         return export.with_quality(made, quality, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _unlearnt(exam: Exam) -> list[str]:
+    """The test rows' texts; where they are too few to say what is usual, with those that were calibrated on."""
+    test, calibration = exam.parts.test, exam.parts.calibration
+    return [row.text for row in (test if len(test) >= drift.LEAST else (*test, *calibration))]
 
 
 def _worse(made: JudgedSets, in_force: JudgedSets, exam: Exam, tell: Callable[[str], None]) -> Sequence[str]:

@@ -243,7 +243,7 @@ def plot(found: Sequence[SweepOutcome], path: Path) -> None:
 
 def _take_base(trial: Trial, learnt: Sequence[data.Row], folder: Path) -> None:
     """Copy the base that another trial has made of the same rows in the same way: it takes longer than all the rest."""
-    asked, run_ = Run(trial.chosen, trial.seed, data.digest(learnt)), folder / trial.name
+    asked, run_ = Run(trial.chosen, trial.seed, data.digest(learnt), data.LABELS), folder / trial.name
     if trial.chosen.pretraining is None or any((run_ / begun).exists() for begun in ("base", "pretraining")):
         return
 

@@ -136,19 +136,24 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
             yield f"{role} bundle {folder}", str(error)
         else:
             kind = found.classifier.engine.kind
-            drift = (
-                "" if found.reference else "; it does not say what is usual of its evaluation, so drift is not shown"
-            )
             bundle, policy = found.classifier.bundle, found.verdicts.policy
             count = len(bundle.canaries)
             judged = f"{count} canaries judged" if count else "no canaries"
-            yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged}{drift})", None
+            yield f"{role} bundle {folder} ({found.name}, engine {kind}, {judged})", None
             if not count:
                 yield f"{role} bundle {folder}", _Caution(loading.NO_CANARIES)
             if spread := budgets.ScoreSpread.read(bundle.quality):
                 yield f"{role} bands (of the bundle's evaluation {_taken(spread, policy.banded)})", None
             for out_of_reach in policy.beyond(bundle.highest_score):
                 yield f"{role} bands", out_of_reach
+            if not found.reference:
+                yield (
+                    f"{role} drift",
+                    _Caution(
+                        "not shown: the bundle does not say what is usual of its evaluation; make it again with 1,000 "
+                        "texts or more that it has not learnt from (training export, training import --calibrate)"
+                    ),
+                )
 
 
 def _taken(spread: budgets.ScoreSpread, banded: Banded) -> str:

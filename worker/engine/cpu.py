@@ -45,6 +45,8 @@ _SMALL_CHUNK: Final = 1e10
 """Operations below which a chunk is one thread's work, a tenth of a second: threads that share it spend their time
 waiting for one another, most of all where other processes want the cores too."""
 
+_ALL: Final = slice(None)
+
 _TABLE_BYTES: Final = 64 << 20
 """Most bytes of the first layer's table: with a vocabulary and a depth for which it is larger, it saves nothing."""
 
@@ -127,21 +129,20 @@ class CpuEngine:
         for index, layer in enumerate(self._layers[:-1]):
             is_known = index == 0 and self._first is not None
             qkv = self._looked_up(chunk) if is_known else self._qkv(hidden, layer, chunk)
-            hidden.addmm_(self._attend(qkv, chunk), layer.out.T)
+            _add_product(hidden, self._attend(qkv, chunk), layer, "out")
             self._mlp(hidden, layer)
         return _normed(self._ends(hidden, self._layers[-1], chunk), self._shape.epsilon) @ self._score
 
     def _first_table(self) -> Tensor | None:
-        qkv = self._layers[0].qkv
-        if 4 * len(self._embedding) * len(qkv) > _TABLE_BYTES:
+        if 4 * len(self._embedding) * len(self._layers[0].qkv) > _TABLE_BYTES:
             return None
-        return _normed(self._embedding, self._shape.epsilon) @ qkv.T
+        return _product(_normed(self._embedding, self._shape.epsilon), self._layers[0], "qkv")
 
     def _looked_up(self, chunk: Chunk) -> Tensor:
         return cast("Tensor", self._first).index_select(0, _rectangle(chunk.tokens, chunk))
 
     def _qkv(self, hidden: Tensor, layer: Layer, chunk: Chunk) -> Tensor:
-        return _rectangle(_normed(hidden, self._shape.epsilon) @ layer.qkv.T, chunk)
+        return _rectangle(_product(_normed(hidden, self._shape.epsilon), layer, "qkv"), chunk)
 
     def _attend(self, qkv: Tensor, chunk: Chunk) -> Tensor:
         shape = self._shape
@@ -153,26 +154,28 @@ class CpuEngine:
         return flat if chunk.back is None else flat.index_select(0, chunk.back)
 
     def _mlp(self, hidden: Tensor, layer: Layer) -> None:
-        inner = _normed(hidden, self._shape.epsilon) @ layer.gate_up.T
+        inner = _product(_normed(hidden, self._shape.epsilon), layer, "gate_up")
         gate, up = inner.chunk(2, dim=1)
-        hidden.addmm_(functional.silu(gate, inplace=True).mul_(up), layer.down.T)
+        _add_product(hidden, functional.silu(gate, inplace=True).mul_(up), layer, "down")
 
     def _ends(self, hidden: Tensor, layer: Layer, chunk: Chunk) -> Tensor:
         """The last layer: keys and values everywhere, the rest only where a message ends."""
         shape = self._shape
         normed = _normed(hidden, shape.epsilon)
         queries = shape.heads * shape.head
-        key_value = (_rectangle(normed, chunk) @ layer.qkv[queries:].T).view(
+        key_value = _product(_rectangle(normed, chunk), layer, "qkv", slice(queries, None)).view(
             -1, chunk.longest, 2, shape.key_heads, shape.head
         )
         key, value = key_value.unbind(2)
-        query = (normed.index_select(0, chunk.ends) @ layer.qkv[:queries].T).view(-1, 1, shape.heads, shape.head)
+        query = _product(normed.index_select(0, chunk.ends), layer, "qkv", slice(queries))
+        query = query.view(-1, 1, shape.heads, shape.head)
         _turn(key, self._turns[: chunk.longest, None])
         _turn(query, self._turns.index_select(0, chunk.lengths - 1)[:, None, None])
         mixed = functional.scaled_dot_product_attention(
             query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=chunk.is_real, enable_gqa=True
         )
-        ends = hidden.index_select(0, chunk.ends).addmm_(mixed.reshape(-1, queries), layer.out.T)
+        ends = hidden.index_select(0, chunk.ends)
+        _add_product(ends, mixed.reshape(-1, queries), layer, "out")
         self._mlp(ends, layer)
         return ends
 
@@ -200,6 +203,7 @@ def _folded(layer: Layer, shape: Shape) -> Layer:
         before_mlp=layer.before_mlp,
         gate_up=layer.gate_up * layer.before_mlp,
         down=layer.down,
+        biases={name: bias[rows] if name == "qkv" else bias for name, bias in layer.biases.items()},
     )
 
 
@@ -225,6 +229,19 @@ def _pack(rows: Sequence[Tokens], lengths: NDArray[np.int64]) -> Chunk:
     return Chunk(
         torch.from_numpy(flat), torch.from_numpy(ends), torch.from_numpy(lengths), longest, into, back, is_real
     )
+
+
+def _product(values: Tensor, layer: Layer, name: str, rows: slice = _ALL) -> Tensor:
+    """The product of values with a layer's matrix, or some of its rows, and its bias where it has one."""
+    found: Tensor = values @ getattr(layer, name)[rows].T
+    return found.add_(layer.biases[name][rows]) if name in layer.biases else found
+
+
+def _add_product(hidden: Tensor, values: Tensor, layer: Layer, name: str) -> None:
+    """Add a product, and its bias where it has one, in place."""
+    hidden.addmm_(values, getattr(layer, name).T)
+    if name in layer.biases:
+        hidden.add_(layer.biases[name])
 
 
 def _rectangle(values: Tensor, chunk: Chunk) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from worker.engine import nf4
-from worker.engine.reference import FP8, FP8_MAX, rope
+from worker.engine.kinds import Kind, UnsupportedModelError
+from worker.engine.reference import FP8, FP8_MAX, gated, rope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from worker.engine.weights import Layer, Shape, Weights
 
 
+_ALL: Final = slice(None)
 _STRIPE: Final = 128
 """Gates that lie together in the gate and up matrix, the ups that they open after them: one tile then holds both."""
 
@@ -60,6 +62,7 @@ class Plain:
         self._embedding = self._placed(weights.embedding)
         self._stripe = self._stripe_of(weights.shape.inner)
         self._layers = [self._matrices(layer) for layer in weights.layers]
+        self._biases = [self._placed_biases(layer) for layer in weights.layers]
         self._score = (weights.score.float() * weights.norm.float()).to(device).T.contiguous()
         self._first = self._first_table(weights)
         self._shared: list[Tensor | None] = [None] * weights.shape.layers
@@ -72,9 +75,9 @@ class Plain:
             if index == 0 and self._first is not None:
                 qkv, scale = self._first.index_select(0, tokens), None
             else:
-                qkv, scale = hidden @ layer["qkv"].T, self._scale(hidden)
-            hidden.addmm_(self._attend(index, qkv, scale, starts), layer["out"].T)
-            self._mlp(hidden, layer)
+                qkv, scale = self._qkv(hidden @ layer["qkv"].T, self._scale(hidden), index)
+            self._add_product(hidden, self._attend(index, qkv, scale, starts), layer, "out", index)
+            self._mlp(hidden, layer, index)
         return self._ends(hidden, starts, ends)
 
     def share(self, first: int) -> Tensor:
@@ -106,22 +109,39 @@ class Plain:
         """The last layer: keys and values everywhere, the rest only where a message ends."""
         layer, last = self._layers[-1], self.shape.layers - 1
         queries = self.shape.heads * self.shape.head
-        scale = self._scale(hidden)
+        own = self._scale(hidden)
         qkv = layer["qkv"]
-        key_value = hidden @ qkv[queries:].T
+        key_value, scale = self._qkv(hidden @ qkv[queries:].T, own, last, slice(queries, None))
+        scale = torch.ones_like(own) if scale is None else scale
         self._learn(last, key_value[0], scale)
         hidden = hidden.index_select(0, ends)
-        query = hidden @ qkv[:queries].T
+        query, _ = self._qkv(hidden @ qkv[:queries].T, own.index_select(0, ends), last, slice(queries))
         mixed = self._operations.attend_ends(
             query, key_value, scale, starts, ends, self._rope, self.shape, self._shared_by(last)
         )
-        hidden.addmm_(mixed, layer["out"].T)
-        self._mlp(hidden, layer)
+        self._add_product(hidden, mixed, layer, "out", last)
+        self._mlp(hidden, layer, last)
         return (hidden.float() * self._scale(hidden)[:, None]) @ self._score
 
-    def _mlp(self, hidden: Tensor, layer: Matrices) -> None:
-        inner = self._operations.gated(hidden, self._scale(hidden), layer["gate_up"], self._stripe)
-        hidden.addmm_(inner, layer["down"].T)
+    def _qkv(self, product: Tensor, scale: Tensor, index: int, rows: slice = _ALL) -> tuple[Tensor, Tensor | None]:
+        """Queries, keys and values, and the scale that they still lack; none where a bias had to be added to them."""
+        bias = self._biases[index].get("qkv")
+        if bias is None:
+            return product, scale
+        return (product.float() * scale[:, None] + bias[rows]).to(self._dtype), None
+
+    def _add_product(self, hidden: Tensor, values: Tensor, layer: Matrices, name: str, index: int) -> None:
+        hidden.addmm_(values, layer[name].T)
+        if (bias := self._biases[index].get(name)) is not None:
+            hidden.add_(bias)
+
+    def _mlp(self, hidden: Tensor, layer: Matrices, index: int) -> None:
+        bias, scale = self._biases[index].get("gate_up"), self._scale(hidden)
+        if bias is None:
+            inner = self._operations.gated(hidden, scale, layer["gate_up"], self._stripe)
+        else:
+            inner = gated(hidden, scale, layer["gate_up"], self._stripe, bias)
+        self._add_product(hidden, inner, layer, "down", index)
 
     def _scale(self, hidden: Tensor) -> Tensor:
         scale: Tensor = self._operations.row_scale(hidden, self.shape.epsilon)
@@ -136,13 +156,21 @@ class Plain:
         }
         return {name: self._placed(matrix) for name, matrix in folded.items()}
 
+    def _placed_biases(self, layer: Layer) -> dict[str, Tensor]:
+        """In float32: what they are added to has just been multiplied in it."""
+        placed = {name: bias.to(self._device).float() for name, bias in layer.biases.items()}
+        if "gate_up" in placed:
+            placed["gate_up"] = _striped(placed["gate_up"][:, None], self._stripe)[:, 0]
+        return placed
+
     def _first_table(self, weights: Weights) -> Tensor | None:
         """The first layer's query, key and value, which depend on the token alone; none where it would be large."""
         rows = (weights.shape.heads + 2 * weights.shape.key_heads) * weights.shape.head
         if weights.shape.layers == 1 or weights.shape.vocabulary * rows * self._dtype.itemsize > _TABLE_BYTES:
             return None
         embedding = self._embedding
-        return ((embedding @ self._layers[0]["qkv"].T).float() * self._scale(embedding)[:, None]).to(self._dtype)
+        table = (embedding @ self._layers[0]["qkv"].T).float() * self._scale(embedding)[:, None]
+        return table.add_(self._biases[0].get("qkv", 0.0)).to(self._dtype)
 
     def _stripe_of(self, inner: int) -> int:
         return inner if inner % _STRIPE else _STRIPE
@@ -169,6 +197,9 @@ class Fp8(Plain):
     """
 
     def __init__(self, weights: Weights, device: torch.device, operations: ModuleType) -> None:
+        if any(layer.biases for layer in weights.layers):
+            message = f"{Kind.CUDA_FP8} has no place for a model's biases (attention_bias, mlp_bias); try auto"
+            raise UnsupportedModelError(message)
         super().__init__(weights, device, operations)
         self._factor = _power_below(FP8_MAX / math.sqrt(self.shape.width))
         self._small = [self._eighths(layer) for layer in self._layers[:-1]]

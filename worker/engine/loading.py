@@ -12,6 +12,8 @@ from worker.engine.cpu import CpuEngine
 from worker.engine.kinds import Engine, Kind, UnsupportedModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tokenizers import Tokenizer
 
     from worker.model.bundle import Base, Bundle
@@ -31,19 +33,28 @@ def load(bundle: Bundle, tokenizer: Tokenizer, kind: Kind, *, threads: int, toke
     read = weights.read(
         base_folder(bundle), bundle.adapter, quantised=quantised, double=double, separate_adapter=is_nf4
     )
-    if len(bundle.labels) != read.shape.labels:
-        message = f"the bundle names {len(bundle.labels)} labels, its score head has {read.shape.labels}"
-        raise UnsupportedModelError(message)
-    if (largest := max(tokenizer.get_vocab(with_added_tokens=True).values())) >= read.shape.vocabulary:
-        message = f"the tokenizer gives ids up to {largest}, its base has embeddings for {read.shape.vocabulary}"
-        raise UnsupportedModelError(message)
-    if bundle.max_tokens > read.shape.positions:
-        message = f"max_tokens is {bundle.max_tokens}, its base has {read.shape.positions} positions"
-        raise UnsupportedModelError(message)
+    _require_fit(read.shape, tokenizer, bundle.labels, bundle.max_tokens)
     if kind is Kind.CPU:
         return CpuEngine(read, threads=threads, token_budget=token_budget)
     first = first_token(tokenizer)
     return on_gpu(read, kind, longest=bundle.max_tokens, token_budget=token_budget, double=double, first=first)
+
+
+def check(base: Path, tokenizer: Tokenizer, labels: Sequence[str], max_tokens: int) -> None:
+    """Raise UnsupportedModelError where no bundle of this base could be loaded; its weights are not read."""
+    _require_fit(weights.check(base, len(labels)), tokenizer, labels, max_tokens)
+
+
+def _require_fit(shape: weights.Shape, tokenizer: Tokenizer, labels: Sequence[str], max_tokens: int) -> None:
+    if len(labels) != shape.labels:
+        message = f"the bundle names {len(labels)} labels, its score head has {shape.labels}"
+        raise UnsupportedModelError(message)
+    if (largest := max(tokenizer.get_vocab(with_added_tokens=True).values())) >= shape.vocabulary:
+        message = f"the tokenizer gives ids up to {largest}, its base has embeddings for {shape.vocabulary}"
+        raise UnsupportedModelError(message)
+    if max_tokens > shape.positions:
+        message = f"max_tokens is {max_tokens}, its base has {shape.positions} positions"
+        raise UnsupportedModelError(message)
 
 
 def on_gpu(  # noqa: PLR0913 # plain values, each of its own
@@ -104,7 +115,7 @@ def located(base: Base) -> Path:
     if (local := Path(base.id)).is_dir():
         return local
     try:
-        return from_hub(base.id, base.revision, ["config.json", "*.safetensors"])
+        return from_hub(base.id, base.revision, [files.CONFIG, files.INDEX, "*.safetensors"])
     except (OSError, ValueError) as error:
         message = (
             f"base {base.id} is not here and cannot be fetched ({type(error).__name__}): needed are the hub, or "

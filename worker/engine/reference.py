@@ -27,12 +27,13 @@ def row_scale(hidden: Tensor, epsilon: float) -> Tensor:
     return hidden.float().square().mean(dim=1).add(epsilon).rsqrt()
 
 
-def gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int) -> Tensor:
+def gated(hidden: Tensor, scale: Tensor, gate_up: Tensor, stripe: int, bias: Tensor | None = None) -> Tensor:
     """silu(gate) * up of rows [n, width] that still lack their `scale`: [n, inner], by the matrix [2 * inner, width].
 
-    In the matrix `stripe` gates lie together, then the ups that they open, and so on.
+    In the matrix `stripe` gates lie together, then the ups that they open, and so on; in the `bias` [2 * inner] too.
     """
-    gate, up = _unstriped((hidden @ gate_up.T).float() * scale[:, None], stripe)
+    product = (hidden @ gate_up.T).float() * scale[:, None]
+    gate, up = _unstriped(product if bias is None else product + bias, stripe)
     return (functional.silu(gate) * up).to(hidden.dtype)
 
 

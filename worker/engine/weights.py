@@ -52,7 +52,8 @@ Update: TypeAlias = tuple[Tensor, Tensor]
 class Layer:
     """One block. `qkv` and `gate_up` are theirs laid one below the other, so that each is one product.
 
-    `updates` are what is to be added to them by name, when the adapter was not merged: (low [r, in], high [out, r]).
+    `biases` are what is added to their products by name, where the model has any. `updates` are what is to be added to
+    them by name, when the adapter was not merged: (low [r, in], high [out, r]).
     """
 
     before_attention: Tensor
@@ -61,6 +62,7 @@ class Layer:
     before_mlp: Tensor
     gate_up: Tensor
     down: Tensor
+    biases: dict[str, Tensor] = field(default_factory=dict)
     updates: dict[str, Update] = field(default_factory=dict)
 
 
@@ -87,6 +89,8 @@ _LINEAR: Final = (
     "mlp.down_proj",
 )
 _FUSED: Final = {"qkv": _LINEAR[:3], "out": _LINEAR[3:4], "gate_up": _LINEAR[4:6], "down": _LINEAR[6:]}
+_BIASED: Final = {"attention_bias": ("qkv", "out"), "mlp_bias": ("gate_up", "down")}
+"""Settings of a config that give products a bias, and to which."""
 _ROOT: Final = "base_model.model."
 _SCORE: Final = "score.weight"
 
@@ -108,7 +112,7 @@ def read(
     """
     config = files.config(base / "config.json")
     _check_base(config)
-    tensors = _tensors(base)
+    tensors = _ours(files.read(base))
     if quantised and not separate_adapter:
         for name in filter(is_linear, list(tensors)):
             tensors[name] = nf4.round_trip(tensors[name], double=double)
@@ -118,13 +122,24 @@ def read(
     return _assemble(config, tensors, updates)
 
 
+def check(base: Path, labels: int) -> Shape:
+    """Return the sizes of a base under a head of so many labels, by its files' descriptions alone.
+
+    Raises UnsupportedModelError where `read` would.
+    """
+    config = files.config(base / files.CONFIG)
+    _check_base(config)
+    tensors = _ours(files.shapes(base))
+    tensors[_SCORE] = torch.empty(labels, files.size(config, "hidden_size"), device="meta")
+    return _assemble(config, tensors, {}).shape
+
+
 def _check_base(config: dict[str, Any]) -> None:
     refused = {
         "model_type": config.get("model_type") != "llama",
         "hidden_act": config.get("hidden_act", "silu") != "silu",
-        "attention_bias": config.get("attention_bias", False),
-        "mlp_bias": config.get("mlp_bias", False),
         "quantization_config": "quantization_config" in config,
+        "transformers_weights": bool(config.get("transformers_weights")),
     }
     for name, is_refused in refused.items():
         if is_refused:
@@ -132,18 +147,9 @@ def _check_base(config: dict[str, Any]) -> None:
             raise UnsupportedModelError(message)
 
 
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a base, in float32, by its name less the leading `model.`; a language model's head left out."""
-    parts = sorted(folder.glob("*.safetensors"))
-    if not parts:
-        message = f"no safetensors file in {folder}"
-        raise UnsupportedModelError(message)
-    return {
-        name.removeprefix("model."): tensor
-        for part in parts
-        for name, tensor in files.tensors(part).items()
-        if name != "lm_head.weight"
-    }
+def _ours(read: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor of a base by its name less the leading `model.`; a language model's head left out."""
+    return {name.removeprefix("model."): tensor for name, tensor in read.items() if name != "lm_head.weight"}
 
 
 def _merge(tensors: dict[str, Tensor], folder: Path, updates: dict[str, Update] | None) -> None:
@@ -221,8 +227,8 @@ def moves_base(start: object) -> bool:
 
 _LORA: Final = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 _MOVES_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
-# Settings that make another arithmetic of LoRA's tensors, or of others. `bias` and `fan_in_fan_out` do not: a Llama's
-# linear layers have no bias to train and lie as they should, so PEFT sets the one aside and finds none for the other.
+# Settings that make another arithmetic of LoRA's tensors, or of others. `fan_in_fan_out` does not, a Llama's linear
+# layers lie as they should, nor does `bias`: one that was trained is a tensor without a place, and is merged elsewhere.
 _OTHERWISE: Final = (
     "lora_bias", "layer_replication", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config",
     "monteclora_config", "kasa_config", "target_parameters", "trainable_token_indices", "megatron_config",
@@ -251,23 +257,36 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], updates: dict[
         message = "neither the base nor the adapter has a score head"
         raise UnsupportedModelError(message)
     shape, take = _shape(config, labels=len(tensors[_SCORE])), files.Checked(tensors)
+    frequencies, factor = _rope(config, shape)
+    if updates and factor != 1:
+        message = "rope_type = 'yarn' with an adapter that is kept separate from its base"
+        raise UnsupportedModelError(message)
     width, queries, keys = shape.width, shape.heads * shape.head, shape.key_heads * shape.head
+    attention = ((queries, width), (keys, width), (keys, width), (width, queries))
+    sizes = dict(
+        zip(_LINEAR, (*attention, (shape.inner, width), (shape.inner, width), (width, shape.inner)), strict=True)
+    )
+    # Yarn multiplies what is rotated, queries and keys alike, by a factor: their rows may as well have it.
+    factors = dict.fromkeys(_LINEAR[:2], factor)
     layers = []
     for index in range(shape.layers):
         root = f"layers.{index}"
-        attention = ((queries, width), (keys, width), (keys, width), (width, queries))
-        sizes = (*attention, (shape.inner, width), (shape.inner, width), (width, shape.inner))
-        query, key, value, out, gate, up, down = (
-            take(f"{root}.{name}.weight", *each) for name, each in zip(_LINEAR, sizes, strict=True)
-        )
+
+        def stacked(product: str, kind: str, root: str = root) -> Tensor:
+            return torch.cat(
+                [
+                    take(f"{root}.{name}.{kind}", *sizes[name][: 1 if kind == "bias" else 2]) * factors.get(name, 1.0)
+                    for name in _FUSED[product]
+                ]
+            )
+
+        biased = [name for setting, products in _BIASED.items() if config.get(setting) for name in products]
         layers.append(
             Layer(
                 before_attention=take(f"{root}.input_layernorm.weight", width),
-                qkv=torch.cat([query, key, value]),
-                out=out,
                 before_mlp=take(f"{root}.post_attention_layernorm.weight", width),
-                gate_up=torch.cat([gate, up]),
-                down=down,
+                **{product: stacked(product, "weight") for product in _FUSED},
+                biases={product: stacked(product, "bias") for product in biased},
                 updates={
                     name: update
                     for name, parts in _FUSED.items()
@@ -278,7 +297,7 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], updates: dict[
     embedding, norm = take("embed_tokens.weight", shape.vocabulary, width), take("norm.weight", width)
     score = take(_SCORE, shape.labels, width)
     take.require_all_asked()
-    return Weights(shape, embedding, layers, norm, score, _frequencies(config, shape.head))
+    return Weights(shape, embedding, layers, norm, score, frequencies)
 
 
 def _shape(config: dict[str, Any], labels: int) -> Shape:
@@ -317,23 +336,56 @@ def _stacked(names: list[str], tensors: dict[str, Tensor], updates: dict[str, Up
     return low, torch.cat(rows)
 
 
-def _frequencies(config: dict[str, Any], head: int) -> Tensor:
-    """Rotary frequencies, as both the old and the new form of a config give them."""
+def _rope(config: dict[str, Any], shape: Shape) -> tuple[Tensor, float]:
+    """Rotary frequencies, as both the old and the new form of a config give them; what the rotated is multiplied by."""
     rope: dict[str, Any] = {"rope_theta": 10000.0, "rope_type": "default"}
     rope |= {"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}
     rope |= config.get("rope_scaling") or {}
     rope |= config.get("rope_parameters") or {}
-    exponents = torch.arange(0, head, 2, dtype=torch.float32) / head
+    exponents = torch.arange(0, shape.head, 2, dtype=torch.float32) / shape.head
     frequencies = 1.0 / torch.pow(rope["rope_theta"], exponents)
     kind = rope.get("type", rope["rope_type"])
     if kind == "default":
-        return frequencies
+        return frequencies, 1.0
     if kind == "linear":
-        return frequencies / float(rope["factor"])
+        return frequencies / files.number(rope, "factor"), 1.0
+    original = config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
+    rope["original_max_position_embeddings"] = original or shape.positions
     if kind == "llama3":
-        return _llama3(frequencies, rope)
+        return _llama3(frequencies, rope), 1.0
+    if kind == "yarn":
+        return _yarn(frequencies, rope, shape)
     message = f"rope_type = {kind!r} in the base's config.json"
     raise UnsupportedModelError(message)
+
+
+def _yarn(frequencies: Tensor, rope: dict[str, Any], shape: Shape) -> tuple[Tensor, float]:
+    """YaRN (arXiv 2309.00071): frequencies between two numbers of turns are blended, attention is made sharper."""
+    factor = (
+        shape.positions / files.number(rope, "original_max_position_embeddings")
+        if rope.get("factor") is None
+        else files.number(rope, "factor")
+    )
+
+    def place(turns: float) -> float:
+        """The frequency, by its index, that turns so often within the original context."""
+        original, theta = files.number(rope, "original_max_position_embeddings"), files.number(rope, "rope_theta")
+        return shape.head * math.log(original / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    def sharper(scale: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+    low, high = place(float(rope.get("beta_fast") or 32)), place(float(rope.get("beta_slow") or 1))
+    if rope.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, shape.head - 1)
+    high += 0.001 * (low == high)
+    divided = ((torch.arange(len(frequencies), dtype=torch.float32) - low) / (high - low)).clamp(0, 1)
+    blended = frequencies / factor * divided + frequencies * (1 - divided)
+    attention, scale, of_all = (rope.get(name) for name in ("attention_factor", "mscale", "mscale_all_dim"))
+    if attention is None:
+        attention = sharper(scale) / sharper(of_all) if scale and of_all else sharper(1)
+    return blended, float(attention)
 
 
 def _llama3(frequencies: Tensor, rope: dict[str, Any]) -> Tensor:

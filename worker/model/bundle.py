@@ -32,6 +32,9 @@ CARD: Final = "README.md"
 HARMLESS: Final = "ham"
 """The label that stands first in every bundle."""
 
+AUTO_MAP: Final = "auto_map"
+"""What names a model's own code in a config."""
+
 FOLDERS: Final = ("adapter", "tokenizer", "base")
 _SUFFIXES: Final = (".json", ".safetensors", ".txt", ".model", ".md")
 _REQUIRED: Final = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "tokenizer/tokenizer.json")
@@ -304,8 +307,8 @@ def _verify(folder: Path, bundle: Bundle) -> None:
         _verify_file(folder, root, name, expected)
     _verify_nothing_unlisted(folder, bundle)
     for name in bundle.files:
-        if name.endswith("config.json") and b'"auto_map"' in (folder / name).read_bytes():
-            raise BundleError(folder, f"{name}: auto_map asks for remote code, which is never run")
+        if name.endswith("config.json") and f'"{AUTO_MAP}"'.encode() in (folder / name).read_bytes():
+            raise BundleError(folder, f"{name}: {AUTO_MAP} asks for remote code, which is never run")
 
 
 def _problems(bundle: Bundle) -> list[str]:
