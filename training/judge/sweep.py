@@ -129,7 +129,7 @@ def run(
     _take_base(trial, learnt, folder)
     train.fit(trial.chosen, learnt, run_, seed=trial.seed, progress=progress, labels=labels)
     cost = json.loads((run_ / "training.json").read_text())
-    made = export.export(run_, parts.calibration, "", run_ / "bundle", labels=labels)
+    made = export.export(run_, parts.calibration, "", run_ / "bundle")
     found = _judged(made.folder, parts, validated, trial.seed, labels)
     found |= {"parameters": cost["trainable_parameters"], "seconds": cost["seconds"], "peak_gib": cost["peak_gib"]}
     found["trained-on"] = cost["device"]

@@ -17,10 +17,10 @@ import numpy as np
 from worker import loading
 from worker.loading import MODEL_ERRORS
 from worker.messages import Action
+from worker.messages.repair import repaired
 from worker.model.classifier import published
 from worker.model.policy import NEVER
 from worker.process import signals as leaving
-from worker.repair import repaired
 from worker.rollout import budgets
 
 if TYPE_CHECKING:

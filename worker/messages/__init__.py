@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from worker.repair import repaired
+from worker.messages.repair import repaired
 
 Headers: TypeAlias = tuple[tuple[str, bytes | None], ...]
 TopicPartition: TypeAlias = tuple[str, int]
@@ -242,7 +242,7 @@ MAX_HEADERS: Final = 64
 def decode(record: Record, *, max_bytes: int) -> Sms:
     """Read one event. Raises UnreadableError with its reason; the record must not be a tombstone.
 
-    Its strings are repaired where they are broken (worker/repair.py): only its structure must be right.
+    Its strings are repaired where they are broken (repair.py): only its structure must be right.
 
     `max_bytes` bounds value and key together: both it and its verdict, which has the same key, must find room.
     """
