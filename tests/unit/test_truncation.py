@@ -71,5 +71,5 @@ def test_a_key_or_headers_that_are_too_large_are_cut_too() -> None:
 
     assert len(cut.key or b"") + len(cut.value or b"") <= 2 << 16
     assert [name for name, _ in cut.headers] == [
-        "truncated", "reason", "source-topic", "source-partition", "source-offset", "failed-at"
+        "truncated", "field", "byte-offset", "reason", "source-topic", "source-partition", "source-offset", "failed-at"
     ]  # fmt: skip
