@@ -180,7 +180,7 @@ def _granted(oauth: OAuth) -> Grant:
         },
     )
     # A proxy of the environment is for what lies beyond it, and over plain HTTP it would be told the secret.
-    proxies = {} if asked.type == "http" else None
+    proxies: dict[str, str] | None = {} if asked.type == "http" else None
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(proxies))
     try:
         with opener.open(asked, timeout=_TIMEOUT) as answer:
