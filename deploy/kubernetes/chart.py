@@ -117,7 +117,7 @@ def _scaled(resource: dict[str, Any]) -> dict[str, Any]:
     metadata["bootstrapServers"] = Hole(".Values.settings.HAMGATE_BROKERS")
     metadata["consumerGroup"] = Hole('.Values.settings.HAMGATE_GROUP_ID | default "hamgate"')
     metadata["topic"] = Hole('.Values.settings.HAMGATE_INPUT_TOPIC | default "sms.events"')
-    metadata["lagThreshold"] = Hole(".Values.autoscaling.lag | toString")
+    metadata["lagThreshold"] = Hole(".Values.autoscaling.lag | int64 | toString")
     return resource
 
 

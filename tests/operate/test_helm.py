@@ -133,6 +133,16 @@ def test_a_wrong_value_is_refused_by_name(wrong: str, named: str) -> None:
     assert named in said.stderr
 
 
+def test_a_number_of_a_values_file_stays_an_integer(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("autoscaling: {enabled: true, lag: 2500000}")
+
+    made = resources(templated("--values", str(values)))
+
+    [scaled] = [each for name, each in made.items() if name.startswith("ScaledObject")]
+    assert scaled["spec"]["triggers"][0]["metadata"]["lagThreshold"] == "2500000"
+
+
 def test_a_sites_own_release_and_runbook_reach_every_rule_and_monitor() -> None:
     runbook = "https://example.com/runbook"
     made = resources(

@@ -65,6 +65,31 @@ def test_a_head_is_answered_as_a_get_without_its_body(path: str, status: int) ->
         server.close()
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nContent-Length: 30\r\n\r\nGET /metrics HTTP/1.1\r\nX: y\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["http-1.0", "body", "chunked"],
+)
+def test_a_connection_that_cannot_go_on_ends_with_its_answer(asked: bytes) -> None:
+    server = MetricsServer(Metrics(), Probes("loading"), host="127.0.0.1", port=0)
+    server.start()
+    host, _, port = server.address.removeprefix("http://").rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            connection.sendall(asked)
+            with connection.makefile("rb") as answers:
+                [said] = answers.read().split(b"HTTP/1.1 ")[1:]
+    finally:
+        server.close()
+
+    assert said.startswith(b"200")
+    assert b"Connection: close" in said
+
+
 def logged(before: Callable[[socket.socket], object]) -> dict[str, Any]:
     """The log entry after a client asked /livez and did this before the answer."""
     client = socket.socket()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import socket
 import threading
 import time
 import urllib.error
@@ -357,3 +358,90 @@ def test_a_thread_that_judges_without_a_pause_lets_another_have_its_turn() -> No
     assert max(map(len, between[1:-1])) <= 3  # it is the next, or the one after
     assert 0.02 < turns.waited() < 1
     assert not turns._gates
+
+
+def said_to(here: World, sent: bytes, patience: float = 5) -> list[bytes]:
+    """What a connection answers to these bytes, answer by answer, until it is closed. Raises TimeoutError."""
+    host, _, port = here.server.address.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=patience) as connection:
+        connection.sendall(sent)
+        with connection.makefile("rb") as answers:
+            return answers.read().split(b"HTTP/1.1 ")[1:]
+
+
+def request(body: bytes, *lines: str, start: str = "POST /predict HTTP/1.1") -> bytes:
+    head = [start, "Content-Type: application/json", f"Content-Length: {len(body)}", *lines]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize(
+    ("first", "status"),
+    [
+        (request(b"0\r\n\r\n", "Transfer-Encoding: chunked"), b"411"),
+        (request(b"0\r\n\r\n", "Transfer-Encoding: identity"), b"411"),
+        (request(texts("hi"), "Content-Length: 3"), b"400"),
+        (request(b"", "Transfer-Encoding: chunked", start="GET /openapi.json HTTP/1.1"), b"200"),
+        (request(texts("hi"), start="GET /predict HTTP/1.1"), b"405"),
+        (request(texts("hi"), start="POST /elsewhere HTTP/1.1"), b"404"),
+    ],
+)
+def test_what_follows_a_body_of_doubtful_length_is_never_taken_for_a_request(
+    world: Callable[..., World], first: bytes, status: bytes
+) -> None:
+    here = world()
+
+    said = said_to(here, first + request(texts("win now")))
+
+    assert [answer[:3] for answer in said] == [status]
+    assert b"Connection: close" in said[0]
+    assert here.count("texts_total") == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request(texts("hi"), start="POST /predict HTTP/1.0"),
+        request(texts("hi"), "Connection: keep-alive", start="POST /predict HTTP/1.0"),
+        request(texts("hi"), "Connection: TE, Close"),
+    ],
+)
+def test_a_client_that_does_not_keep_connections_is_not_kept_waiting(world: Callable[..., World], sent: bytes) -> None:
+    [said] = said_to(world(), sent)
+
+    assert said.startswith(b"200")
+    assert b"Connection: close" in said
+
+
+def test_a_client_that_keeps_its_connection_asks_twice_on_it(world: Callable[..., World]) -> None:
+    said = said_to(world(), request(texts("hi")) + request(texts("win now"), "Connection: close"))
+
+    assert [answer[:3] for answer in said] == [b"200", b"200"]
+
+
+def test_head_answers_as_get_without_a_body(world: Callable[..., World]) -> None:
+    [said] = said_to(world(), b"HEAD /openapi.json HTTP/1.1\r\nConnection: close\r\n\r\n")
+
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"200")
+    assert not body
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [b"win now \\ud83d", b"win now \xff", b"win now \xed\xa0\xbd"],
+    ids=["half-escape", "no-utf-8", "half-bytes"],
+)
+def test_a_broken_character_takes_neither_its_text_nor_its_neighbours_out_of_judgement(
+    world: Callable[..., World], broken: bytes
+) -> None:
+    status, said, _ = world().post(b'\xef\xbb\xbf{"texts": ["' + broken + b'", "hello"]}')
+
+    assert status == 200
+    assert [(v["label"], v["flags"]) for v in said["verdicts"]] == [("spam", ["repaired"]), ("ham", [])]
+
+
+def test_a_body_that_is_broken_beyond_its_characters_is_refused_by_its_place(world: Callable[..., World]) -> None:
+    status, said, _ = world().post(b'{"texts": ["\xff" "b"]}')
+
+    assert status == 400
+    assert said["error"].startswith("JSON is malformed: expected ',' or ']'")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
+import socket
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -19,7 +23,7 @@ from worker.broker.tokens import Grant, OAuth, TokenError, TokenRefusedError, To
 from worker.settings import SettingsError, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PRIVATE = "a-secret/with:signs"
@@ -170,6 +174,70 @@ def test_an_endpoint_s_refusal_is_final_and_its_trouble_is_not(
     assert is_refusal(caught.value) is is_final
     assert PRIVATE not in str(caught.value)
     assert len(endpoint.asked) == 1, "a redirect is not followed: the secret would go with it"
+
+
+@contextlib.contextmanager
+def answering(raw: bytes) -> Iterator[str]:
+    """A server that answers with these bytes, whatever it is asked, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(raw)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/token"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"access_token": "a-sec',
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{"access_token": "a-sec',
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n{}",
+        b"",
+    ],
+    ids=["no-http", "cut", "cut-chunk", "long-header", "nothing"],
+)
+def test_an_endpoint_that_breaks_off_is_asked_again(raw: bytes) -> None:
+    with answering(raw) as url, pytest.raises(TokenError, match="HAMGATE_SASL_OAUTH_URL") as caught:
+        provider(credentials(url)).token()
+
+    assert not is_refusal(caught.value)
+    assert "a-sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("life", "kept"),
+    [("3599", 3599), (3599, 3599), ("3599.5", 3599.5), (None, 60), ("soon", 60), ("nan", 60), ({"s": 1}, 60)],
+)
+def test_a_life_may_be_a_number_in_quotes_and_one_that_is_none_is_not_known(life: Any, kept: float) -> None:
+    now, made = [0.0], iter("abc")
+
+    def answer() -> Grant:
+        return msgspec.json.decode(json.dumps({"access_token": next(made), "expires_in": life}), type=Grant)
+
+    tokens = Tokens(answer, lambda: now[0])
+
+    found = []
+    for now[0] in (1000, 1000 + 0.79 * kept, 1000 + 0.81 * kept):
+        found.append(tokens.token())
+
+    assert found == ["a", "a", "b"]
+
+
+def test_a_secret_for_this_host_goes_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Endpoint(says(200, {"access_token": "of-the-proxy"})) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/token"))
+        with Endpoint(says(200, {"access_token": "of-the-endpoint"})) as endpoint:
+            assert provider(credentials(endpoint.url)).token() == "of-the-endpoint"
+
+    assert not proxy.asked
 
 
 @pytest.mark.parametrize(("status", "is_asked_again"), [(503, True), (401, False)])

@@ -16,7 +16,7 @@ import torch
 from tests.bundles import NANO
 from tests.unit.test_training_adapters import BOTH, KIN, PLAIN, TEXTS, bare, base, trained
 from training.__main__ import main
-from training.bundle import export
+from training.bundle import export, heads
 from training.bundle.adapters import AdapterError
 from worker.model.bundle import Base
 from worker.model.classifier import Classifier
@@ -143,3 +143,38 @@ def test_a_command_warns_of_canaries_that_a_head_misses(tmp_path: Path, capsys: 
     assert main([*command, "--labels", "spam,ham"]) == 0
 
     assert re.search(r"WARNING: [34] of 4 canaries are judged wrongly", capsys.readouterr().out)
+
+
+GENERIC = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+
+
+def read_from(folder: Path, **named: Any) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The labels and rows of a head of two whose adapter has such a config.json."""
+    (folder / "config.json").write_text(json.dumps(named))
+    head = heads.read(folder, folder / "no-base", 2, (), {})
+    return head.labels, head.rows
+
+
+def test_names_that_only_label2id_has_are_read_from_it(tmp_path: Path) -> None:
+    inverted = {"spam": 0, "ham": 1}
+
+    assert read_from(tmp_path, label2id=inverted) == (("ham", "spam"), (1, 0))
+    assert read_from(tmp_path, **GENERIC | {"label2id": inverted}) == (("ham", "spam"), (1, 0))
+    assert read_from(tmp_path, **GENERIC | {"id2label": {"0": "spam", "1": "ham"}}) == (("ham", "spam"), (1, 0))
+
+
+@pytest.mark.parametrize(
+    ("named", "complaint"),
+    [
+        ({"id2label": {"0": "ham", "1": "spam"}, "label2id": {"spam": 0, "ham": 1}}, "id2label and label2id disagree"),
+        ({"id2label": {"0": "ham", "2": "spam"}}, "id2label is not by number, from 0 on"),
+        ({"id2label": {"1": "ham", "2": "spam"}}, "id2label is not by number, from 0 on"),
+        ({"id2label": {"-1": "ham", "0": "spam"}}, "id2label is not by number, from 0 on"),
+        ({"id2label": {"0": "ham", "00": "spam"}}, "id2label is not by number, from 0 on"),
+        ({"label2id": {"ham": 1, "spam": 1}}, "label2id is not by number, from 0 on"),
+        ({"label2id": {"ham": None, "spam": 1}}, "label2id is not by number, from 0 on"),
+    ],
+)
+def test_names_whose_order_cannot_be_told_are_refused(named: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match=complaint):
+        read_from(tmp_path, **named)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -134,6 +136,58 @@ def test_a_workbook_is_read_by_its_first_sheet(tmp_path: Path) -> None:
 
     assert found == ROWS
     assert source.warnings == ("2 sheets, of which the first was read", "1 rows without a label: left out")
+
+
+@pytest.mark.parametrize("size", [b"A1", b"A1:B2", b"A1:B1048576", None])
+def test_a_workbook_is_read_whole_whatever_it_says_of_its_size(size: bytes | None, tmp_path: Path) -> None:
+    rows = [("label", "text"), ("ham", "hello"), ("spam",), ("spam", "win")]
+    workbook(tmp_path / "rows.xlsx", rows)
+    whole = zipfile.ZipFile(tmp_path / "rows.xlsx")
+    parts = {name: whole.read(name) for name in whole.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    said = b'<dimension ref="' + size + b'"/>' if size else b""
+    parts[sheet], count = re.subn(rb"<dimension [^>]*>", said, parts[sheet])
+    assert count == 1
+    with zipfile.ZipFile(tmp_path / "said.xlsx", "w") as changed:
+        for name, content in parts.items():
+            changed.writestr(name, content)
+
+    found, source = sources.read(tmp_path / "said.xlsx", data.LABELS)
+
+    assert [row[:2] for row in found] == [("ham", "hello"), ("spam", "win")]
+    assert source.left_out == {"without a text": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("mac.txt", b"ham\thello\rspam\twin\r"),
+        ("mac.tsv", b"label\ttext\rham\thello\rspam\twin"),
+        ("mac.csv", b"label,text\rham,hello\rspam,win\r"),
+        ("sep.csv", b"sep=,\r\nlabel,text\r\nham,hello\r\nspam,win\r\n"),
+        ("sep-semicolon.csv", b"\xef\xbb\xbfsep=;\nlabel;text\nham;hello\nspam;win\n"),
+        ("blank.csv", b"\n\nlabel,text\n\nham,hello\nspam,win\n\n"),
+    ],
+)
+def test_a_table_is_read_as_excel_writes_it(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    assert [row[:2] for row in read(tmp_path / name)] == [("ham", "hello"), ("spam", "win")]
+
+
+def test_a_fault_behind_excels_own_first_line_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"sep=,\nlabel,text\nham,hello\nspam,a,b\n")
+
+    with pytest.raises(DataError, match=r"rows\.csv:4: 3 columns"):
+        read(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("as_lines", [True, False])
+def test_half_a_character_in_json_is_repaired_as_in_an_event(*, as_lines: bool, tmp_path: Path) -> None:
+    rows = ['{"label": "ham", "text": "hello \\ud83d"}', '{"label": "spam", "text": "win"}']
+    (tmp_path / "rows.json").write_text("\n".join(rows) if as_lines else f"[{','.join(rows)}]")
+
+    assert [row[:2] for row in read(tmp_path / "rows.json")] == [("ham", "hello \ufffd"), ("spam", "win")]
 
 
 def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from training.data.split import LABELS
 from worker.engine import files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _GENERIC: Final = re.compile(r"(label_)?\d+")
@@ -43,8 +43,9 @@ class Head:
 def read(adapter: Path, base: Path, size: int, given: Sequence[str], renamed: Mapping[str, str]) -> Head:
     """Return the labels of a head of `size` rows, ham first. Raises AdapterError.
 
-    The names are id2label's, of a config.json beside the adapter or else of the base's, through `renamed`: what is
-    `given` must be the same ones. Where nobody has named this head's labels, `given` is its order (ham, spam).
+    The names are id2label's or label2id's, of a config.json beside the adapter or else of the base's, through
+    `renamed`: what is `given` must be the same ones. Where nobody has named this head's labels, `given` is its order
+    (ham, spam).
     """
     where, found = _named(adapter, base, size)
     names = [renamed.get(name.casefold(), name.casefold()) for name in found] or list(given or LABELS)
@@ -72,17 +73,34 @@ def put_in_order(adapter: Path, head: Head) -> None:
 def _named(adapter: Path, base: Path, size: int) -> tuple[Path, list[str]]:
     """The config.json that names a head's labels, and these in its order; no labels where neither does."""
     for path in (adapter / files.CONFIG, base / files.CONFIG):
-        named: Any = files.config(path).get("id2label") if path.is_file() else None
-        if not isinstance(named, dict) or len(named) != size:  # of another head
-            continue
-        try:
-            names = [str(named[key]).strip() for key in sorted(named, key=int)]
-        except ValueError:
-            message = f"{path}: id2label is not by number"
-            raise AdapterError(message) from None
-        if not all(_GENERIC.fullmatch(name.casefold()) for name in names):
-            return path, names
+        config = files.config(path) if path.is_file() else {}
+        said = []
+        for field, is_by_number in (("id2label", True), ("label2id", False)):
+            found = config.get(field)
+            if isinstance(found, dict) and len(found) == size:  # else of another head
+                pairs = found.items() if is_by_number else ((number, name) for name, number in found.items())
+                said.append(_in_order(pairs, path, field))
+        named = [names for names in said if not all(map(_is_generic, names))]
+        if named and named[0] != named[-1]:
+            message = f"{path}: id2label and label2id disagree; correct the one that is wrong"
+            raise AdapterError(message)
+        if named:
+            return path, named[0]
     return base / files.CONFIG, []
+
+
+def _in_order(pairs: Iterable[tuple[Any, Any]], path: Path, field: str) -> list[str]:
+    """Labels in the order of their numbers, which are 0, 1 and so on. Raises AdapterError."""
+    try:
+        named = [(int(number), str(name).strip()) for number, name in pairs]
+        return [dict(named)[at] for at in range(len(named))]
+    except (KeyError, TypeError, ValueError):
+        message = f"{path}: {field} is not by number, from 0 on"
+        raise AdapterError(message) from None
+
+
+def _is_generic(name: str) -> bool:
+    return _GENERIC.fullmatch(name.casefold()) is not None
 
 
 def _remedy(found: Sequence[str]) -> str:

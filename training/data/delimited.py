@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from training.data.columns import DataError, FoundRow
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from training.data.columns import Columns, Layout
 
 _SEPARATORS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_EXCELS_OWN: Final = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
+"""A first line that tells Excel the separator, which is found without it."""
 _FIELD_CHARACTERS: Final = 1 << 20
 
 
@@ -48,7 +51,9 @@ def read(content: bytes, path: Path, columns: Columns, known: AbstractSet[str]) 
         text = content.decode("cp1252", errors="replace")
         warnings.append("not UTF-8, read as Windows-1252: some characters may be wrong")
     lines = io.StringIO(text, newline="").readlines()
-    if not lines:
+    if lines and _EXCELS_OWN.fullmatch(lines[0].strip("\r\n")):
+        lines[0] = "\n"
+    if not any(map(str.strip, lines)):
         return [], warnings
     separator, layout = _shape(lines, path, columns, known)
     warnings += layout.warnings
@@ -95,7 +100,8 @@ def has_header(content: bytes, path: Path, columns: Columns) -> bool:
 def _shape(lines: Sequence[str], path: Path, columns: Columns, known: AbstractSet[str]) -> _Shape:
     """The separator under which the columns are found, the first line's commonest tried first. Raises DataError."""
     refused = []
-    for separator in sorted(_SEPARATORS, key=lambda each: -lines[0].count(each)):
+    top = next(filter(str.strip, lines), "")
+    for separator in sorted(_SEPARATORS, key=lambda each: -top.count(each)):
         try:
             rows = [row.fields for row in itertools.islice(_rows(lines, path, separator), 2)]
             return _Shape(separator, columns.layout(rows, known, f"{path}: between {_SEPARATORS[separator]}"))
@@ -119,7 +125,8 @@ def _rows(lines: Sequence[str], path: Path, separator: str) -> Iterator[_Lines]:
                 'quotes has each of its own twice: ""'
             )
             raise DataError(message) from None
-        yield _Lines(first, reader.line_num + 1, fields)
+        if fields:
+            yield _Lines(first, reader.line_num + 1, fields)
 
 
 def _require_one_row(row: _Lines, lines: Sequence[str], shape: _Shape, known: AbstractSet[str], path: Path) -> None:

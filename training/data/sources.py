@@ -153,6 +153,8 @@ def _content(path: Path) -> bytes:
 
 def _text(content: bytes, path: Path, columns: Columns, known: AbstractSet[str]) -> tuple[_Found, list[str]]:
     """Lines of label, tab, text; a table as data/modern/messages.tsv is; or what else has a header, read as CSV."""
+    if b"\n" not in content:  # Excel for Mac ends lines with a carriage return alone
+        content = content.replace(b"\r", b"\n")
     first = content.removeprefix(codecs.BOM_UTF8).partition(b"\n")[0].rstrip(b"\r").split(b"\t")
     if len(first) > 1 and plain(first[0].decode("utf-8", "replace")) in known:
         return _lines(content, path)

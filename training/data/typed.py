@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from training.data.columns import DataError, FoundRow, value
+from worker.messages.repair import repaired
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +29,7 @@ def json(content: bytes, path: Path, columns: Columns, _: AbstractSet[str]) -> F
     if content.lstrip().startswith(b"["):
         try:
             rows: Iterable[tuple[int, dict[str, Any]]] = enumerate(
-                msgspec.json.decode(content, type=list[dict[str, Any]]), 1
+                msgspec.json.decode(repaired(content)[0], type=list[dict[str, Any]]), 1
             )
         except msgspec.DecodeError:
             message = f"{path}: not JSON, or no array of objects"
@@ -43,7 +44,7 @@ def _lines(content: bytes, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            yield number, msgspec.json.decode(line, type=dict[str, Any])
+            yield number, msgspec.json.decode(repaired(line)[0], type=dict[str, Any])
         except msgspec.DecodeError:
             message = f"{path}:{number}: not a JSON object"
             raise DataError(message) from None
@@ -88,11 +89,14 @@ def workbook(content: bytes, path: Path, columns: Columns, known: AbstractSet[st
     try:
         with warnings.catch_warnings(action="ignore"):  # of styles that it does not know
             book = load_workbook(io.BytesIO(content), read_only=True, data_only=True)
-            rows = [[value(cell) for cell in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # what a file says of its size may be wrong, and rows beyond it are not read
+            rows = [[value(cell) for cell in row] for row in sheet.iter_rows(values_only=True)]
     except Exception as error:  # noqa: BLE001 -- a damaged one raises whatever its parts do
         message = f"{path}: not an Excel workbook that can be read ({type(error).__name__})"
         raise DataError(message) from None
-    filled = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
+    width = max(map(len, rows), default=0)
+    filled = [(number, row + [None] * (width - len(row))) for number, row in enumerate(rows, 1) if any(row)]
     if not filled:
         return [], []
     layout = columns.layout([[cell or "" for cell in row] for _, row in filled[:2]], known, f"{path}:")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import functools
+import http.client
+import math
 import re
 import shlex
 import subprocess
@@ -67,7 +69,16 @@ class Grant(msgspec.Struct):
     """What a token endpoint answers, and a command may print."""
 
     access_token: str
-    expires_in: float | None = None
+    expires_in: Any = None
+
+    @property
+    def life(self) -> float | None:
+        """Seconds; None where it does not say. Some endpoints put the number in quotes."""
+        try:
+            life = float(self.expires_in)
+        except (TypeError, ValueError):
+            return None
+        return life if math.isfinite(life) else None
 
 
 class _Claims(msgspec.Struct):
@@ -109,7 +120,7 @@ class Tokens(AbstractTokenProvider):  # type: ignore[misc] # the client is untyp
         if not _TOKEN.fullmatch(token):
             message = "what came is not an access token"
             raise TokenRefusedError(message)
-        life = _life(token, now) or answer.expires_in or _UNKNOWN_LIFE
+        life = _life(token, now) or answer.life or _UNKNOWN_LIFE
         if life <= 0:
             message = "the access token that came has expired; check the clock"
             raise TokenError(message)
@@ -168,12 +179,22 @@ def _granted(oauth: OAuth) -> Grant:
             "Accept": "application/json",
         },
     )
+    # A proxy of the environment is for what lies beyond it, and over plain HTTP it would be told the secret.
+    proxies: dict[str, str] | None = {} if asked.type == "http" else None
+    opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(proxies))
     try:
-        with urllib.request.build_opener(_NoRedirect).open(asked, timeout=_TIMEOUT) as answer:
-            return _read(answer.read(_MOST), name)
+        with opener.open(asked, timeout=_TIMEOUT) as answer:
+            found = answer.read(_MOST)
+            if answer.length:
+                message = f"{name} breaks off in its answer"
+                raise TokenError(message)
+            return _read(found, name)
     except urllib.error.HTTPError as error:
         with error:
             raise _refusal(error, name) from None
+    except http.client.HTTPException as error:  # its text may quote what came
+        message = f"{name} gives no whole HTTP answer ({type(error).__name__})"
+        raise TokenError(message) from None
     except OSError as error:  # also of TLS, and of what is not there
         message = f"{name} does not answer ({getattr(error, 'reason', error)})"
         raise TokenError(message) from None
@@ -182,7 +203,7 @@ def _granted(oauth: OAuth) -> Grant:
 def _refusal(error: urllib.error.HTTPError, name: str) -> TokenError:
     """What an endpoint's status means: its own trouble, or ours."""
     code = ""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
         code = msgspec.json.decode(error.read(_MOST), type=_Failure).error
     said = f"{name} answers {error.code}" + (f" ({code})" if _CODE.fullmatch(code) else "")
     if error.code in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):

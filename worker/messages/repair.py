@@ -17,14 +17,15 @@ _HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _ESCAPE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
 )
-_LOST: Final = "\ufffd"
+LOST: Final = "\ufffd"
+"""What a lost character becomes."""
 
 
 def repaired(value: bytes) -> tuple[bytes, bool]:
     """The event with readable strings, and whether a character was lost."""
     value = value.removeprefix(codecs.BOM_UTF8)
     value = _CESU_8.sub(_joined, value)
-    readable = _HALF.sub(_LOST.encode(), value).decode(errors="replace").encode()
+    readable = _HALF.sub(LOST.encode(), value).decode(errors="replace").encode()
     readable = _ESCAPE.sub(_escape, readable)
     return readable, readable != value
 
@@ -34,4 +35,4 @@ def _joined(pair: re.Match[bytes]) -> bytes:
 
 
 def _escape(found: re.Match[bytes]) -> bytes:
-    return _LOST.encode() if found[1] else found[0]
+    return LOST.encode() if found[1] else found[0]

@@ -110,7 +110,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, ("\n".join(troubles or ["ok"]) + "\n").encode())
 
     def _answer(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
+        # A client of HTTP/1.0 must be told that a connection is kept; a body that is not read would be a request.
+        has_body = self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers
         self.send_response(status)
+        if self.request_version == "HTTP/1.0" or has_body:
+            self.send_header("Connection", "close")  # and is closed
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -36,7 +36,7 @@ class PredictFailure(msgspec.Struct, frozen=True):
 
 REFUSALS: Final = {
     HTTPStatus.BAD_REQUEST: "The body is not what is asked for.",
-    HTTPStatus.LENGTH_REQUIRED: "There is no Content-Length.",
+    HTTPStatus.LENGTH_REQUIRED: "There is no Content-Length, or a Transfer-Encoding.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"The body has more than {MAX_BODY:,} bytes.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: f"The body is not {_JSON}.",
     HTTPStatus.TOO_MANY_REQUESTS: "As many texts wait as may: try again after Retry-After seconds.",

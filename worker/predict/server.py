@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import msgspec
 import structlog
 
+from worker.messages import Flag
+from worker.messages.repair import LOST, repaired
 from worker.predict.openapi import MAX_BODY, REFUSALS, PredictFailure, PredictRequest, PredictResponse, document
 from worker.predict.predictor import FullError, UnansweredError
 
 if TYPE_CHECKING:
     from worker.metrics import Metrics
+    from worker.predict.answers import Answer
     from worker.predict.predictor import Predictor
 
 PATIENCE: Final = 10.0
@@ -112,6 +115,7 @@ class _PredictHandler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Judge texts."""
         if self._path() != "/predict":
+            self._leave_the_body()
             self._answer(HTTPStatus.NOT_FOUND, PredictFailure("POST /predict, GET /openapi.json"))
             return
         began = time.monotonic()
@@ -122,6 +126,7 @@ class _PredictHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Give the document."""
+        self._leave_the_body()
         if self._path() == "/openapi.json":
             self._answer(HTTPStatus.OK, document())
         elif self._path() == "/predict":
@@ -129,12 +134,32 @@ class _PredictHandler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.NOT_FOUND, PredictFailure("POST /predict, GET /openapi.json"))
 
+    def do_HEAD(self) -> None:
+        """Answer as to a GET, without the body."""
+        self.do_GET()
+
+    def _leave_the_body(self) -> None:
+        """Let the connection end with this answer where a body may follow: it would be taken for the next request."""
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+
+    def _is_kept(self) -> bool:
+        """Whether the client keeps its connection, which one of HTTP/1.0 must ask for, and then be told."""
+        said = {each.strip().lower() for each in self.headers.get("Connection", "").split(",")}
+        return self.request_version != "HTTP/1.0" and "close" not in said
+
     def _path(self) -> str:
         return self.path.partition("?")[0]
 
     def _predict(self) -> tuple[HTTPStatus, PredictResponse | PredictFailure]:
         try:
-            return HTTPStatus.OK, PredictResponse(self.predictor.ask(self._texts(), patience=PATIENCE))
+            given, is_repaired = self._texts()
+            found = self.predictor.ask(given, patience=PATIENCE)
+            if is_repaired:
+                found = [
+                    _flagged(answer) if LOST in text else answer for text, answer in zip(given, found, strict=True)
+                ]
+            return HTTPStatus.OK, PredictResponse(found)
         except _RefusedError as error:
             return error.status, PredictFailure(str(error))
         except FullError:
@@ -143,26 +168,22 @@ class _PredictHandler(BaseHTTPRequestHandler):
             status = HTTPStatus.SERVICE_UNAVAILABLE
         return status, PredictFailure(REFUSALS[status])
 
-    def _texts(self) -> list[str]:
-        """Read the request. Raises _RefusedError."""
-        length = self.headers.get("Content-Length")
+    def _texts(self) -> tuple[list[str], bool]:
+        """Read the request, and say whether a character of it was lost. Raises _RefusedError."""
+        lengths = self.headers.get_all("Content-Length", [])
         self.close_connection = True  # while its body is not read: what follows would be taken for the next request
-        if length is None:
+        if not lengths or "Transfer-Encoding" in self.headers:  # RFC 9112, 6.3: which is not read here
             raise _RefusedError(HTTPStatus.LENGTH_REQUIRED)
-        if not (length.isascii() and length.isdigit()):
+        length = lengths[0]
+        if len(lengths) > 1 or not (length.isascii() and length.isdigit()):
             raise _RefusedError(HTTPStatus.BAD_REQUEST)
         if len(length) > _DIGITS or int(length) > MAX_BODY:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         body = self.rfile.read(int(length))
-        self.close_connection = self.headers.get("Connection", "").lower() == "close"
+        self.close_connection = not self._is_kept()
         if self.headers.get_content_type() != "application/json":  # a web page's form is not: it cannot ask
             raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-        try:
-            return _request.decode(body).texts
-        except UnicodeDecodeError:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, "the body is not UTF-8") from None
-        except (msgspec.DecodeError, RecursionError) as error:  # names a field or a byte, never what is there
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+        return _decoded(body)
 
     def _answer(self, status: HTTPStatus, said: object, **headers: str) -> None:
         body = msgspec.json.encode(said)
@@ -176,7 +197,24 @@ class _PredictHandler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing: the metrics count."""
+
+
+def _decoded(body: bytes) -> tuple[list[str], bool]:
+    """The texts, and whether a character was lost: broken ones are repaired, as in an event. Raises _RefusedError."""
+    try:
+        return _request.decode(body).texts, False
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        readable, is_repaired = repaired(body)
+    try:
+        return _request.decode(readable).texts, is_repaired
+    except (msgspec.DecodeError, RecursionError) as error:  # names a field or a byte, never what is there
+        raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+
+
+def _flagged(answer: Answer) -> Answer:
+    return msgspec.structs.replace(answer, flags=(Flag.REPAIRED.value, *answer.flags))
