@@ -39,6 +39,8 @@ _ACTIVE, _FENCED = b"Performing controller activation", b"because its session ha
 # Seconds after which it has nothing to fence: the crash came before the node was there for anybody.
 _FENCED_WITHIN: Final = 15.0
 _NOTHING_FENCED: Final = b"The controller by itself has fenced nothing.\n"
+# Seconds for Java to come up: 7 on idle cores, more than 60 where others take them. One that ends is noticed at once.
+_UP_WITHIN: Final = 180.0
 
 
 class StartError(RuntimeError):
@@ -85,7 +87,7 @@ class Node:
         """The address that clients are given."""
         return f"{LOOPBACK}:{self.port}"
 
-    def start(self, wait: float = 60) -> Self:
+    def start(self, wait: float = _UP_WITHIN) -> Self:
         """Start it and return when it answers. Raises StartError, or java.MissingError."""
         self.prepare()
         self.launch()
@@ -109,7 +111,7 @@ class Node:
         state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
         (self.folder / "state.json").write_text(json.dumps(state))
 
-    def await_answer(self, wait: float = 60) -> Self:
+    def await_answer(self, wait: float = _UP_WITHIN) -> Self:
         """Return when the launched process answers. Raises StartError, and then nothing is left running."""
         try:
             self._await_answer(wait)
@@ -253,7 +255,7 @@ class Node:
         own = [each for each in properties["listeners"].split(",") if each.startswith("CONTROLLER:")]
         return {**properties, **_FENCING, "process.roles": "controller", "listeners": ",".join(own)}
 
-    def _fence(self, wait: float = 60) -> None:
+    def _fence(self, wait: float = _UP_WITHIN) -> None:
         """Let the controller, without a broker, end the session that a crash has left. Raises StartError."""
         name, settings = "the controller", self.folder / "controller.properties"
         _write(settings, self._controllers_properties())
