@@ -81,6 +81,7 @@ class Node:
     owned: bool = True
     transaction_version: int | None = None
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None, repr=False)
+    _logged: int = field(init=False, default=0, repr=False)  # bytes in the log when the last process was started
 
     @property
     def bootstrap(self) -> str:
@@ -139,11 +140,14 @@ class Node:
         return True
 
     def _with_log(self, what: str) -> str:
-        end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-        return f"{what}; the end of {self._log}:\n{end}"
+        lines = self._said_since(self._logged).decode(errors="replace").splitlines()
+        if not lines:
+            return f"{what}; it has logged nothing in {self._log}: is the machine busy?"
+        return f"{what}; the end of {self._log}:\n" + "\n".join(lines[-20:])
 
     def _run(self, settings: Path, *options: str, owned: bool) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as output:
+            self._logged = output.tell()
             return subprocess.Popen(
                 [*self._machine(), *options, "kafka.Kafka", str(settings)],
                 stdin=subprocess.DEVNULL,
@@ -259,8 +263,8 @@ class Node:
         """Let the controller, without a broker, end the session that a crash has left. Raises StartError."""
         name, settings = "the controller", self.folder / "controller.properties"
         _write(settings, self._controllers_properties())
-        logged = self._log.stat().st_size if self._log.exists() else 0
         controller = self._run(settings, "-Dhamgate.fencing=info", owned=True)
+        logged = self._logged
         try:
             if not self._await(controller, name, lambda: _ACTIVE in self._said_since(logged), wait):
                 message = self._with_log(f"{name} was not active within {wait:g} s")
