@@ -402,7 +402,7 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
     """Companions of the pipeline: what logs its throughput, the watch over the bundles, the shadow if there is one."""
-    companions: list[Companion] = [Throughput(pipeline.accounts.tally, pipeline.oldest)]
+    companions: list[Companion] = [Throughput(pipeline.accounts.tally, pipeline.oldest, pipeline.source.is_cut_off)]
     metrics, shadow = pipeline.accounts.metrics, pipeline.accounts.shadow
     places = [Place(Role.PRIMARY, settings.bundle, model=pipeline.models.primary)]
     if settings.canary:

@@ -39,6 +39,8 @@ _ACTIVE, _FENCED = b"Performing controller activation", b"because its session ha
 # Seconds after which it has nothing to fence: the crash came before the node was there for anybody.
 _FENCED_WITHIN: Final = 15.0
 _NOTHING_FENCED: Final = b"The controller by itself has fenced nothing.\n"
+# Seconds for Java to come up: 7 on idle cores, more than 60 where others take them. One that ends is noticed at once.
+_UP_WITHIN: Final = 180.0
 
 
 class StartError(RuntimeError):
@@ -79,13 +81,14 @@ class Node:
     owned: bool = True
     transaction_version: int | None = None
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None, repr=False)
+    _logged: int = field(init=False, default=0, repr=False)  # bytes in the log when the last process was started
 
     @property
     def bootstrap(self) -> str:
         """The address that clients are given."""
         return f"{LOOPBACK}:{self.port}"
 
-    def start(self, wait: float = 60) -> Self:
+    def start(self, wait: float = _UP_WITHIN) -> Self:
         """Start it and return when it answers. Raises StartError, or java.MissingError."""
         self.prepare()
         self.launch()
@@ -109,7 +112,7 @@ class Node:
         state = {"pid": self._process.pid, "bootstrap": self.bootstrap}
         (self.folder / "state.json").write_text(json.dumps(state))
 
-    def await_answer(self, wait: float = 60) -> Self:
+    def await_answer(self, wait: float = _UP_WITHIN) -> Self:
         """Return when the launched process answers. Raises StartError, and then nothing is left running."""
         try:
             self._await_answer(wait)
@@ -137,11 +140,14 @@ class Node:
         return True
 
     def _with_log(self, what: str) -> str:
-        end = "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
-        return f"{what}; the end of {self._log}:\n{end}"
+        lines = self._said_since(self._logged).decode(errors="replace").splitlines()
+        if not lines:
+            return f"{what}; it has logged nothing in {self._log}: is the machine busy?"
+        return f"{what}; the end of {self._log}:\n" + "\n".join(lines[-20:])
 
     def _run(self, settings: Path, *options: str, owned: bool) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as output:
+            self._logged = output.tell()
             return subprocess.Popen(
                 [*self._machine(), *options, "kafka.Kafka", str(settings)],
                 stdin=subprocess.DEVNULL,
@@ -253,12 +259,12 @@ class Node:
         own = [each for each in properties["listeners"].split(",") if each.startswith("CONTROLLER:")]
         return {**properties, **_FENCING, "process.roles": "controller", "listeners": ",".join(own)}
 
-    def _fence(self, wait: float = 60) -> None:
+    def _fence(self, wait: float = _UP_WITHIN) -> None:
         """Let the controller, without a broker, end the session that a crash has left. Raises StartError."""
         name, settings = "the controller", self.folder / "controller.properties"
         _write(settings, self._controllers_properties())
-        logged = self._log.stat().st_size if self._log.exists() else 0
         controller = self._run(settings, "-Dhamgate.fencing=info", owned=True)
+        logged = self._logged
         try:
             if not self._await(controller, name, lambda: _ACTIVE in self._said_since(logged), wait):
                 message = self._with_log(f"{name} was not active within {wait:g} s")

@@ -6,12 +6,12 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from deploy.kafka import node
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_clusters_name_is_never_taken_for_an_option() -> None:
@@ -75,3 +75,28 @@ def test_a_process_that_has_got_the_brokers_old_pid_is_not_taken_for_it(tmp_path
 
     assert node.running(tmp_path) is None
     assert not node.stop_running(tmp_path)
+
+
+def test_a_broker_that_ends_shows_its_own_log_and_not_that_of_the_start_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.properties").touch()
+    (tmp_path / "log").write_text("from the start before\n")
+    monkeypatch.setattr(node.Node, "_machine", lambda _: ["/bin/sh", "-c", "echo from this start; exit 1"])
+
+    with pytest.raises(node.StartError) as refused:
+        node.Node(tmp_path).start()
+
+    assert "from this start" in str(refused.value)
+    assert "from the start before" not in str(refused.value)
+
+
+def test_a_broker_that_logs_nothing_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.properties").touch()
+    (tmp_path / "log").write_text("from the start before\n")
+    monkeypatch.setattr(node.Node, "_machine", lambda _: ["/bin/sh", "-c", "sleep 60"])
+
+    with pytest.raises(node.StartError, match=r"did not answer within 0\.2 s; it has logged nothing"):
+        node.Node(tmp_path).start(wait=0.2)

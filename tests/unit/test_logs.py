@@ -124,3 +124,16 @@ def test_what_a_library_repeats_is_said_once_a_minute_with_how_often(
     said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in said] == ["no collector at attempt 0", "another", "no collector at attempt 5"]
     assert said[-1]["held_back"] == 4
+
+
+def test_a_line_that_a_library_has_filled_in_itself_is_the_same_line_with_other_figures(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure("info", "json")
+    logger = logging.getLogger("kafka.net.selector")
+
+    logger.warning("Task <Task object at 0x7f7c42de4110> ran for 0.117s (>0.100s threshold).")
+    logger.warning("Task <Task object at 0x7f7c13b64e10> ran for 2.05s (>0.100s threshold).")
+
+    said = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["Task <Task object at 0x7f7c42de4110> ran for 0.117s (>0.100s threshold)."]

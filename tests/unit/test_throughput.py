@@ -29,7 +29,7 @@ def run(throughput: Throughput) -> None:
 def test_each_line_counts_from_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     tally = Tally()
-    throughput = Throughput(tally, lambda: 0.25, every=0.01)
+    throughput = Throughput(tally, lambda: 0.25, lambda: False, every=0.01)
     tally.verdicts[Action.DELIVER], tally.verdicts[Action.BLOCK], tally.dead_letters, tally.lag = 7, 2, 1, 40
 
     assert throughput.step()
@@ -43,8 +43,17 @@ def test_each_line_counts_from_the_one_before(capsys: pytest.CaptureFixture[str]
     assert isinstance(first["per_second"], float)
 
 
+def test_while_the_brokers_do_not_answer_nobody_knows_the_lag(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    tally = Tally(lag=40)
+
+    assert Throughput(tally, lambda: 0.0, lambda: True, every=0.01).step()
+
+    assert lines(capsys.readouterr().err)[0]["lag"] is None
+
+
 def test_it_is_said_every_thirty_seconds_and_ends_at_once() -> None:
-    throughput = Throughput(Tally(), lambda: 0.0)
+    throughput = Throughput(Tally(), lambda: 0.0, lambda: False)
     ended = threading.Thread(target=lambda: run(throughput), daemon=True)
     ended.start()
 

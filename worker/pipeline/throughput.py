@@ -33,9 +33,14 @@ class Throughput:
 
     name = "throughput"
 
-    def __init__(self, tally: Tally, oldest: Callable[[], float], *, every: float = EVERY) -> None:
-        """`oldest` returns the age of the oldest message that is polled and not committed, in seconds."""
-        self._tally, self._oldest, self._every = tally, oldest, every
+    def __init__(
+        self, tally: Tally, oldest: Callable[[], float], is_cut_off: Callable[[], bool], *, every: float = EVERY
+    ) -> None:
+        """`oldest` returns the age of the oldest message that is polled and not committed, in seconds.
+
+        `is_cut_off`: whether the brokers do not answer, so that nobody knows the lag.
+        """
+        self._tally, self._oldest, self._is_cut_off, self._every = tally, oldest, is_cut_off, every
         self._stopping = threading.Event()
         self._verdicts, self._dead_letters, self._at = dict(tally.verdicts), 0, time.monotonic()
 
@@ -53,7 +58,7 @@ class Throughput:
             verdicts=sum(new.values()),
             **{str(action): count for action, count in new.items()},
             dead_letters=dead_letters - self._dead_letters,
-            lag=self._tally.lag,
+            lag=None if self._is_cut_off() else self._tally.lag,
             oldest_s=round(self._oldest(), 3),
         )
         self._verdicts, self._dead_letters, self._at = verdicts, dead_letters, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from typing import Final, TextIO
@@ -38,6 +39,8 @@ OF_OUTAGES: Final = (
 # Whatever else a library repeats is said once in so many seconds.
 _REPEAT_EVERY: Final = 60.0
 _MOST_TEMPLATES: Final = 1000
+# A library that fills in its templates itself repeats a line with other figures and addresses.
+_FIGURES: Final = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
 
 def configure(level: str, style: str) -> None:
@@ -125,7 +128,7 @@ class _Sparing(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is time."""
-        template, now = (record.name, record.levelno, str(record.msg)), time.monotonic()
+        template, now = (record.name, record.levelno, _FIGURES.sub("#", str(record.msg))), time.monotonic()
         at, held_back = self._said.get(template, (-_REPEAT_EVERY, 0))
         if now - at < _REPEAT_EVERY:
             self._said[template] = (at, held_back + 1)
