@@ -192,9 +192,8 @@ class WrongWorker:
     def write_dead_letters(self, *offsets: int) -> None:
         for offset in offsets:
             made = letter(0, offset, self._place.input)
-            self._producer.send(
-                self._place.dead_letters, value=made.value, key=made.key, headers=list(made.headers), partition=2
-            )
+            headers = [(name, value or b"") for name, value in made.headers]  # this producer writes no null
+            self._producer.send(self._place.dead_letters, value=made.value, key=made.key, headers=headers, partition=2)
         self._producer.flush()
 
     def commit(self, offset: int) -> None:
