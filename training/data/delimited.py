@@ -23,7 +23,7 @@ _EXCELS_OWN: Final = re.compile(r"sep=[,;\t|]", re.IGNORECASE)
 _FIELD_CHARACTERS: Final = 1 << 20
 
 
-class _Lines(NamedTuple):
+class _Located(NamedTuple):
     """A row's fields, and the lines that it stands on: the first, and the one after the last, counted from 1."""
 
     first: int
@@ -110,7 +110,7 @@ def _shape(lines: Sequence[str], path: Path, columns: Columns, known: AbstractSe
     raise refused[0]
 
 
-def _rows(lines: Sequence[str], path: Path, separator: str) -> Iterator[_Lines]:
+def _rows(lines: Sequence[str], path: Path, separator: str) -> Iterator[_Located]:
     csv.field_size_limit(_FIELD_CHARACTERS)
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
@@ -126,10 +126,10 @@ def _rows(lines: Sequence[str], path: Path, separator: str) -> Iterator[_Lines]:
             )
             raise DataError(message) from None
         if fields:
-            yield _Lines(first, reader.line_num + 1, fields)
+            yield _Located(first, reader.line_num + 1, fields)
 
 
-def _require_one_row(row: _Lines, lines: Sequence[str], shape: _Shape, known: AbstractSet[str], path: Path) -> None:
+def _require_one_row(row: _Located, lines: Sequence[str], shape: _Shape, known: AbstractSet[str], path: Path) -> None:
     """Raise DataError where a line inside a row is itself a row under a known label: a quote was not closed."""
     for number in range(row.first + 1, row.after):
         fields = next(csv.reader([lines[number - 1]], delimiter=shape.separator), [])

@@ -135,11 +135,8 @@ class Pipeline:
         """Give the model what is readable and in time."""
         deadline = self.limits.deadline
         oldest = None if deadline is None else self.clock() - deadline
-        rows = [
-            row
-            for row, item in enumerate(batch.items)
-            if item.sms and (oldest is None or item.sms.received_at >= oldest)
-        ]
+        waiting = enumerate(batch.items)
+        rows = [row for row, item in waiting if item.sms and (oldest is None or item.sms.received_at >= oldest)]
         began = time.monotonic()
         prepared = [(batch.items[row].prepared, batch.items[row].model) for row in rows]
         return batch.begun(rows, began, begin(prepared))  # type: ignore[arg-type] # what has an sms has both
