@@ -45,6 +45,7 @@ def half_a_minute_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reader(monkeypatch: pytest.MonkeyPatch, step: int) -> Reader:
     monkeypatch.setattr(KafkaLink, "connect", lambda *_, **__: FakeConsumer(step))
+    monkeypatch.setattr("worker.broker.reader.pause_lookups", lambda _: None)
     return Reader(KafkaLink("nowhere:1"), PARTITION.topic)
 
 
@@ -55,5 +56,5 @@ def test_five_minutes_of_reading_are_no_error(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("half_a_minute_a_look")
 def test_a_minute_without_getting_further_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TimeoutError, match="no progress towards the end for 60 s"):
+    with pytest.raises(TimeoutError, match=r"no progress towards the end of .* for 60 s"):
         list(reader(monkeypatch, step=0).to_end(within=60))

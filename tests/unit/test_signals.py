@@ -30,6 +30,13 @@ IGNORED = [signal.SIGUSR1, signal.SIGUSR2]
 
 
 @pytest.fixture(autouse=True)
+def not_under_nohup() -> Iterator[None]:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True)
 def _handlers_as_they_were() -> Iterator[None]:
     before = {each: signal.getsignal(each) for each in (*ENDING, *IGNORED)}
     yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import resource
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,8 @@ def test_a_damaged_file_of_weights_is_said_in_a_line(
 
 
 def test_rows_that_do_not_fit_the_disk_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [f"{'ham' if at % 3 else 'spam'}\tmessage {at:b} of {at * 7919}\n" for at in range(300)]
+    texts = ("".join(random.Random(at).choices("abcdefghijklmnopqrstuvwxyz ", k=60)) for at in range(300))
+    lines = [f"{'ham' if at % 3 else 'spam'}\t{text}\n" for at, text in enumerate(texts)]
     (tmp_path / "rows.tsv").write_text("".join(lines))
 
     with disk_that_takes(5000):

@@ -149,7 +149,8 @@ def test_a_file_of_figures_is_named_after_what_judged_and_says_what_put_it_toget
     figures = {row["name"]: row["extra"] for row in json.loads(path.read_text())}
     mean = figures["judge/toy/f1-mean"]
     assert mean["device"] == mean["judged-on"] == "NVIDIA H100 80GB HBM3"
-    assert figures["judge/toy/slice/link/recall"]["recorded-on"] == hardware.processor()
+    a_slice = next(name for name in figures if name.startswith("judge/toy/slice/"))
+    assert figures[a_slice]["recorded-on"] == hardware.processor()
     assert figures["judge/toy/baseline-attack/leet/recall"]["device"] == hardware.processor()
 
 

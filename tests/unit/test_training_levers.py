@@ -156,10 +156,12 @@ def test_a_disguise_comes_to_the_share_of_messages_that_was_asked_for(
     lever: str, is_seen: Callable[[str], bool], share: float, least: int, most: int
 ) -> None:
     class Listening:
+        pad_token_id = 0
+
         def __init__(self) -> None:
             self.heard: list[str] = []
 
-        def __call__(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
             self.heard += texts
             return {"input_ids": [[1] for _ in texts]}
 

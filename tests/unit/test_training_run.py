@@ -335,7 +335,7 @@ def test_a_text_without_tokens_ends_no_run_and_teaches_nothing(
 
     labels = ("ham", "spam", "smishing")
     train.fit(asked, [*rows(60, 1), *odd], tmp_path / "run", seed=0, progress=quiet, labels=labels)
-    bundle = export.export(tmp_path / "run", [*rows(60, 2), *odd], "digest", tmp_path / "bundle", labels=labels)
+    bundle = export.export(tmp_path / "run", [*rows(60, 2), *odd], "digest", tmp_path / "bundle")
 
     assert bundle.calibration is not None
     made = batches.encode(tokenizer, ["\u200b"], labels, ["spam"], 16)

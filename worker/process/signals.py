@@ -7,9 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Final, Protocol
-
-import structlog
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from worker.process import output
 
@@ -29,8 +27,6 @@ WITHOUT_A_MEANING: Final = (signal.SIGUSR1, signal.SIGUSR2)
 # The second of these leaves at once. A hangup comes beside another signal: from systemd (SendSIGHUP), from a shell
 # beside its terminal, from a session that ends. It never counts as the second.
 _INSISTING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-
-log = structlog.get_logger()
 
 
 @contextlib.contextmanager
@@ -87,7 +83,7 @@ def _leave_on_signal(reading: int) -> None:
     with open(reading, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
             if number[0] in ENDING:
-                log.info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
+                _log().info("stopped", cause="signal", signal=signal.Signals(number[0]).name, phase="loading")
                 os._exit(DONE)
 
 
@@ -109,7 +105,7 @@ def stop_on_signals(service: Stoppable) -> None:
     def stop(number: int, _: object) -> None:
         service.stop()
         _leave_at_the_next(number)
-        log.info("stopping", signal=signal.Signals(number).name)
+        _log().info("stopping", signal=signal.Signals(number).name)
 
     on_ending(stop)
     _close_the_pipe()
@@ -131,7 +127,13 @@ def _leave_at_the_next(number: int) -> None:
 
 
 def _ignore(number: int, _: object) -> None:
-    log.warning("signal ignored: it has no meaning here", signal=signal.Signals(number).name)
+    _log().warning("signal ignored: it has no meaning here", signal=signal.Signals(number).name)
+
+
+def _log() -> Any:  # noqa: ANN401 structlog's loggers are untyped
+    import structlog  # noqa: PLC0415 subprocesses that never log do without
+
+    return structlog.get_logger()
 
 
 def nobody_reads() -> int:
