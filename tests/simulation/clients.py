@@ -84,13 +84,18 @@ class SimConsumer:
     def _is_fenced(self) -> bool:
         return not self._coordinator._heartbeat_enabled
 
+    def _was_replaced(self) -> bool:
+        """Whether another has joined under this static name."""
+        return self._instance is not None and self._brokers.group.statics.get(self._instance) != self._member
+
     def heartbeat(self) -> None:
         """Do a step of the client's heartbeat thread, which may run at any time."""
         group = self._brokers.group
         if self._coordinator.state == MemberState.UNJOINED or self._is_fenced:
             return
-        if self._instance is not None and group.statics.get(self._instance) != self._member:
-            self._coordinator._heartbeat_enabled = False  # it only falls silent
+        if self._was_replaced():
+            if self._coordinator.state == MemberState.STABLE:
+                self._coordinator._heartbeat_enabled = False  # it only falls silent; else the join's answer says it
         elif self._member not in group.members:
             self._member, self._generation, self._coordinator.state = "", -1, MemberState.UNJOINED
             self._must_join, self._has_asked = True, False
@@ -157,6 +162,8 @@ class SimConsumer:
         if not self._has_asked or not is_answered():
             return False
         self._has_asked = False
+        if self._was_replaced():
+            raise errors.FencedInstanceIdError
         if self._member not in group.members or group.joined is not None:
             return False  # put out, or the next rebalance has begun: ask anew at the next poll
         self._generation, self._coordinator.state, self._must_join = group.generation, MemberState.STABLE, False
