@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,3 +25,12 @@ def watched(pid: int) -> Iterator[int]:
 def has_ended(process: int, *, within: float) -> bool:
     """Whether a watched one has, or does in so many seconds."""
     return bool(select.select([process], [], [], within)[0])
+
+
+def phase(port: int) -> str:
+    """What /readyz of a worker on loopback says last, or that nobody answers yet."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)):
+            return "not up yet"
+        probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        return probe.makefile().read().splitlines()[-1]

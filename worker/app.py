@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 _DAY: Final = 86_400.0
-# Of an address that cannot be had: that its port is in use, or for the privileged. All else is about the host.
+# Of an address that cannot be used: that its port is in use, or for the privileged. All else is about the host.
 _PORT_TROUBLES: Final = (errno.EADDRINUSE, errno.EACCES)
 # How long reports may wait for the brokers before they are dropped.
 _REPORT_PATIENCE: Final = 5.0

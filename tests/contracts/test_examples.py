@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from deploy.kafka import java
 from tests.conftest import make_place
-from tests.contracts.worlds import InKafka, settled, take, until
+from tests.contracts.worlds import InKafka, read_to_the_end, settled, take, until
 from tests.fakes import FakeClassifier
 from tests.pipelines import pipeline_of
 from tests.schemas import problems
@@ -151,13 +151,7 @@ def answer(world: InKafka) -> None:
     verdicts = Verdicts(classifier.labels, policy, "fake@000000000000")
     pipeline = pipeline_of(source, world.sink(), classifier, verdicts, batcher, Metrics(), Limits(1000, None))
     settled(world, source)
-    pipeline.read()
-
-    def is_answered() -> bool:
-        pipeline.read()
-        return not any(source.lag().values())
-
-    until(is_answered)
+    read_to_the_end(pipeline)
     pipeline.judge()
     pipeline.write()
     written = world.read(world.verdicts)

@@ -9,7 +9,7 @@ import pytest
 import structlog
 from confluent_kafka import Producer
 
-from tests.contracts.worlds import InKafka, events, settled, take, until
+from tests.contracts.worlds import InKafka, events, read_to_the_end, settled, take, until
 from tests.fakes import FakeClassifier
 from tests.pipelines import pipeline_of
 from worker.broker import BrokerError, KafkaSource, Member, Selection, codecs, replay
@@ -52,7 +52,7 @@ def member(in_kafka: InKafka) -> Iterator[Callable[[str], KafkaSource]]:
 
 def bomb(place: Place) -> None:
     """A batch of little on the wire, and of much in the reader's memory."""
-    options = {"compression.type": "zstd", "linger.ms": 300, "message.max.bytes": 20 << 20, "batch.size": 20 << 20}
+    options = {"compression.type": "zstd", "linger.ms": 10_000, "message.max.bytes": 20 << 20, "batch.size": 20 << 20}
     own = {"bootstrap.servers": place.link.brokers, "partitioner": "murmur2_random"}  # as of the other clients
     producer = Producer(own | options)
     for _ in range(COUNT):
@@ -72,13 +72,7 @@ def test_it_is_dead_letters_of_its_offsets_and_what_follows_is_judged(
     pipeline = pipeline_of(source, in_kafka.sink(), classifier, verdicts, batcher, metrics, Limits(65_536, None))
 
     with structlog.testing.capture_logs() as said:
-        pipeline.read()
-
-        def is_answered() -> bool:
-            pipeline.read()
-            return not any(source.lag().values())
-
-        until(is_answered)
+        read_to_the_end(pipeline)
     pipeline.judge()
     pipeline.write()
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import Place
     from worker.messages import Record
     from worker.pipeline.ports import Sink, Source
+    from worker.pipeline.stages import Pipeline
 
 
 class World(Protocol):
@@ -123,6 +124,17 @@ def until(what: Callable[[], bool], *, within: float = 20) -> None:
     deadline = time.monotonic() + within
     while not what():
         assert time.monotonic() < deadline, "it did not come about in time"
+
+
+def read_to_the_end(pipeline: Pipeline) -> None:
+    """Read until the source lags in nothing."""
+    pipeline.read()
+
+    def is_answered() -> bool:
+        pipeline.read()
+        return not any(pipeline.source.lag().values())
+
+    until(is_answered)
 
 
 def settled(world: World, *sources: Source) -> None:

@@ -13,6 +13,7 @@ from kafka.admin import ResourceType
 
 from deploy.kafka import topics
 from deploy.kafka.node import scratch
+from tests.contracts.worlds import until
 from tests.endpoint import Endpoint, jwt
 from tests.security.secured import USER, Secured
 from worker.broker import BrokerError, KafkaLink, KafkaSource, Publisher, Reader, SinkProcess, Terms, check
@@ -20,7 +21,7 @@ from worker.broker.tokens import provider
 from worker.messages import Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.broker
 TOPICS = ("events", "verdicts", "dead-letters")
@@ -85,7 +86,7 @@ def test_who_has_a_token_is_let_in_and_works(by: str, secured: Secured, endpoint
     source = KafkaSource(mine, "events", "group", session_timeout=6, max_poll_interval=30)
 
     records: list[Any] = []
-    until(lambda: bool(records.extend(source.poll(0.2)) or records))
+    until(lambda: bool(records.extend(source.poll(0.2)) or records), within=30)
     positions = {(record.topic, record.partition): record.offset + 1 for record in records}
     writer.write([Outgoing(b"k", record.value) for record in records], [], positions, source.group_metadata())
     source.close()
@@ -133,9 +134,3 @@ def test_an_endpoint_that_refuses_us_is_named_by_the_check(secured: Secured) -> 
         [finding] = found(by_credentials(secured, endpoint))
 
     assert finding.startswith("HAMGATE_SASL_OAUTH_URL answers 401 (invalid_client); check it, HAMGATE_SASL_USERNAME,")
-
-
-def until(what: Callable[[], bool], within: float = 30) -> None:
-    deadline = time.monotonic() + within
-    while not what():
-        assert time.monotonic() < deadline, "it did not come about in time"

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from tests.fakes import FakeClassifier
+from tests.unit.test_service import until
 from worker.app import StartRefused
 from worker.metrics import Metrics
 from worker.model.classifier import Classifier
@@ -326,13 +327,6 @@ def test_a_port_that_is_taken_refuses_the_start_by_the_setting(world: Callable[.
 
     with pytest.raises(StartRefused, match=rf"^HAMGATE_PREDICT_PORT: 127\.0\.0\.1 port {port} cannot be used"):
         _predict_server(load({"predict_port": port}), here.metrics, here.predictor)
-
-
-def until(condition: Callable[[], bool], *, within: float = 5) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true"
-        time.sleep(0.005)
 
 
 def test_a_thread_that_judges_without_a_pause_lets_another_have_its_turn() -> None:

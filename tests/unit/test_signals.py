@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from unittest.mock import Mock
 import pytest
 
 from deploy.kafka.node import free_port
+from tests.processes import phase
 from tests.unit.test_service import until
 from worker import commands
 from worker.__main__ import main
@@ -286,18 +286,11 @@ def test_a_worker_that_waits_for_its_brokers_leaves_at_once_when_told(tmp_path: 
     port = free_port()
     options = ["--brokers", f"127.0.0.1:{free_port()}", "--metrics-port", str(port), "--log-format", "json"]
 
-    def phase() -> str:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return "not up yet"
-            probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
-            return probe.makefile().read().splitlines()[-1]
-
     with subprocess.Popen(
         [sys.executable, "-m", "worker", "run", *options], stderr=subprocess.PIPE, text=True, cwd=tmp_path
     ) as worker:
         try:
-            until(lambda: phase() == "connecting to the brokers", within=60)
+            until(lambda: phase(port) == "connecting to the brokers", within=60)
             worker.send_signal(signal.SIGINT)
             _, said = worker.communicate(timeout=10)
         finally:

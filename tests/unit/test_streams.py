@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import structlog
 
 from deploy.kafka.node import free_port
+from tests.processes import phase
 from tests.unit.test_service import until
 from worker.process import logs, signals
 from worker.process.streams import LogStream
@@ -52,16 +52,9 @@ def test_a_worker_whose_log_cannot_be_written_starts_and_ends_as_it_is_told(log:
     if fill:  # the descriptor is shared, so it is set back for the worker
         fill += 'python3 -c "import os; os.set_blocking(2, True)";'
 
-    def phase() -> str:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return "not up yet"
-            probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
-            return probe.makefile().read().splitlines()[-1]
-
     with subprocess.Popen(["bash", "-c", LOGS[log] + fill + worker], cwd=tmp_path) as process:
         try:
-            until(lambda: phase() == "connecting to the brokers" or process.poll() is not None, within=60)
+            until(lambda: phase(port) == "connecting to the brokers" or process.poll() is not None, within=60)
             process.send_signal(signal.SIGTERM)
             status = process.wait(10)
         finally:

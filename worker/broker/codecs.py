@@ -31,7 +31,7 @@ _TOO_LARGE: Final = f"its records are more than {MOST >> 20} MiB once decompress
 
 
 class CodecError(ValueError):
-    """A batch whose records cannot be had; the text says why."""
+    """A batch whose records cannot be read; the text says why."""
 
 
 def decompressed(codec: int, data: bytes) -> bytes:

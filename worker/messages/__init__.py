@@ -226,7 +226,6 @@ class Event(msgspec.Struct, gc=False):
 
 _event = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
-_timestamp = msgspec.json.Decoder(dt.datetime)
 _MISSING_TEXT = "missing required field `text`"
 _NOT_AN_OBJECT = re.compile(r"Expected `object`, got `[a-z]+`$")  # without a path: the event itself
 _FIELD: Final = re.compile(r"at `\$\.([a-z_]+)`$")

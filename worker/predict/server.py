@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from worker.messages import Flag
 from worker.messages.repair import LOST, repaired
 from worker.predict.openapi import MAX_BODY, REFUSALS, PredictFailure, PredictRequest, PredictResponse, document
 from worker.predict.predictor import FullError, UnansweredError
+from worker.process.serving import HttpServer, QuietHandler
 
 if TYPE_CHECKING:
     from worker.metrics import Metrics
@@ -38,34 +38,15 @@ _request: Final = msgspec.json.Decoder(PredictRequest)
 log = structlog.get_logger()
 
 
-class PredictServer:
-    """/predict on threads of its own, one a connection, at most 64. Raises OSError when the address cannot be had."""
+class PredictServer(HttpServer):
+    """/predict on threads of its own, one a connection, at most 64. Raises OSError when the address cannot be used."""
 
     def __init__(self, predictor: Predictor, metrics: Metrics, *, host: str, port: int) -> None:
         handler = type("Handler", (_PredictHandler,), {"predictor": predictor, "metrics": metrics})
-        self._server = (_ServerOfV6 if ":" in host else _BoundedServer)((host, port), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="predict-http", daemon=True)
-
-    @property
-    def address(self) -> str:
-        """`http://host:port`, with the port that was really taken."""
-        host, port = self._server.server_address[:2]
-        return f"http://[{host!s}]:{port}" if ":" in str(host) else f"http://{host!s}:{port}"
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Answer no more."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_BoundedServer, handler, host=host, port=port, thread="predict-http")
 
 
 class _BoundedServer(ThreadingHTTPServer):
-    daemon_threads = True
-
     def __init__(self, *address_and_handler: Any) -> None:  # noqa: ANN401 as the library's own
         self._free = threading.BoundedSemaphore(_CONNECTIONS)
         super().__init__(*address_and_handler)
@@ -92,10 +73,6 @@ class _BoundedServer(ThreadingHTTPServer):
         say("a request was not answered", cause=type(error).__name__)
 
 
-class _ServerOfV6(_BoundedServer):
-    address_family = socket.AF_INET6
-
-
 class _RefusedError(Exception):
     """A request that is not answered; the text says why."""
 
@@ -104,13 +81,9 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class _PredictHandler(BaseHTTPRequestHandler):
+class _PredictHandler(QuietHandler, BaseHTTPRequestHandler):
     predictor: ClassVar[Predictor]
     metrics: ClassVar[Metrics]
-    protocol_version = "HTTP/1.1"
-    timeout = 10  # a silent client holds a thread no longer
-    wbufsize = 1 << 18  # one write an answer
-    disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
         """Judge texts."""
@@ -134,13 +107,9 @@ class _PredictHandler(BaseHTTPRequestHandler):
         else:
             self._answer(HTTPStatus.NOT_FOUND, PredictFailure("POST /predict, GET /openapi.json"))
 
-    def do_HEAD(self) -> None:
-        """Answer as to a GET, without the body."""
-        self.do_GET()
-
     def _leave_the_body(self) -> None:
         """Let the connection end with this answer where a body may follow: it would be taken for the next request."""
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+        if self.has_body:
             self.close_connection = True
 
     def _is_kept(self) -> bool:
@@ -199,9 +168,6 @@ class _PredictHandler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: the metrics count."""
 
 
 def _decoded(body: bytes) -> tuple[list[str], bool]:
