@@ -7,7 +7,7 @@ import random
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from training.data.disguises import DISGUISES, HOST, LEARNT, augment, cased, cut, punctuated, rehosted, sloppy
 from training.data.split import LABELS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from training.fit.batches import Example
     from training.fit.recipe import Fit, Recipe
 
+R = TypeVar("R", bound="Row")
 _MOST_AHEAD: Final = 8
 _WORTH_PROCESSES: Final = 50_000
 """Texts in all; a process takes seconds to begin."""
@@ -70,6 +71,11 @@ class Epochs:
             texts = self._texts.of(epoch) if self._fit.augment else [normalise(row.text) for row in rows]
             self._examples = examples(rows, texts, self._tokenizer, self._labels, self._fit.max_tokens)
         return batches.shuffled(self._examples, self._fit.batch * self._fit.accumulation, dice)
+
+
+def repeated(rows: Sequence[R], fit: Fit) -> tuple[R, ...]:
+    """The rows, each as often as the recipe says of its source."""
+    return tuple(row for row in rows for _ in range(fit.repeated.get(row.source, 1)))
 
 
 def size(rows: Sequence[Row], taught: Sequence[Row], fit: Fit) -> int:

@@ -17,6 +17,7 @@ from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs, servable
 from training.fit.epochs import Epochs
+from training.fit.epochs import repeated
 from training.fit.epochs import size as epoch_size
 from training.fit.log import Log
 from training.fit.passes import Learner
@@ -70,6 +71,8 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
         runs.begin(folder, Run(recipe, seed, data.digest((*rows, *taught)), tuple(labels)))
     if (folder / "adapter").exists():
         return is_first
+
+    rows = repeated(rows, recipe.fit)
 
     # --- load ---
     base: str | Path = recipe.base.id
