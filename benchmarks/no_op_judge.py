@@ -29,8 +29,8 @@ from worker import loading
 from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier, Prepared
 from worker.model.models_in_service import Model
-from worker.model.policy import Policy
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -18,9 +18,9 @@ from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier, Scores
 from worker.model.models_in_service import Model
 from worker.model.normalise import normalise
-from worker.model.policy import Policy
 from worker.pipeline.batch import Batch, Waiting
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

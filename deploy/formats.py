@@ -25,9 +25,11 @@ from worker.messages import (
     MAX_ID,
     TRUNCATED,
     DeadLetter,
+    Decider,
     Event,
     Record,
     Unreadable,
+    Unscored,
     Verdict,
     encode_dead_letter,
 )
@@ -74,6 +76,7 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
     ),
     "Action": ("Action", "What the carrier is told to do."),
     "Unscored": ("Unscored", "Why there is no score."),
+    "DryRun": ("Rule in dry run", "What a rule would have done; it changed nothing."),
     "RecordSource": ("Source", "Where the event lies. Topic, partition and offset together are unique."),
     "Latency": ("Latency", "Milliseconds, to the hundredth, never below 0."),
     "Disagreement": (
@@ -115,7 +118,10 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "action": {
             "description": "What to do: by score, flags and operator's settings; without a score, HAMGATE_ON_UNSCORED."
         },
-        "reason": {"description": "Why there is no score. Null: there is one."},
+        "reason": {
+            "description": "Why there is no score "
+            f"({', '.join(Unscored)}), or what decided in its place ({', '.join(Decider)}). Null: the score did."
+        },
         "flags": {
             "description": "What was done to the text before it was judged, and what it is. "
             f"Known so far: {_KNOWN_FLAGS}."
@@ -129,6 +135,16 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
             "short texts. Absent from versions before this field.",
             "pattern": "^[a-z]{2}$",
         },
+        "rule": {
+            "description": "The rule that decided, by a name that tells nothing of what it matches. Absent: none."
+        },
+        "dry_run": {"description": "Rules in dry run that match. Absent: none does."},
+        "campaign": {"description": "The campaign that it belongs to, a hash of its wording. Absent: none is known."},
+        "campaign_size": {"description": "Messages of that campaign so far, this one with them.", **_COUNT},
+    },
+    "DryRun": {
+        "rule": {"description": "The rule, by name."},
+        "action": {"description": "The action that it would have led to."},
     },
     "RecordSource": {
         "topic": {"description": "The event's topic."},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from worker.messages import Action, Flag, Outgoing, Unreadable, Unscored
+from worker.messages import Action, Decider, Flag, Outgoing, Unreadable, Unscored
 from worker.metrics import LANGUAGES, PREDICTED
 from worker.process.states import State
 from worker.simulate.poison import ODD, UNREADABLE
@@ -27,6 +27,9 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_verdicts", "action"): set(Action),
     ("hamgate_verdicts_by_flag", "flag"): set(Flag),
     ("hamgate_verdicts_by_flag", "action"): set(Action),
+    ("hamgate_rule_matches", "decider"): set(Decider),
+    ("hamgate_rule_matches", "action"): set(Action),
+    ("hamgate_rule_matches", "dry_run"): {"false", "true"},
     ("hamgate_verdicts_by_language", "language"): {*LANGUAGES, "other", "none"},
     ("hamgate_verdicts_by_language", "action"): set(Action),
     ("hamgate_dead_letters", "reason"): set(Unreadable),

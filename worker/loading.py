@@ -11,8 +11,8 @@ from worker.engine import UnsupportedModelError
 from worker.model.bundle import BundleError
 from worker.model.classifier import CanaryError, Classifier
 from worker.model.models_in_service import Model, Role
-from worker.model.policy import Policy, PolicyError
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy, PolicyError
 from worker.rollout.drift import Reference
 
 if TYPE_CHECKING:

@@ -26,10 +26,10 @@ from tests.pipelines import pipeline_of
 from tests.schemas import problems
 from worker.messages import Outgoing, decode, decode_verdict
 from worker.metrics import Metrics
-from worker.model.policy import Policy
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.slices import Limits
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,10 +16,10 @@ from worker.broker import BrokerError, KafkaSource, Member, Selection, codecs, r
 from worker.broker.audit import KafkaTail
 from worker.messages import UnreadableError, decode
 from worker.metrics import Metrics
-from worker.model.policy import Policy
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.slices import Limits
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

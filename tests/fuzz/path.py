@@ -18,11 +18,11 @@ from worker.messages import Action, Unreadable, decode_verdict
 from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier
 from worker.model.models_in_service import begin
-from worker.model.policy import Policy
 from worker.pipeline.batch import Batch
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.slices import Limits, slices
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 from worker.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from tests.pipelines import pipeline_of
 from tests.simulation.clients import SimConsumer, SimNetwork
 from tests.simulation.cluster import DEAD_LETTERS, INPUT, VERDICTS
 from worker.broker import ExactlyOnceSink, KafkaLink, KafkaSource, Member
-from worker.model.policy import Policy
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable

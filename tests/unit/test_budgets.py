@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.model.policy import Banded
+from worker.policy.bands import Banded
 from worker.rollout import budgets
 
 beta = pytest.importorskip("scipy.stats").beta

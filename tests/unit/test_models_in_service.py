@@ -13,10 +13,10 @@ from tests.unit.test_pipeline import NOW, event, make, read, step
 from worker.messages import Record
 from worker.model.classifier import Prepared
 from worker.model.models_in_service import Model, ModelsInService, Role, in_share
-from worker.model.policy import Policy
 from worker.pipeline.ports import RolledBackError
 from worker.pipeline.service import Service
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,12 +16,12 @@ from tests.pipelines import pipeline_of
 from worker.messages import Action
 from worker.metrics import Metrics
 from worker.model.classifier import NO_SCORES
-from worker.model.policy import Policy
 from worker.pipeline.batch import Batch
 from worker.pipeline.batching import MicroBatcher
 from worker.pipeline.ports import FencedError, RolledBackError
 from worker.pipeline.slices import Limits
 from worker.pipeline.verdicts import Outcome, Verdicts
+from worker.policy.bands import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

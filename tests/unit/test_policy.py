@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from worker.messages import Action, Flag
 from worker.model.bundle import Bands, Thresholds
-from worker.model.policy import Policy, PolicyError
+from worker.policy.bands import Policy, PolicyError
 
 DELIVER, FLAG, BLOCK = Action.DELIVER, Action.FLAG, Action.BLOCK
 

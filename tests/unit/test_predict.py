@@ -23,9 +23,9 @@ from worker.app import StartRefused
 from worker.metrics import Metrics
 from worker.model.classifier import Classifier
 from worker.model.models_in_service import Model
-from worker.model.policy import Policy
 from worker.model.turns import Turns
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 from worker.predict import predictor as predicting
 from worker.predict.openapi import MAX_BODY, document
 from worker.predict.predictor import FullError, Predictor, UnansweredError

@@ -10,8 +10,8 @@ import pytest
 from tests.fakes import INPUT, FakeBroker, FakeClassifier
 from tests.unit.test_pipeline import NOW, event, make, read, step
 from worker.model.models_in_service import Model, ModelsInService, Role
-from worker.model.policy import Policy
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 from worker.rollout import compare
 from worker.rollout.shadow import Disagreement, Shadow, Summary, decode_report
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from worker.messages import Action, Fault, Record, Sms, Unreadable, Unscored
 from worker.model.bundle import Calibration, Thresholds
 from worker.model.classifier import UNSCORED, Classifier, Prepared, Scores
-from worker.model.policy import Policy
 from worker.pipeline.batch import Batch, Waiting
 from worker.pipeline.verdicts import Verdicts
+from worker.policy.bands import Policy
 
 NAN = float("nan")
 LABELS = ("ham", "spam", "smishing")

@@ -28,8 +28,8 @@ from worker.messages import Action
 from worker.model import bundle, coverage
 from worker.model.bundle import Bands, Base, Bundle, Calibration, Canary, Coverage, naming_problems
 from worker.model.normalise import normalise
-from worker.model.policy import Policy
 from worker.model.tokenizer import TextTokenizer, parse
+from worker.policy.bands import Policy
 from worker.rollout import budgets, drift
 
 if TYPE_CHECKING:

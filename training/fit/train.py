@@ -16,8 +16,7 @@ from training import whole
 from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs, servable
-from training.fit.epochs import Epochs
-from training.fit.epochs import repeated
+from training.fit.epochs import Epochs, repeated
 from training.fit.epochs import size as epoch_size
 from training.fit.log import Log
 from training.fit.passes import Learner

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from worker.model.policy import Banded
+    from worker.policy.bands import Banded
     from worker.predict.answers import Answer
     from worker.settings import Settings
 

@@ -19,7 +19,7 @@ from worker.loading import MODEL_ERRORS
 from worker.messages import Action
 from worker.messages.repair import repaired
 from worker.model.classifier import published
-from worker.model.policy import NEVER
+from worker.policy.bands import NEVER
 from worker.process import signals as leaving
 from worker.rollout import budgets
 

@@ -78,13 +78,16 @@ def dated(record: Record, now: float) -> Record:
 class Sms(msgspec.Struct, frozen=True, gc=False):
     """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds.
 
-    Of one that `is_repaired` a character was lost.
+    Of one that `is_repaired` a character was lost. `sender` and `recipient` are as its event gives them: looked at, and
+    never published or logged.
     """
 
     id: str
     text: str
     received_at: float
     is_repaired: bool = False
+    sender: str | None = None
+    recipient: str | None = None
 
 
 class Unreadable(enum.StrEnum):
@@ -152,6 +155,21 @@ class Unscored(enum.StrEnum):
     DEADLINE = "deadline"
 
 
+class Decider(enum.StrEnum):
+    """Who decided, where it was not the score: a closed set. In the order in which they are asked."""
+
+    LIST = "list"
+    SENDER = "sender"
+    CAMPAIGN = "campaign"
+
+
+class DryRun(msgspec.Struct, frozen=True, gc=False):
+    """A rule in dry run, and the action that it would have led to."""
+
+    rule: str
+    action: Action
+
+
 class Flag(enum.StrEnum):
     """What was done to a text, and what it is: more may come."""
 
@@ -184,20 +202,28 @@ class Latency(msgspec.Struct, frozen=True, gc=False):
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """Verdict v1, field for field as published. Never the text, never a phone number."""
+    """Verdict v1, field for field as published. Never the text, never a phone number.
+
+    `reason` is an Unscored, a Decider, or None where the score decided. Fields from `rule` on are absent where there is
+    nothing to say.
+    """
 
     id: str
     label: str | None
     score: float | None
     threshold: float
     action: Action
-    reason: Unscored | None
+    reason: str | None
     flags: tuple[str, ...]
     model: str
     source: RecordSource
     scored_at: str
     latency_ms: Latency
     language: str | None = None
+    rule: str | msgspec.UnsetType = msgspec.UNSET
+    dry_run: tuple[DryRun, ...] | msgspec.UnsetType = msgspec.UNSET
+    campaign: str | msgspec.UnsetType = msgspec.UNSET
+    campaign_size: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -265,7 +291,12 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
     name = record.name if event.id is None or event.id == "" else str(event.id)
     if len(name) > MAX_ID:
         raise UnreadableError(Unreadable.TOO_LARGE, "id", _value_of("id", value))
-    return Sms(id=name, text=event.text, received_at=received_at, is_repaired=is_repaired)
+    return Sms(name, event.text, received_at, is_repaired, _address(event.sender), _address(event.recipient))
+
+
+def _address(given: str | int | None) -> str | None:
+    """A sender's or recipient's, as text; none where it is empty."""
+    return None if given is None else str(given).strip() or None
 
 
 def _decode(readable: bytes, sent: bytes) -> Event:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from worker.messages import Action, Flag, Unreadable, Unscored
+from worker.messages import Action, Decider, Flag, Unreadable, Unscored
 from worker.metrics.audit import AuditMetrics
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
@@ -91,6 +91,11 @@ class Metrics:
         self.flagged = self._counter(
             "verdicts_by_flag_total", "Verdicts committed, by each of their flags.", "flag", "action",
             known=[(flag, action) for flag in Flag for action in Action],
+        )  # fmt: skip
+        self.ruled = self._counter(
+            "rule_matches_total", "Verdicts that a rule decided, or in dry run would have, by the action.",
+            "decider", "action", "dry_run",
+            known=[(each, action, dry_run) for each in Decider for action in Action for dry_run in ("false", "true")],
         )  # fmt: skip
         self.languages = self._counter(
             "verdicts_by_language_total", "Verdicts committed, by the text's language.", "language", "action",

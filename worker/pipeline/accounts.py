@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from worker.pipeline.slices import Slice
     from worker.pipeline.tracing import BatchTrace, Tracing
     from worker.pipeline.verdicts import Outcome, Verdicts
+    from worker.policy.order import Context
     from worker.rollout.shadow import Shadow
 
     Partitions = frozenset[TopicPartition]
@@ -145,6 +146,8 @@ class Accounts:
             self.tally.verdicts[action] += count
         for (flag, action), count in outcome.flagged.items():
             metrics.flagged.labels(flag, action).inc(count)
+        for (decider, action, is_dry_run), count in outcome.ruled.items():
+            metrics.ruled.labels(decider, action, "true" if is_dry_run else "false").inc(count)
         for (language, action), count in outcome.languages.items():
             name = language if language is None or language in LANGUAGES else OTHER_LANGUAGE
             metrics.languages.labels(name or NO_LABEL, action).inc(count)
@@ -181,10 +184,12 @@ class BatchAccount:
     _began: float = field(default_factory=time.monotonic)
     _encoded: float = 0.0
 
-    def encode(self, verdicts: Verdicts) -> list[Outcome]:
+    def encode(self, verdicts: Verdicts, beside: Context | None = None) -> list[Outcome]:
         """Return what each batch comes to, encoded; messages that are traced carry their span's context on."""
+        if beside:
+            beside.begin(self.taken_up_at)
         self.outcomes = [
-            verdicts.of(batch, now=self.taken_up_at, contexts=traced.headers if traced else None)
+            verdicts.of(batch, now=self.taken_up_at, contexts=traced.headers if traced else None, beside=beside)
             for batch, traced in zip(self.together, self.traces, strict=True)
         ]
         self._encoded = time.monotonic()

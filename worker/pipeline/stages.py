@@ -8,7 +8,7 @@
 While batches up to k are written, k+1 is judged and k+2 is read; what is judged meanwhile goes into one transaction.
 Backpressure is the inbox, and the queue before the writer, being full. When the group takes partitions back (some in a
 rebalance, all in a refused transaction), what is in the pipe of them is discarded and read again by their next owner.
-A stage that raises ends the process, uncommitted. What a commit tells metrics, traces and the shadow is in `accounts`.
+A stage that raises ends the process, uncommitted. `policy.order` says who decides, `accounts` what a commit tells whom.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from worker.pipeline.inbox import Inbox
     from worker.pipeline.ports import Sink, Source
     from worker.pipeline.slices import Limits
+    from worker.policy.order import Context
 
 # How long a poll waits for the first record; also how soon a stop is noticed.
 POLL_WAIT: Final = 0.1
@@ -52,6 +53,7 @@ class Pipeline:
     accounts: Accounts
     limits: Limits
     clock: Callable[[], float] = time.time
+    beside: Context | None = None
     judged: queue.Queue[Batch | None] = field(init=False, default_factory=lambda: queue.Queue(maxsize=_JUDGED))
     progress: Progress = field(init=False)
     assignment: frozenset[TopicPartition] = field(init=False, default=frozenset())
@@ -193,7 +195,7 @@ class Pipeline:
         metadata = together[0].metadata
         self.sink.prepare(metadata)
         entry = self.accounts.open(together, self.clock())
-        outcomes = entry.encode(self.models.primary.verdicts)
+        outcomes = entry.encode(self.models.primary.verdicts, self.beside)
         try:
             self.sink.write(
                 [verdict for outcome in outcomes for verdict in outcome.verdicts],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from worker.messages import (
     Action,
     DeadLetter,
+    DryRun,
     Flag,
     Latency,
     Outgoing,
@@ -22,15 +26,20 @@ from worker.messages import (
 )
 from worker.model.classifier import UNSCORED, published
 from worker.pipeline import tracecontext
+from worker.policy.facts import Facts
+from worker.policy.order import Decided, Scored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.messages import Headers
     from worker.model.models_in_service import Role
-    from worker.model.policy import Policy
     from worker.pipeline.batch import Batch, Waiting
+    from worker.policy.bands import Policy
+    from worker.policy.order import Context
 
+_LEAST: Final = 1e-6
+"""Of a score: its last digit."""
 _HUNDREDTHS: Final = 100_000
 """Of a millisecond, in a second."""
 
@@ -56,8 +65,22 @@ class Outcome:
     judged: Counter[tuple[Role, str]] = field(default_factory=Counter)
     flagged: Counter[tuple[str, Action]] = field(default_factory=Counter)
     languages: Counter[tuple[str | None, Action]] = field(default_factory=Counter)
+    ruled: Counter[tuple[str, Action, bool]] = field(default_factory=Counter)
     traces: dict[int, str] = field(default_factory=dict)
     said: dict[int, tuple[str | None, Action]] = field(default_factory=dict)
+
+    def count(self, verdict: Verdict, decided: Decided) -> None:
+        """Count one verdict."""
+        self.decisions[verdict.label, verdict.action] += 1
+        self.languages[verdict.language, verdict.action] += 1
+        for flag in verdict.flags:
+            self.flagged[flag, verdict.action] += 1
+        if decided.scored.reason:
+            self.unscored[decided.scored.reason] += 1
+        if decided.by:
+            self.ruled[decided.by, verdict.action, False] += 1
+        for rule, action in decided.trials:
+            self.ruled[rule.partition(":")[0], action, True] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +94,18 @@ class Verdicts:
     policy: Policy
     model: str
 
-    def of(self, batch: Batch, *, now: float, contexts: Mapping[int, Headers] | None = None) -> Outcome:
-        """Decide on every item of a batch, in order; `contexts` are those of the items that are traced here, by row."""
+    def of(
+        self,
+        batch: Batch,
+        *,
+        now: float,
+        contexts: Mapping[int, Headers] | None = None,
+        beside: Context | None = None,
+    ) -> Outcome:
+        """Decide on every item of a batch, in order.
+
+        `contexts` are those of the items that are traced here, by row; `beside` is what is known beside their texts.
+        """
         outcome = Outcome()
         scores, labels = published(batch.scores.score).tolist(), batch.scores.label.tolist()
         answers = dict(zip(batch.rows, zip(labels, scores, strict=True), strict=True))
@@ -88,32 +121,36 @@ class Verdicts:
                 outcome.dead_letters.append(encode_dead_letter(letter))
             elif item.sms:
                 its = item.model.verdicts if item.model else self
-                verdict = its.verdict(item, item.sms, answers.get(row), when)
-                outcome.decisions[verdict.label, verdict.action] += 1
-                outcome.languages[verdict.language, verdict.action] += 1
-                for flag in verdict.flags:
-                    outcome.flagged[flag, verdict.action] += 1
+                verdict, decided = its.verdict(item, item.sms, answers.get(row), when, beside)
+                outcome.count(verdict, decided)
                 if trace:
                     outcome.said[row] = verdict.label, verdict.action
                 if verdict.label and item.model:
                     outcome.judged[item.model.role, verdict.label] += 1
-                if verdict.reason:
-                    outcome.unscored[verdict.reason] += 1
                 outcome.verdicts.append(Outgoing(item.record.key, encode_verdict(verdict), context))
         return outcome
 
-    def verdict(self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times) -> Verdict:
+    def verdict(
+        self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times, beside: Context | None = None
+    ) -> tuple[Verdict, Decided]:
         """Decide on one message: the answer is the label's index and the score; none came too late."""
         record = item.record
         flags, language = (item.prepared.flags, item.prepared.language) if item.prepared else ((), None)
-        label, score, action, reason = self.decide(answer, is_empty=not item.tokens, flags=flags, language=language)
-        return Verdict(
+        scored = Scored(*self.decide(answer, is_empty=not item.tokens, flags=flags, language=language))
+        decided, facts = Decided(scored), None
+        if beside:
+            facts = Facts(
+                sms.text, sms.sender, sms.recipient, sms.received_at, item.partition, record.offset, flags, language
+            )
+            decided = beside.decide(facts, self._raisable(scored, answer, flags, language))
+            scored, flags = decided.scored, facts.flags
+        verdict = Verdict(
             id=sms.id,
-            label=label,
-            score=score,
+            label=scored.label,
+            score=scored.score,
             threshold=self.policy.banded_of(language).threshold,
-            action=action,
-            reason=reason,
+            action=scored.action,
+            reason=decided.reason,
             flags=(Flag.REPAIRED.value, *flags) if sms.is_repaired else flags,
             model=self.model,
             source=RecordSource(record.topic, record.partition, record.offset, record.broker_ms),
@@ -126,6 +163,31 @@ class Verdicts:
             ),
             language=language,
         )
+        if facts and (decided.rule or decided.trials or facts.campaign):
+            verdict = msgspec.structs.replace(
+                verdict,
+                rule=decided.rule or msgspec.UNSET,
+                dry_run=tuple(DryRun(*trial) for trial in decided.trials) or msgspec.UNSET,
+                campaign=facts.campaign or msgspec.UNSET,
+                campaign_size=facts.campaign_size if facts.campaign else msgspec.UNSET,
+            )
+        return verdict, decided
+
+    def _raisable(
+        self, scored: Scored, answer: tuple[int, float] | None, flags: tuple[str, ...], language: str | None
+    ) -> Scored:
+        """The same, able to say what it would be with more odds. A finer label than spam is not chosen anew."""
+        if answer is None or scored.score is None:
+            return scored
+        label, score = answer
+
+        def raised(odds: float) -> Scored:
+            more = _with_odds(score, odds)
+            is_spam = more >= self.policy.banded_of(language).threshold
+            chosen = label or 1 if is_spam else 0
+            return Scored(self.labels[chosen], more, self.policy.action(more, flags, language), None)
+
+        return Scored(scored.label, scored.score, scored.action, scored.reason, raised)
 
     def decide(
         self,
@@ -142,6 +204,12 @@ class Verdicts:
         unempty = Unscored.NON_FINITE_SCORE if answer else Unscored.DEADLINE
         reason = Unscored.EMPTY_TEXT if is_empty else unempty
         return None, None, self.policy.unscored, reason
+
+
+def _with_odds(score: float, odds: float) -> float:
+    """A probability with so much added to its log odds, to the digits that a verdict gives."""
+    inside = min(max(score, _LEAST), 1 - _LEAST)
+    return round(1 / (1 + math.exp(-(math.log(inside / (1 - inside)) + odds))), 6)
 
 
 def _milliseconds(seconds: float) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.model.policy import Banded
+    from worker.policy.bands import Banded
 
 _SIDE: Final = 0.025
 """What each side of an interval leaves out."""

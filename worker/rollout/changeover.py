@@ -21,7 +21,7 @@ from worker.engine import UnsupportedModelError
 from worker.model.bundle import FOLDERS, MANIFEST, Bundle, BundleError
 from worker.model.classifier import UNSCORED, CanaryError
 from worker.model.models_in_service import Model, ModelsInService, Role
-from worker.model.policy import PolicyError
+from worker.policy.bands import PolicyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

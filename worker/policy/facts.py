@@ -1,0 +1,34 @@
+"""What is known of one message beside its score, found when somebody asks. Never logged, published or kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.messages import TopicPartition
+
+
+@dataclass(slots=True)
+class Facts:
+    """One message on its way to a verdict.
+
+    `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `flags` are the text's and
+    those that observers add; `received_at` in Unix seconds. Of a message that `is_repeated` a transaction before this
+    one was rolled back, or another worker's was: who counts has counted it already. `campaign` and `campaign_size` are
+    the campaign observer's.
+    """
+
+    text: str
+    sender: str | None
+    recipient: str | None
+    received_at: float
+    partition: TopicPartition
+    offset: int
+    flags: tuple[str, ...] = ()
+    language: str | None = None
+    is_repeated: bool = False
+    campaign: str | None = None
+    campaign_size: int = 0
+    found: dict[str, object] = field(default_factory=dict)
+    """What was looked for in the text already, by the name of who looked: links, numbers."""
