@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         15, ge=1, lt=MAX_POLL_INTERVAL, description="after which a silent worker loses its partitions"
     )
 
+    # What is known beside the text.
+    hash_key_file: FilePath | None = Field(
+        None, description="file of the keys that numbers are hashed by, one a line, the one in force first"
+    )
+
     # The audit.
     audit_window: int = Field(
         1_000_000, ge=1000, le=1_000_000_000, description="input offsets that the audit holds at most, ten bytes each"

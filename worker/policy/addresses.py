@@ -1,0 +1,42 @@
+"""Senders and recipients as one spelling each, and what kind of address they are."""
+
+from __future__ import annotations
+
+import enum
+import re
+import unicodedata
+from typing import Final
+
+SHORTEST_NUMBER: Final = 7
+"""Digits of a telephone number; what is shorter is a short code."""
+_DIGITS: Final = re.compile(r"\+?\d[\d .()/-]*")
+_SEPARATORS: Final = re.compile(r"[ .()/-]")
+
+
+class SenderType(enum.StrEnum):
+    """Kinds of address that a message can come from: a closed set."""
+
+    NUMBER = "number"
+    SHORT_CODE = "short-code"
+    ALPHANUMERIC = "alphanumeric"
+    EMAIL = "email"
+
+
+def sender_type(address: str) -> SenderType:
+    """What kind of address it is, by its spelling alone."""
+    if _DIGITS.fullmatch(address):
+        digits = sum(each.isdigit() for each in address)
+        return SenderType.NUMBER if digits >= SHORTEST_NUMBER or address.startswith("+") else SenderType.SHORT_CODE
+    return SenderType.EMAIL if "@" in address else SenderType.ALPHANUMERIC
+
+
+def normal(address: str) -> str:
+    """One spelling of an address: digits alone, without 00 or +; anything else in NFKC and without case.
+
+    A number without its country's code stays without: two spellings of which only one has it are two addresses.
+    """
+    address = unicodedata.normalize("NFKC", address).strip()
+    if not _DIGITS.fullmatch(address):
+        return address.casefold()
+    digits = _SEPARATORS.sub("", address).removeprefix("+")
+    return digits.removeprefix("00") if len(digits) >= SHORTEST_NUMBER else digits

@@ -1,0 +1,56 @@
+"""Keyed hashes of what is personal: who has not the key cannot try all numbers against them.
+
+HMAC-SHA-256 (RFC 2104), cut to 128 bits. A key file holds one key a line, the one in force first: after a change of key
+what was hashed by the former ones is still found while their lines stay. Nothing is kept but hashes, so what was hashed
+by a key that is gone can never be read again, nor be matched.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEAST_KEY: Final = 16
+"""Characters of a key."""
+_BYTES: Final = 16
+
+
+class HashKeyError(ValueError):
+    """A key file that cannot be used; the text names it and says what is wrong, never what is in it."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Hashing:
+    """Hashes by the keys of one file, the key in force first."""
+
+    keys: tuple[bytes, ...]
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read the keys. Raises HashKeyError."""
+        try:
+            lines = [line.strip() for line in file.read_bytes().splitlines()]
+        except OSError as error:
+            message = f"{file}: cannot be read ({error.strerror})"
+            raise HashKeyError(message) from None
+        keys = tuple(line for line in lines if line)
+        if not keys or min(map(len, keys)) < LEAST_KEY:
+            message = f"{file}: wants a key of at least {LEAST_KEY} characters a line; `openssl rand -hex 32` makes one"
+            raise HashKeyError(message)
+        return cls(keys)
+
+    def of(self, kind: str, value: str) -> str:
+        """Hash a value of a kind, by the key in force: 32 hexadecimal digits. Equal values of two kinds differ."""
+        return _hash(self.keys[0], kind, value)
+
+    def all(self, kind: str, value: str) -> tuple[str, ...]:
+        """The hashes by every key: what may stand for it in what was written before."""
+        return tuple(_hash(key, kind, value) for key in self.keys)
+
+
+def _hash(key: bytes, kind: str, value: str) -> str:
+    return hmac.digest(key, f"{kind}\0{value}".encode("utf-8", "surrogatepass"), "sha256")[:_BYTES].hex()
