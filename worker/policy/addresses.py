@@ -9,7 +9,7 @@ from typing import Final
 
 SHORTEST_NUMBER: Final = 7
 """Digits of a telephone number; what is shorter is a short code."""
-_DIGITS: Final = re.compile(r"\+?\d[\d .()/-]*")
+_DIGITS: Final = re.compile(r"(?=[^\d]*\d)[+(]?[\d .()/-]+")
 _SEPARATORS: Final = re.compile(r"[ .()/-]")
 
 
