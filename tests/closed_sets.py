@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from worker.messages import Action, Decider, Flag, Outgoing, Unreadable, Unscored
-from worker.metrics import LANGUAGES, PREDICTED
+from worker.metrics import LANGUAGES, LIST_ACTIONS, LISTED, PREDICTED
 from worker.process.states import State
 from worker.simulate.poison import ODD, UNREADABLE
 
@@ -30,6 +30,8 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_rule_matches", "decider"): set(Decider),
     ("hamgate_rule_matches", "action"): set(Action),
     ("hamgate_rule_matches", "dry_run"): {"false", "true"},
+    ("hamgate_list_entries", "what"): set(LISTED),
+    ("hamgate_list_entries", "action"): set(LIST_ACTIONS),
     ("hamgate_verdicts_by_language", "language"): {*LANGUAGES, "other", "none"},
     ("hamgate_verdicts_by_language", "action"): set(Action),
     ("hamgate_dead_letters", "reason"): set(Unreadable),

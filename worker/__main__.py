@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
 _SHELLS: Final = ("bash", "zsh", "fish")
-_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail")
+_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail", "lists")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,6 +213,16 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
     )
     compared.add_argument("--since", metavar="TIME", help="only reports at or after this RFC 3339 time")
     compared.add_argument("--json", action="store_true", help="JSON output")
+    _add_lists(
+        add(
+            "lists",
+            "allow, flag or block by sender, recipient, link host, number or campaign",
+            'hamgate lists add block link-host evil.example --author ana --reason "parcel scam"',
+            "hamgate lists show --sender MyBank",
+            takes="add|remove|show|import|export ",
+        ),
+        completing=completing,
+    )
     _add_audit(
         add(
             "audit",
@@ -254,6 +264,62 @@ def _add_tail(tail: argparse.ArgumentParser) -> None:
     tail.add_argument("--since", metavar="TIME", help="from this RFC 3339 time on; else from now on")
     tail.add_argument("--messages", type=int, metavar="N", help="end after this many")
     tail.add_argument("--json", action="store_true", help="JSON lines")
+
+
+def _add_lists(lists: argparse.ArgumentParser, *, completing: bool) -> None:
+    changes = lists.add_subparsers(dest="change", metavar="change", title="changes", required=True)
+    whats = ("sender", "recipient", "campaign", "link-host", "number")
+
+    def change(name: str, summary: str, usage: str) -> argparse.ArgumentParser:
+        usage = f"hamgate lists {name} {usage} [--setting VALUE ...]"
+        made: argparse.ArgumentParser = changes.add_parser(name, help=summary, description=summary, usage=usage)
+        flags.add(made, "lists", completing=completing)
+        return made
+
+    def signed(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--author", metavar="NAME", help="who wants it")
+        parser.add_argument("--reason", metavar="TEXT", help="why; kept in clear")
+
+    def matched(parser: argparse.ArgumentParser, many: str | None) -> None:
+        parser.add_argument("what", nargs=many, choices=whats, metavar="what", help=", ".join(whats))
+        parser.add_argument("value", nargs=many, help="what is matched; numbers with + and the calling code")
+        parser.add_argument(
+            "--match", choices=("exact", "prefix", "suffix"), default="exact", metavar="M",
+            help="exact, prefix, or suffix: of a host, it and all below it (default: exact)",
+        )  # fmt: skip
+
+    def guarded(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--max-share", type=float, default=0.05, metavar="N",
+            help="share of the last hour's messages that a block may hit, up to 0.5 (default 0.05)",
+        )  # fmt: skip
+        parser.add_argument("--force", action="store_true", help="list a host that everybody uses")
+
+    added = change("add", "add an entry, or replace the one for the same", "ACTION WHAT VALUE --author A --reason R")
+    added.add_argument("action", choices=("allow", "block", "flag"), metavar="action", help="allow, block or flag")
+    matched(added, None)
+    signed(added)
+    added.add_argument("--until", metavar="TIME", help="RFC 3339 time at which it expires; else never")
+    added.add_argument("--dry-run", action="store_true", help="decide nothing; verdicts say what it would have done")
+    guarded(added)
+    removed = change("remove", "remove an entry", "[WHAT VALUE | --rule R | --expired] --author A --reason R")
+    matched(removed, "?")
+    removed.add_argument("--rule", metavar="R", help="the entry that a verdict names, as list:sender:3f9c0a12b4de")
+    removed.add_argument("--expired", action="store_true", help="all that have expired")
+    signed(removed)
+    shown = change("show", "show entries; exit 1 where what is asked for is not listed", "[--sender S] ... [--json]")
+    for each in whats:
+        shown.add_argument(f"--{each}", metavar="VALUE", help=f"only what matches this {each.replace('-', ' ')}")
+    shown.add_argument("--rule", metavar="R", help="only the entry that a verdict names")
+    shown.add_argument("--what", choices=whats, metavar="WHAT", help="only entries for this")
+    shown.add_argument("--json", action="store_true", help="JSON lines")
+    read = change("import", "add the entries of a file, all or none", "FILE [--author A] [--reason R]")
+    flags.complete(read.add_argument("file", metavar="FILE", help="CSV or JSON lines; -: standard input"), shtab.FILE)
+    read.add_argument("--format", choices=("csv", "jsonl"), metavar="F", help="csv or jsonl; else as it looks")
+    signed(read)
+    guarded(read)
+    written = change("export", "write all entries, for `import`; what is personal stays hashed", "[--format F]")
+    written.add_argument("--format", choices=("csv", "jsonl"), default="csv", metavar="F", help="csv or jsonl")
 
 
 def _add_audit(audit: argparse.ArgumentParser) -> None:

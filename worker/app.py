@@ -28,6 +28,10 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.pipeline.throughput import Throughput
+from worker.policy.hashing import Hashing, HashKeyError
+from worker.policy.lists.following import ListFollower
+from worker.policy.lists.matching import ListRules
+from worker.policy.order import Context
 from worker.predict.predictor import Predictor
 from worker.predict.server import PredictServer
 from worker.process import cores, signals, streams
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from worker.pipeline.ports import Sink
     from worker.pipeline.service import Companion
     from worker.pipeline.tracing import Tracing
+    from worker.policy.order import Observer, Rules
     from worker.rollout.compare import Comparison
     from worker.settings import Settings
 
@@ -93,10 +98,11 @@ class Worker:
             model = _model(settings)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
-            pipeline = _pipeline(settings, model, metrics)
+            context, followers = _context(settings, metrics)
+            pipeline = _pipeline(settings, model, metrics, context)
             self._tracing = pipeline.accounts.tracing
             predictor = _predictor(settings, metrics, pipeline)
-            beside = _beside(settings, pipeline)
+            beside = [*_beside(settings, pipeline), *followers]
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
@@ -155,6 +161,11 @@ def link(settings: Settings) -> broker.KafkaLink:
 
 def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
     """Check at the brokers all that this worker needs; yield a name and its problem, None where there is none."""
+    if settings.hash_key_file:
+        try:
+            hashing(settings)
+        except StartRefused as error:
+            yield "hash key", str(error)
     is_exactly_once = settings.delivery == "exactly-once"
     writer = broker.transactional_id(settings.group_id, settings.instance_id)
     try:
@@ -167,6 +178,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
             transactional_id=writer if is_exactly_once else None,
             shadow_topic=settings.shadow_topic if settings.shadow else None,
             largest_verdict=settings.max_event_bytes + VERDICT_BYTES,
+            followed=[settings.lists_topic] if settings.lists_topic else [],
         )
     except broker.BrokerError as error:
         yield "Kafka client", str(error)
@@ -352,7 +364,7 @@ def _pays_beside(kind: Kind) -> bool:
     return kind is not Kind.CPU and cores.available() > _BUSY_CORES
 
 
-def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
+def _pipeline(settings: Settings, model: Model, metrics: Metrics, context: Context | None = None) -> Pipeline:
     try:
         # The sink first: it fences the zombie of this instance before its partitions are asked for.
         sink = _sink(settings, model.classifier.engine.kind)
@@ -383,7 +395,42 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics) -> Pipeline:
     models, inbox = ModelsInService(model), Inbox(batcher, time.time)
     shadow = Shadow(Reports(link(settings), settings.shadow_topic), metrics) if settings.shadow else None
     accounts = Accounts(metrics, inbox, models, shadow, _tracing(settings))
-    return Pipeline(source, sink, models, inbox, accounts, limits)
+    return Pipeline(source, sink, models, inbox, accounts, limits, beside=context)
+
+
+def _context(settings: Settings, metrics: Metrics) -> tuple[Context | None, list[Companion]]:
+    """What is known beside the text, and the companions that keep it up to date; None where nothing is configured.
+
+    What must be read before the first message is read here. Raises StartRefused where it cannot be.
+    """
+    rules: list[Rules] = []
+    observers: list[Observer] = []
+    followers: list[Companion] = []
+    if settings.lists_topic:
+        lists = _lists(settings, settings.lists_topic, metrics)
+        rules.append(ListRules(lambda: lists.snapshot))
+        followers.append(lists)
+    return (Context(rules, observers) if rules or observers else None), followers
+
+
+def _lists(settings: Settings, topic: str, metrics: Metrics) -> ListFollower:
+    try:
+        return ListFollower(link(settings), topic, hashing(settings), metrics)
+    except (broker.BrokerError, TimeoutError) as error:
+        message = f"HAMGATE_LISTS_TOPIC {topic}: cannot be read, and a list that is not read blocks nothing: {error}"
+        raise StartRefused(message) from error
+
+
+def hashing(settings: Settings) -> Hashing:
+    """The keys that numbers are hashed by. Raises StartRefused."""
+    if settings.hash_key_file is None:
+        message = "HAMGATE_HASH_KEY_FILE: name a file with a key; `openssl rand -hex 32` makes one"
+        raise StartRefused(message)
+    try:
+        return Hashing.read(settings.hash_key_file)
+    except HashKeyError as error:
+        message = f"HAMGATE_HASH_KEY_FILE {error}"
+        raise StartRefused(message) from error
 
 
 def _tracing(settings: Settings) -> Tracing | None:

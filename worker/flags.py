@@ -24,7 +24,7 @@ GROUPS: Final = {
         *("gpu_share", "latency_budget"),
     ),
     "decision": ("threshold", "flag_from", "block_from", "on_outside", "on_unscored", "deadline", "max_event_bytes"),
-    "context": ("hash_key_file",),
+    "context": ("hash_key_file", "lists_topic"),
     "stream": (
         *("brokers", "input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "group_id", "instance_id"),
         *("delivery", "membership", "rebalance", "offset_out_of_range", "unreadable_batch"),
@@ -68,6 +68,7 @@ USED_BY: Final = {
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
+    "lists": _LINK | {"input_topic", "max_event_bytes", "hash_key_file", "lists_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

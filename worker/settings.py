@@ -156,6 +156,9 @@ class Settings(BaseSettings):
     hash_key_file: FilePath | None = Field(
         None, description="file of the keys that numbers are hashed by, one a line, the one in force first"
     )
+    lists_topic: TopicName | None = Field(
+        None, description="compacted topic of allow, flag and block lists, as sms.lists; none: no lists"
+    )
 
     # The audit.
     audit_window: int = Field(
@@ -209,6 +212,7 @@ class Settings(BaseSettings):
             )
         if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
+        self._require_lists_to_fit()
         if self.group_id.endswith(_OWN_GROUPS):
             _refuse("group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay and audit")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
@@ -221,6 +225,12 @@ class Settings(BaseSettings):
         if fault := pem.fault(self.tls_ca, self.tls_certificate, self.tls_key):
             _refuse(*fault)
         return self
+
+    def _require_lists_to_fit(self) -> None:
+        if self.lists_topic and not self.hash_key_file:
+            _refuse("lists_topic", "needs hash_key_file: numbers in lists are kept as keyed hashes")
+        if self.lists_topic in (self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic):
+            _refuse("lists_topic", "must not be a topic that has another use")
 
     def _require_sasl_to_fit(self) -> None:
         user = (self.sasl_username, self.sasl_password)

@@ -17,7 +17,7 @@ from worker.broker.client.network import Network
 from worker.broker.link import explain, explained, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from worker.broker.link import KafkaLink
 
@@ -59,15 +59,18 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     transactional_id: str | None,
     shadow_topic: str | None = None,
     largest_verdict: int = 0,
+    followed: Sequence[str] = (),
 ) -> list[Finding]:
     """Ask the brokers whether all exists that is needed and may be used. Nothing found: an empty list.
 
     `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
-    bytes, its key included. Fences nobody, so it may be asked beside a running worker.
+    bytes, its key included; `followed` are compacted topics that are read whole. Fences nobody, so it may be
+    asked beside a running worker.
     """
     until = time.monotonic() + min(link.patience, _PATIENCE)
     rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
     rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
+    rights |= dict.fromkeys(followed, "READ")
 
     def ask() -> list[Finding]:
         with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
@@ -79,6 +82,7 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
                 configs = _configs(client, rights)
                 findings += _sizes(configs, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
                 findings += _compacted(configs, outputs)
+                findings += _uncompacted(configs, followed)
                 findings += _timestamps(configs, outputs, _clock_ahead(client))
             return findings
 
@@ -204,6 +208,14 @@ def _compacted(configs: dict[str, dict[str, str]], outputs: Iterable[str]) -> It
         if "compact" in configs.get(topic, {}).get(_CLEANUP, ""):
             problem = f"topic {topic} is compacted: it refuses records without a key, and keeps one of each key"
             yield Finding(problem, f"set its {_CLEANUP} to delete")
+
+
+def _uncompacted(configs: dict[str, dict[str, str]], followed: Iterable[str]) -> Iterator[Finding]:
+    """What is read whole at each start must be kept whole: the last record of each key."""
+    for topic in followed:
+        if (policy := configs.get(topic, {}).get(_CLEANUP, "compact")) != "compact":
+            problem = f"topic {topic} is not compacted (its {_CLEANUP} is {policy}): what it holds would be deleted"
+            yield Finding(problem, f"set its {_CLEANUP} to compact")
 
 
 def _timestamps(configs: dict[str, dict[str, str]], outputs: Iterable[str], ahead: float | None) -> Iterator[Finding]:

@@ -275,6 +275,14 @@ def tail(settings: Settings, options: argparse.Namespace) -> int:
     return tailing.tail(settings, options)
 
 
+def lists(settings: Settings, options: argparse.Namespace) -> int:
+    """Change or show the lists of what is allowed, flagged and blocked."""
+    from worker.commands import listing  # noqa: PLC0415 predict needs no broker
+
+    logs.configure("error", settings.log_format)
+    return listing.lists(settings, options)
+
+
 def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     """Fit the bands on a carrier's own lawful texts."""
     from worker.commands import calibrating  # noqa: PLC0415 only whoever asks
@@ -330,4 +338,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "compare": compare,
     "audit": audit,
     "tail": tail,
+    "lists": lists,
 }

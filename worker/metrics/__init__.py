@@ -45,6 +45,8 @@ OUTCOMES: Final = ("committed", "rolled-back", "fenced")
 REBALANCES: Final = ("gained", "lost", "moved", "same")
 ROLES: Final = ("primary", "canary", "shadow")
 PREDICTED: Final = ("answered", "invalid", "full", "unavailable")
+LISTED: Final = ("sender", "recipient", "campaign", "link-host", "number")
+LIST_ACTIONS: Final = ("allow", "block", "flag")
 CHANGES: Final = ("swapped", "refused", "withdrawn")
 NO_LABEL: Final = "none"
 """The label of a verdict without one, and the language of a text where it is not known."""
@@ -70,6 +72,7 @@ class Metrics:
         self._model()
         self._shadow()
         self._predict()
+        self._lists()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -204,6 +207,18 @@ class Metrics:
         self.predict_seconds = self._histogram("predict_seconds", "From a request of /predict to its answer.", SECONDS)
         self.predict_busy = self._counter("predict_busy_seconds_total", "Time that /predict has worked.")
         self.predict_waiting = self._gauge("predict_waiting_texts", "Texts that wait for /predict.")
+
+    def _lists(self) -> None:
+        self.list_entries = self._gauge(
+            "list_entries", "Entries of lists in force, by what they match and what is done.", "what", "action",
+            known=[(what, action) for what in LISTED for action in LIST_ACTIONS],
+        )  # fmt: skip
+        self.lists_unreadable = self._counter(
+            "lists_unreadable_total", "Records of the lists' topic that are no entries, skipped."
+        )
+        self.lists_read = self._gauge(
+            "lists_read_timestamp_seconds", "When the lists' topic was last read to its end; 0 without lists."
+        )
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Show every series that a bundle's labels can give, from the start: a rate needs a zero to begin from."""

@@ -1,0 +1,247 @@
+"""START HERE. All entries as one immutable snapshot, and what it says of a message.
+
+Which of the entries that match decides, by the first of these in which they differ:
+
+    | | |                                                                                         |
+    |-|-|-----------------------------------------------------------------------------------------|
+    |1| match  | exact before prefix and suffix; of these the longer one, in characters as hashed    |
+    |2| action | allow before block before flag                                                      |
+    |3| what   | sender, recipient, campaign, link-host, number                                      |
+    |4| id     | in the order of its characters, so that no two workers differ                       |
+
+Expired entries match nothing. An allowed host, or number, delivers a text only if every one that the text surely has is
+allowed; else a spammer would add one. What is in dry run is reported where it would have decided.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from worker.messages import Decider
+from worker.policy.addresses import SenderType, normal, sender_type
+from worker.policy.lists.entries import ACTIONS, Entry, Match, What, kind
+from worker.policy.lists.finding import hosts, numbers, visible
+from worker.policy.order import Ruling
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from worker.policy.facts import Facts
+    from worker.policy.hashing import Hashing
+    from worker.policy.lists.finding import Found
+
+Table: TypeAlias = "Mapping[str, tuple[Entry, ...]]"
+Place: TypeAlias = "tuple[What, Match, bool, int]"
+"""Where an entry is looked up: what, how, whether hashed, and of how many characters; 0: all, or labels of a host."""
+Rank: TypeAlias = "tuple[bool, int, int, int, str]"
+
+_PERSONAL: Final = (SenderType.NUMBER, SenderType.EMAIL)
+_ACTIONS: Final = list(ACTIONS)
+_WHATS: Final = list(What)
+_MOST_TRIALS: Final = 4
+"""Entries in dry run that one verdict names."""
+
+
+def rank(entry: Entry) -> Rank:
+    """Its place in the order; the lowest of those that match decides. No two entries have the same."""
+    return (
+        entry.match is not Match.EXACT,
+        -(entry.length or len(entry.value)),
+        _ACTIONS.index(entry.action),
+        _WHATS.index(entry.what),
+        entry.name,
+    )
+
+
+def _places(entry: Entry) -> Iterable[tuple[Place, str]]:
+    """Where it is looked up, and by what."""
+    length = entry.length
+    if entry.match is not Match.EXACT and not entry.is_hashed and entry.what is not What.LINK_HOST:
+        length = len(entry.value)
+    yield (entry.what, entry.match, entry.is_hashed, length), entry.value
+    if entry.national:
+        yield (entry.what, entry.match, True, entry.national_length), entry.national
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The tables of one What: those in clear; and those of hashes, each with the kind and the part that are hashed."""
+
+    exact: Table
+    prefixes: tuple[tuple[int, Table], ...]
+    suffixes: tuple[tuple[int, Table], ...]
+    hashed: tuple[tuple[str, Match, int, Table], ...]
+
+    @classmethod
+    def made(cls, what: What, tables: Mapping[Place, Table]) -> Lookup:
+        """Those of all that are for it."""
+
+        def clear(wanted: Match) -> tuple[tuple[int, Table], ...]:
+            places = [place for place in tables if place[:3] == (what, wanted, False)]
+            return tuple((place[3], tables[place]) for place in places)
+
+        exact = clear(Match.EXACT)
+        hashed = [place for place in tables if place[0] is what and place[2]]
+        return cls(
+            exact[0][1] if exact else {},
+            clear(Match.PREFIX),
+            clear(Match.SUFFIX),
+            tuple((kind(what, match), match, length, tables[what, match, True, length])
+                  for _, match, _, length in hashed),
+        )  # fmt: skip
+
+    @property
+    def is_in_clear(self) -> bool:
+        """Whether there is anything but hashes."""
+        return bool(self.exact or self.prefixes or self.suffixes)
+
+    def clear(self, text: str) -> Iterator[Entry]:
+        """Entries in clear that match a text."""
+        yield from self.exact.get(text, ())
+        for length, table in self.prefixes:
+            yield from table.get(text[:length], ())
+        for length, table in self.suffixes:
+            yield from table.get(text[-length:], ())
+
+    def by_hash(self, text: str, hashing: Hashing) -> Iterator[Entry]:
+        """Entries that match by a hash of a text, or of a part of it."""
+        for of, match, length, table in self.hashed:
+            if length <= len(text):
+                part = text[-length:] if match is Match.SUFFIX else text[:length] if length else text
+                for each in hashing.all(of, part):
+                    yield from table.get(f"#{each}", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All entries at one moment, made to be looked up in. Never changed: a change makes another one."""
+
+    hashing: Hashing
+    tables: Mapping[Place, Table] = field(default_factory=dict)
+    lookups: Mapping[What, Lookup] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Note what there are entries for."""
+        whats = {place[0] for place in self.tables}
+        object.__setattr__(self, "lookups", {what: Lookup.made(what, self.tables) for what in whats})
+
+    def changed(self, gone: Iterable[Entry], come: Iterable[Entry]) -> Snapshot:
+        """The same without some entries and with others. Costs a copy of the tables that they stand in."""
+        tables: dict[Place, Table] = dict(self.tables)
+        copied: dict[Place, dict[str, tuple[Entry, ...]]] = {}
+
+        def table(place: Place) -> dict[str, tuple[Entry, ...]]:
+            if place not in copied:
+                copied[place] = dict(tables.get(place, {}))
+            return copied[place]
+
+        for entry in gone:
+            for place, value in _places(entry):
+                there = table(place)
+                if left := tuple(each for each in there.get(value, ()) if each.name != entry.name):
+                    there[value] = left
+                else:
+                    there.pop(value, None)
+        for entry in come:
+            for place, value in _places(entry):
+                there = table(place)
+                there[value] = (*there.get(value, ()), entry)
+        tables |= copied
+        return Snapshot(self.hashing, {place: each for place, each in tables.items() if each})
+
+    def rulings(self, facts: Facts, now: float) -> Sequence[Ruling]:
+        """What decides of a message, last; before it what in dry run would have. `now` in Unix seconds."""
+        if not self.lookups or not (found := self.matching(facts, now)):
+            return ()
+        rulings: list[Ruling] = []
+        for entry in sorted({entry.name: entry for entry in found}.values(), key=rank):
+            if not entry.dry_run:
+                return [*rulings, _ruling(entry)]
+            if len(rulings) < _MOST_TRIALS:
+                rulings.append(_ruling(entry))
+        return rulings
+
+    def matching(self, facts: Facts, now: float) -> list[Entry]:
+        """Every entry in force that matches a message, in no order."""
+        of, found = self.lookups.get, list[Entry]()
+        if facts.sender and (senders := of(What.SENDER)):
+            address = normal(facts.sender)
+            if senders.is_in_clear:
+                found += senders.clear(address)
+            if senders.hashed and sender_type(facts.sender) in _PERSONAL:
+                found += senders.by_hash(address, self.hashing)
+        if facts.recipient and (recipients := of(What.RECIPIENT)):
+            found += recipients.by_hash(normal(facts.recipient), self.hashing)
+        if facts.campaign and (campaigns := of(What.CAMPAIGN)):
+            found += campaigns.clear(facts.campaign)
+        if found:
+            found = [entry for entry in found if not entry.has_expired(now)]
+        by_host, by_number = of(What.LINK_HOST), of(What.NUMBER)
+        if by_host or by_number:
+            plain = visible(facts.text)
+            if by_host and (its_hosts := hosts(plain)):
+                found += _within(its_hosts, functools.partial(_of_host, by_host), now)
+            if by_number and (its_numbers := numbers(plain)):
+                found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
+        return found
+
+
+def _of_host(lookup: Lookup, host: str) -> Iterator[Entry]:
+    yield from lookup.exact.get(host, ())
+    for _, suffixes in lookup.suffixes:
+        while host:
+            yield from suffixes.get(host, ())
+            host = host.partition(".")[2]
+
+
+def _within(there: Sequence[Found], of: Callable[[str], Iterable[Entry]], now: float) -> Iterator[Entry]:
+    """Entries in force for the hosts or numbers of a text; those that allow only where all is allowed."""
+    allowing: list[Entry] = []
+    is_allowed = is_allowed_in_trial = True
+    for one in there:
+        allows: list[Entry] = []
+        for spelling in one.spellings:
+            for entry in of(spelling):
+                if entry.has_expired(now):
+                    continue
+                if entry.action != "allow":
+                    yield entry
+                elif spelling == one.spellings[0]:
+                    allows.append(entry)
+        if one.is_certain or allows:
+            is_allowed = is_allowed and any(not entry.dry_run for entry in allows)
+            is_allowed_in_trial = is_allowed_in_trial and bool(allows)
+        allowing += allows
+    for entry in allowing:
+        if is_allowed_in_trial if entry.dry_run else is_allowed:
+            yield entry
+
+
+def _ruling(entry: Entry) -> Ruling:
+    return Ruling(entry.rule, ACTIONS[entry.action], is_dry_run=entry.dry_run)
+
+
+@dataclass(slots=True)
+class ListRules:
+    """The first row of the table in order.py: what the lists say, as of the transaction's beginning."""
+
+    latest: Callable[[], Snapshot]
+    clock: Callable[[], float] = time.time
+    decider: Decider = Decider.LIST
+    _snapshot: Snapshot = field(init=False)
+    _now: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Begin with what there is."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Take up the latest snapshot, and the time by which entries expire."""
+        self._snapshot, self._now = self.latest(), self.clock()
+
+    def rulings(self, facts: Facts) -> Sequence[Ruling]:
+        """What the lists say of a message."""
+        return self._snapshot.rulings(facts, self._now)
