@@ -38,15 +38,16 @@ _DOTS_AND_DASHES: Final = str.maketrans("\u3002\u00b7\u2022\u2010\u2011\u2012\u2
 
 # What parts a host from what stands around it: white space, ASCII but letters, digits and . - _; and punctuation.
 _HOST: Final = re.compile(r"[^\s\x00-,/:-@\[-^`{-\xbf\u2010-\u205e\u3000-\u303f]+")
-_ASCII_HOST: Final = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
+_ASCII_HOST: Final = re.compile(r"(?<![a-z0-9_-])[a-z0-9_-]++(?:\.[a-z0-9_-]++)++")
 _INNER_DOT: Final = re.compile(r"\.[^\s.]")
-_WHOLE_NUMBER_HOST: Final = re.compile(r"//(0x[0-9a-f]{1,8}|\d{8,10})(?![\w.])")
+_WHOLE_NUMBER_HOST: Final = re.compile(r"(?://|@)(?:(0x[0-9a-f]{1,8}|\d{8,10})(?![\w.])|\[([0-9a-f:.]{2,45})\])")
 _IPV4_PART: Final = re.compile(r"0x[0-9a-f]{1,8}|\d{1,10}")
 _PARTS: Final = 4
 _EDGES: Final = ".-_"
 
 # Possessive, so that the search is linear.
-_RUN: Final = re.compile(r"[+(]?\d[\d\s().\-/*_~]*+")
+_ASCII_RUN: Final = re.compile(r"[0-9][0-9\s().\-/*_~]*+")
+_RUN: Final = re.compile(r"\d[\d\s().\-/*_~]*+")
 _NOT_DIGITS: Final = re.compile(r"\D+")
 
 
@@ -100,13 +101,15 @@ def _host(match: re.Match[str], plain: str) -> Found | None:
         if before != "//" and len(parts) != _PARTS:
             return None  # a price, a time, a version
         spellings = (_ipv4(spellings[0]) or spellings[0],)
-    is_certain = before == "//" or (parts[-1] in top_level_domains() and not before.endswith("/"))
+    is_certain = (
+        before == "//" or before.endswith("@") or (parts[-1] in top_level_domains() and not before.endswith("/"))
+    )
     return Found(spellings, is_certain)
 
 
 def _numeric(plain: str) -> Iterator[Found]:
     for match in _WHOLE_NUMBER_HOST.finditer(plain):
-        if address := _ipv4(match[1]):
+        if address := _ipv4(match[1]) if match[1] else match[2]:
             yield Found((address,), is_certain=True)
 
 
@@ -159,14 +162,16 @@ def numbers(plain: str) -> tuple[Found, ...]:
     """
     found: list[Found] = []
     left = _MOST
-    for match in _RUN.finditer(plain):
-        run = match[0].replace("(0)", "")
+    for match in (_ASCII_RUN if plain.isascii() else _RUN).finditer(plain):
+        run = match[0]
         if len(run) < SHORTEST:
             continue
+        is_certain = run[0] == "0" or plain[max(0, match.start() - 2) : match.start()].endswith(("+", "+("))
+        run = run.replace("(0)", "")
         spellings = tuple(dict.fromkeys(_readings(run)))[:left]
         if spellings:
             left -= len(spellings)
-            found.append(Found(spellings, is_certain=run.startswith(("+", "0", "(0"))))
+            found.append(Found(spellings, is_certain))
         if left <= 0:
             break
     return tuple(found)

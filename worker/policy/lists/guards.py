@@ -57,13 +57,14 @@ def checked(what: What, match: Match, typed: str, *, is_forced: bool = False) ->
     if not typed:
         message = "empty: it would match everything; name what is to be matched"
         raise EntryError(message)
-    if any(each in typed for each in "*?") and not (what is What.LINK_HOST and typed.startswith("*.") and typed[2:]):
+    rest = typed.removeprefix("*.") if (what, match) == (What.LINK_HOST, Match.SUFFIX) else typed
+    if not rest or any(each in rest for each in "*?"):
         message = "wildcard: `*` and `?` are not understood, and all is never listed; use --match prefix or suffix"
         raise EntryError(message)
     found = target(what, match, typed)
     if match is not Match.EXACT and what is not What.LINK_HOST:
         _require_narrow(found)
-    if what is What.LINK_HOST and found.text in SHARED_HOSTS and not is_forced:
+    if what is What.LINK_HOST and found.text.removeprefix("www.") in SHARED_HOSTS and not is_forced:
         message = (
             f"shared host: {found.text} is a link shortener, or named by lawful messages of everybody; list the host "
             "that its links lead to, or add --force"

@@ -16,6 +16,7 @@ allowed; else a spammer would add one. What is in dry run is reported where it w
 from __future__ import annotations
 
 import functools
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from worker.messages import Decider
 from worker.policy.addresses import SenderType, normal, sender_type
 from worker.policy.lists.entries import ACTIONS, Entry, Match, What, kind
-from worker.policy.lists.finding import hosts, numbers, visible
+from worker.policy.lists.finding import SHORTEST, hosts, numbers, visible
 from worker.policy.order import Ruling
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ Place: TypeAlias = "tuple[What, Match, bool, int]"
 Rank: TypeAlias = "tuple[bool, int, int, int, str]"
 
 _PERSONAL: Final = (SenderType.NUMBER, SenderType.EMAIL)
+_DIGITS: Final = re.compile(r"[0-9]+")
 _ACTIONS: Final = list(ACTIONS)
 _WHATS: Final = list(What)
 _MOST_TRIALS: Final = 4
@@ -47,9 +49,10 @@ _MOST_TRIALS: Final = 4
 
 def rank(entry: Entry) -> Rank:
     """Its place in the order; the lowest of those that match decides. No two entries have the same."""
+    is_exact = entry.match is Match.EXACT
     return (
-        entry.match is not Match.EXACT,
-        -(entry.length or len(entry.value)),
+        not is_exact,
+        0 if is_exact else -(entry.length or len(entry.value)),
         _ACTIONS.index(entry.action),
         _WHATS.index(entry.what),
         entry.name,
@@ -168,13 +171,13 @@ class Snapshot:
         """Every entry in force that matches a message, in no order."""
         of, found = self.lookups.get, list[Entry]()
         if facts.sender and (senders := of(What.SENDER)):
-            address = normal(facts.sender)
-            if senders.is_in_clear:
-                found += senders.clear(address)
-            if senders.hashed and sender_type(facts.sender) in _PERSONAL:
+            address, is_personal = _spelt(facts.sender)
+            if is_personal:
                 found += senders.by_hash(address, self.hashing)
+            elif senders.is_in_clear:
+                found += senders.clear(address)
         if facts.recipient and (recipients := of(What.RECIPIENT)):
-            found += recipients.by_hash(normal(facts.recipient), self.hashing)
+            found += recipients.by_hash(_spelt(facts.recipient)[0], self.hashing)
         if facts.campaign and (campaigns := of(What.CAMPAIGN)):
             found += campaigns.clear(facts.campaign)
         if found:
@@ -187,6 +190,13 @@ class Snapshot:
             if by_number and (its_numbers := numbers(plain)):
                 found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
         return found
+
+
+def _spelt(address: str) -> tuple[str, bool]:
+    """An address in its one spelling, and whether it is personal."""
+    if address[0] == "+" and len(address) > SHORTEST and address[1] != "0" and _DIGITS.fullmatch(address, 1):
+        return address[1:], True  # as nearly all are: what `normal` says, for a tenth of its time
+    return normal(address), sender_type(address) in _PERSONAL
 
 
 def _of_host(lookup: Lookup, host: str) -> Iterator[Entry]:
