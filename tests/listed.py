@@ -7,7 +7,7 @@ from typing import Final
 
 from worker.policy.facts import Facts
 from worker.policy.hashing import Hashing
-from worker.policy.lists.entries import Entry, Match, What
+from worker.policy.lists.entries import ListEntry, Match, What
 from worker.policy.lists.guards import checked
 from worker.policy.lists.matching import Snapshot
 
@@ -24,7 +24,7 @@ def listed(
     until: float | None = None,
     dry_run: bool = False,
     hashing: Hashing = HASHING,
-) -> Entry:
+) -> ListEntry:
     """An entry as the command makes it."""
     expires = None if until is None else dt.datetime.fromtimestamp(until, dt.UTC)
     target = checked(What(what), Match(match), value, is_forced=True)
@@ -38,6 +38,6 @@ def message(
     return Facts(text, sender, recipient, NOW, ("sms.events", 0), 0, campaign=campaign)
 
 
-def snapshot(*entries: Entry) -> Snapshot:
+def snapshot(*entries: ListEntry) -> Snapshot:
     """A snapshot of some entries."""
     return Snapshot(HASHING).changed((), entries)

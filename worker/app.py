@@ -414,8 +414,11 @@ def _context(settings: Settings, metrics: Metrics) -> tuple[Context | None, list
 
 
 def _lists(settings: Settings, topic: str, metrics: Metrics) -> ListFollower:
+    def connect(patience: float) -> broker.Reader:
+        return broker.Reader(dataclasses.replace(link(settings), patience=patience), topic)
+
     try:
-        return ListFollower(link(settings), topic, hashing(settings), metrics)
+        return ListFollower(connect, topic, hashing(settings), metrics)
     except (broker.BrokerError, TimeoutError) as error:
         message = f"HAMGATE_LISTS_TOPIC {topic}: cannot be read, and a list that is not read blocks nothing: {error}"
         raise StartRefused(message) from error

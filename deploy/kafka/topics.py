@@ -16,6 +16,13 @@ PARTITIONS: Final = 6
 _ROOM: Final = {"max.message.bytes": str((1 << 20) + (64 << 10))}
 
 
+def create_compacted(bootstrap: str, name: str) -> None:
+    """Make a topic that keeps the last record of each key, in one partition, as lists are: read whole, and in order."""
+    with KafkaAdminClient(bootstrap_servers=bootstrap, client_id="hamgate-topics") as admin:
+        admin.create_topics([NewTopic(name, num_partitions=1, topic_configs={"cleanup.policy": "compact"})])
+        admin.wait_for_topics([name])
+
+
 def create(
     bootstrap: str, names: tuple[str, ...] = (EVENTS, VERDICTS, SHADOW, DEAD_LETTERS), partitions: int = PARTITIONS
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.listed import HASHING, NOW, listed, message, snapshot
 from worker.messages import Action, Decider
 from worker.policy.addresses import normal
-from worker.policy.lists.entries import ACTIONS, Entry, Match, What
+from worker.policy.lists.entries import ACTIONS, ListEntry, Match, What
 from worker.policy.lists.finding import hosts, numbers, visible
 from worker.policy.lists.matching import ListRules, Snapshot, rank
 from worker.policy.order import Context, Scored
@@ -56,13 +56,13 @@ messages = st.builds(
 class SlowSnapshot:
     """The reference: every entry is asked by itself."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[ListEntry]) -> None:
         self.entries = [entry for entry in entries if not entry.has_expired(NOW)]
 
     def matching(self, facts: Facts) -> set[str]:
         return {entry.name for entry in self.entries if self.matches(entry, facts)}
 
-    def matches(self, entry: Entry, facts: Facts) -> bool:
+    def matches(self, entry: ListEntry, facts: Facts) -> bool:
         plain = visible(facts.text)
         if entry.what is What.CAMPAIGN:
             return facts.campaign == entry.value
@@ -74,7 +74,7 @@ class SlowSnapshot:
             return self.allows(entry, there)
         return any(self.is_like(entry, each) for one in there for each in one.spellings)
 
-    def allows(self, entry: Entry, there: Sequence[Found]) -> bool:
+    def allows(self, entry: ListEntry, there: Sequence[Found]) -> bool:
         allowing = [each for each in self.entries if each.what is entry.what and each.action == "allow"]
         counting = [each for each in allowing if entry.dry_run or not each.dry_run]
         must = [
@@ -85,7 +85,7 @@ class SlowSnapshot:
             any(self.is_like(other, each) for other in counting) for each in must
         )
 
-    def is_like(self, entry: Entry, text: str) -> bool:
+    def is_like(self, entry: ListEntry, text: str) -> bool:
         if not entry.is_hashed:
             if entry.what is What.LINK_HOST and entry.match is Match.SUFFIX:
                 return text == entry.value or text.endswith(f".{entry.value}")
@@ -108,7 +108,7 @@ class SlowSnapshot:
 
 @settings(max_examples=400)
 @given(some, messages)
-def test_the_snapshot_finds_what_a_slow_reading_finds(entries: list[Entry], facts: Facts) -> None:
+def test_the_snapshot_finds_what_a_slow_reading_finds(entries: list[ListEntry], facts: Facts) -> None:
     found = snapshot(*entries).matching(facts, NOW)
 
     assert {entry.name for entry in found} == SlowSnapshot(entries).matching(facts)
@@ -116,7 +116,7 @@ def test_the_snapshot_finds_what_a_slow_reading_finds(entries: list[Entry], fact
 
 @given(some, some, messages)
 def test_a_snapshot_that_was_changed_is_the_one_made_anew(
-    before: list[Entry], after: list[Entry], facts: Facts
+    before: list[ListEntry], after: list[ListEntry], facts: Facts
 ) -> None:
     changed = snapshot(*before).changed(before, after)
 
@@ -125,14 +125,14 @@ def test_a_snapshot_that_was_changed_is_the_one_made_anew(
 
 
 @given(some)
-def test_precedence_is_a_total_order(entries: list[Entry]) -> None:
+def test_precedence_is_a_total_order(entries: list[ListEntry]) -> None:
     assert len({rank(entry) for entry in entries}) == len(entries)
     for one, other in itertools.combinations(sorted(entries, key=rank), 2):
         assert rank(one) < rank(other)
 
 
 @given(some, messages, st.sampled_from([Action.DELIVER, Action.FLAG, Action.BLOCK, Action.UNSCORED]))
-def test_a_list_never_loses_to_a_score(entries: list[Entry], facts: Facts, action: Action) -> None:
+def test_a_list_never_loses_to_a_score(entries: list[ListEntry], facts: Facts, action: Action) -> None:
     lists = ListRules(lambda: snapshot(*entries), clock=lambda: NOW)
     context = Context([lists])
     context.begin(NOW)

@@ -87,6 +87,10 @@ FROZEN = {
     "hamgate_predict_seconds": ("histogram", ()),
     "hamgate_predict_busy_seconds": ("counter", ()),
     "hamgate_predict_waiting_texts": ("gauge", ()),
+    # lists
+    "hamgate_list_entries": ("gauge", ("what", "action")),
+    "hamgate_lists_unreadable": ("counter", ()),
+    "hamgate_lists_read_timestamp_seconds": ("gauge", ()),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import datetime as dt
 import io
 import json
@@ -16,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from worker import app, broker
+from worker.commands import sampling
 from worker.messages import Outgoing, rfc3339
 from worker.policy.facts import Facts
 from worker.policy.lists import guards
-from worker.policy.lists.entries import Entry, EntryError, Match, What, encode, fault, key_names
+from worker.policy.lists.entries import EntryError, ListEntry, Match, What, encode, fault, key_names
+from worker.policy.lists.entries import target as target_of
 from worker.policy.lists.following import Listed
 from worker.policy.lists.matching import Snapshot, rank
 from worker.process import signals
@@ -61,7 +62,9 @@ class Lists:
             _say(f"{self.topic}:{partition}:{offset} is no entry, and skipped by workers: {why}")
         return listed
 
-    def write(self, entries: Sequence[Entry], removed: Iterable[bytes], headers: dict[str, str] | None = None) -> None:
+    def write(
+        self, entries: Sequence[ListEntry], removed: Iterable[bytes], headers: dict[str, str] | None = None
+    ) -> None:
         """Publish entries, and tombstones of others. Raises BrokerError."""
         notes = tuple((name, text.encode()) for name, text in (headers or {}).items())
         records = [Outgoing(*encode(entry)) for entry in entries] + [Outgoing(key, None, notes) for key in removed]
@@ -72,13 +75,13 @@ class Lists:
             message = f"{self.topic} could not be written (this user needs WRITE on it): {error}"
             raise broker.BrokerError(message) from error
 
-    def counted(self, entries: Sequence[Entry]) -> guards.Counted | None:
+    def counted(self, entries: Sequence[ListEntry]) -> guards.Counted | None:
         """Of the last hour's messages, those that entries hit; None where no event shows it. Raises BrokerError."""
         looked_at = [entry for entry in entries if entry.what is not What.CAMPAIGN]
         if not looked_at:
             return None
         link, topic = app.link(self.settings), self.settings.input_topic
-        sample = guards.sample(link, topic, max_bytes=self.settings.max_event_bytes, now=self.now)
+        sample = sampling.sample(link, topic, max_bytes=self.settings.max_event_bytes, now=self.now)
         return guards.count(looked_at, self.hashing, sample, self.now)
 
 
@@ -136,7 +139,7 @@ def remove_entries(found: Lists, options: argparse.Namespace) -> int:
     elif options.rule:
         gone = [entry for entry in listed.entries.values() if entry.rule == options.rule]
     else:
-        target = guards.target(What(options.what), Match(options.match), options.value)
+        target = target_of(What(options.what), Match(options.match), options.value)
         names = [_key(target, value) for value in target.values(found.hashing)]
         gone = [listed.entries[name] for name in names if name in listed.entries]
     if not gone:
@@ -182,8 +185,8 @@ def import_entries(found: Lists, options: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         message = f"{options.file}: cannot be read ({error})"
         raise app.UsageError(message) from None
-    made: dict[str, tuple[int, Entry]] = {}
-    former: list[tuple[Target, Entry]] = []
+    made: dict[str, tuple[int, ListEntry]] = {}
+    former: list[tuple[Target, ListEntry]] = []
     wrong: list[str] = []
     for number, row in _rows(text, options.format or ("jsonl" if text.lstrip().startswith("{") else "csv")):
         try:
@@ -254,7 +257,9 @@ def _asked(name: str, value: str) -> Facts:
     """A message that has nothing but what is asked for."""
     text = {"number": value, "link_host": f"https://{value.removeprefix('https://')}"}.get(name, "")
     facts = Facts(text, None, None, 0.0, ("", 0), 0)
-    return dataclasses.replace(facts, **{name: value}) if name in ("sender", "recipient", "campaign") else facts
+    if name in ("sender", "recipient", "campaign"):
+        setattr(facts, name, value)
+    return facts
 
 
 def _rows(text: str, form: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -280,7 +285,7 @@ def _rows(text: str, form: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
         yield reader.line_num, f"not CSV ({error})"
 
 
-def _entry(row: dict[str, Any], found: Lists, options: argparse.Namespace) -> tuple[Entry, Target | None]:
+def _entry(row: dict[str, Any], found: Lists, options: argparse.Namespace) -> tuple[ListEntry, Target | None]:
     """A line's entry. Raises EntryError, UsageError."""
     if unknown := sorted(set(row) - set(COLUMNS)):
         message = f"no such column: {unknown[0]}; allowed: {', '.join(COLUMNS)}"
@@ -290,11 +295,11 @@ def _entry(row: dict[str, Any], found: Lists, options: argparse.Namespace) -> tu
             message = f"no {name}: a line needs action, what and value"
             raise EntryError(message)
     row = {"match": "exact", "author": options.author or "", "reason": options.reason or ""} | row
-    row |= {"added_at": row.get("added_at") or rfc3339(found.now)}
+    row |= {"added_at": row.get("added_at") or rfc3339(int(found.now))}
     if not str(row["value"]).startswith("#"):
         row |= dict.fromkeys(("length", "national_length"), 0) | dict.fromkeys(("key", "national"))
     try:
-        read = msgspec.convert(_typed(row), Entry, strict=False)
+        read = msgspec.convert(_typed(row), ListEntry, strict=False)
     except msgspec.ValidationError as error:
         message = str(error)
         raise EntryError(message) from None
@@ -311,7 +316,7 @@ def _entry(row: dict[str, Any], found: Lists, options: argparse.Namespace) -> tu
         found.hashing, action=read.action, author=read.author, reason=read.reason, now=found.now, until=read.until,
         dry_run=read.dry_run,
     )  # fmt: skip
-    return made, target
+    return msgspec.structs.replace(made, added_at=read.added_at), target
 
 
 def _typed(row: dict[str, Any]) -> dict[str, Any]:
@@ -328,7 +333,7 @@ def _until(given: str | None) -> dt.datetime | None:
     return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: ListEntry) -> str:
     """For people: what is hashed stays so."""
     value = f"hashed {entry.value[1:9]}" + f" ({entry.length} characters)" * bool(entry.length)
     parts = [

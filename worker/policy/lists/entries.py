@@ -85,7 +85,7 @@ class UnreadableEntryError(ValueError):
     """A record that is no entry. Its text names no value."""
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class ListEntry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One entry. `key` names the key that hashed it; `national` hashes a number as it is dialled within its country."""
 
     what: What
@@ -151,11 +151,11 @@ class Target(msgspec.Struct, frozen=True):
         now: float,
         until: dt.datetime | None = None,
         dry_run: bool = False,
-    ) -> Entry:
+    ) -> ListEntry:
         """An entry for it. Raises EntryError."""
         national = f"#{hashing.of(kind(self.what, self.match), self.national)}" if self.national else None
         is_part = self.match is not Match.EXACT and self.is_personal
-        made = Entry(
+        made = ListEntry(
             self.what,
             self.match,
             self.value(hashing),
@@ -185,12 +185,12 @@ def key_names(hashing: Hashing) -> tuple[str, ...]:
     return tuple(each[:8] for each in hashing.all("list:key", ""))
 
 
-def encode(entry: Entry) -> tuple[bytes, bytes]:
+def encode(entry: ListEntry) -> tuple[bytes, bytes]:
     """The record's key and value."""
     return entry.name.encode(), msgspec.json.encode(entry)
 
 
-def decode(key: bytes | None, value: bytes) -> Entry:
+def decode(key: bytes | None, value: bytes) -> ListEntry:
     """Read a record. Raises UnreadableEntryError."""
     try:
         entry = _decoder.decode(value)
@@ -204,10 +204,10 @@ def decode(key: bytes | None, value: bytes) -> Entry:
     return entry
 
 
-_decoder: Final = msgspec.json.Decoder(Entry)
+_decoder: Final = msgspec.json.Decoder(ListEntry)
 
 
-def fault(entry: Entry) -> str | None:
+def fault(entry: ListEntry) -> str | None:
     """What keeps it from being an entry, wherever it comes from; None: nothing. Names no value."""
     if entry.match not in MATCHES[entry.what]:
         return f"{entry.what} has no {entry.match} entries; allowed: {', '.join(MATCHES[entry.what])}"
@@ -223,7 +223,7 @@ def fault(entry: Entry) -> str | None:
     return _clear_fault(entry)
 
 
-def _signature_fault(entry: Entry) -> str | None:
+def _signature_fault(entry: ListEntry) -> str | None:
     if not entry.author.strip() or not entry.reason.strip():
         return "an entry without an author and a reason: say who wants it (--author), and why (--reason)"
     if max(len(entry.author), len(entry.reason)) > _WORDS:
@@ -233,8 +233,8 @@ def _signature_fault(entry: Entry) -> str | None:
     return None
 
 
-def _hash_fault(entry: Entry) -> str | None:
-    hashes = [entry.value] + [entry.national] * (entry.national is not None)
+def _hash_fault(entry: ListEntry) -> str | None:
+    hashes = [entry.value] if entry.national is None else [entry.value, entry.national]
     if not all(_HASH.fullmatch(each) for each in hashes) or not entry.key:
         return "a hash is # and 32 hexadecimal digits, and the entry names the key"
     if entry.match is Match.EXACT:
@@ -245,7 +245,7 @@ def _hash_fault(entry: Entry) -> str | None:
     return None
 
 
-def _clear_fault(entry: Entry) -> str | None:
+def _clear_fault(entry: ListEntry) -> str | None:
     value = entry.value
     if not value or value != value.strip() or len(value) > _LONGEST:
         return f"a value has 1 to {_LONGEST} characters"

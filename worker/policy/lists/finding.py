@@ -90,7 +90,7 @@ def hosts(plain: str) -> tuple[Found, ...]:
 def _host(match: re.Match[str], plain: str) -> Found | None:
     written = match[0].strip(_EDGES)
     host = ascii_host(written) if len(written) <= LONGEST_HOST else None
-    spellings = () if host is None else (host,)
+    spellings: tuple[str, ...] = () if host is None else (host,)
     if not written.isascii():  # 请看evil.example现在: a phone links what is ASCII
         spellings += tuple(dict.fromkeys(each[0].strip(_EDGES) for each in _ASCII_HOST.finditer(written)))
     if not spellings:

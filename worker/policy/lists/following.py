@@ -7,32 +7,29 @@ state stays in force. It is read anew from its start when they are back, for a t
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from worker.broker import BrokerError, Reader
-from worker.policy.lists.entries import ACTIONS, Entry, UnreadableEntryError, What, decode
+from worker.policy.lists.entries import ACTIONS, ListEntry, UnreadableEntryError, What, decode
 from worker.policy.lists.matching import Snapshot
 from worker.process.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from worker.broker import KafkaLink
     from worker.messages import Record
     from worker.metrics import Metrics
     from worker.policy.hashing import Hashing
 
 EVERY: Final = 0.25
 """Seconds between two looks."""
-_PATIENCE: Final = 5.0
+_AT_START, _PATIENCE = 60.0, 5.0
 _AFTER_AN_OUTAGE: Final = 1.0
 
 log = structlog.get_logger()
@@ -43,7 +40,7 @@ class Listed:
     """The entries in force of a topic, as its records make them, and a snapshot of them. Expired ones are forgotten."""
 
     snapshot: Snapshot
-    entries: dict[bytes, Entry] = field(default_factory=dict)
+    entries: dict[bytes, ListEntry] = field(default_factory=dict)
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How many, by what they match and their action."""
     unreadable: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -52,7 +49,7 @@ class Listed:
 
     def read(self, records: Iterable[Record], now: float) -> bool:
         """Take up records, in their order, and forget what has expired; whether anything changed."""
-        before: dict[bytes, Entry | None] = {}
+        before: dict[bytes, ListEntry | None] = {}
         for record in records:
             key, entry = record.key or b"", None
             if record.value is not None:
@@ -73,7 +70,7 @@ class Listed:
             self.snapshot = self.snapshot.changed(gone, [self.entries[key] for key in before if key in self.entries])
         return bool(before)
 
-    def _put(self, key: bytes, entry: Entry | None) -> None:
+    def _put(self, key: bytes, entry: ListEntry | None) -> None:
         if old := self.entries.pop(key, None):
             self.counts[old.what.value, old.action] -= 1
         if entry:
@@ -83,11 +80,27 @@ class Listed:
                 heapq.heappush(self._expiries, (entry.until.timestamp(), key))
 
 
+class TopicReader(Protocol):
+    """What is asked of a connection: `worker.broker.Reader` is one."""
+
+    def topic_id(self, topic: str) -> str:
+        """The id of the topic; another one once it was made anew."""
+
+    def to_end(self, within: float = 60.0) -> Iterable[Record]:
+        """What is committed as of now and not yet read. May raise."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
 @dataclass(slots=True)
 class ListFollower:
-    """Keeps `snapshot` up to date. Made, it has read the whole topic. Raises BrokerError, TimeoutError."""
+    """Keeps `snapshot` up to date. Made, it has read the whole topic, or raises what `connect` and its reader raise.
 
-    link: KafkaLink
+    `connect` is given the seconds that an outage may last.
+    """
+
+    connect: Callable[[float], TopicReader]
     topic: str
     hashing: Hashing
     metrics: Metrics
@@ -95,7 +108,7 @@ class ListFollower:
     name: str = "lists"
     snapshot: Snapshot = field(init=False)
     _listed: Listed = field(init=False)
-    _reader: Reader | None = field(init=False, default=None)
+    _reader: TopicReader | None = field(init=False, default=None)
     _topic_id: str = ""
     _told: set[tuple[str, int, int]] = field(default_factory=set)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -104,7 +117,7 @@ class ListFollower:
     def __post_init__(self) -> None:
         """Read all of it, with the patience of a start."""
         self._outage = Outage("lists", {"topic": self.topic})
-        self._read_anew(self.link)
+        self._read_anew(_AT_START)
         entries = len(self._listed.entries)
         log.info("lists read", topic=self.topic, entries=entries, unreadable=len(self._listed.unreadable))
 
@@ -115,7 +128,7 @@ class ListFollower:
             return False
         try:
             self.look()
-        except (BrokerError, TimeoutError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 whatever it is, the last lists stay in force and no verdict stops
             self._outage.goes_on(str(error))
             self._disconnect()
         else:
@@ -127,20 +140,20 @@ class ListFollower:
         self._stopping.set()
 
     def look(self) -> None:
-        """Read what is new; from the start where the connection is new, or the topic is. Raises as `Reader` does."""
+        """Read what is new; from the start where the connection is new, or the topic is. May raise."""
         if self._reader is None or self._reader.topic_id(self.topic) != self._topic_id:
             self._disconnect()
-            self._read_anew(dataclasses.replace(self.link, patience=_PATIENCE))
+            self._read_anew(_PATIENCE)
             return
         if self._listed.read(self._reader.to_end(_PATIENCE), self.clock()):
             self._put_in_force()
         self._account()
 
-    def _read_anew(self, link: KafkaLink) -> None:
-        self._reader = Reader(link, self.topic)
+    def _read_anew(self, patience: float) -> None:
+        self._reader = self.connect(patience)
         self._topic_id = self._reader.topic_id(self.topic)
         listed = Listed(Snapshot(self.hashing))
-        listed.read(self._reader.to_end(link.patience), self.clock())
+        listed.read(self._reader.to_end(patience), self.clock())
         self._listed = listed
         self._put_in_force()
         self._account()

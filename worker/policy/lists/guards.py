@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from worker import broker
-from worker.messages import UnreadableError, decode
-from worker.policy.facts import Facts
 from worker.policy.lists.entries import (
     SHORTEST_NUMBER_PART,
     SHORTEST_PART,
@@ -23,23 +19,16 @@ from worker.policy.lists.matching import Snapshot
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from worker.broker import KafkaLink
-    from worker.broker.audit import KafkaTail
-    from worker.messages import Record, TopicPartition
+    from worker.policy.facts import Facts
     from worker.policy.hashing import Hashing
-    from worker.policy.lists.entries import Entry
+    from worker.policy.lists.entries import ListEntry
 
 SHARE, LARGEST_SHARE = 0.05, 0.5
 """Of the last hour's messages that a block may hit: unless it is set otherwise, and at most."""
-SAMPLE: Final = 20_000
 LEAST: Final = 100
 """Messages of a sample that say anything of a share."""
-_HOUR: Final = 3600.0
-_SLICES: Final = 8
-_WAIT: Final = 0.5
-_READ_WITHIN: Final = 30.0
 
 SHARED_HOSTS: Final = frozenset((
     "bit.ly", "buff.ly", "cutt.ly", "goo.gl", "is.gd", "lnkd.in", "ow.ly", "qr.ae", "rb.gy", "rebrand.ly", "s.id",
@@ -128,7 +117,7 @@ class Counted:
         return f"{self.share:.2%} of the last hour's messages ({self.hit:,} of a sample of {self.messages:,})"
 
 
-def count(entries: Sequence[Entry], hashing: Hashing, sample: Iterable[Facts], now: float) -> Counted:
+def count(entries: Sequence[ListEntry], hashing: Hashing, sample: Iterable[Facts], now: float) -> Counted:
     """Of a sample, what any of some entries would match."""
     snapshot = Snapshot(hashing).changed((), entries)
     messages = hit = 0
@@ -136,56 +125,3 @@ def count(entries: Sequence[Entry], hashing: Hashing, sample: Iterable[Facts], n
         messages += 1
         hit += bool(snapshot.matching(facts, now))
     return Counted(messages, hit)
-
-
-def sample(link: KafkaLink, topic: str, *, max_bytes: int, now: float) -> list[Facts]:
-    """Messages of the last hour, from several stretches of each partition, SAMPLE at most. Raises BrokerError."""
-    from worker.audit.brokers import AwayError  # noqa: PLC0415 only for the command
-    from worker.broker.audit import KafkaTail  # noqa: PLC0415 only for the command
-
-    try:
-        with KafkaTail(link, topic) as tail:
-            begins, ends = tail.at(now - _HOUR), tail.ends()
-            each = max(1, SAMPLE // (_SLICES * len(begins)))
-            return [
-                facts
-                for part in range(_SLICES)
-                for record in _stretch(tail, {
-                    place: (begin + (ends[place] - begin) * part // _SLICES, each,
-                            begin + (ends[place] - begin) * (part + 1) // _SLICES)
-                    for place, begin in begins.items()
-                })
-                if (facts := _facts(record, max_bytes))
-            ]  # fmt: skip
-    except AwayError as error:
-        raise broker.BrokerError(str(error)) from error
-
-
-def _stretch(tail: KafkaTail, wanted: dict[TopicPartition, tuple[int, int, int]]) -> Iterator[Record]:
-    """Some records of each place: from an offset on, as many at most, up to another offset."""
-    left = {place: most for place, (begin, most, stop) in wanted.items() if begin < stop}
-    for place in left:
-        tail.seek(place, wanted[place][0])
-    until = time.monotonic() + _READ_WITHIN
-    while left:
-        if time.monotonic() > until:
-            message = f"could not read a sample of the last hour within {_READ_WITHIN:g} s; nothing is written"
-            raise broker.BrokerError(message)
-        tail.only(left)
-        for chunk in tail.chunks(_WAIT):
-            stop = wanted[chunk.place][2]
-            some = [record for record in chunk.records if record.offset < stop][: left[chunk.place]]
-            left[chunk.place] -= len(some)
-            yield from some
-        left = {place: most for place, most in left.items() if most and tail.position(place) < wanted[place][2]}
-
-
-def _facts(record: Record, max_bytes: int) -> Facts | None:
-    if record.is_tombstone:
-        return None
-    try:
-        sms = decode(record, max_bytes=max_bytes)
-    except UnreadableError:
-        return None
-    place = (record.topic, record.partition)
-    return Facts(sms.text, sms.sender, sms.recipient, sms.received_at, place, record.offset)

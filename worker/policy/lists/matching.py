@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from worker.messages import Decider
 from worker.policy.addresses import SenderType, normal, sender_type
-from worker.policy.lists.entries import ACTIONS, Entry, Match, What, kind
+from worker.policy.lists.entries import ACTIONS, ListEntry, Match, What, kind
 from worker.policy.lists.finding import SHORTEST, hosts, numbers, visible
 from worker.policy.order import Ruling
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from worker.policy.hashing import Hashing
     from worker.policy.lists.finding import Found
 
-Table: TypeAlias = "Mapping[str, tuple[Entry, ...]]"
+Table: TypeAlias = "Mapping[str, tuple[ListEntry, ...]]"
 Place: TypeAlias = "tuple[What, Match, bool, int]"
 """Where an entry is looked up: what, how, whether hashed, and of how many characters; 0: all, or labels of a host."""
 Rank: TypeAlias = "tuple[bool, int, int, int, str]"
@@ -47,7 +47,7 @@ _MOST_TRIALS: Final = 4
 """Entries in dry run that one verdict names."""
 
 
-def rank(entry: Entry) -> Rank:
+def rank(entry: ListEntry) -> Rank:
     """Its place in the order; the lowest of those that match decides. No two entries have the same."""
     is_exact = entry.match is Match.EXACT
     return (
@@ -59,7 +59,7 @@ def rank(entry: Entry) -> Rank:
     )
 
 
-def _places(entry: Entry) -> Iterable[tuple[Place, str]]:
+def _places(entry: ListEntry) -> Iterable[tuple[Place, str]]:
     """Where it is looked up, and by what."""
     length = entry.length
     if entry.match is not Match.EXACT and not entry.is_hashed and entry.what is not What.LINK_HOST:
@@ -101,7 +101,7 @@ class Lookup:
         """Whether there is anything but hashes."""
         return bool(self.exact or self.prefixes or self.suffixes)
 
-    def clear(self, text: str) -> Iterator[Entry]:
+    def clear(self, text: str) -> Iterator[ListEntry]:
         """Entries in clear that match a text."""
         yield from self.exact.get(text, ())
         for length, table in self.prefixes:
@@ -109,7 +109,7 @@ class Lookup:
         for length, table in self.suffixes:
             yield from table.get(text[-length:], ())
 
-    def by_hash(self, text: str, hashing: Hashing) -> Iterator[Entry]:
+    def by_hash(self, text: str, hashing: Hashing) -> Iterator[ListEntry]:
         """Entries that match by a hash of a text, or of a part of it."""
         for of, match, length, table in self.hashed:
             if length <= len(text):
@@ -131,12 +131,12 @@ class Snapshot:
         whats = {place[0] for place in self.tables}
         object.__setattr__(self, "lookups", {what: Lookup.made(what, self.tables) for what in whats})
 
-    def changed(self, gone: Iterable[Entry], come: Iterable[Entry]) -> Snapshot:
+    def changed(self, gone: Iterable[ListEntry], come: Iterable[ListEntry]) -> Snapshot:
         """The same without some entries and with others. Costs a copy of the tables that they stand in."""
         tables: dict[Place, Table] = dict(self.tables)
-        copied: dict[Place, dict[str, tuple[Entry, ...]]] = {}
+        copied: dict[Place, dict[str, tuple[ListEntry, ...]]] = {}
 
-        def table(place: Place) -> dict[str, tuple[Entry, ...]]:
+        def table(place: Place) -> dict[str, tuple[ListEntry, ...]]:
             if place not in copied:
                 copied[place] = dict(tables.get(place, {}))
             return copied[place]
@@ -167,9 +167,9 @@ class Snapshot:
                 rulings.append(_ruling(entry))
         return rulings
 
-    def matching(self, facts: Facts, now: float) -> list[Entry]:
+    def matching(self, facts: Facts, now: float) -> list[ListEntry]:
         """Every entry in force that matches a message, in no order."""
-        of, found = self.lookups.get, list[Entry]()
+        of, found = self.lookups.get, list[ListEntry]()
         if facts.sender and (senders := of(What.SENDER)):
             address, is_personal = _spelt(facts.sender)
             if is_personal:
@@ -199,7 +199,7 @@ def _spelt(address: str) -> tuple[str, bool]:
     return normal(address), sender_type(address) in _PERSONAL
 
 
-def _of_host(lookup: Lookup, host: str) -> Iterator[Entry]:
+def _of_host(lookup: Lookup, host: str) -> Iterator[ListEntry]:
     yield from lookup.exact.get(host, ())
     for _, suffixes in lookup.suffixes:
         while host:
@@ -207,12 +207,12 @@ def _of_host(lookup: Lookup, host: str) -> Iterator[Entry]:
             host = host.partition(".")[2]
 
 
-def _within(there: Sequence[Found], of: Callable[[str], Iterable[Entry]], now: float) -> Iterator[Entry]:
+def _within(there: Sequence[Found], of: Callable[[str], Iterable[ListEntry]], now: float) -> Iterator[ListEntry]:
     """Entries in force for the hosts or numbers of a text; those that allow only where all is allowed."""
-    allowing: list[Entry] = []
+    allowing: list[ListEntry] = []
     is_allowed = is_allowed_in_trial = True
     for one in there:
-        allows: list[Entry] = []
+        allows: list[ListEntry] = []
         for spelling in one.spellings:
             for entry in of(spelling):
                 if entry.has_expired(now):
@@ -230,7 +230,7 @@ def _within(there: Sequence[Found], of: Callable[[str], Iterable[Entry]], now: f
             yield entry
 
 
-def _ruling(entry: Entry) -> Ruling:
+def _ruling(entry: ListEntry) -> Ruling:
     return Ruling(entry.rule, ACTIONS[entry.action], is_dry_run=entry.dry_run)
 
 
