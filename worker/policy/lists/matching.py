@@ -40,6 +40,7 @@ Place: TypeAlias = "tuple[What, Match, bool, int]"
 Rank: TypeAlias = "tuple[bool, int, int, int, str]"
 
 _PERSONAL: Final = (SenderType.NUMBER, SenderType.EMAIL)
+_SHARED: Final = 7
 _DIGITS: Final = re.compile(r"[0-9]+")
 _ACTIONS: Final = list(ACTIONS)
 _WHATS: Final = list(What)
@@ -64,9 +65,9 @@ def _places(entry: ListEntry) -> Iterable[tuple[Place, str]]:
     length = entry.length
     if entry.match is not Match.EXACT and not entry.is_hashed and entry.what is not What.LINK_HOST:
         length = len(entry.value)
-    yield (entry.what, entry.match, entry.is_hashed, length), entry.value
+    yield (entry.what, entry.match, entry.is_hashed, length), entry.value[1:] if entry.is_hashed else entry.value
     if entry.national:
-        yield (entry.what, entry.match, True, entry.national_length), entry.national
+        yield (entry.what, entry.match, True, entry.national_length), entry.national[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,18 @@ class Lookup:
     def by_hash(self, text: str, hashing: Hashing) -> Iterator[ListEntry]:
         """Entries that match by a hash of a text, or of a part of it."""
         for of, match, length, table in self.hashed:
-            if length <= len(text):
-                part = text[-length:] if match is Match.SUFFIX else text[:length] if length else text
-                for each in hashing.all(of, part):
-                    yield from table.get(f"#{each}", ())
+            if length > len(text):
+                continue
+            part = (text[-length:] if match is Match.SUFFIX else text[:length]) if length else text
+            for each in _shared(hashing, of, part) if 0 < length <= _SHARED else hashing.all(of, part):
+                if each in table:
+                    yield from table[each]
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared(hashing: Hashing, of: str, part: str) -> tuple[str, ...]:
+    """The hashes of a prefix that thousands of numbers share, which are asked for all the time."""
+    return hashing.all(of, part)
 
 
 @dataclass(frozen=True, slots=True)
