@@ -34,6 +34,7 @@ from worker.messages import (
     encode_dead_letter,
 )
 from worker.model.tokenizer import FLAGS
+from worker.policy.lists.entries import ListEntry
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
 from worker.settings import Settings
@@ -88,6 +89,16 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
         "How a shadow's labels compare with the primary's, about every 10 s while there are messages.",
     ),
     "Opinion": ("Opinion", "What one model says of the message."),
+    "ListEntry": (
+        "List entry",
+        (
+            "What is allowed, flagged or blocked, on a compacted topic. Its record's key is `what:match:value`; a "
+            "tombstone removes it. A record that is none is skipped. Beyond this schema: no public suffix, no empty "
+            "value, nothing personal in clear. `hamgate lists` writes it."
+        ),
+    ),
+    "What": ("What", "What of a message is looked at."),
+    "Match": ("Match", "How: all of it, its beginning, its end; of a host, it and all below it."),
 }
 # What a type cannot say: description, and the limits that are checked or kept.
 _FIELDS: Final[dict[str, dict[str, Schema]]] = {
@@ -171,6 +182,26 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "label": {"description": "A label of the model. Null: no score."},
         "score": {"description": "Calibrated probability that it is not ham. Null: no score.", **_SCORE},
     },
+    "ListEntry": {
+        "what": {"description": "What of a message is looked at."},
+        "match": {"description": "How it is compared."},
+        "value": {
+            "description": "A host in ASCII, a sender in NFKC without case, a campaign; of a number, a recipient or an "
+            "e-mail address `#` and 32 hexadecimal digits: 16 bytes of HMAC-SHA-256 of `list:what:match`, a zero byte "
+            "and the value.",
+            "maxLength": 253,
+        },
+        "action": {"description": "What is done: `allow` delivers."},
+        "author": {"description": "Who wants it.", "maxLength": 500},
+        "reason": {"description": "Why; never a telephone number.", "maxLength": 500},
+        "added_at": {"description": "When it was added: RFC 3339."},
+        "until": {"description": "When it expires: RFC 3339. Absent or null: never."},
+        "dry_run": {"description": "Whether verdicts only say what it would have done."},
+        "length": {"description": "Characters of a hashed prefix or suffix; 0: the whole is hashed.", **_COUNT},
+        "key": {"description": "Which key hashed it, by eight digits that tell nothing of the key."},
+        "national": {"description": "A number's hash as it is dialled within its country."},
+        "national_length": {"description": "Characters of that, where it is a prefix.", **_COUNT},
+    },
     "Summary": {
         "kind": {"description": "Tells the reports apart."},
         "since": {"description": "First message counted: RFC 3339, UTC, milliseconds.", **_RFC3339},
@@ -206,6 +237,16 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "at": "2026-09-21T14:13:20.102Z",
         "primary": {"model": "nano@0123456789ab", "label": "spam", "score": 0.9931},
         "shadow": {"model": "next@ba9876543210", "label": "ham", "score": 0.41},
+    },
+    "ListEntry": {
+        "what": "link-host",
+        "match": "suffix",
+        "value": "evil.example",
+        "action": "block",
+        "author": "ana",
+        "reason": "parcel scam",
+        "added_at": "2026-09-21T14:13:20Z",
+        "until": "2027-01-01T00:00:00Z",
     },
     "Summary": {
         "kind": "summary",
@@ -255,6 +296,7 @@ def schemas() -> dict[str, Schema]:
         "dead-letter-headers.schema.json": _dead_letter_headers(),
         "shadow-disagreement.schema.json": _of(Disagreement),
         "shadow-summary.schema.json": _of(Summary),
+        "list-entry.schema.json": _of(ListEntry),
     }
 
 
@@ -324,6 +366,7 @@ _KEY: Final[Schema] = {
     "Null: any partition, no order.",
 }
 _SAME_KEY: Final[Schema] = {"type": ["string", "null"], "description": "The event's key, byte for byte."}
+_ENTRY_KEY: Final[Schema] = {"type": "string", "description": "`what:match:value` of the entry."}
 _TRACE: Final[Schema] = {
     "traceparent": {
         "type": "string",
@@ -367,9 +410,13 @@ def asyncapi() -> Schema:
                 "HAMGATE_SHADOW_TOPIC",
                 *("shadowDisagreement", "shadowSummary"),
             ),
+            "lists": _channel(
+                "sms.lists", "Compacted; followed only where the setting names it.", "HAMGATE_LISTS_TOPIC", "listEntry"
+            ),
         },
         "operations": {
             "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
+            "receiveLists": _operation("receive", "lists", "In force within two seconds; a tombstone removes."),
             "sendVerdicts": _operation("send", "verdicts", "One for each readable event, in its key's order."),
             "sendDeadLetters": _operation(
                 "send", "deadLetters", "One for each unreadable event, in the transaction of its neighbours' verdicts."
@@ -390,6 +437,7 @@ def asyncapi() -> Schema:
                 },
                 "shadowDisagreement": _message("Shadow disagreement", "shadow-disagreement", {"type": "null"}),
                 "shadowSummary": _message("Shadow summary", "shadow-summary", {"type": "null"}),
+                "listEntry": _message("List entry", "list-entry", _ENTRY_KEY),
             }
         },
     }
