@@ -44,6 +44,11 @@ MODEL: Final = Dashboard(
                     "empty-text: the sender's.",
                     [(rate("hamgate_unscored_total", "reason"), "{{reason}}")],
                 ),
+            ],
+        ),
+        (
+            "Beside the score",
+            [
                 Panel(
                     "Decided by rules",
                     "stack",
