@@ -61,6 +61,7 @@ MODEL: Final = Dashboard(
                             "{{decider}} {{action}}",
                         )
                     ],
+                    width=12,
                 ),
                 Panel(
                     "Rules in dry run",
@@ -74,6 +75,7 @@ MODEL: Final = Dashboard(
                             "{{decider}} {{action}}",
                         )
                     ],
+                    width=12,
                 ),
             ],
         ),
