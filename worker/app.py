@@ -20,6 +20,7 @@ from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.metrics.probes import Probes
 from worker.model.models_in_service import ModelsInService, Role
+from worker.model.normalise import normalise
 from worker.model.tokenizer_process import TokenizerProcessError
 from worker.pipeline.accounts import Accounts
 from worker.pipeline.batching import MAX_MESSAGES, MicroBatcher
@@ -433,7 +434,7 @@ def _registry(settings: Settings, metrics: Metrics) -> RegistryWatch | None:
     if settings.registry is None:
         return None
     try:
-        return RegistryWatch.of(settings.registry, metrics)
+        return RegistryWatch.of(settings.registry, metrics, normalise)
     except RegistryError as error:
         message = f"HAMGATE_REGISTRY: {error}"
         raise StartRefused(message) from error

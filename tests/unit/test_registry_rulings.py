@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,20 +12,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.messages import Action, Decider, Flag, SenderType
+from worker import commands
+from worker.messages import Action, Decider, Fault, Flag, Record, SenderType, Unreadable, UnreadableError, decode
 from worker.model.normalise import is_uncovered, normalise
+from worker.pipeline.batch import Batch, Waiting
+from worker.pipeline.verdicts import Verdicts
 from worker.policy.addresses import sender_type
+from worker.policy.bands import Policy
 from worker.policy.facts import Facts
 from worker.policy.order import Context, Ruling, Scored
 from worker.policy.registry.brands import Brand, Registry, is_near
 from worker.policy.registry.reading import read
 from worker.policy.registry.registered import RegisteredSenders
 from worker.policy.registry.skeleton import skeleton
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-REGISTRY = read(Path(__file__).parents[2] / "deploy" / "registry.toml")
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "registry.toml"
+REGISTRY = read(EXAMPLE)
 PERSON, OTHER = "+44 7700 900123", "INFO"
 MOST, MORE = "at most flag", "odds"
 NORTHWIND, PAKKETTO, SEVERNY = "northwind-bank", "pakketto", "северный-банк"
@@ -41,7 +48,7 @@ def facts(text: str, sender: str | None, *flags: str, kind: SenderType | None = 
 def said(of: Facts, registry: Registry = REGISTRY) -> list[tuple[str, str]]:
     return [
         (each.rule.removeprefix("sender:"), MORE if each.odds else MOST)
-        for each in RegisteredSenders(registry).rulings(of)
+        for each in RegisteredSenders(registry, normalise).rulings(of)
     ]
 
 
@@ -129,7 +136,7 @@ def test_the_type_of_a_sender_is_the_networks_word_before_its_spelling() -> None
 
 
 def test_of_two_brands_the_one_with_more_odds_decides() -> None:
-    found = RegisteredSenders(REGISTRY).rulings(facts("Pakketto and Northwind: evil.example", PERSON))
+    found = RegisteredSenders(REGISTRY, normalise).rulings(facts("Pakketto and Northwind: evil.example", PERSON))
 
     assert [(each.rule, each.odds) for each in found] == [("sender:northwind-bank", 3.0), ("sender:pakketto", 2.5)]
 
@@ -180,7 +187,7 @@ def test_a_list_never_loses_to_the_registry(
 ) -> None:
     lists = Fixed(Decider.LIST, [Ruling("list:sender:1", action)])
 
-    decided = Context([RegisteredSenders(REGISTRY), lists]).decide(facts(text, sender, *its), scored)
+    decided = Context([RegisteredSenders(REGISTRY, normalise), lists]).decide(facts(text, sender, *its), scored)
 
     assert (decided.scored.action, decided.by, decided.rule) == (action, Decider.LIST, "list:sender:1")
 
@@ -192,7 +199,7 @@ own = [(text, sender) for text, sender, expected in TABLE if expected and expect
 def test_a_registered_sender_with_its_own_links_is_never_blocked_whatever_the_score(
     message: tuple[str, str], its: tuple[Flag, ...], scored: Scored
 ) -> None:
-    decided = Context([RegisteredSenders(REGISTRY)]).decide(facts(*message, *its), scored)
+    decided = Context([RegisteredSenders(REGISTRY, normalise)]).decide(facts(*message, *its), scored)
 
     assert decided.scored.action in {Action.DELIVER, Action.FLAG}
     assert (decided.scored.label, decided.scored.score) == (scored.label, scored.score)
@@ -203,7 +210,7 @@ def test_a_registered_sender_with_its_own_links_is_never_blocked_whatever_the_sc
 def test_the_registry_never_lowers_a_score_nor_raises_an_action_but_by_it(
     text: str, sender: str | None, its: tuple[Flag, ...], scored: Scored
 ) -> None:
-    after = Context([RegisteredSenders(REGISTRY)]).decide(facts(text, sender, *its), scored).scored
+    after = Context([RegisteredSenders(REGISTRY, normalise)]).decide(facts(text, sender, *its), scored).scored
 
     assert after.score is not None
     assert scored.score is not None
@@ -221,9 +228,9 @@ def test_in_dry_run_it_changes_nothing_and_says_what_it_would_have_done(
     text: str, sender: str | None, its: tuple[Flag, ...], scored: Scored
 ) -> None:
     of = facts(text, sender, *its)
-    real = Context([RegisteredSenders(REGISTRY)]).decide(replace(of, found={}), scored)
+    real = Context([RegisteredSenders(REGISTRY, normalise)]).decide(replace(of, found={}), scored)
 
-    tried = Context([RegisteredSenders(TRIED)]).decide(replace(of, found={}), scored)
+    tried = Context([RegisteredSenders(TRIED, normalise)]).decide(replace(of, found={}), scored)
 
     assert (tried.scored, tried.by, tried.rule) == (scored, None, None)
     if real.by:
@@ -231,7 +238,7 @@ def test_in_dry_run_it_changes_nothing_and_says_what_it_would_have_done(
 
 
 def test_a_change_is_in_force_from_the_next_transaction_on() -> None:
-    rules = RegisteredSenders(REGISTRY)
+    rules = RegisteredSenders(REGISTRY, normalise)
     of = facts(TABLE[0][0], TABLE[0][1])
 
     rules.offer(Registry([Brand("Nobody", senders=frozenset({"nobody"}))]))
@@ -268,3 +275,64 @@ def test_every_sender_id_that_is_one_letter_off_is_found(name: str, at: int, let
 
     for other in (name[:at] + letter + name[at + 1 :], name[:at] + letter + name[at:], name[:at] + name[at + 1 :]):
         assert bool(registry.imitated(other)) is (other != name)
+
+
+class Noting:
+    """Rules that note the type of each sender."""
+
+    decider = Decider.SENDER
+
+    def __init__(self) -> None:
+        self.noted: list[SenderType | None] = []
+
+    def begin(self) -> None: ...
+
+    def rulings(self, facts: Facts) -> Sequence[Ruling]:
+        self.noted.append(facts.sender_type)
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        ({"sender": "NORTHWIND"}, SenderType.ALPHANUMERIC),
+        ({"sender": 60123}, SenderType.SHORT_CODE),
+        ({"sender": "60123", "sender_type": "number"}, SenderType.NUMBER),
+        ({"sender": "+447700900123", "sender_type": None}, SenderType.NUMBER),
+        ({"sender": "who@mail.example"}, SenderType.EMAIL),
+        ({}, None),
+    ],
+)
+def test_rules_know_the_type_of_a_sender_by_its_event_or_its_spelling(
+    event: dict[str, object], kind: SenderType | None
+) -> None:
+    rules = Noting()
+    record = Record("sms.events", 0, 0, 99.0, None, json.dumps({"text": "x", **event}).encode())
+    item = Waiting(record, 100.0, decode(record, max_bytes=1000), None)
+    policy = Policy.make(0.5, flag_from=None, block_from=None, on_unscored="unscored")
+
+    batch = Batch(0, object(), [item], 100.5)
+    Verdicts(("ham", "spam"), policy, "nano@0").of(batch, now=101.0, beside=Context([rules]))
+
+    assert rules.noted == [kind]
+
+
+def test_a_type_of_sender_that_there_is_not_makes_a_dead_letter_that_names_the_field() -> None:
+    record = Record("sms.events", 0, 0, 99.0, None, b'{"text": "x", "sender_type": "pigeon"}')
+
+    with pytest.raises(UnreadableError) as refused:
+        decode(record, max_bytes=1000)
+
+    assert refused.value.fault == Fault(Unreadable.WRONG_TYPE, "sender_type", 29)
+
+
+def test_check_says_what_a_registry_holds_or_what_is_wrong_with_it(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("[[brand]]\n")
+
+    held = list(commands._check_registry(Settings(registry=EXAMPLE)))
+    refused = list(commands._check_registry(Settings(registry=bad)))
+
+    assert held == [(f"registry {EXAMPLE} (4 brands, 8 senders, 6 hosts)", None)]
+    assert refused == [(f"registry {bad}", f"{bad}: line 1: name: is missing: a text")]
+    assert list(commands._check_registry(Settings())) == []

@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from worker.metrics import Metrics
+from worker.model.normalise import normalise
 from worker.policy.registry.reading import RegistryError
 from worker.policy.registry.watching import RegistryWatch
 
@@ -38,7 +39,7 @@ def value(metrics: Metrics, name: str) -> float | None:
 
 def test_a_change_is_in_force_once_it_has_held_still(file: Path) -> None:
     metrics = Metrics()
-    watch = RegistryWatch.of(file, metrics)
+    watch = RegistryWatch.of(file, metrics, normalise)
     assert value(metrics, "hamgate_registry_brands") == 1
 
     file.write_text(TWO[:-20])
@@ -56,7 +57,7 @@ def test_a_change_is_in_force_once_it_has_held_still(file: Path) -> None:
 @pytest.mark.parametrize("bad", ["", "[[brand]\n", ONE + 'hosts = ["com"]\n', None])
 def test_a_bad_change_is_refused_and_told_once_and_the_former_stays(file: Path, bad: str | None) -> None:
     metrics = Metrics()
-    watch = RegistryWatch.of(file, metrics)
+    watch = RegistryWatch.of(file, metrics, normalise)
 
     with capture_logs() as told:
         if bad is None:
@@ -82,7 +83,7 @@ def test_a_link_that_points_elsewhere_is_a_change(file: Path, tmp_path: Path) ->
     (tmp_path / "two.toml").write_text(TWO)
     link = tmp_path / "current.toml"
     link.symlink_to(file)
-    watch = RegistryWatch.of(link, Metrics())
+    watch = RegistryWatch.of(link, Metrics(), normalise)
 
     (tmp_path / "new").symlink_to(tmp_path / "two.toml")
     os.replace(tmp_path / "new", link)  # noqa: PTH105 as Kubernetes does with a ConfigMap
@@ -93,7 +94,7 @@ def test_a_link_that_points_elsewhere_is_a_change(file: Path, tmp_path: Path) ->
 
 
 def test_on_its_own_thread_it_takes_up_a_change_within_two_seconds_and_stops(file: Path) -> None:
-    watch = RegistryWatch.of(file, Metrics())
+    watch = RegistryWatch.of(file, Metrics(), normalise)
 
     def steps() -> None:
         while watch.step():
@@ -117,4 +118,4 @@ def test_a_bad_file_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("[[brand]]\n")
 
     with pytest.raises(RegistryError, match=r"bad.toml: line 1: name: is missing"):
-        RegistryWatch.of(tmp_path / "bad.toml", Metrics())
+        RegistryWatch.of(tmp_path / "bad.toml", Metrics(), normalise)

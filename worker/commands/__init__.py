@@ -15,7 +15,6 @@ import structlog
 from worker import loading
 from worker.loading import MODEL_ERRORS
 from worker.model.models_in_service import Role
-from worker.policy.registry import reading
 from worker.predict.answers import answers
 from worker.process import ending, logs, signals
 from worker.rollout import budgets, changeover
@@ -161,6 +160,8 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
 def _check_registry(settings: Settings) -> Iterator[tuple[str, str | None]]:
     if settings.registry is None:
         return
+    from worker.policy.registry import reading  # noqa: PLC0415 where there is one
+
     try:
         found = reading.read(settings.registry)
     except reading.RegistryError as error:

@@ -8,6 +8,8 @@ from typing import Final
 
 from worker.messages import SenderType
 
+__all__ = ["SHORTEST_NUMBER", "SenderType", "normal", "sender_type"]
+
 SHORTEST_NUMBER: Final = 7
 """Digits of a telephone number; what is shorter is a short code."""
 _DIGITS: Final = re.compile(r"(?=[^\d]*\d)[+(]?[\d .()/-]+")

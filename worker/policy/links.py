@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from worker.policy.facts import Facts
 
-UNSPACED: Final = "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7a3"
+UNSPACED: Final = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7a3"
+)
 """Characters of scripts that put no space between words, or none before a foreign one, as a class of `re`."""
 
 INVISIBLE: Final[dict[int, None]] = dict.fromkeys(

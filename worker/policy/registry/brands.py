@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from ahocorasick_rs import BytesAhoCorasick
 
+from worker.messages import SenderType
 from worker.policy import links
-from worker.policy.addresses import SHORTEST_NUMBER, SenderType, normal, sender_type
+from worker.policy.addresses import SHORTEST_NUMBER, normal, sender_type
 from worker.policy.registry.skeleton import skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 ODDS: Final = 3.0
 """Added to the log odds of an impostor's score, where the registry says nothing else: 0.2 becomes 0.83."""
@@ -134,7 +135,7 @@ class Registry:
         ]
         chosen: dict[int, Brand] = {}
         reached = 0
-        for start, minus_end, index in sorted(words):
+        for _, minus_end, index in sorted(words):
             if -minus_end > reached:
                 reached = -minus_end
                 brand = self._names[index].brand

@@ -10,7 +10,7 @@ import io
 import re
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from worker.policy import links
 from worker.policy.addresses import normal
@@ -56,6 +56,10 @@ class _FaultyError(Exception):
     def __init__(self, name: str, what: str) -> None:
         super().__init__(what)
         self.name = name
+
+
+def _refuse(name: str, what: str) -> NoReturn:
+    raise _FaultyError(name, what)
 
 
 def read(file: Path) -> Registry:
@@ -152,8 +156,8 @@ def _next(rows: Iterator[list[str]], line: int) -> list[str] | None:
 
 
 def _values(row: dict[str, str]) -> Iterator[tuple[str, object]]:
-    for name, value in row.items():
-        value = value.strip()
+    for name, written in row.items():
+        value = written.strip()
         if name in _LISTS:
             yield name, [each.strip() for each in value.split(_WITHIN) if each.strip()]
         elif name == "dry_run":
@@ -176,14 +180,14 @@ def _number(value: str) -> object:
 def _brand(given: dict[str, Any]) -> Brand:
     """Raises _FaultyError."""
     if unknown := sorted(set(given) - set(_FIELDS)):
-        raise _FaultyError(unknown[0], f"no such field; allowed: {', '.join(_FIELDS)}")
+        _refuse(unknown[0], f"no such field; allowed: {', '.join(_FIELDS)}")
     name, odds, is_dry_run = given.get("name"), given.get("odds", ODDS), given.get("dry_run", False)
     if not isinstance(name, str) or not name.strip():
-        raise _FaultyError("name", "is missing; a text")
+        _refuse("name", "is missing: a text")
     if isinstance(odds, bool) or not isinstance(odds, int | float) or not 0 <= odds <= MOST_ODDS:
-        raise _FaultyError("odds", f"must be a number from 0 to {MOST_ODDS:g}, added to the log odds of the score")
+        _refuse("odds", f"must be a number from 0 to {MOST_ODDS:g}, added to the log odds of the score")
     if not isinstance(is_dry_run, bool):
-        raise _FaultyError("dry_run", "must be true or false")
+        _refuse("dry_run", "must be true or false")
     words = [*_each({"name": [name.strip()]}, "name", _word), *_each(given, "aliases", _word)]
     brand = Brand(
         words[0],
@@ -194,14 +198,14 @@ def _brand(given: dict[str, Any]) -> Brand:
         is_dry_run,
     )
     if not brand.senders and not brand.hosts:
-        raise _FaultyError("senders", "is missing, and so is hosts; one of the two at least")
+        _refuse("senders", "is missing, and so is hosts; one of the two at least")
     return brand
 
 
 def _each(given: dict[str, Any], name: str, read_one: Callable[[str], str]) -> Iterator[str]:
     values = given.get(name, [])
     if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
-        raise _FaultyError(name, 'must be a list of texts, as ["one", "two"]')
+        _refuse(name, 'must be a list of texts, as ["one", "two"]')
     for number, each in enumerate(values, 1):
         try:
             yield read_one(each.strip())
@@ -238,9 +242,9 @@ def _host(given: str) -> str:
 
 def _require_alone(brand: Brand, rules: dict[str, int], words: dict[bytes, str]) -> None:
     if brand.rule == "sender:":
-        raise _FaultyError("name", f"{brand.name!r}: gives a rule no name: it needs a letter or a digit")
+        _refuse("name", f"{brand.name!r}: gives a rule no name: it needs a letter or a digit")
     if brand.rule in rules:
-        raise _FaultyError("name", f"{brand.name!r} is called {brand.rule}, as the brand of line {rules[brand.rule]}")
+        _refuse("name", f"{brand.name!r} is called {brand.rule}, as the brand of line {rules[brand.rule]}")
     for at, name in enumerate(brand.names):
         if other := words.get(skeleton(name)):
-            raise _FaultyError("aliases" if at else "name", f"{name!r} already speaks as {other!r}, or looks like it")
+            _refuse("aliases" if at else "name", f"{name!r} already speaks as {other!r}, or looks like it")

@@ -18,13 +18,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from worker.messages import Action, Decider, Flag, SenderType
-from worker.model.normalise import normalise
 from worker.policy.addresses import normal
 from worker.policy.links import hosts_of
 from worker.policy.order import Ruling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from worker.policy.facts import Facts
     from worker.policy.registry.brands import Brand, Registry
@@ -35,13 +34,14 @@ _PERSONAL: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
 
 
 class RegisteredSenders:
-    """The row `sender` of the table in order.py."""
+    """The row `sender` of the table in order.py. `plain` undoes a text's disguises, where there are any."""
 
     decider = Decider.SENDER
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, plain: Callable[[str], str]) -> None:
         self._registry = registry
         self._next = registry
+        self._plain = plain
 
     @property
     def latest(self) -> Registry:
@@ -64,7 +64,7 @@ class RegisteredSenders:
         own = registry.registered(facts.sender)
         named = registry.named(facts.text)
         if Flag.NORMALISED in facts.flags:
-            named = _joined(named, registry.named(normalise(facts.text)))
+            named = _joined(named, registry.named(self._plain(facts.text)))
         links = hosts_of(facts)
         if own and (ours := _of_the_brand(facts, own, named, links)) is not None:
             return ours

@@ -9,13 +9,16 @@ import string
 import unicodedata
 from typing import Final
 
-from worker.model.lookalikes import LETTERS, MARKS
+from worker.lookalikes import LETTERS, MARKS
 from worker.policy.links import INVISIBLE
 
-_ACCENTS: Final = dict.fromkeys((*range(0x300, 0x370), *range(0x483, 0x48A), *range(0x1AB0, 0x1B00), *range(0x1DC0, 0x1E00)))
+_ACCENTS: Final = dict.fromkeys(
+    (*range(0x300, 0x370), *range(0x483, 0x48A), *range(0x1AB0, 0x1B00), *range(0x1DC0, 0x1E00))
+)
 _FOLDED: Final[dict[int, str | None]] = {**_ACCENTS, **LETTERS, **MARKS, **INVISIBLE}
 _BYTES: Final = bytes.maketrans(
-    (string.ascii_uppercase + "013457@$|i\t\n\r").encode(), (string.ascii_lowercase.replace("i", "l") + "oleastasll   ").encode()
+    (string.ascii_uppercase + "013457@$|i\t\n\r").encode(),
+    (string.ascii_lowercase.replace("i", "l") + "oleastasll   ").encode(),
 )
 
 

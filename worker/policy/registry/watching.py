@@ -16,6 +16,7 @@ from worker.policy.registry.reading import RegistryError, read
 from worker.policy.registry.registered import RegisteredSenders
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from worker.metrics import Metrics
@@ -43,12 +44,12 @@ class RegistryWatch:
     _seen: _State = None
 
     @classmethod
-    def of(cls, file: Path, metrics: Metrics) -> Self:
-        """Read the file, to begin with. Raises RegistryError."""
+    def of(cls, file: Path, metrics: Metrics, plain: Callable[[str], str]) -> Self:
+        """Read the file, to begin with; `plain` undoes a text's disguises. Raises RegistryError."""
         settled = state(file)
         registry = read(file)
         metrics.registry_brands.set(len(registry.brands))
-        return cls(file, RegisteredSenders(registry), metrics, settled)
+        return cls(file, RegisteredSenders(registry, plain), metrics, settled)
 
     def step(self) -> bool:
         """Wait, then look once. False when it is time to stop."""
