@@ -95,10 +95,13 @@ def hosts(text: str) -> tuple[str, ...]:
         return ()
     else:
         text = unicodedata.normalize("NFKC", text.translate(INVISIBLE)).replace("\u3002", ".")
-    return tuple(dict.fromkeys(_found(text)))
+    return tuple(dict.fromkeys(
+        host for word in text.split() if "." in word or "//" in word or "\\\\" in word for host in _found(word)
+    ))  # fmt: skip
 
 
 def _found(text: str) -> Iterator[str]:
+    """The hosts in what has no white space."""
     position = 0
     while link := _LINKS.search(text, position):
         start, position = link.span()

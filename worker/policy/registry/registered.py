@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _TIME: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?!\d)")
 _NUMBER: Final = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
+_SPELT_OUT: Final = re.compile(r"(?<!\w)\w[\W_]+\w[\W_]+\w(?!\w)|&#?\w{2,8};")
+"""What a skeleton does not undo: letter by letter, or as HTML writes them."""
 _PERSONAL: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
 
 
@@ -63,8 +65,8 @@ class RegisteredSenders:
         registry = self._registry
         own = registry.registered(facts.sender)
         named = registry.named(facts.text)
-        if Flag.NORMALISED in facts.flags:
-            named = _joined(named, registry.named(self._plain(facts.text)))
+        if not named and Flag.NORMALISED in facts.flags and _SPELT_OUT.search(facts.text):
+            named = registry.named(self._plain(facts.text))
         links = hosts_of(facts)
         if own and (ours := _of_the_brand(facts, own, named, links)) is not None:
             return ours
