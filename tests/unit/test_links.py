@@ -175,7 +175,6 @@ def test_a_suffix_is_nobodys() -> None:
     assert [links.is_suffix(each) for each in ("co.uk", "com", "github.io", "example", "bank.com")] == [
         True, True, True, True, False,
     ]  # fmt: skip
-    assert list(links.above("a.b.c")) == ["a.b.c", "b.c", "c"]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +185,9 @@ def test_a_suffix_is_nobodys() -> None:
             "https://a.example/" + "https%3A%2F%2F" * 4_000,
             "\u8bf7" * 60_000 + ".",
             "a-" * 30_000 + ".",
+            "https://" + "\u2018" * 21_000 + ".",
+            "https://" + "\u00fc" * 30_000,
+            "\u00fc.com " * 9_000,
             "\u0301" * 60_000,
         ),
     ],
@@ -195,6 +197,15 @@ def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
     links.hosts(text)
 
     assert time.process_time() - began < 1.0
+
+
+def test_a_host_belongs_to_itself_and_to_what_it_lies_in() -> None:
+    domains = {"bank.example", "192.0.2.1"}
+
+    for host in ("bank.example", "www.bank.example", "a.b.bank.example", "192.0.2.1"):
+        assert links.belongs(host, domains)
+    for host in ("mybank.example", "bank.example.evil.example", "example", "", "2.192.0.2.2"):
+        assert not links.belongs(host, domains)
 
 
 def test_a_message_is_searched_once() -> None:

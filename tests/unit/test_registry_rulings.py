@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -275,6 +276,31 @@ def test_every_sender_id_that_is_one_letter_off_is_found(name: str, at: int, let
 
     for other in (name[:at] + letter + name[at + 1 :], name[:at] + letter + name[at:], name[:at] + name[at + 1 :]):
         assert bool(registry.imitated(other)) is (other != name)
+
+
+MANY = Registry([
+    Brand(f"Brand {number}", hosts=frozenset({f"brand{number}.example"})) for number in range(1000)
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "_" * 60_000, "a" + "!" * 60_000 + "bb", "a b c " * 10_000, "1 " * 30_000, "&" * 60_000, "Brand 1 " * 8_000,
+        " ".join(f"Brand {number}" for number in range(1000)) + "".join(
+            f" a{number}.brand999.example" for number in range(2_500)
+        ),
+        "Brand 1" + "".join(f" {number}.co" for number in range(8_000)),
+    ],
+)  # fmt: skip
+def test_a_hostile_text_takes_the_writer_no_longer_than_its_length(text: str) -> None:
+    of = facts("", PERSON, Flag.NORMALISED)
+    of.text = text
+
+    began = time.process_time()
+    RegisteredSenders(MANY, normalise).rulings(of)
+
+    assert time.process_time() - began < 2.0
 
 
 class Noting:

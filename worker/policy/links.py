@@ -20,7 +20,7 @@ import idna
 from publicsuffixlist import PublicSuffixList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from worker.policy.facts import Facts
 
@@ -68,7 +68,7 @@ _GLUED_BEFORE: Final = re.compile(rf"\A[^.]*[{UNSPACED}](?=[A-Za-z0-9][^.{UNSPAC
 _GLUED_BEHIND: Final = re.compile(rf"(?<=[A-Za-z0-9])[{UNSPACED}][^.]*\Z")
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 _NUMERIC: Final = re.compile(r"(?:\d+|0x[0-9a-f]*)\Z")
-_EMBEDDED: Final = re.compile(r":(?<![/\\])[/\\]{2,}+([^\s/\\?#<>\"]++)")
+_EMBEDDED: Final = re.compile(r":[/\\]{2,}+([^\s/\\?#<>\"]++)")
 _AROUND: Final = ".,;:!'()*_~\u2018\u2019\u201c\u201d\u00ab\u00bb"
 _QUOTED_BEHIND: Final = re.compile(r"['()\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u3001\u300b-\u300f\u3011][^.]*\Z")
 
@@ -135,8 +135,9 @@ def _canonical(host: str, *, is_schemed: bool) -> str | None:
     host = host.lower()
     if host.startswith("["):
         return _address(host[1:].partition("]")[0], is_schemed=is_schemed)
-    host = _QUOTED_BEHIND.sub("", host.strip(_AROUND))
-    if not host or len(host) > 4 * _LONGEST:
+    if len(host := host.strip(_AROUND)) > _LONGEST:
+        return host if is_schemed else None
+    if not (host := _QUOTED_BEHIND.sub("", host)):
         return None
     if address := _address(host, is_schemed=is_schemed):
         return address
@@ -207,8 +208,10 @@ def typed(given: str) -> str | None:
     return spelt if len(spelt) <= _LONGEST and all(map(_LABEL.fullmatch, spelt.split("."))) else None
 
 
-def above(host: str) -> Iterator[str]:
-    """The host, and each domain that it lies in: `a.b.c`, `b.c`, `c`."""
+def belongs(host: str, domains: Collection[str]) -> bool:
+    """Whether a host is one of the domains, or lies in one."""
     while host:
-        yield host
+        if host in domains:
+            return True
         host = host.partition(".")[2]
+    return False

@@ -59,7 +59,7 @@ class Brand:
 
     def owns(self, host: str) -> bool:
         """Whether a host is the brand's: one of its hosts, or below one."""
-        return any(each in self.hosts for each in links.above(host))
+        return links.belongs(host, self.hosts)
 
     def answers(self, number: str) -> bool:
         """Whether a number, as `addresses.normal` spells it, is one of its senders; with or without country code."""
@@ -133,14 +133,13 @@ class Registry:
             if not (self._names[index].begins and _is_word_before(plain, start))
             and not (self._names[index].ends and _is_word_behind(plain, end))
         ]
-        chosen: dict[int, Brand] = {}
+        chosen: dict[Brand, None] = {}
         reached = 0
         for _, minus_end, index in sorted(words):
             if -minus_end > reached:
                 reached = -minus_end
-                brand = self._names[index].brand
-                chosen[id(brand)] = brand
-        return tuple(chosen.values())
+                chosen[self._names[index].brand] = None
+        return tuple(chosen)
 
     def named_by_host(self, host: str) -> tuple[Brand, ...]:
         """The brands whose names stand anywhere in a host, as in `northwind-pay.example`."""
@@ -245,7 +244,7 @@ def _is_spaced_word(character: bytes) -> bool:
 
 
 def _distinct(brands: Iterator[Brand]) -> tuple[Brand, ...]:
-    return tuple({id(brand): brand for brand in brands}.values())
+    return tuple(dict.fromkeys(brands))
 
 
 def _remember(where: dict[str, tuple[Brand, ...]], what: str, known: tuple[Brand, ...]) -> None:

@@ -14,12 +14,13 @@ sender id can be spoofed: so a registered one bounds what is done, and delivers 
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Final
 
 from worker.messages import Action, Decider, Flag, SenderType
 from worker.policy.addresses import normal
-from worker.policy.links import hosts_of
+from worker.policy.links import belongs, hosts_of
 from worker.policy.order import Ruling
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _TIME: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?!\d)")
 _NUMBER: Final = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
-_SPELT_OUT: Final = re.compile(r"(?<!\w)\w[\W_]+\w[\W_]+\w(?!\w)|&#?\w{2,8};")
+_SPELT_OUT: Final = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_]){2}(?![^\W_])|&#?\w{2,8};")
 """What a skeleton does not undo: letter by letter, or as HTML writes them."""
 _PERSONAL: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
 
@@ -71,10 +72,10 @@ class RegisteredSenders:
         if own and (ours := _of_the_brand(facts, own, named, links)) is not None:
             return ours
         impostors = () if own or facts.sender_type is not SenderType.ALPHANUMERIC else registry.imitated(facts.sender)
-        for host in links:
-            named = _joined(named, registry.named_by_host(host))
+        if links:
+            named = _distinct(named, *map(registry.named_by_host, links))
         if named:
-            impostors = _joined(impostors, _claimed(facts, own, named, links))
+            impostors = _distinct(impostors, _claimed(facts, own, named, links))
         said = [Ruling(brand.rule, odds=brand.odds, is_dry_run=brand.is_dry_run) for brand in impostors]
         return sorted(said, key=lambda ruling: -ruling.odds) if len(said) > 1 else said
 
@@ -101,7 +102,8 @@ def _claimed(
     claimed = tuple(brand for brand in named if brand not in own)
     if not claimed:
         return ()
-    if any(not any(brand.owns(host) for brand in named) for host in links):
+    theirs: frozenset[str] = frozenset().union(*(brand.hosts for brand in named))
+    if not all(belongs(host, theirs) for host in links):
         return claimed
     if own or facts.sender_type not in _PERSONAL:
         return ()
@@ -115,5 +117,5 @@ def _numbers(text: str) -> Iterator[str]:
         yield normal(number)
 
 
-def _joined(some: tuple[Brand, ...], more: tuple[Brand, ...]) -> tuple[Brand, ...]:
-    return some if not more else (*some, *(each for each in more if each not in some))
+def _distinct(*some: tuple[Brand, ...]) -> tuple[Brand, ...]:
+    return tuple(dict.fromkeys(itertools.chain.from_iterable(some)))
