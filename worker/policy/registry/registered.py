@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _TIME: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?!\d)")
 _NUMBER: Final = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
 _SPELT_OUT: Final = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_]){2}(?![^\W_])|&#?\w{2,8};")
-"""What a skeleton does not undo: letter by letter, or as HTML writes them."""
 _PERSONAL: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
 
 
@@ -66,9 +65,9 @@ class RegisteredSenders:
         registry = self._registry
         own = registry.registered(facts.sender)
         named = registry.named(facts.text)
-        if not named and Flag.NORMALISED in facts.flags and _SPELT_OUT.search(facts.text):
-            named = registry.named(self._plain(facts.text))
         links = hosts_of(facts)
+        if not named and Flag.NORMALISED in facts.flags and (links or own or _NUMBER.search(facts.text)):
+            named = self._named_in_disguise(facts.text)
         if own and (ours := _of_the_brand(facts, own, named, links)) is not None:
             return ours
         impostors = () if own or facts.sender_type is not SenderType.ALPHANUMERIC else registry.imitated(facts.sender)
@@ -78,6 +77,10 @@ class RegisteredSenders:
             impostors = _distinct(impostors, _claimed(facts, own, named, links))
         said = [Ruling(brand.rule, odds=brand.odds, is_dry_run=brand.is_dry_run) for brand in impostors]
         return sorted(said, key=lambda ruling: -ruling.odds) if len(said) > 1 else said
+
+    def _named_in_disguise(self, text: str) -> tuple[Brand, ...]:
+        """The brands named by what a skeleton does not undo: letter by letter, or as HTML writes them."""
+        return self._registry.named(self._plain(text)) if _SPELT_OUT.search(text) else ()
 
 
 def _of_the_brand(
