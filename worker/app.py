@@ -20,6 +20,7 @@ from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.metrics.probes import Probes
 from worker.model.models_in_service import ModelsInService, Role
+from worker.model.normalise import normalise
 from worker.model.tokenizer_process import TokenizerProcessError
 from worker.pipeline.accounts import Accounts
 from worker.pipeline.batching import MAX_MESSAGES, MicroBatcher
@@ -28,6 +29,9 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.pipeline.throughput import Throughput
+from worker.policy.order import Context
+from worker.policy.registry.reading import RegistryError
+from worker.policy.registry.watching import RegistryWatch
 from worker.predict.predictor import Predictor
 from worker.predict.server import PredictServer
 from worker.process import cores, signals, streams
@@ -91,12 +95,16 @@ class Worker:
         self._server = serve(settings, metrics, self._probes)
         try:
             model = _model(settings)
+            registry = _registry(settings, metrics)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
             pipeline = _pipeline(settings, model, metrics)
             self._tracing = pipeline.accounts.tracing
             predictor = _predictor(settings, metrics, pipeline)
             beside = _beside(settings, pipeline)
+            if registry:
+                pipeline.beside = Context([registry.rules])
+                beside.append(registry)
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
@@ -419,6 +427,17 @@ def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
         every=BUNDLE_WATCH,
     )
     return [*companions, watch]
+
+
+def _registry(settings: Settings, metrics: Metrics) -> RegistryWatch | None:
+    """The sender registry: its rules, and the companion that takes up changes. Raises StartRefused."""
+    if settings.registry is None:
+        return None
+    try:
+        return RegistryWatch.of(settings.registry, metrics, normalise)
+    except RegistryError as error:
+        message = f"HAMGATE_REGISTRY: {error}"
+        raise StartRefused(message) from error
 
 
 class Reports:

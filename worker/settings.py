@@ -157,6 +157,10 @@ class Settings(BaseSettings):
         None, description="file of the keys that numbers are hashed by, one a line, the one in force first"
     )
 
+    registry: FilePath | None = Field(
+        None, description="file of the sender registry, TOML or CSV, read again when it changes; none: no registry"
+    )
+
     # The audit.
     audit_window: int = Field(
         1_000_000, ge=1000, le=1_000_000_000, description="input offsets that the audit holds at most, ten bytes each"

@@ -87,6 +87,9 @@ FROZEN = {
     "hamgate_predict_seconds": ("histogram", ()),
     "hamgate_predict_busy_seconds": ("counter", ()),
     "hamgate_predict_waiting_texts": ("gauge", ()),
+    # what is known beside the text
+    "hamgate_registry_brands": ("gauge", ()),
+    "hamgate_registry_refused": ("counter", ()),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -70,6 +70,7 @@ class Metrics:
         self._model()
         self._shadow()
         self._predict()
+        self._context()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -204,6 +205,12 @@ class Metrics:
         self.predict_seconds = self._histogram("predict_seconds", "From a request of /predict to its answer.", SECONDS)
         self.predict_busy = self._counter("predict_busy_seconds_total", "Time that /predict has worked.")
         self.predict_waiting = self._gauge("predict_waiting_texts", "Texts that wait for /predict.")
+
+    def _context(self) -> None:
+        self.registry_brands = self._gauge("registry_brands", "Brands of the sender registry in force.")
+        self.registry_refused = self._counter(
+            "registry_refused_total", "Changes of the sender registry's file that were refused; the one before stays."
+        )
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Show every series that a bundle's labels can give, from the start: a rate needs a zero to begin from."""
