@@ -76,6 +76,7 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
         ),
     ),
     "Action": ("Action", "What the carrier is told to do."),
+    "SenderType": ("Sender type", "What kind of address a message comes from."),
     "Unscored": ("Unscored", "Why there is no score."),
     "DryRun": ("Rule in dry run", "What a rule would have done; it changed nothing."),
     "RecordSource": ("Source", "Where the event lies. Topic, partition and offset together are unique."),
@@ -108,7 +109,10 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
             "description": "The sender's own id. Absent, null or empty: `topic:partition:offset` of the record.",
             "maxLength": MAX_ID,
         },
-        "sender": {"description": "Who sent it. Only its type is checked; it is not published."},
+        "sender": {
+            "description": "Who sent it: a number, a short code, an alphanumeric sender id or an e-mail address. "
+            "Compared with lists and the sender registry; it is not published."
+        },
         "recipient": {"description": "Who is to get it. Only its type is checked; it is not published."},
         "received_at": {
             "description": "When the carrier got it: RFC 3339 with an offset, or Unix time in milliseconds. "
@@ -120,6 +124,10 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "direction": {"description": "Such as `mobile-terminated`. Only its type is checked."},
         "lang": {"description": "Language tag. Only its type is checked."},
         "network": {"description": "The operator's network, such as MCC and MNC. Only its type is checked."},
+        "sender_type": {
+            "description": "What kind of address `sender` is, where the network knows. Absent: by its spelling; digits "
+            "alone are a short code below seven. Another value is a dead letter."
+        },
     },
     "Verdict": {
         "id": {"description": "The event's `id`, or `topic:partition:offset`. A number is now text."},

@@ -21,6 +21,7 @@ docs/architecture.md tells the life of a message and says where to change what. 
     simulate/    made-up traffic; bench: how fast this machine judges
     settings     every setting, checked at start; pem: the files of a TLS link
     loading      a model as the settings ask for it
+    lookalikes   letters that are drawn like others: for normalise, and for the sender registry
     app          the composition root; commands: one function for each; __main__: the parser; flags: which settings each
                  command takes; version
 """

@@ -20,6 +20,7 @@ from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.metrics.probes import Probes
 from worker.model.models_in_service import ModelsInService, Role
+from worker.model.normalise import normalise
 from worker.model.tokenizer_process import TokenizerProcessError
 from worker.pipeline.accounts import Accounts
 from worker.pipeline.batching import MAX_MESSAGES, MicroBatcher
@@ -32,6 +33,8 @@ from worker.policy.hashing import Hashing, HashKeyError
 from worker.policy.lists.following import ListFollower
 from worker.policy.lists.matching import ListRules
 from worker.policy.order import Context
+from worker.policy.registry.reading import RegistryError
+from worker.policy.registry.watching import RegistryWatch
 from worker.predict.predictor import Predictor
 from worker.predict.server import PredictServer
 from worker.process import cores, signals, streams
@@ -96,9 +99,10 @@ class Worker:
         self._server = serve(settings, metrics, self._probes)
         try:
             model = _model(settings)
+            registry = _registry(settings, metrics)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
-            context, followers = _context(settings, metrics)
+            context, followers = _context(settings, metrics, registry)
             pipeline = _pipeline(settings, model, metrics, context)
             self._tracing = pipeline.accounts.tracing
             predictor = _predictor(settings, metrics, pipeline)
@@ -398,7 +402,9 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics, context: Conte
     return Pipeline(source, sink, models, inbox, accounts, limits, beside=context)
 
 
-def _context(settings: Settings, metrics: Metrics) -> tuple[Context | None, list[Companion]]:
+def _context(
+    settings: Settings, metrics: Metrics, registry: RegistryWatch | None
+) -> tuple[Context | None, list[Companion]]:
     """What is known beside the text, and the companions that keep it up to date; None where nothing is configured.
 
     What must be read before the first message is read here. Raises StartRefused where it cannot be.
@@ -410,6 +416,9 @@ def _context(settings: Settings, metrics: Metrics) -> tuple[Context | None, list
         lists = _lists(settings, settings.lists_topic, metrics)
         rules.append(ListRules(lambda: lists.snapshot))
         followers.append(lists)
+    if registry:
+        rules.append(registry.rules)
+        followers.append(registry)
     return (Context(rules, observers) if rules or observers else None), followers
 
 
@@ -469,6 +478,17 @@ def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
         every=BUNDLE_WATCH,
     )
     return [*companions, watch]
+
+
+def _registry(settings: Settings, metrics: Metrics) -> RegistryWatch | None:
+    """The sender registry: its rules, and the companion that takes up changes. Raises StartRefused."""
+    if settings.registry is None:
+        return None
+    try:
+        return RegistryWatch.of(settings.registry, metrics, normalise)
+    except RegistryError as error:
+        message = f"HAMGATE_REGISTRY: {error}"
+        raise StartRefused(message) from error
 
 
 class Reports:

@@ -24,7 +24,7 @@ GROUPS: Final = {
         *("gpu_share", "latency_budget"),
     ),
     "decision": ("threshold", "flag_from", "block_from", "on_outside", "on_unscored", "deadline", "max_event_bytes"),
-    "context": ("hash_key_file", "lists_topic"),
+    "context": ("hash_key_file", "lists_topic", "registry"),
     "stream": (
         *("brokers", "input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "group_id", "instance_id"),
         *("delivery", "membership", "rebalance", "offset_out_of_range", "unreadable_batch"),
@@ -126,7 +126,7 @@ def _add_flag(group: Any, name: str, *, completing: bool) -> None:  # noqa: ANN4
         action.choices = values
     elif name in _FOLDERS:
         complete(action, shtab.DIRECTORY)
-    elif name.startswith("tls_"):
+    elif name.startswith("tls_") or name == "registry":
         complete(action, shtab.FILE)
 
 

@@ -160,6 +160,10 @@ class Settings(BaseSettings):
         None, description="compacted topic of allow, flag and block lists, as sms.lists; none: no lists"
     )
 
+    registry: FilePath | None = Field(
+        None, description="file of the sender registry, TOML or CSV, read again when it changes; none: no registry"
+    )
+
     # The audit.
     audit_window: int = Field(
         1_000_000, ge=1000, le=1_000_000_000, description="input offsets that the audit holds at most, ten bytes each"

@@ -47,6 +47,39 @@ MODEL: Final = Dashboard(
             ],
         ),
         (
+            "Beside the score",
+            [
+                Panel(
+                    "Decided by rules",
+                    "stack",
+                    "mps",
+                    "Verdicts that a rule decided in the score's place: a list, what is known of a sender, a campaign.",
+                    "a jump: an entry that matches more than was meant; `rule` in a verdict names it.",
+                    [
+                        (
+                            rate("hamgate_rule_matches_total", "decider, action", only='dry_run="false"'),
+                            "{{decider}} {{action}}",
+                        )
+                    ],
+                    width=12,
+                ),
+                Panel(
+                    "Rules in dry run",
+                    "stack",
+                    "mps",
+                    "What rules in dry run would have done. They change nothing.",
+                    "about what was expected: take the dry run off.",
+                    [
+                        (
+                            rate("hamgate_rule_matches_total", "decider, action", only='dry_run="true"'),
+                            "{{decider}} {{action}}",
+                        )
+                    ],
+                    width=12,
+                ),
+            ],
+        ),
+        (
             "What it knows",
             [
                 Panel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import itertools
 import shutil
 import sys
@@ -26,6 +27,24 @@ if TYPE_CHECKING:
 def main() -> int:
     """Play the cells that are not done yet; 0 when every cell of this run held."""
     options = _options()
+    with alone(options.folder):
+        return _do(options)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for this run: a second one would take its brokers away. Raises SystemExit naming the folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"{folder}: another run is at work in it; wait for it, or name another one by --folder"
+            raise SystemExit(message) from None
+        yield
+
+
+def _do(options: argparse.Namespace) -> int:
     if options.again:
         shutil.rmtree(options.folder, ignore_errors=True)
     notebook = matrix.Notebook(options.folder / "cells")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from tests.delivery import matrix, report
+from tests.delivery.__main__ import alone
 from tests.delivery.matrix import Cell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def found(cell: Cell, **more: Any) -> dict[str, Any]:
@@ -56,3 +62,12 @@ def test_the_report_keeps_the_transaction_versions_of_a_fault_separate_and_adds_
     assert "late-end-eager-steady-tv1" not in report.missing(cells)
     assert "late-end-eager-burst-tv2" in report.missing(cells)
     assert "| late-end-tv2 |" in report.table(cells)
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "kill-matrix"
+
+    with alone(folder), pytest.raises(SystemExit, match="another run is at work in it"), alone(folder):
+        pass
+    with alone(folder):
+        pass

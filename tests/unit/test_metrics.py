@@ -91,6 +91,9 @@ FROZEN = {
     "hamgate_list_entries": ("gauge", ("what", "action")),
     "hamgate_lists_unreadable": ("counter", ()),
     "hamgate_lists_read_timestamp_seconds": ("gauge", ()),
+    # what is known beside the text
+    "hamgate_registry_brands": ("gauge", ()),
+    "hamgate_registry_refused": ("counter", ()),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

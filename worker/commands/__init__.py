@@ -112,7 +112,8 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
     """Check everything that a start needs; report what is wrong and how to fix it."""
     logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
-    for name, trouble in itertools.chain([("settings", None)], _check_model(settings), _check_brokers(settings)):
+    checks = _check_model(settings), _check_registry(settings), _check_brokers(settings)
+    for name, trouble in itertools.chain([("settings", None)], *checks):
         mark = "ok  " if trouble is None else "warn" if isinstance(trouble, _Caution) else "FAIL"
         print(f"{mark} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
         is_well = is_well and mark != "FAIL"
@@ -154,6 +155,20 @@ def _check_model(settings: Settings) -> Iterator[tuple[str, str | None]]:
                         "texts or more that it has not learnt from (training export, training import --calibrate)"
                     ),
                 )
+
+
+def _check_registry(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    if settings.registry is None:
+        return
+    from worker.policy.registry import reading  # noqa: PLC0415 where there is one
+
+    try:
+        found = reading.read(settings.registry)
+    except reading.RegistryError as error:
+        yield f"registry {settings.registry}", str(error)
+    else:
+        counts = f"{len(found.brands):,} brands, {found.senders:,} senders, {found.hosts:,} hosts"
+        yield f"registry {settings.registry} ({counts})", None
 
 
 def _taken(spread: budgets.ScoreSpread, banded: Banded) -> str:

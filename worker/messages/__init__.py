@@ -75,11 +75,22 @@ def dated(record: Record, now: float) -> Record:
     return msgspec.structs.replace(record, timestamp=now, stamped=record.timestamp)
 
 
+class SenderType(enum.StrEnum):
+    """Kinds of address that a message can come from: a closed set."""
+
+    __hash__ = str.__hash__
+
+    NUMBER = "number"
+    SHORT_CODE = "short-code"
+    ALPHANUMERIC = "alphanumeric"
+    EMAIL = "email"
+
+
 class Sms(msgspec.Struct, frozen=True, gc=False):
     """A readable message: what is judged, and what its verdict must carry. `received_at` in Unix seconds.
 
-    Of one that `is_repaired` a character was lost. `sender` and `recipient` are as its event gives them: looked at, and
-    never published or logged.
+    Of one that `is_repaired` a character was lost. `sender`, `recipient` and `sender_type` are as its event gives them:
+    looked at, and never published or logged.
     """
 
     id: str
@@ -88,6 +99,7 @@ class Sms(msgspec.Struct, frozen=True, gc=False):
     is_repaired: bool = False
     sender: str | None = None
     recipient: str | None = None
+    sender_type: SenderType | None = None
 
 
 class Unreadable(enum.StrEnum):
@@ -248,6 +260,7 @@ class Event(msgspec.Struct, gc=False):
     direction: str | None = None
     lang: str | None = None
     network: str | int | None = None
+    sender_type: SenderType | None = None
 
 
 _event = msgspec.json.Decoder(Event)
@@ -291,7 +304,8 @@ def decode(record: Record, *, max_bytes: int) -> Sms:
     name = record.name if event.id is None or event.id == "" else str(event.id)
     if len(name) > MAX_ID:
         raise UnreadableError(Unreadable.TOO_LARGE, "id", _value_of("id", value))
-    return Sms(name, event.text, received_at, is_repaired, _address(event.sender), _address(event.recipient))
+    sender, recipient = _address(event.sender), _address(event.recipient)
+    return Sms(name, event.text, received_at, is_repaired, sender, recipient, event.sender_type)
 
 
 def _address(given: str | int | None) -> str | None:

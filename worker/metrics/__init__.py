@@ -73,6 +73,7 @@ class Metrics:
         self._shadow()
         self._predict()
         self._lists()
+        self._context()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -218,6 +219,12 @@ class Metrics:
         )
         self.lists_read = self._gauge(
             "lists_read_timestamp_seconds", "When the lists' topic was last read to its end; 0 without lists."
+        )
+
+    def _context(self) -> None:
+        self.registry_brands = self._gauge("registry_brands", "Brands of the sender registry in force.")
+        self.registry_refused = self._counter(
+            "registry_refused_total", "Changes of the sender registry's file that were refused; the one before stays."
         )
 
     def know_labels(self, labels: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import sys
 import unicodedata
 from typing import Final
 
-from worker.model.lookalikes import LETTERS, MARKS
+from worker.lookalikes import LETTERS, MARKS
 
 NORMALISER_VERSION: Final = 1
 """Raised by any change of what `normalise` answers: a bundle is only served with the version it was trained with."""

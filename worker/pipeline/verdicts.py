@@ -26,6 +26,7 @@ from worker.messages import (
 )
 from worker.model.classifier import UNSCORED, published
 from worker.pipeline import tracecontext
+from worker.policy.addresses import sender_type
 from worker.policy.facts import Facts
 from worker.policy.order import Decided, Scored
 
@@ -142,6 +143,7 @@ class Verdicts:
             facts = Facts(
                 sms.text, sms.sender, sms.recipient, sms.received_at, item.partition, record.offset, flags, language
             )
+            facts.sender_type = sms.sender_type or (sender_type(sms.sender) if sms.sender else None)
             decided = beside.decide(facts, self._raisable(scored, answer, flags, language))
             scored, flags = decided.scored, facts.flags
         verdict = Verdict(

@@ -3,4 +3,6 @@
 order.py   START HERE: the table of who decides, and the walk through it
 facts.py   what is known of one message: its sender and recipient, the links and numbers in it
 bands.py   from a score to an action
+links.py   hosts of the links in a text
+registry/  which senders and hosts are whose, and what follows
 """

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import enum
 import re
 import unicodedata
 from typing import Final
+
+from worker.messages import SenderType
+
+__all__ = ["SHORTEST_NUMBER", "SenderType", "normal", "sender_type"]
 
 SHORTEST_NUMBER: Final = 7
 """Digits of a telephone number; what is shorter is a short code."""
 _DIGITS: Final = re.compile(r"(?=[^\d]*\d)[+(]?[\d .()/-]+")
 _SEPARATORS: Final = re.compile(r"[ .()/-]")
-
-
-class SenderType(enum.StrEnum):
-    """Kinds of address that a message can come from: a closed set."""
-
-    NUMBER = "number"
-    SHORT_CODE = "short-code"
-    ALPHANUMERIC = "alphanumeric"
-    EMAIL = "email"
 
 
 def sender_type(address: str) -> SenderType:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.messages import TopicPartition
+    from worker.messages import SenderType, TopicPartition
 
 
 @dataclass(slots=True)
 class Facts:
     """One message on its way to a verdict.
 
-    `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `flags` are the text's and
+    `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `sender_type` as given, or
+    by the sender's spelling; `flags` are the text's and
     those that observers add; `received_at` in Unix seconds. Of a message that `is_repeated` a transaction before this
     one was rolled back, or another worker's was: who counts has counted it already. `campaign` and `campaign_size` are
     the campaign observer's.
@@ -32,3 +33,4 @@ class Facts:
     campaign_size: int = 0
     found: dict[str, object] = field(default_factory=dict)
     """What was looked for in the text already, by the name of who looked: links, numbers."""
+    sender_type: SenderType | None = None
