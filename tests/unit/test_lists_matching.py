@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.listed import HASHING, NOW, listed, message, snapshot
 from worker.messages import Action, Decider
 from worker.policy.addresses import normal
+from worker.policy.links import hosts
 from worker.policy.lists.entries import ACTIONS, ListEntry, Match, What
-from worker.policy.lists.finding import hosts, numbers, visible
+from worker.policy.lists.finding import Found, numbers
 from worker.policy.lists.matching import ListRules, Snapshot, rank
 from worker.policy.order import Context, Scored
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from worker.policy.facts import Facts
-    from worker.policy.lists.finding import Found
 
 SENDERS = ["MyBank", "mybank-2", "72655", "+447700900123", "+447700900999", "who@evil.example"]
 HOSTS = ["evil.example", "a.evil.example", "b.a.evil.example", "good.example"]
@@ -63,13 +63,13 @@ class SlowSnapshot:
         return {entry.name for entry in self.entries if self.matches(entry, facts)}
 
     def matches(self, entry: ListEntry, facts: Facts) -> bool:
-        plain = visible(facts.text)
         if entry.what is What.CAMPAIGN:
             return facts.campaign == entry.value
         if entry.what in (What.SENDER, What.RECIPIENT):
             address = facts.sender if entry.what is What.SENDER else facts.recipient
             return bool(address) and self.is_like(entry, normal(address or ""))
-        there = hosts(plain) if entry.what is What.LINK_HOST else numbers(plain)
+        by_host = [Found((host,), is_certain=True) for host in hosts(facts.text)]
+        there = by_host if entry.what is What.LINK_HOST else numbers(facts.text)
         if entry.action == "allow":
             return self.allows(entry, there)
         return any(self.is_like(entry, each) for one in there for each in one.spellings)
@@ -167,6 +167,30 @@ def test_exact_before_longer_before_shorter_then_allow_block_flag_then_what_it_i
 
     for both in ((first, second), (second, first)):
         assert [each.rule for each in snapshot(*both).rulings(facts, NOW)] == [first.rule]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://bank.com@evil.example",
+        "EVIL.Example:8443/pay",
+        "e\u200bvil.exa\u00admple",
+        "evil\uff0eexample",
+        "https://%65vil%2eexample",
+        "https://www.b\u00fccher.example/",
+        "XN--BCHER-KVA.example",
+        "https://\u2764.example",
+        "http://3221225985/",
+    ],
+)
+def test_a_listed_host_is_matched_whatever_hides_it(text: str) -> None:
+    hosts_in_two_spellings = ("evil.example", "B\u00fccher.example", "\u2764.example")
+    lists = snapshot(
+        *(listed("block", "link-host", each, "suffix") for each in hosts_in_two_spellings),
+        listed("block", "link-host", "192.0.2.1"),
+    )
+
+    assert lists.rulings(message(text), NOW)
 
 
 def test_an_allowed_host_delivers_nothing_that_has_another_host_too() -> None:

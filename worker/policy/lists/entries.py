@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-import functools
 import hashlib
 import ipaddress
 import re
+import unicodedata
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 import phonenumbers
-from publicsuffixlist import PublicSuffixList
 
 from worker.messages import Action
+from worker.policy import links
 from worker.policy.addresses import SenderType, normal, sender_type
-from worker.policy.lists.finding import LONGEST_HOST, ascii_host, visible
 
 if TYPE_CHECKING:
     from worker.policy.hashing import Hashing
@@ -70,6 +69,7 @@ _HASH: Final = re.compile(r"#[0-9a-f]{32}")
 _CAMPAIGN: Final = re.compile(r"[\x21-\x7e]{4,128}")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _SEPARATORS: Final = re.compile(r"[\s().\-/]+")
+_NO_HOST: Final = "no host: name it without scheme, port and path, as evil.example"
 _NUMERIC: Final = re.compile(r"[+\d\s().\-/]+")
 _MANY_DIGITS: Final = re.compile(r"\d(?:[\s().\-/]*\d){6}")
 _REGION_OF_MANY: Final = "001"
@@ -260,9 +260,11 @@ def _clear_fault(entry: ListEntry) -> str | None:
     return None
 
 
-@functools.cache
-def _suffixes() -> PublicSuffixList:
-    return PublicSuffixList()  # the list as it was installed: asks no network
+def as_listed(host: str) -> str:
+    """A host as it stands in an entry: labels that are no letters of IDNA, as emoji, in punycode too."""
+    if host.isascii():
+        return host
+    return ".".join(part if part.isascii() else f"xn--{part.encode('punycode').decode()}" for part in host.split("."))
 
 
 def host_fault(host: str) -> str | None:
@@ -270,13 +272,13 @@ def host_fault(host: str) -> str | None:
     if is_ipv4(host):
         return None
     labels = host.split(".")
-    if len(labels) > 1 and len(host) <= LONGEST_HOST and all(_LABEL.fullmatch(each) for each in labels):
-        if _suffixes().is_public(host):
+    if len(labels) > 1 and len(host) <= _LONGEST and all(_LABEL.fullmatch(each) for each in labels):
+        if links.is_suffix(host):
             return "a public suffix: everybody's hosts end with it; name one host below it, as bank.co.uk for co.uk"
         return None
     if len(labels) == 1 and _LABEL.fullmatch(host):
         return "a public suffix, or no host at all: name a host with its domain, as evil.example"
-    return "no host: name it without scheme, port and path, as evil.example"
+    return _NO_HOST
 
 
 def is_ipv4(host: str) -> bool:
@@ -323,10 +325,11 @@ def _prefix_digits(typed: str) -> str:
 
 
 def _host(match: Match, typed: str) -> Target:
-    written = visible(typed).removeprefix("*.").strip(".") if match is Match.SUFFIX else visible(typed).strip(".")
-    host = ascii_host(written)
+    written = typed.removeprefix("*.") if match is Match.SUFFIX else typed
+    written = unicodedata.normalize("NFKC", written).strip(".").lower()
+    host = links.typed(written) or links.typed(as_listed(written))
     if host is None or (why := host_fault(host)):
-        message = f"{written[:80]!r} is {why if host else 'no host: its letters cannot be encoded'}"
+        message = f"{written[:80]!r} is {why if host else _NO_HOST}"
         raise EntryError(message)
     return Target(What.LINK_HOST, match, host, is_personal=False)
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from worker.messages import Decider
 from worker.policy.addresses import SenderType, normal, sender_type
-from worker.policy.lists.entries import ACTIONS, ListEntry, Match, What, kind
-from worker.policy.lists.finding import SHORTEST, hosts, numbers, visible
+from worker.policy.links import hosts_of
+from worker.policy.lists.entries import ACTIONS, ListEntry, Match, What, as_listed, kind
+from worker.policy.lists.finding import SHORTEST, Found, numbers
 from worker.policy.order import Ruling
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from worker.policy.facts import Facts
     from worker.policy.hashing import Hashing
-    from worker.policy.lists.finding import Found
 
 Table: TypeAlias = "Mapping[str, tuple[ListEntry, ...]]"
 Place: TypeAlias = "tuple[What, Match, bool, int]"
@@ -191,13 +191,11 @@ class Snapshot:
             found += campaigns.clear(facts.campaign)
         if found:
             found = [entry for entry in found if not entry.has_expired(now)]
-        by_host, by_number = of(What.LINK_HOST), of(What.NUMBER)
-        if by_host or by_number:
-            plain = visible(facts.text)
-            if by_host and (its_hosts := hosts(plain)):
-                found += _within(its_hosts, functools.partial(_of_host, by_host), now)
-            if by_number and (its_numbers := numbers(plain)):
-                found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
+        if (by_host := of(What.LINK_HOST)) and (its_hosts := hosts_of(facts)):
+            there = [Found((host,), is_certain=True) for host in its_hosts]
+            found += _within(there, functools.partial(_of_host, by_host), now)
+        if (by_number := of(What.NUMBER)) and (its_numbers := numbers(facts.text)):
+            found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
         return found
 
 
@@ -209,6 +207,7 @@ def _spelt(address: str) -> tuple[str, bool]:
 
 
 def _of_host(lookup: Lookup, host: str) -> Iterator[ListEntry]:
+    host = as_listed(host)
     yield from lookup.exact.get(host, ())
     for _, suffixes in lookup.suffixes:
         while host:
