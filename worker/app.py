@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 
 from worker import broker, engine, loading
+from worker.campaigns.sharing import CampaignSharing
+from worker.campaigns.watching import CampaignWatch
 from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
@@ -28,6 +30,7 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.pipeline.throughput import Throughput
+from worker.policy.order import Context
 from worker.predict.predictor import Predictor
 from worker.predict.server import PredictServer
 from worker.process import cores, signals, streams
@@ -97,6 +100,9 @@ class Worker:
             self._tracing = pipeline.accounts.tracing
             predictor = _predictor(settings, metrics, pipeline)
             beside = _beside(settings, pipeline)
+            if campaigns := _campaigns(settings, metrics):
+                pipeline.beside = Context(observers=[campaigns[0]])
+                beside.append(campaigns[1])
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
@@ -419,6 +425,25 @@ def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
         every=BUNDLE_WATCH,
     )
     return [*companions, watch]
+
+
+def _campaigns(settings: Settings, metrics: Metrics) -> tuple[CampaignWatch, CampaignSharing] | None:
+    """The observer of campaigns, and the companion that shares them; None where no topic is set."""
+    topic = settings.campaigns_topic
+    if topic is None:
+        return None
+    watch = CampaignWatch(metrics, settings.instance_id)
+    brokers = dataclasses.replace(link(settings), patience=_REPORT_PATIENCE)
+    mine = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-campaigns")
+    sharing = CampaignSharing(
+        watch,
+        topic,
+        read=lambda: broker.Reader(mine, topic),
+        publish=lambda: broker.Publisher(mine),
+        failed=metrics.campaign_topic_failures.inc,
+    )
+    metrics.follow(metrics.campaigns, lambda: len(watch.index))
+    return watch, sharing
 
 
 class Reports:

@@ -156,6 +156,9 @@ class Settings(BaseSettings):
     hash_key_file: FilePath | None = Field(
         None, description="file of the keys that numbers are hashed by, one a line, the one in force first"
     )
+    campaigns_topic: TopicName | None = Field(
+        None, description="compacted topic that workers share campaigns by, as sms.campaigns; none: no campaigns"
+    )
 
     # The audit.
     audit_window: int = Field(

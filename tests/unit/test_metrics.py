@@ -87,6 +87,11 @@ FROZEN = {
     "hamgate_predict_seconds": ("histogram", ()),
     "hamgate_predict_busy_seconds": ("counter", ()),
     "hamgate_predict_waiting_texts": ("gauge", ()),
+    # campaigns
+    "hamgate_campaigns": ("gauge", ()),
+    "hamgate_campaign_messages": ("counter", ()),
+    "hamgate_campaigns_forgotten": ("counter", ()),
+    "hamgate_campaign_topic_failures": ("counter", ()),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -70,6 +70,7 @@ class Metrics:
         self._model()
         self._shadow()
         self._predict()
+        self._campaigns()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -204,6 +205,16 @@ class Metrics:
         self.predict_seconds = self._histogram("predict_seconds", "From a request of /predict to its answer.", SECONDS)
         self.predict_busy = self._counter("predict_busy_seconds_total", "Time that /predict has worked.")
         self.predict_waiting = self._gauge("predict_waiting_texts", "Texts that wait for /predict.")
+
+    def _campaigns(self) -> None:
+        self.campaigns = self._gauge("campaigns", "Campaigns held: wordings of two messages or more.")
+        self.campaign_messages = self._counter("campaign_messages_total", "Messages that belong to a campaign.")
+        self.campaigns_forgotten = self._counter(
+            "campaigns_forgotten_total", "Campaigns that made room for newer ones."
+        )
+        self.campaign_topic_failures = self._counter(
+            "campaign_topic_failures_total", "Failures to read the campaigns' topic, a record of it, or to publish."
+        )
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Show every series that a bundle's labels can give, from the start: a rate needs a zero to begin from."""
