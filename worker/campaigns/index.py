@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from worker.campaigns.signature import Signature
 
-Places: TypeAlias = NDArray[np.uint32]
+Places: TypeAlias = NDArray[np.int64]
 
 HELD: Final = 100_000
 """Campaigns at most; about 1 KB each."""
@@ -101,7 +101,7 @@ class Index:
         # Place 0 is nobody's, as an empty table names it; then the campaigns' own; then the ring.
         self._signatures = np.zeros((1 + held + recent, LENGTH), dtype=np.uint8)
         self._table = np.zeros((LENGTH // _BAND) << _SLOT_BITS, dtype=np.int32)
-        self._rows: Places = np.arange(LENGTH // _BAND, dtype=np.uint32) << np.uint32(_SLOT_BITS)
+        self._rows: Places = np.arange(LENGTH // _BAND, dtype=np.int64) << _SLOT_BITS
         self._owners: list[KnownCampaign | None] = [None] * len(self._signatures)
         self._seen_at = np.zeros(recent)
         self._made = self._next = 0
@@ -133,12 +133,12 @@ class Index:
 
     def like(self, signature: Signature) -> Match:
         """What is like a text by its signature: the most similar; a campaign rather than a single text."""
-        named = set(self._table[self._slots(signature)].tolist())
+        named = set(self._table.take(self._slots(signature)).tolist())
         named.discard(0)
         if not named:
             return Match()
         places = sorted(named)
-        equal = np.count_nonzero(self._signatures[places] == signature, axis=1).tolist()
+        equal = (self._signatures.take(places, axis=0) == signature).sum(axis=1).tolist()
         campaign, most, alone, most_alone = None, _SIMILAR_BYTES - 1, 0, _SIMILAR_BYTES - 1
         for place, count in zip(places, equal, strict=True):
             if count <= most:

@@ -8,6 +8,8 @@ of equal bytes estimates the Jaccard similarity of two texts.
 
 from __future__ import annotations
 
+import array
+import functools
 import hashlib
 import re
 from typing import Final, TypeAlias
@@ -33,6 +35,8 @@ _SEED: Final = 20_110_907
 _GRAM: Final = 4
 _MOST_CHARACTERS: Final = 1024
 """Six SMS: of a longer text, the beginning is looked at."""
+_KEPT: Final = 16_384
+"""Wordings whose signatures are not made anew: most of what organisations send differs in numbers alone."""
 _ID_BYTES: Final = 8
 
 # Bounded, as all of these patterns are: a sender chooses the text.
@@ -73,9 +77,16 @@ def signature(text: str) -> Signature | None:
     kept = constant(text)
     if len(kept) < LEAST_CHARACTERS or len(set(kept)) < LEAST_LETTERS:
         return None
+    return _of(kept)
+
+
+@functools.lru_cache(_KEPT)
+def _of(kept: str) -> Signature:
     sketch = rensa.RMinHash(num_perm=LENGTH, seed=_SEED)
     sketch.update([kept[at : at + _GRAM] for at in range(len(kept) - _GRAM + 1)])
-    return np.array(sketch.digest(), dtype=np.uint32).astype(np.uint8)
+    hashes = np.frombuffer(array.array("I", sketch.digest()), dtype=np.uint32).astype(np.uint8)
+    hashes.flags.writeable = False  # shared by all that have the same wording
+    return hashes
 
 
 def hosts(text: str) -> set[str]:

@@ -82,7 +82,7 @@ class CampaignWatch:
             campaign.different.add(Different.SENDERS, facts.sender)
         if facts.recipient:
             campaign.different.add(Different.RECIPIENTS, facts.recipient)
-        for host in hosts(facts.text):
+        for host in hosts(facts.text) if "." in facts.text else ():
             campaign.different.add(Different.HOSTS, host)
         scored = decided.scored
         if scored.action is Action.DELIVER:

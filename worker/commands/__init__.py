@@ -275,6 +275,14 @@ def tail(settings: Settings, options: argparse.Namespace) -> int:
     return tailing.tail(settings, options)
 
 
+def campaigns(settings: Settings, options: argparse.Namespace) -> int:
+    """Show what the workers have seen of campaigns."""
+    from worker.commands import campaigning  # noqa: PLC0415 predict needs no broker
+
+    logs.configure("error", settings.log_format)
+    return campaigning.campaigns(settings, options)
+
+
 def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     """Fit the bands on a carrier's own lawful texts."""
     from worker.commands import calibrating  # noqa: PLC0415 only whoever asks
@@ -330,4 +338,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "compare": compare,
     "audit": audit,
     "tail": tail,
+    "campaigns": campaigns,
 }
