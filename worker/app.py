@@ -440,6 +440,7 @@ def _campaigns(settings: Settings, metrics: Metrics) -> tuple[CampaignWatch, Cam
         topic,
         read=lambda: broker.Reader(mine, topic),
         publish=lambda: broker.Publisher(mine),
+        outages=(broker.BrokerError, TimeoutError),
         failed=metrics.campaign_topic_failures.inc,
     )
     metrics.follow(metrics.campaigns, lambda: len(watch.index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploy import formats
+from tests.schemas import problems
 from worker.broker import BrokerError
 from worker.campaigns.index import LARGE, Index
 from worker.campaigns.sharing import CampaignSharing
@@ -136,6 +139,7 @@ def test_a_summary_says_what_became_of_its_messages_and_holds_no_text_and_no_num
     assert told.hosts == pytest.approx(29, rel=0.4)
     assert (told.last - told.first).total_seconds() == 29
     raw = encode_summary(told).decode()
+    assert problems(json.loads(raw), formats.schemas()["campaign-summary.schema.json"]) == []
     assert not any(word in raw for word in ("parcel", "depot", "+44", "7009", "example", "host1", "return"))
 
 
@@ -333,7 +337,9 @@ class Publishing:
 
 def sharing(watching: CampaignWatch, topic: Topic) -> CampaignSharing:
     failed = watching._metrics.campaign_topic_failures.inc
-    return CampaignSharing(watching, "sms.campaigns", topic.reader, topic.publisher, failed, every=0.0, wait=0.0)
+    return CampaignSharing(
+        watching, "sms.campaigns", topic.reader, topic.publisher, (BrokerError,), failed, every=0.0, wait=0.0
+    )
 
 
 def failures(watching: CampaignWatch) -> float:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 import structlog
 
-from worker.broker import BrokerError
 from worker.campaigns.summaries import decode_summary, encode_summary
 from worker.campaigns.watching import Heard
 from worker.messages import Outgoing
@@ -43,7 +42,7 @@ class SummaryReader(Protocol):
     """Reads a topic from its beginning: `worker.broker.Reader`."""
 
     def to_end(self, within: float = ...) -> Iterable[Record]:
-        """Yield what is committed as of now and not yet read. Raises BrokerError, TimeoutError."""
+        """Yield what is committed as of now and not yet read."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -53,7 +52,7 @@ class SummaryPublisher(Protocol):
     """Publishes without a transaction: `worker.broker.Publisher`."""
 
     def publish(self, topic: str, records: Sequence[Outgoing], /) -> None:
-        """Publish, and return when all is acknowledged. Raises BrokerError."""
+        """Publish, and return when all is acknowledged."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -61,12 +60,16 @@ class SummaryPublisher(Protocol):
 
 @dataclass(slots=True)
 class CampaignSharing:
-    """A `Companion` of the pipeline (worker/pipeline/service.py). `read` and `publish` connect."""
+    """A `Companion` of the pipeline (worker/pipeline/service.py).
+
+    `read` and `publish` connect; `outages` is what they, and what they return, raise while the brokers do not answer.
+    """
 
     watch: CampaignWatch
     topic: str
     read: Callable[[], SummaryReader]
     publish: Callable[[], SummaryPublisher]
+    outages: tuple[type[Exception], ...]
     failed: Callable[[], None]
     every: float = PUBLISH_EVERY
     wait: float = _READ_EVERY
@@ -94,7 +97,7 @@ class CampaignSharing:
             if self._is_caught_up and time.monotonic() - self._published_at >= self.every:
                 self._publish()
                 self._published_at = time.monotonic()
-        except (BrokerError, TimeoutError) as error:
+        except self.outages as error:
             self.failed()
             self._outage.goes_on(str(error))
             self._disconnect()
@@ -162,7 +165,7 @@ class CampaignSharing:
             try:
                 self._publisher = self._publisher or self.publish()
                 self._publisher.publish(self.topic, records)
-            except BrokerError:
+            except self.outages:
                 self.watch.changed.update(dict.fromkeys(changed))
                 self.watch.forgotten.extend(ended)
                 raise
