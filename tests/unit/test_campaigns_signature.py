@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from worker.campaigns import signature as signatures
 from worker.campaigns.index import SIMILAR
-from worker.campaigns.signature import LENGTH, constant, hosts, name_of, signature
+from worker.campaigns.signature import LENGTH, Signature, constant, hosts, name_of, signature_of
 from worker.campaigns.sketch import Different, Sketch
 
 PARCEL = "Your parcel is held at our depot. Pay the fee of £1.99 at https://parcel-fee.example/x7 to avoid return"
+
+
+def signature(text: str) -> Signature | None:
+    return signature_of(constant(text))
 
 
 def similarity(one: str, other: str) -> float:

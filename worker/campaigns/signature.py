@@ -9,7 +9,6 @@ of equal bytes estimates the Jaccard similarity of two texts.
 from __future__ import annotations
 
 import array
-import functools
 import hashlib
 import re
 from typing import Final, TypeAlias
@@ -35,8 +34,6 @@ _SEED: Final = 20_110_907
 _GRAM: Final = 4
 _MOST_CHARACTERS: Final = 1024
 """Six SMS: of a longer text, the beginning is looked at."""
-_KEPT: Final = 16_384
-"""Wordings whose signatures are not made anew: most of what organisations send differs in numbers alone."""
 _ID_BYTES: Final = 8
 
 # Bounded, as all of these patterns are: a sender chooses the text.
@@ -72,21 +69,13 @@ def _without_variable(run: re.Match[str]) -> str:
     return " " if _VARIABLE.search(run[0]) else run[0]
 
 
-def signature(text: str) -> Signature | None:
-    """[LENGTH] bytes; None of a text that is too short to tell."""
-    kept = constant(text)
+def signature_of(kept: str) -> Signature | None:
+    """The signature of what is kept of a text, [LENGTH] bytes; None where that is too short to tell."""
     if len(kept) < LEAST_CHARACTERS or len(set(kept)) < LEAST_LETTERS:
         return None
-    return _of(kept)
-
-
-@functools.lru_cache(_KEPT)
-def _of(kept: str) -> Signature:
     sketch = rensa.RMinHash(num_perm=LENGTH, seed=_SEED)
     sketch.update([kept[at : at + _GRAM] for at in range(len(kept) - _GRAM + 1)])
-    hashes = np.frombuffer(array.array("I", sketch.digest()), dtype=np.uint32).astype(np.uint8)
-    hashes.flags.writeable = False  # shared by all that have the same wording
-    return hashes
+    return np.frombuffer(array.array("I", sketch.digest()), dtype=np.uint32).astype(np.uint8)
 
 
 def hosts(text: str) -> set[str]:

@@ -8,13 +8,15 @@ is put among the changed after it has changed: so whatever the companion reads o
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from worker.campaigns.index import LARGE, Index, KnownCampaign
-from worker.campaigns.signature import SCHEME, hosts, signature
+from worker.campaigns.index import LARGE, Index, KnownCampaign, Match
+from worker.campaigns.signature import LEAST_CHARACTERS, SCHEME, Signature, constant, hosts, signature_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
 from worker.messages import Action
@@ -28,6 +30,8 @@ FOUND: Final = "campaign"
 """Of `Facts.found`: the campaign of a message."""
 _AT_ONCE: Final = 64
 """Summaries taken up by one transaction: some 3 ms."""
+_WORDINGS: Final = 16_384
+"""That are not looked for anew: most of what organisations send differs in numbers alone. Some 10 MB."""
 _TOMBSTONES: Final = 100_000
 """That may wait."""
 
@@ -40,6 +44,18 @@ class Heard(NamedTuple):
     is_own: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class Wording:
+    """What is kept of a text, by its signature; and the campaign that it was found to be of."""
+
+    signature: Signature | None
+    campaign: KnownCampaign | None = None
+
+
+def _wording(kept: str) -> Wording:
+    return Wording(signature_of(kept))
+
+
 class CampaignWatch:
     """An `Observer` (worker/policy/order.py)."""
 
@@ -50,6 +66,7 @@ class CampaignWatch:
         self.forgotten: deque[str] = deque(maxlen=_TOMBSTONES)
         self.heard: deque[Heard] = deque()
         self._metrics = metrics
+        self._wordings = functools.lru_cache(_WORDINGS)(_wording)
 
     def begin(self, now: float) -> None:
         """Take up some of what other workers have told."""
@@ -59,13 +76,18 @@ class CampaignWatch:
 
     def look(self, facts: Facts) -> None:
         """Find a message's campaign."""
-        found = signature(facts.text)
-        if found is None:
+        kept = constant(facts.text)
+        if len(kept) < LEAST_CHARACTERS:
             return
-        match = self.index.like(found)
-        campaign, gone = match.campaign, None
+        wording = self._wordings(kept)
+        if wording.signature is None:
+            return
+        campaign, gone = wording.campaign, None
+        match = Match(campaign, is_close=True) if campaign and campaign.place else self.index.like(wording.signature)
+        campaign = match.campaign
         if not facts.is_repeated:
-            campaign, gone = self.index.count(found, match, facts.received_at)
+            campaign, gone = self.index.count(wording.signature, match, facts.received_at)
+        wording.campaign = campaign
         if gone:
             self._forget(gone)
         if campaign and campaign.total > 1:
