@@ -44,6 +44,12 @@ class Heard(NamedTuple):
     is_own: bool = False
 
 
+def ids(facts: Facts) -> tuple[str, ...]:
+    """Every id of a message's campaign, the one in force first: a rule for any of them is a rule for the campaign."""
+    campaign = facts.found.get(FOUND)
+    return (campaign.id, *campaign.aliases) if isinstance(campaign, KnownCampaign) else ()
+
+
 @dataclass(slots=True, eq=False)
 class Wording:
     """What is kept of a text, by its signature; and the campaign that it was found to be of."""
@@ -165,6 +171,9 @@ class CampaignWatch:
         for name in (told.campaign, *told.aliases):
             self.index.also_named(campaign, name)
         if is_own:
+            if campaign.key:  # two of this worker's records have become one campaign
+                self.forgotten.append(told.key)
+                self.changed[campaign] = None
             _restore(campaign, told)
         else:
             campaign.others[key] = told.size
@@ -187,7 +196,7 @@ class CampaignWatch:
 
 def _restore(campaign: KnownCampaign, told: CampaignSummary) -> None:
     """Go on from where this worker was before it was started anew."""
-    campaign.key = told.key
+    campaign.key = campaign.key or told.key
     campaign.size += told.size
     campaign.first = min(campaign.first, told.first.timestamp())
     campaign.delivered += told.delivered
