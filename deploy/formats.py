@@ -3,12 +3,14 @@
 python -m deploy.formats            write them
 python -m deploy.formats --check    say which differ from what the types give; exit 1 if any does
 
-Names and types come from `worker.messages` and `worker.rollout.shadow`; units, sources and limits stand here.
+Names and types come from `worker.messages`, `worker.campaigns` and `worker.rollout.shadow`; units, sources and limits
+stand here.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 from pathlib import Path
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import yaml
 
+from worker.campaigns.signature import LENGTH, SCHEME
+from worker.campaigns.summaries import CampaignSummary
 from worker.messages import (
     EARLIEST,
     LATEST,
@@ -100,6 +104,13 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
     ),
     "What": ("What", "What of a message is looked at."),
     "Match": ("Match", "How: all of it, its beginning, its end; of a host, it and all below it."),
+    "CampaignSummary": (
+        "Campaign summary",
+        (
+            "What one worker has seen of a campaign, under `campaign:worker`; a tombstone ends it. Readers add up over "
+            "workers. It holds no text, number, sender or link."
+        ),
+    ),
 }
 # What a type cannot say: description, and the limits that are checked or kept.
 _FIELDS: Final[dict[str, dict[str, Schema]]] = {
@@ -185,6 +196,24 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "primary": {"description": "What was published."},
         "shadow": {"description": "What the shadow would have said."},
     },
+    "CampaignSummary": {
+        "campaign": {"description": "The campaign's id: of all that it has had, the smallest."},
+        "aliases": {"description": "Other ids of it."},
+        "worker": {"description": "The worker's instance id."},
+        "size": {"description": "Messages that this worker has seen."},
+        "first": {"description": "The earliest message's `received_at`."},
+        "last": {"description": "The latest message's `received_at`."},
+        "scheme": {"description": "How the signature is made: only those of one scheme can be compared."},
+        "signature": {"description": "128 hashes of the wording, a byte each; their equal share is a similarity."},
+        "senders": {"description": "Different senders, an estimate within some 13 %."},
+        "recipients": {"description": "Different recipients, an estimate."},
+        "hosts": {"description": "Different hosts of links, an estimate."},
+        "delivered": {"description": "Messages delivered, from the second on."},
+        "flagged": {"description": "Messages flagged, from the second on."},
+        "blocked": {"description": "Messages blocked, from the second on."},
+        "unscored": {"description": "Messages without a score, from the second on."},
+        "score": {"description": "Mean of the scores. Null: none has one."},
+    },
     "Opinion": {
         "model": {"description": "The bundle: `name@digest`."},
         "label": {"description": "A label of the model. Null: no score."},
@@ -256,6 +285,24 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "added_at": "2026-09-21T14:13:20Z",
         "until": "2027-01-01T00:00:00Z",
     },
+    "CampaignSummary": {
+        "campaign": "84f95b4801538324",
+        "worker": "hamgate-0",
+        "size": 1207,
+        "first": "2026-09-21T13:02:11Z",
+        "last": "2026-09-21T14:13:20Z",
+        "scheme": SCHEME,
+        "signature": base64.b64encode(bytes(range(LENGTH))).decode(),
+        "aliases": [],
+        "senders": 31,
+        "recipients": 1190,
+        "hosts": 12,
+        "delivered": 40,
+        "flagged": 0,
+        "blocked": 1166,
+        "unscored": 0,
+        "score": 0.9312,
+    },
     "Summary": {
         "kind": "summary",
         "since": "2026-09-21T14:13:12.004Z",
@@ -305,6 +352,7 @@ def schemas() -> dict[str, Schema]:
         "shadow-disagreement.schema.json": _of(Disagreement),
         "shadow-summary.schema.json": _of(Summary),
         "list-entry.schema.json": _of(ListEntry),
+        "campaign-summary.schema.json": _of(CampaignSummary),
     }
 
 
@@ -375,6 +423,7 @@ _KEY: Final[Schema] = {
 }
 _SAME_KEY: Final[Schema] = {"type": ["string", "null"], "description": "The event's key, byte for byte."}
 _ENTRY_KEY: Final[Schema] = {"type": "string", "description": "`what:match:value` of the entry."}
+_CAMPAIGN_KEY: Final[Schema] = {"type": "string", "description": "`campaign:worker`."}
 _TRACE: Final[Schema] = {
     "traceparent": {
         "type": "string",
@@ -421,6 +470,12 @@ def asyncapi() -> Schema:
             "lists": _channel(
                 "sms.lists", "Compacted; followed only where the setting names it.", "HAMGATE_LISTS_TOPIC", "listEntry"
             ),
+            "campaigns": _channel(
+                "sms.campaigns",
+                "Compacted. Written without a transaction, and read by the workers, only where the setting is there.",
+                "HAMGATE_CAMPAIGNS_TOPIC",
+                "campaignSummary",
+            ),
         },
         "operations": {
             "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
@@ -430,6 +485,8 @@ def asyncapi() -> Schema:
                 "send", "deadLetters", "One for each unreadable event, in the transaction of its neighbours' verdicts."
             ),
             "sendShadowReports": _operation("send", "shadowReports", "What a shadow model would have said."),
+            "sendCampaigns": _operation("send", "campaigns", "What a worker has seen of campaigns, every 5 s at most."),
+            "receiveCampaigns": _operation("receive", "campaigns", "What the other workers have seen."),
         },
         "components": {
             "messages": {
@@ -446,6 +503,7 @@ def asyncapi() -> Schema:
                 "shadowDisagreement": _message("Shadow disagreement", "shadow-disagreement", {"type": "null"}),
                 "shadowSummary": _message("Shadow summary", "shadow-summary", {"type": "null"}),
                 "listEntry": _message("List entry", "list-entry", _ENTRY_KEY),
+                "campaignSummary": _message("Campaign summary", "campaign-summary", _CAMPAIGN_KEY),
             }
         },
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SAY_NOTHING: Final = {"$schema", "$comment", "$defs", "title", "description", "examples", "format"}
+_SAY_NOTHING: Final = {"$schema", "$comment", "$defs", "title", "description", "examples", "format", "contentEncoding"}
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "object": (dict,),
     "array": (list,),
@@ -83,6 +83,10 @@ def _max_length(value: Any, wanted: int, _: Any, at: str) -> list[str]:
     return [f"{at}: longer than {wanted}"] if isinstance(value, str) and len(value) > wanted else []
 
 
+def _min_length(value: Any, wanted: int, _: Any, at: str) -> list[str]:
+    return [f"{at}: shorter than {wanted}"] if isinstance(value, str) and len(value) < wanted else []
+
+
 def _minimum(value: Any, wanted: float, _: Any, at: str) -> list[str]:
     return [f"{at}: below {wanted}"] if _is(value, "number") and value < wanted else []
 
@@ -102,6 +106,7 @@ _CHECKS: Final[dict[str, Callable[..., list[str]]]] = {
     "enum": _enum,
     "pattern": _pattern,
     "maxLength": _max_length,
+    "minLength": _min_length,
     "minimum": _minimum,
     "maximum": _maximum,
 }

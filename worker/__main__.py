@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
 _SHELLS: Final = ("bash", "zsh", "fish")
-_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail", "lists")
+_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail", "lists", "campaigns")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -223,6 +223,15 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
         ),
         completing=completing,
     )
+    seen = add(
+        "campaigns",
+        "show the campaigns that the workers have seen, the largest first; no text and no number",
+        "hamgate campaigns --campaigns-topic sms.campaigns",
+        "hamgate campaigns --since 2026-01-31T08:00:00Z --json",
+        takes="[--since TIME] [--json] ",
+    )
+    seen.add_argument("--since", metavar="TIME", help="only campaigns with a message at or after this RFC 3339 time")
+    seen.add_argument("--json", action="store_true", help="JSON output")
     _add_audit(
         add(
             "audit",

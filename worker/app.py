@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 
 from worker import broker, engine, loading
+from worker.campaigns.sharing import CampaignSharing
+from worker.campaigns.watching import CampaignWatch
 from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
@@ -419,6 +421,9 @@ def _context(
     if registry:
         rules.append(registry.rules)
         followers.append(registry)
+    if campaigns := _campaigns(settings, metrics):
+        observers.append(campaigns[0])
+        followers.append(campaigns[1])
     return (Context(rules, observers) if rules or observers else None), followers
 
 
@@ -489,6 +494,26 @@ def _registry(settings: Settings, metrics: Metrics) -> RegistryWatch | None:
     except RegistryError as error:
         message = f"HAMGATE_REGISTRY: {error}"
         raise StartRefused(message) from error
+
+
+def _campaigns(settings: Settings, metrics: Metrics) -> tuple[CampaignWatch, CampaignSharing] | None:
+    """The observer of campaigns, and the companion that shares them; None where no topic is set."""
+    topic = settings.campaigns_topic
+    if topic is None:
+        return None
+    watch = CampaignWatch(metrics, settings.instance_id)
+    brokers = dataclasses.replace(link(settings), patience=_REPORT_PATIENCE)
+    mine = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-campaigns")
+    sharing = CampaignSharing(
+        watch,
+        topic,
+        read=lambda: broker.Reader(mine, topic),
+        publish=lambda: broker.Publisher(mine),
+        outages=(broker.BrokerError, TimeoutError),
+        failed=metrics.campaign_topic_failures.inc,
+    )
+    metrics.follow(metrics.campaigns, lambda: len(watch.index))
+    return watch, sharing
 
 
 class Reports:

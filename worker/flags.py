@@ -24,7 +24,7 @@ GROUPS: Final = {
         *("gpu_share", "latency_budget"),
     ),
     "decision": ("threshold", "flag_from", "block_from", "on_outside", "on_unscored", "deadline", "max_event_bytes"),
-    "context": ("hash_key_file", "lists_topic", "registry"),
+    "context": ("hash_key_file", "lists_topic", "registry", "campaigns_topic"),
     "stream": (
         *("brokers", "input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "group_id", "instance_id"),
         *("delivery", "membership", "rebalance", "offset_out_of_range", "unreadable_batch"),
@@ -64,6 +64,7 @@ USED_BY: Final = {
     "use": _MODEL,
     "back": _MODEL,
     "compare": _LINK | {"shadow_topic"},
+    "campaigns": _LINK | {"campaigns_topic"},
     "audit": _LINK
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},

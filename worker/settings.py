@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     registry: FilePath | None = Field(
         None, description="file of the sender registry, TOML or CSV, read again when it changes; none: no registry"
     )
+    campaigns_topic: TopicName | None = Field(
+        None, description="compacted topic that workers share campaigns by, as sms.campaigns; none: no campaigns"
+    )
 
     # The audit.
     audit_window: int = Field(

@@ -94,6 +94,11 @@ FROZEN = {
     # what is known beside the text
     "hamgate_registry_brands": ("gauge", ()),
     "hamgate_registry_refused": ("counter", ()),
+    # campaigns
+    "hamgate_campaigns": ("gauge", ()),
+    "hamgate_campaign_messages": ("counter", ()),
+    "hamgate_campaigns_forgotten": ("counter", ()),
+    "hamgate_campaign_topic_failures": ("counter", ()),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -298,6 +298,14 @@ def lists(settings: Settings, options: argparse.Namespace) -> int:
     return listing.lists(settings, options)
 
 
+def campaigns(settings: Settings, options: argparse.Namespace) -> int:
+    """Show what the workers have seen of campaigns."""
+    from worker.commands import campaigning  # noqa: PLC0415 predict needs no broker
+
+    logs.configure("error", settings.log_format)
+    return campaigning.campaigns(settings, options)
+
+
 def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     """Fit the bands on a carrier's own lawful texts."""
     from worker.commands import calibrating  # noqa: PLC0415 only whoever asks
@@ -354,4 +362,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "audit": audit,
     "tail": tail,
     "lists": lists,
+    "campaigns": campaigns,
 }

@@ -74,6 +74,7 @@ class Metrics:
         self._predict()
         self._lists()
         self._context()
+        self._campaigns()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -225,6 +226,16 @@ class Metrics:
         self.registry_brands = self._gauge("registry_brands", "Brands of the sender registry in force.")
         self.registry_refused = self._counter(
             "registry_refused_total", "Changes of the sender registry's file that were refused; the one before stays."
+        )
+
+    def _campaigns(self) -> None:
+        self.campaigns = self._gauge("campaigns", "Campaigns held: wordings of two messages or more.")
+        self.campaign_messages = self._counter("campaign_messages_total", "Messages that belong to a campaign.")
+        self.campaigns_forgotten = self._counter(
+            "campaigns_forgotten_total", "Campaigns that made room for newer ones."
+        )
+        self.campaign_topic_failures = self._counter(
+            "campaign_topic_failures_total", "Failures to read the campaigns' topic, a record of it, or to publish."
         )
 
     def know_labels(self, labels: Sequence[str]) -> None:

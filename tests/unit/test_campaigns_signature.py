@@ -1,0 +1,131 @@
+"""What stays the same between variants of a text, and what tells two texts apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.campaigns import signature as signatures
+from worker.campaigns.index import SIMILAR
+from worker.campaigns.signature import LENGTH, Signature, constant, hosts, name_of, signature_of
+from worker.campaigns.sketch import Different, Sketch
+
+PARCEL = "Your parcel is held at our depot. Pay the fee of £1.99 at https://parcel-fee.example/x7 to avoid return"
+
+
+def signature(text: str) -> Signature | None:
+    return signature_of(constant(text))
+
+
+def similarity(one: str, other: str) -> float:
+    first, second = signature(one), signature(other)
+    assert first is not None
+    assert second is not None
+    return float(np.mean(first == second))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        PARCEL.replace("1.99", "24.50"),
+        PARCEL.replace("https://parcel-fee.example/x7", "www.depot-pay.top"),
+        PARCEL.replace("https://parcel-fee.example/x7", "depot.pay.co.uk/12?q=1"),
+        PARCEL.upper(),
+        f"Hello Sarah, {PARCEL}",
+        f"Dear customer: {PARCEL}",
+        f"🚨 {PARCEL} 📦",
+        PARCEL.replace("parcel", "parcel AB12-99", 1),
+        PARCEL.replace("depot.", "depot!!! "),
+        PARCEL.replace("parcel", "pаrcel", 1),  # a Cyrillic letter
+    ],
+)
+def test_numbers_links_codes_greetings_emoji_case_and_disguises_do_not_matter(variant: str) -> None:
+    assert constant(variant) == constant(PARCEL)
+    assert similarity(variant, PARCEL) == 1.0
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        PARCEL.replace("depot", "warehouse"),
+        PARCEL.replace("parcel", "pacel", 1),
+        PARCEL.replace("Your parcel is", "Ur package is"),
+        f"{PARCEL}. Thank you",
+    ],
+)
+def test_a_word_swapped_or_mistyped_leaves_a_text_near(variant: str) -> None:
+    assert similarity(variant, PARCEL) >= SIMILAR
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "Your dentist appointment is on Tuesday at 10:30. Reply C to confirm, R to choose another time",
+        "Are we still meeting at seven by the station? Bring the blue folder if you have it",
+        "Your account has been locked after three attempts. Confirm your details at https://bank.example",
+    ],
+)
+def test_other_texts_are_far(other: str) -> None:
+    assert similarity(other, PARCEL) < SIMILAR / 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ok", "on my way", "Happy birthday to you!", "123456", "https://a.example/b", "👍👍👍", "ha" * 40]
+)
+def test_a_text_too_short_to_tell_has_no_signature(text: str) -> None:
+    assert signature(text) is None
+
+
+def test_scripts_without_spaces_have_signatures_too() -> None:
+    text = "您的包裹因地址不详无法派送请尽快点击链接更新您的地址信息以免被退回寄件人处理"
+
+    assert similarity(f"{text}https://parcel.example/1", f"{text}888") == 1.0
+
+
+@given(st.text(max_size=400))
+def test_any_text_has_a_signature_of_one_length_or_none(text: str) -> None:
+    found = signature(text)
+
+    assert found is None or (found.shape, found.dtype) == ((LENGTH,), np.uint8)
+    assert hosts(text) is not None
+
+
+@pytest.mark.parametrize("piece", ["a.", "a-", "1.a", "@", "a@", "http:", "-.", ".a", "£1", "é", "\u200b"])
+@pytest.mark.timeout(20)
+def test_no_text_takes_long(piece: str) -> None:
+    signature(piece * (65_536 // len(piece)))
+    hosts(piece * (65_536 // len(piece)))
+
+
+def test_an_id_follows_from_the_wording_and_never_changes() -> None:
+    found = signature(PARCEL)
+    assert found is not None
+
+    assert name_of(found) == "84f95b4801538324"
+    assert signatures.SCHEME == "1.1.2"
+
+
+def test_hosts_are_those_of_links_and_of_no_address() -> None:
+    text = "See https://Parcel-Fee.example/x7, www.bank.co.uk or pay.top; mail help@bank.example. 1.99 a.m."
+
+    assert hosts(text) == {"parcel-fee.example", "www.bank.co.uk", "pay.top"}
+
+
+@given(st.integers(0, 3000))
+def test_a_sketch_is_right_within_half(count: int) -> None:
+    sketch = Sketch()
+    for number in range(count):
+        sketch.add(Different.SENDERS, f"+4477009{number:05}")
+
+    assert sketch.count(Different.SENDERS) == pytest.approx(count, rel=0.5, abs=3)
+    assert sketch.count(Different.RECIPIENTS) == 0
+
+
+def test_one_that_comes_again_is_not_another() -> None:
+    sketch = Sketch()
+    for _ in range(1000):
+        sketch.add(Different.HOSTS, "a.example")
+
+    assert sketch.count(Different.HOSTS) == 1

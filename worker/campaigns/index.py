@@ -1,0 +1,237 @@
+"""Campaigns by their signatures, in memory that is bounded from the start: locality-sensitive hashing over bands.
+
+A signature is cut into bands of four bytes. A table has a row for each band, and in it, by a hash of the band, the
+place of whoever had the same band last. The signatures at these places are compared whole, so whatever the table has
+forgotten or confuses costs recall at most, and nothing need ever be taken out of it.
+
+Texts lie in a ring: each that is like no other, and of a campaign's variants those that are unlike all before them, so
+that a wording may drift. The second text of its kind makes a campaign of the two. Where as many campaigns are held as
+may be, the one seen least recently goes: a small one, while the small ones are more than a quarter, else a large one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.campaigns.signature import LENGTH, name_of
+from worker.campaigns.sketch import Sketch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.campaigns.signature import Signature
+
+Places: TypeAlias = NDArray[np.int64]
+
+HELD: Final = 100_000
+"""Campaigns at most; about 1 KB each."""
+RECENT: Final = 1 << 18
+"""Texts in the ring; 144 bytes each."""
+SIMILAR: Final = 0.44
+"""Equal share of two signatures from which their texts are of one campaign."""
+CLOSE: Final = 0.75
+"""Equal share from which a variant adds nothing new."""
+LARGE: Final = 10
+"""Messages from which a campaign is published, and outlives small ones."""
+
+_ALIASES: Final = 8
+_BAND: Final = 4
+"""Bytes. A pair of Jaccard 0.44 shares one of the 32 bands with 0.70, one of 0.6 with 0.99, one of 0.2 with 0.05."""
+_SLOT_BITS: Final = 19
+"""Of each band: 64 MiB in all."""
+_FACTOR: Final = np.uint32(0x9E3779B1)  # odd, of well-mixed bits (the golden ratio's): Knuth's multiplier
+_SHIFT: Final = np.uint32(32 - _SLOT_BITS)
+_SIMILAR_BYTES: Final = round(SIMILAR * LENGTH)
+_CLOSE_BYTES: Final = round(CLOSE * LENGTH)
+
+
+@dataclass(slots=True, eq=False)
+class KnownCampaign:
+    """What is known of one. Actions, scores and sketches count from its second message on, `size` from the first.
+
+    `others` is what other workers have counted, by the keys of their records. `aliases` are ids that it had, or has on
+    other workers: of all its ids the smallest is in force.
+    """
+
+    id: str
+    place: int
+    """In the index; 0 once it is forgotten."""
+    first: float
+    last: float
+    size: int = 0
+    delivered: int = 0
+    flagged: int = 0
+    blocked: int = 0
+    unscored: int = 0
+    scored: int = 0
+    scores: float = 0.0
+    """The sum of those that have one."""
+    different: Sketch = field(default_factory=Sketch)
+    before: tuple[int, int, int] = (0, 0, 0)
+    """Different senders, recipients and hosts as this worker counted them before it was started anew."""
+    others: dict[str, int] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    key: str | None = None
+    """Of its record in the topic, once there is one."""
+
+    @property
+    def total(self) -> int:
+        """Messages, of all workers that are known."""
+        return self.size + sum(self.others.values()) if self.others else self.size
+
+
+class Likeness(NamedTuple):
+    """What is like a text: a campaign, or else the place of the one text like it in the ring; 0: nothing."""
+
+    campaign: KnownCampaign | None = None
+    alone: int = 0
+    is_close: bool = False
+
+
+class Index:
+    """All that is remembered. For one thread, but for `len` and `signature_of`."""
+
+    def __init__(self, held: int = HELD, recent: int = RECENT) -> None:
+        self._held, self._recent = held, recent
+        # Place 0 is nobody's, as an empty table names it; then the campaigns' own; then the ring.
+        self._signatures = np.zeros((1 + held + recent, LENGTH), dtype=np.uint8)
+        self._table = np.zeros((LENGTH // _BAND) << _SLOT_BITS, dtype=np.int32)
+        self._rows: Places = np.arange(LENGTH // _BAND, dtype=np.int64) << _SLOT_BITS
+        self._owners: list[KnownCampaign | None] = [None] * len(self._signatures)
+        self._seen_at = np.zeros(recent)
+        self._made = self._next = 0
+        self._small: OrderedDict[int, None] = OrderedDict()
+        self._large: OrderedDict[int, None] = OrderedDict()
+        self._by_id: dict[str, KnownCampaign] = {}
+
+    def __len__(self) -> int:
+        """Campaigns held."""
+        return len(self._small) + len(self._large)
+
+    def __iter__(self) -> Iterator[KnownCampaign]:
+        """The campaigns held: the small ones first, the least recently seen first."""
+        return (found for place in (*self._small, *self._large) if (found := self._owners[place]))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays, whatever is in them."""
+        return self._signatures.nbytes + self._table.nbytes + self._seen_at.nbytes + 8 * len(self._owners)
+
+    def named(self, name: str) -> KnownCampaign | None:
+        """The campaign that has an id, or had it, or has it on another worker."""
+        return self._by_id.get(name)
+
+    def signature_of(self, campaign: KnownCampaign) -> Signature | None:
+        """The signature of its first message; None once it is forgotten."""
+        found = self._signatures[campaign.place].copy()
+        return found if campaign.place else None
+
+    def like(self, signature: Signature) -> Likeness:
+        """What is like a text by its signature: the most similar; a campaign rather than a single text."""
+        named = set(self._table.take(self._slots(signature)).tolist())
+        named.discard(0)
+        if not named:
+            return Likeness()
+        places = sorted(named)
+        equal = (self._signatures.take(places, axis=0) == signature).sum(axis=1).tolist()
+        campaign, most, alone, most_alone = None, _SIMILAR_BYTES - 1, 0, _SIMILAR_BYTES - 1
+        for place, count in zip(places, equal, strict=True):
+            if count <= most:
+                continue
+            owner = self._owners[place]
+            if owner and owner.place:
+                campaign, most = owner, count
+            elif place > self._held and count > most_alone:
+                alone, most_alone = place, count
+        if campaign:
+            return Likeness(campaign, is_close=most >= _CLOSE_BYTES)
+        return Likeness(alone=alone, is_close=most_alone >= _CLOSE_BYTES)
+
+    def count(
+        self, signature: Signature, match: Likeness, at: float
+    ) -> tuple[KnownCampaign | None, KnownCampaign | None]:
+        """Count a text that is like `match`. Returns its campaign, and the one that had to go for it, if any."""
+        campaign, gone = match.campaign, None
+        if match.alone:
+            first = float(self._seen_at[match.alone - self._held - 1])
+            campaign, gone = self.found(self._signatures[match.alone].copy(), min(first, at))
+            campaign.size = 1
+            self._owners[match.alone] = campaign
+        if campaign:
+            campaign.size += 1
+            campaign.first, campaign.last = min(campaign.first, at), max(campaign.last, at)
+            self.touch(campaign)
+        if not match.is_close:
+            self._lay(signature, campaign, at)
+        return campaign, gone
+
+    def found(
+        self, signature: Signature, at: float, name: str | None = None
+    ) -> tuple[KnownCampaign, KnownCampaign | None]:
+        """Begin a campaign without messages; by its signature's own id, or another's. And which had to go for it."""
+        gone = None
+        if self._made < self._held:
+            self._made += 1
+            place = self._made
+        else:
+            gone = self._least()
+            place, gone.place = gone.place, 0
+            for each in (gone.id, *gone.aliases):
+                if self._by_id.get(each) is gone:
+                    del self._by_id[each]
+        made = KnownCampaign(name or name_of(signature), place, at, at)
+        self._owners[place] = made
+        self._by_id.setdefault(made.id, made)
+        self._small[place] = None
+        self._put(signature, place)
+        return made, gone
+
+    def also_named(self, campaign: KnownCampaign, name: str) -> None:
+        """Learn an id that a campaign has elsewhere: the smallest is in force, by the others it is still found."""
+        if name == campaign.id or name in campaign.aliases or len(campaign.aliases) >= _ALIASES:
+            return
+        smaller, larger = sorted((campaign.id, name))
+        campaign.id, campaign.aliases = smaller, (*campaign.aliases, larger)
+        self._by_id.setdefault(name, campaign)
+
+    def touch(self, campaign: KnownCampaign) -> None:
+        """Note that it was seen just now, or has grown."""
+        place = campaign.place
+        if place in self._large:
+            self._large.move_to_end(place)
+        elif campaign.total >= LARGE:
+            del self._small[place]
+            self._large[place] = None
+        else:
+            self._small.move_to_end(place)
+
+    def _slots(self, signature: Signature) -> Places:
+        found: Places = self._rows + ((signature.view(np.uint32) * _FACTOR) >> _SHIFT)
+        return found
+
+    def _put(self, signature: Signature, place: int) -> None:
+        self._signatures[place] = signature
+        self._table[self._slots(signature)] = place
+
+    def _lay(self, signature: Signature, owner: KnownCampaign | None, at: float) -> None:
+        """Into the ring, in the place of the oldest there."""
+        place = 1 + self._held + self._next
+        self._owners[place] = owner
+        self._seen_at[self._next] = at
+        self._next = (self._next + 1) % self._recent
+        self._put(signature, place)
+
+    def _least(self) -> KnownCampaign:
+        """Take out the campaign that is to go."""
+        is_small = not self._large or len(self._small) > self._held // 4
+        place, _ = (self._small if is_small else self._large).popitem(last=False)
+        gone = self._owners[place]
+        if gone is None:
+            message = f"no campaign at place {place}"
+            raise LookupError(message)
+        return gone

@@ -1,0 +1,57 @@
+"""The records of the topic of campaigns: one for each campaign and worker, under `id:worker`; a tombstone ends it.
+
+They hold no text, number, sender or link. A signature is 128 bytes of hashes: whoever has a text can tell by it whether
+the text is of the campaign, and whoever has none cannot read one out of it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Final
+
+import msgspec
+
+from worker.campaigns.signature import LENGTH
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+CampaignId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+
+
+class CampaignSummary(msgspec.Struct, frozen=True, gc=False):
+    """What one worker has seen of a campaign since it knows it: readers add up over workers.
+
+    `aliases` are other ids of it. Different senders, recipients and hosts are estimates; one that two workers have seen
+    counts with both. Actions count from the campaign's second message on; `score` is the mean of those that have one.
+    """
+
+    campaign: CampaignId
+    worker: str
+    size: Count
+    first: Moment
+    last: Moment
+    scheme: str
+    signature: Annotated[bytes, msgspec.Meta(min_length=LENGTH, max_length=LENGTH)]
+    aliases: tuple[CampaignId, ...] = ()
+    senders: Count = 0
+    recipients: Count = 0
+    hosts: Count = 0
+    delivered: Count = 0
+    flagged: Count = 0
+    blocked: Count = 0
+    unscored: Count = 0
+    score: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+
+    @property
+    def key(self) -> str:
+        """Its record's."""
+        return f"{self.campaign}:{self.worker}"
+
+
+_decoder: Final = msgspec.json.Decoder(CampaignSummary)
+encode_summary: Final = msgspec.json.Encoder().encode
+
+
+def decode_summary(value: bytes) -> CampaignSummary:
+    """Read a summary. Raises msgspec.DecodeError."""
+    return _decoder.decode(value)

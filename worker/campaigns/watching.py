@@ -1,0 +1,210 @@
+"""The observer of campaigns: gives each message its campaign and the campaign's size, and counts what became of it.
+
+All of it runs in the writing thread. The companion that shares campaigns takes `changed` and `forgotten` from it, and
+leaves what it has read in `heard`; these are dicts and deques, whose single steps no other thread can part. A campaign
+is put among the changed after it has changed: so whatever the companion reads of it too early, it reads once more.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from worker.campaigns.index import LARGE, Index, KnownCampaign
+from worker.campaigns.signature import LEAST_CHARACTERS, SCHEME, Signature, constant, hosts, signature_of
+from worker.campaigns.sketch import Different
+from worker.campaigns.summaries import CampaignSummary
+from worker.messages import Action
+
+if TYPE_CHECKING:
+    from worker.metrics import Metrics
+    from worker.policy.facts import Facts
+    from worker.policy.order import Decided
+
+FOUND: Final = "campaign"
+"""Of `Facts.found`: the campaign of a message."""
+_AT_ONCE: Final = 64
+"""Summaries taken up by one transaction: some 3 ms."""
+_WORDINGS: Final = 16_384
+"""That are not looked for anew: most of what organisations send differs in numbers alone. Some 10 MB."""
+_TOMBSTONES: Final = 100_000
+"""That may wait."""
+
+
+class Heard(NamedTuple):
+    """A record of the topic; without a summary a tombstone. `is_own`: of this worker before it was started anew."""
+
+    key: str
+    summary: CampaignSummary | None
+    is_own: bool = False
+
+
+def ids(facts: Facts) -> tuple[str, ...]:
+    """Every id of a message's campaign, the one in force first: a rule for any of them is a rule for the campaign."""
+    campaign = facts.found.get(FOUND)
+    return (campaign.id, *campaign.aliases) if isinstance(campaign, KnownCampaign) else ()
+
+
+@dataclass(slots=True, eq=False)
+class Wording:
+    """What is kept of a text, by its signature; and the campaign that it was found to be of."""
+
+    signature: Signature | None
+    campaign: KnownCampaign | None = None
+
+
+def _wording(kept: str) -> Wording:
+    return Wording(signature_of(kept))
+
+
+class CampaignWatch:
+    """An `Observer` (worker/policy/order.py)."""
+
+    def __init__(self, metrics: Metrics, worker: str, index: Index | None = None) -> None:
+        self.index = Index() if index is None else index
+        self.worker = worker
+        self.changed: dict[KnownCampaign, None] = {}
+        self.forgotten: deque[str] = deque(maxlen=_TOMBSTONES)
+        self.heard: deque[Heard] = deque()
+        self._metrics = metrics
+        self._wordings = functools.lru_cache(_WORDINGS)(_wording)
+
+    def begin(self, now: float) -> None:
+        """Take up some of what other workers have told."""
+        del now
+        for _ in range(min(_AT_ONCE, len(self.heard))):
+            self._take_up(self.heard.popleft())
+
+    def look(self, facts: Facts) -> None:
+        """Find a message's campaign."""
+        kept = constant(facts.text)
+        if len(kept) < LEAST_CHARACTERS:
+            return
+        wording = self._wordings(kept)
+        if wording.signature is None:
+            return
+        campaign, gone = wording.campaign, None
+        match = Likeness(campaign, is_close=True) if campaign and campaign.place else self.index.like(wording.signature)
+        campaign = match.campaign
+        if not facts.is_repeated:
+            campaign, gone = self.index.count(wording.signature, match, facts.received_at)
+        wording.campaign = campaign
+        if gone:
+            self._forget(gone)
+        if campaign and campaign.total > 1:
+            facts.campaign, facts.campaign_size = campaign.id, campaign.total
+            facts.found[FOUND] = campaign
+
+    def learn(self, facts: Facts, decided: Decided) -> None:
+        """Count what became of it."""
+        campaign = facts.found.get(FOUND)
+        if facts.is_repeated or not isinstance(campaign, KnownCampaign):
+            return
+        self._metrics.campaign_messages.inc()
+        if facts.sender:
+            campaign.different.add(Different.SENDERS, facts.sender)
+        if facts.recipient:
+            campaign.different.add(Different.RECIPIENTS, facts.recipient)
+        for host in hosts(facts.text) if "." in facts.text else ():
+            campaign.different.add(Different.HOSTS, host)
+        scored = decided.scored
+        if scored.action is Action.DELIVER:
+            campaign.delivered += 1
+        elif scored.action is Action.FLAG:
+            campaign.flagged += 1
+        elif scored.action is Action.BLOCK:
+            campaign.blocked += 1
+        else:
+            campaign.unscored += 1
+        if scored.score is not None:
+            campaign.scored += 1
+            campaign.scores += scored.score
+        if campaign.total >= LARGE:
+            self.changed[campaign] = None
+
+    def summary(self, campaign: KnownCampaign) -> CampaignSummary | None:
+        """What this worker has to tell of a campaign; None once it is forgotten. For the companion."""
+        told = self.index.signature_of(campaign)
+        if told is None:
+            return None
+        counts = (max(campaign.different.count(each), campaign.before[each]) for each in Different)
+        senders, recipients, linked = counts
+        return CampaignSummary(
+            campaign=campaign.id,
+            worker=self.worker,
+            size=campaign.size,
+            first=dt.datetime.fromtimestamp(campaign.first, dt.UTC),
+            last=dt.datetime.fromtimestamp(campaign.last, dt.UTC),
+            scheme=SCHEME,
+            signature=told.tobytes(),
+            aliases=campaign.aliases,
+            senders=senders,
+            recipients=recipients,
+            hosts=linked,
+            delivered=campaign.delivered,
+            flagged=campaign.flagged,
+            blocked=campaign.blocked,
+            unscored=campaign.unscored,
+            score=round(campaign.scores / campaign.scored, 4) if campaign.scored else None,
+        )
+
+    def _forget(self, gone: KnownCampaign) -> None:
+        self._metrics.campaigns_forgotten.inc()
+        self.changed.pop(gone, None)
+        if gone.key:
+            self.forgotten.append(gone.key)
+
+    def _take_up(self, heard: Heard) -> None:
+        key, told, is_own = heard
+        if told is None:
+            if campaign := self.index.named(key.partition(":")[0]):
+                campaign.others.pop(key, None)
+            return
+        if told.scheme != SCHEME:
+            return
+        campaign = self._campaign_of(told)
+        for name in (told.campaign, *told.aliases):
+            self.index.also_named(campaign, name)
+        if is_own:
+            if campaign.key:  # two of this worker's records have become one campaign
+                self.forgotten.append(told.key)
+                self.changed[campaign] = None
+            _restore(campaign, told)
+        else:
+            campaign.others[key] = told.size
+            campaign.first = min(campaign.first, told.first.timestamp())
+        self.index.touch(campaign)
+
+    def _campaign_of(self, told: CampaignSummary) -> KnownCampaign:
+        """The campaign that another worker tells of: by its id, else by its signature, else begun here too."""
+        for name in (told.campaign, *told.aliases):
+            if campaign := self.index.named(name):
+                return campaign
+        its = np.frombuffer(told.signature, dtype=np.uint8)
+        if campaign := self.index.like(its).campaign:
+            return campaign
+        campaign, gone = self.index.found(its, told.last.timestamp(), told.campaign)
+        if gone:
+            self._forget(gone)
+        return campaign
+
+
+def _restore(campaign: KnownCampaign, told: CampaignSummary) -> None:
+    """Go on from where this worker was before it was started anew."""
+    campaign.key = campaign.key or told.key
+    campaign.size += told.size
+    campaign.first = min(campaign.first, told.first.timestamp())
+    campaign.delivered += told.delivered
+    campaign.flagged += told.flagged
+    campaign.blocked += told.blocked
+    campaign.unscored += told.unscored
+    if told.score is not None:
+        scored = told.delivered + told.flagged + told.blocked
+        campaign.scored += scored
+        campaign.scores += told.score * scored
+    campaign.before = (told.senders, told.recipients, told.hosts)
