@@ -3,7 +3,7 @@
 python -m deploy.formats            write them
 python -m deploy.formats --check    say which differ from what the types give; exit 1 if any does
 
-Names and types come from `worker.messages` and `worker.rollout.shadow`; units, sources and limits stand here.
+Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.senders`; units, sources and limits stand here.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from worker.messages import (
 from worker.model.tokenizer import FLAGS
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
+from worker.senders.snapshots import Snapshot
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -88,6 +89,13 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
         "How a shadow's labels compare with the primary's, about every 10 s while there are messages.",
     ),
     "Opinion": ("Opinion", "What one model says of the message."),
+    "Snapshot": (
+        "Sender snapshot",
+        (
+            "How a sender behaves, as one worker saw it: for the next owner of its partition. Its key is the keyed hash "
+            "of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Written at best, and not in a transaction."
+        ),
+    ),
 }
 # What a type cannot say: description, and the limits that are checked or kept.
 _FIELDS: Final[dict[str, dict[str, Schema]]] = {
@@ -123,7 +131,7 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
             f"({', '.join(Unscored)}), or what decided in its place ({', '.join(Decider)}). Null: the score did."
         },
         "flags": {
-            "description": "What was done to the text before it was judged, and what it is. "
+            "description": "What was done to the text before it was judged, what it is, and how its sender behaves. "
             f"Known so far: {_KNOWN_FLAGS}."
         },
         "model": {"description": "The bundle that judged it: `name@digest`."},
@@ -171,6 +179,20 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "label": {"description": "A label of the model. Null: no score."},
         "score": {"description": "Calibrated probability that it is not ham. Null: no score.", **_SCORE},
     },
+    "Snapshot": {
+        "at": {"description": "The last message: Unix time in seconds, by the events' clock."},
+        "first": {"description": "The first message since the sender is known here: Unix time in seconds."},
+        "count": {"description": "Messages, each counting half after five minutes, as of `at`.", **_COUNT},
+        "recipients": {
+            "description": "Bits that distinct recipients of an hour have set, of 64 (linear counting).",
+            **_COUNT,
+            "maximum": 64,
+        },
+        "spam": {"description": "Share of the last messages that the model labels other than ham.", **_SCORE},
+        "judged": {"description": "How many messages that share is of, 64 at most.", **_COUNT},
+        "strangers": {"description": "Share of the last messages that were first contacts.", **_SCORE},
+        "counted": {"description": "How many messages that share is of, 64 at most.", **_COUNT},
+    },
     "Summary": {
         "kind": {"description": "Tells the reports apart."},
         "since": {"description": "First message counted: RFC 3339, UTC, milliseconds.", **_RFC3339},
@@ -206,6 +228,16 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "at": "2026-09-21T14:13:20.102Z",
         "primary": {"model": "nano@0123456789ab", "label": "spam", "score": 0.9931},
         "shadow": {"model": "next@ba9876543210", "label": "ham", "score": 0.41},
+    },
+    "Snapshot": {
+        "at": 1_790_000_000.0,
+        "first": 1_789_996_400,
+        "count": 31.5,
+        "recipients": 22,
+        "spam": 0.4375,
+        "judged": 32,
+        "strangers": 0.9688,
+        "counted": 64,
     },
     "Summary": {
         "kind": "summary",
@@ -255,6 +287,7 @@ def schemas() -> dict[str, Schema]:
         "dead-letter-headers.schema.json": _dead_letter_headers(),
         "shadow-disagreement.schema.json": _of(Disagreement),
         "shadow-summary.schema.json": _of(Summary),
+        "sender-snapshot.schema.json": _of(Snapshot),
     }
 
 
@@ -323,6 +356,7 @@ _KEY: Final[Schema] = {
     "description": "The subscriber, as any stable text or bytes. Events of one key are judged in order. "
     "Null: any partition, no order.",
 }
+_HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "The sender's keyed hash."}
 _SAME_KEY: Final[Schema] = {"type": ["string", "null"], "description": "The event's key, byte for byte."}
 _TRACE: Final[Schema] = {
     "traceparent": {
@@ -367,6 +401,12 @@ def asyncapi() -> Schema:
                 "HAMGATE_SHADOW_TOPIC",
                 *("shadowDisagreement", "shadowSummary"),
             ),
+            "senderSnapshots": _channel(
+                "sms.senders",
+                "Compacted. Workers write and read it, without a transaction, only where its name is set.",
+                "HAMGATE_SENDERS_TOPIC",
+                "senderSnapshot",
+            ),
         },
         "operations": {
             "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
@@ -375,6 +415,8 @@ def asyncapi() -> Schema:
                 "send", "deadLetters", "One for each unreadable event, in the transaction of its neighbours' verdicts."
             ),
             "sendShadowReports": _operation("send", "shadowReports", "What a shadow model would have said."),
+            "sendSenderSnapshots": _operation("send", "senderSnapshots", "Senders that are half-way to a limit."),
+            "receiveSenderSnapshots": _operation("receive", "senderSnapshots", "Read when a partition is gained."),
         },
         "components": {
             "messages": {
@@ -390,6 +432,7 @@ def asyncapi() -> Schema:
                 },
                 "shadowDisagreement": _message("Shadow disagreement", "shadow-disagreement", {"type": "null"}),
                 "shadowSummary": _message("Shadow summary", "shadow-summary", {"type": "null"}),
+                "senderSnapshot": _message("Sender snapshot", "sender-snapshot", _HASH),
             }
         },
     }

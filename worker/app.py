@@ -28,6 +28,8 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.pipeline.throughput import Throughput
+from worker.policy.hashing import Hashing, HashKeyError
+from worker.policy.order import Context
 from worker.predict.predictor import Predictor
 from worker.predict.server import PredictServer
 from worker.process import cores, signals, streams
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from worker.pipeline.service import Companion
     from worker.pipeline.tracing import Tracing
     from worker.rollout.compare import Comparison
+    from worker.senders import Behaviour, BehaviourRules, SenderSnapshots
     from worker.settings import Settings
 
 _DAY: Final = 86_400.0
@@ -97,6 +100,10 @@ class Worker:
             self._tracing = pipeline.accounts.tracing
             predictor = _predictor(settings, metrics, pipeline)
             beside = _beside(settings, pipeline)
+            if watched := _senders(settings, pipeline):
+                observer, companion, rules = watched
+                pipeline.beside = Context([rules] if rules else (), [observer])
+                beside.append(companion)
             self.service = Service(
                 pipeline,
                 grace=settings.shutdown_grace,
@@ -419,6 +426,35 @@ def _beside(settings: Settings, pipeline: Pipeline) -> list[Companion]:
         every=BUNDLE_WATCH,
     )
     return [*companions, watch]
+
+
+def _senders(settings: Settings, pipeline: Pipeline) -> tuple[Behaviour, SenderSnapshots, BehaviourRules | None] | None:
+    """The observer of senders, its companion, and the rule unless it is off; None where no topic is set.
+
+    Raises StartRefused.
+    """
+    if settings.senders_topic is None or settings.hash_key_file is None:
+        return None
+    from worker import senders  # noqa: PLC0415 for those who ask for it
+
+    try:
+        hashing = Hashing.read(settings.hash_key_file)
+    except HashKeyError as error:
+        message = f"HAMGATE_HASH_KEY_FILE: {error}"
+        raise StartRefused(message) from error
+    metrics = pipeline.accounts.metrics
+    limits = senders.SenderLimits(settings.senders_burst, settings.senders_fan_out)
+    behaviour = senders.Behaviour(limits, hashing, is_asked=settings.senders_rule != "off")
+    metrics.follow(metrics.senders, lambda: behaviour.table.taken)
+    metrics.follow(metrics.senders_forgotten, lambda: behaviour.table.evicted)
+    topic = senders.SnapshotTopic(link(settings), settings.senders_topic)
+    companion = senders.SenderSnapshots(behaviour, lambda: pipeline.assignment, topic, hashing, metrics)
+    rules = (
+        None
+        if settings.senders_rule == "off"
+        else senders.BehaviourRules(behaviour, settings.senders_rule == "dry-run")
+    )
+    return behaviour, companion, rules
 
 
 class Reports:

@@ -87,6 +87,10 @@ FROZEN = {
     "hamgate_predict_seconds": ("histogram", ()),
     "hamgate_predict_busy_seconds": ("counter", ()),
     "hamgate_predict_waiting_texts": ("gauge", ()),
+    # senders
+    "hamgate_senders": ("gauge", ()),
+    "hamgate_senders_forgotten": ("gauge", ()),
+    "hamgate_sender_snapshots": ("counter", ("outcome",)),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -45,6 +45,7 @@ OUTCOMES: Final = ("committed", "rolled-back", "fenced")
 REBALANCES: Final = ("gained", "lost", "moved", "same")
 ROLES: Final = ("primary", "canary", "shadow")
 PREDICTED: Final = ("answered", "invalid", "full", "unavailable")
+SNAPSHOTS: Final = ("published", "dropped", "read", "unread")
 CHANGES: Final = ("swapped", "refused", "withdrawn")
 NO_LABEL: Final = "none"
 """The label of a verdict without one, and the language of a text where it is not known."""
@@ -70,6 +71,7 @@ class Metrics:
         self._model()
         self._shadow()
         self._predict()
+        self._senders()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -204,6 +206,14 @@ class Metrics:
         self.predict_seconds = self._histogram("predict_seconds", "From a request of /predict to its answer.", SECONDS)
         self.predict_busy = self._counter("predict_busy_seconds_total", "Time that /predict has worked.")
         self.predict_waiting = self._gauge("predict_waiting_texts", "Texts that wait for /predict.")
+
+    def _senders(self) -> None:
+        self.senders = self._gauge("senders", "Senders whose behaviour is known here.")
+        self.senders_forgotten = self._gauge("senders_forgotten", "Senders forgotten for others, since the start.")
+        self.sender_snapshots = self._counter(
+            "sender_snapshots_total", "Snapshots of senders; `unread` counts readings of the topic that failed.",
+            "outcome", known=_each(SNAPSHOTS),
+        )  # fmt: skip
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Show every series that a bundle's labels can give, from the start: a rate needs a zero to begin from."""
