@@ -305,7 +305,7 @@ def _name(group: str) -> str:
 def cost(sent: Sequence[Sent]) -> Iterator[Entry]:
     """Microseconds of the writing thread a message: with the observer and the rule, less the walk without them.
 
-    In batches of 256 whose strings are as fresh as from a decoder; medians of batches; filled with a million senders.
+    In batches of 256 whose strings are as fresh as from a decoder; medians of batches; filled with 300,000 senders.
     """
     settings, sent = Settings(), sent[len(sent) // 2 :][:100_000]
     scored, before = Scored("ham", 0.1, Action.DELIVER, None, _raised), sent[0].at - 3 * WINDOW
@@ -328,12 +328,15 @@ def cost(sent: Sequence[Sent]) -> Iterator[Entry]:
         return float(np.median(times))
 
     alone = min(taken(Context(), 0) for _ in range(3))
-    behaviour = Behaviour(SenderLimits(settings.senders_burst, settings.senders_fan_out), _KEY)
     gc.collect()
     gc.freeze()  # as a worker does
-    full = taken(Context([BehaviourRules(behaviour, is_dry_run=False)], [behaviour]), 1_000_000)
-    load = f"load average {os.getloadavg()[0]:.1f}"
-    yield Entry("senders/cost", "us", round(full - alone, 2), load, {"walk-alone": round(alone, 2)})
+    full = []
+    for _ in range(3):
+        behaviour = Behaviour(SenderLimits(settings.senders_burst, settings.senders_fan_out), _KEY)
+        full.append(taken(Context([BehaviourRules(behaviour, is_dry_run=False)], [behaviour]), 300_000))
+    spread = f"{min(full) - alone:.1f} to {max(full) - alone:.1f}"
+    about = {"walk-alone": round(alone, 2), "load-average": round(os.getloadavg()[0], 1)}
+    yield Entry("senders/cost", "us", round(min(full) - alone, 2), spread, about)
 
 
 def _fresh(address: str) -> str:

@@ -3,7 +3,8 @@
 python -m deploy.formats            write them
 python -m deploy.formats --check    say which differ from what the types give; exit 1 if any does
 
-Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.senders`; units, sources and limits stand here.
+Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.senders.snapshots`; units, sources and
+limits stand here.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
     "Snapshot": (
         "Sender snapshot",
         (
-            "How a sender behaves, as one worker saw it: for the next owner of its partition. Its key is the keyed hash "
-            "of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Written at best, and not in a transaction."
+            "How a sender behaves, as one worker saw it: for the next owner of its partition. Its key is the keyed "
+            "hash of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Written at best, and not in a transaction."
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""Senders watched by real workers: flags in verdicts, what the next owner of a partition knows, and a topic that fails."""
+"""Senders watched by real workers: flags in verdicts, what the next owner of a partition knows, a topic that fails."""
 
 from __future__ import annotations
 
