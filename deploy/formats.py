@@ -94,7 +94,7 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
         "Sender snapshot",
         (
             "How a sender behaves, as one worker saw it: for the next owner of its partition. Its key is the keyed "
-            "hash of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Written at best, and not in a transaction."
+            "hash of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Not in a transaction."
         ),
     ),
 }

@@ -96,7 +96,7 @@ def test_the_quietest_goes_where_there_is_no_room() -> None:
 
     table.slot(5, NOON + 1)
 
-    kept = [sender for sender in (1, 3, 4) if table.lately(table.slot(sender, NOON)).count]
+    kept = [sender for sender in (1, 3, 4) if table.lately(table.slot(sender, NOON)).weight]
     assert (kept, table.evicted, table.taken) == ([1, 3, 4], 1, WAYS)
 
 

@@ -159,7 +159,7 @@ class Behaviour:
         standing = standing._replace(generation=held.generation)
         found = [held.snapshots.get(name) for name in self.hashing.all(KIND, spelt(sender))] if held.snapshots else []
         its = table.lately(slot)
-        if (snapshot := next(filter(None, found), None)) and (not its.count or snapshot.at > its.last):
+        if (snapshot := next(filter(None, found), None)) and (not its.weight or snapshot.at > its.last):
             standing = standing._replace(first=int(snapshot.first), is_restored=int(snapshot.counted > 0))
             snapshot.restore(table, slot)
         table.stand(slot, standing)

@@ -28,7 +28,7 @@ class Contacts:
         """Take the memory; the system gives it page by page as it is written."""
         words = 1 << (pairs // _PAIRS_A_WORD - 1).bit_length()
         self._filters = np.zeros((words, 2), dtype=np.uint64)
-        self._words = memoryview(self._filters.reshape(-1)).cast("B").cast("Q")
+        self._words = self._filters.reshape(-1).data.cast("B").cast("Q")
         self._which = words - 1
         self._pairs = self._left = pairs
         self._newer = 0

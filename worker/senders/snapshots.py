@@ -67,7 +67,7 @@ class Snapshot(msgspec.Struct, frozen=True, gc=False):
         return cls(
             at=its.last,
             first=first,
-            count=round(its.count, 3),
+            count=round(its.weight, 3),
             recipients=bits,
             spam=round(spam, 4),
             judged=judged,

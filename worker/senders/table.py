@@ -46,14 +46,14 @@ _lately, _judged, _standing = _LATELY.unpack_from, _JUDGED.unpack_from, _STANDIN
 class Lately(NamedTuple):
     """What changes with each message. Times are Unix seconds of the events.
 
-    `count` is the decayed number of messages as of `last`; `recent` and `before` have a bit for each recipient of the
+    `weight` is the decayed number of messages as of `last`; `recent` and `before` have a bit for each recipient of the
     half hour and of the one before; `strangers` is their share of the last messages, `counted` of them, up to SPAN.
     """
 
     last: float
     recent: int
     before: int
-    count: float
+    weight: float
     half_hour: int
     strangers: float
     counted: int
@@ -75,7 +75,7 @@ class SenderTable:
         """Take the memory; the system gives it page by page as it is written."""
         memory = np.zeros((slots + 1) * _SLOT, dtype=np.uint8)
         begins = -memory.ctypes.data % _SLOT  # with a line of the processor's cache
-        self._memory = memoryview(memory)[begins : begins + slots * _SLOT]
+        self._memory = memory.data[begins : begins + slots * _SLOT]
         self._names = self._memory.cast("B").cast("Q")
         self._sets = slots // WAYS
         self.taken = 0
@@ -109,7 +109,7 @@ class SenderTable:
         if not self._names[slot // 8]:
             return -math.inf
         its = self.lately(slot)
-        return its.last + HALF_LIFE * math.log2(max(its.count, 1e-9))
+        return its.last + HALF_LIFE * math.log2(max(its.weight, 1e-9))
 
     def add(self, slot: int, at: float, recipient: int | None, *, is_stranger: bool | None) -> tuple[float, int, float]:
         """Count a message and its recipient, by his hash, in whatever order they come.
@@ -156,7 +156,7 @@ class SenderTable:
 
     def judged(self, slot: int) -> tuple[float, int]:
         """The share judged spam, of how many messages, up to SPAN."""
-        return _judged(self._memory, slot + _AT_JUDGED)  # type: ignore[return-value] # as its format says
+        return _judged(self._memory, slot + _AT_JUDGED)
 
     def put_judged(self, slot: int, spam: float, judged: int) -> None:
         """Replace it."""
@@ -164,7 +164,7 @@ class SenderTable:
 
     def standing(self, slot: int) -> tuple[int, int, int, int]:
         """As `Standing`, at half its cost."""
-        return _standing(self._memory, slot + _AT_STANDING)  # type: ignore[return-value] # as its format says
+        return _standing(self._memory, slot + _AT_STANDING)
 
     def stand(self, slot: int, standing: Standing) -> None:
         """Replace it."""
