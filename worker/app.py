@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from worker import broker, engine, loading
+from worker import broker, engine, loading, senders
 from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
@@ -38,6 +38,7 @@ from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
 from worker.rollout.shadow import Shadow
+from worker.senders import SnapshotsAwayError
 from worker.settings import MAX_POLL_INTERVAL
 from worker.version import commit, version
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from worker.messages import Outgoing
+    from worker.messages import Outgoing, Record
     from worker.metrics import Shown
     from worker.model.models_in_service import Model
     from worker.pipeline.batch import Waiting
@@ -435,8 +436,6 @@ def _senders(settings: Settings, pipeline: Pipeline) -> tuple[Behaviour, SenderS
     """
     if settings.senders_topic is None or settings.hash_key_file is None:
         return None
-    from worker import senders  # noqa: PLC0415 for those who ask for it
-
     try:
         hashing = Hashing.read(settings.hash_key_file)
     except HashKeyError as error:
@@ -447,7 +446,7 @@ def _senders(settings: Settings, pipeline: Pipeline) -> tuple[Behaviour, SenderS
     behaviour = senders.Behaviour(limits, hashing, is_asked=settings.senders_rule != "off")
     metrics.follow(metrics.senders, lambda: behaviour.table.taken)
     metrics.follow(metrics.senders_forgotten, lambda: behaviour.table.evicted)
-    topic = senders.SnapshotTopic(link(settings), settings.senders_topic)
+    topic = SnapshotTopic(link(settings), settings.senders_topic)
     companion = senders.SenderSnapshots(behaviour, lambda: pipeline.assignment, topic, hashing, metrics)
     rules = (
         None
@@ -455,6 +454,34 @@ def _senders(settings: Settings, pipeline: Pipeline) -> tuple[Behaviour, SenderS
         else senders.BehaviourRules(behaviour, settings.senders_rule == "dry-run")
     )
     return behaviour, companion, rules
+
+
+class SnapshotTopic:
+    """The topic of senders, connected to when need be, and again after an error. Raises SnapshotsAwayError."""
+
+    def __init__(self, brokers: broker.KafkaLink, name: str) -> None:
+        self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-senders", patience=_REPORT_PATIENCE)
+        self.name = name
+        self._publisher: broker.Publisher | None = None
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        """Write."""
+        try:
+            self._publisher = self._publisher or broker.Publisher(self._link)
+            self._publisher.publish(self.name, records)
+        except broker.BrokerError as error:
+            if self._publisher:
+                self._publisher.close()
+            self._publisher = None
+            raise SnapshotsAwayError(str(error)) from error
+
+    def read(self) -> Iterator[Record]:
+        """All that is there now."""
+        try:
+            with broker.Reader(self._link, self.name) as reader:
+                yield from reader.to_end()
+        except (broker.BrokerError, TimeoutError) as error:
+            raise SnapshotsAwayError(str(error)) from error
 
 
 class Reports:

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.broker import BrokerError
 from worker.messages import Outgoing, Record
 from worker.metrics import Metrics
 from worker.policy.hashing import Hashing
-from worker.senders import Behaviour, SenderLimits, SenderSnapshots
+from worker.senders import Behaviour, SenderLimits, SenderSnapshots, SnapshotsAwayError
 from worker.senders import snapshots as kept
 from worker.senders.contacts import Contacts
 from worker.senders.snapshots import KIND, OLDEST, PER_STEP, WINDOW, Snapshot, read
@@ -54,7 +53,7 @@ class Shelf:
     def _ask(self) -> None:
         if self.is_away:
             message = "no broker answers"
-            raise BrokerError(message)
+            raise SnapshotsAwayError(message)
 
 
 @dataclass

@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from worker.senders.behaviour import Behaviour, SenderLimits
 from worker.senders.rules import BehaviourRules
-from worker.senders.snapshots import SenderSnapshots, SnapshotTopic
+from worker.senders.snapshots import SenderSnapshots, SnapshotsAwayError
 
-__all__ = ["Behaviour", "BehaviourRules", "SenderLimits", "SenderSnapshots", "SnapshotTopic"]
+__all__ = ["Behaviour", "BehaviourRules", "SenderLimits", "SenderSnapshots", "SnapshotsAwayError"]

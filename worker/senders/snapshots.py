@@ -6,7 +6,6 @@ worker partitions. Nothing waits for it: where the topic cannot be read or writt
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,16 +14,14 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import msgspec
 
-from worker.broker import BrokerError, Publisher, Reader
 from worker.messages import Outgoing
 from worker.process.outage import Outage
 from worker.senders.table import BITS, HALF_WINDOW, SPAN, Lately
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from worker.broker import KafkaLink
     from worker.messages import Record, TopicPartition
     from worker.metrics import Metrics
     from worker.policy.hashing import Hashing
@@ -102,8 +99,6 @@ class Held:
     generation: int = 0
 
 
-_PATIENCE: Final = 5.0
-"""Seconds that the brokers are waited for."""
 NOBODY: Final = Held()
 _decode: Final = msgspec.json.Decoder(Snapshot).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -128,8 +123,12 @@ def read(records: Iterable[Record], now: float) -> dict[str, Snapshot]:
     return found
 
 
+class SnapshotsAwayError(Exception):
+    """The topic cannot be written or read now; says why."""
+
+
 class Snapshots(Protocol):
-    """Where snapshots are kept. Both raise BrokerError or TimeoutError."""
+    """Where snapshots are kept. Both raise SnapshotsAwayError."""
 
     @property
     def name(self) -> str:
@@ -140,31 +139,6 @@ class Snapshots(Protocol):
 
     def read(self) -> Iterable[Record]:
         """All that is there now."""
-
-
-class SnapshotTopic:
-    """A topic, connected to when need be, and again after an error."""
-
-    def __init__(self, brokers: KafkaLink, name: str) -> None:
-        self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-senders", patience=_PATIENCE)
-        self.name = name
-        self._publisher: Publisher | None = None
-
-    def publish(self, records: Sequence[Outgoing]) -> None:
-        """Write. Raises BrokerError."""
-        try:
-            self._publisher = self._publisher or Publisher(self._link)
-            self._publisher.publish(self.name, records)
-        except BrokerError:
-            if self._publisher:
-                self._publisher.close()
-            self._publisher = None
-            raise
-
-    def read(self) -> Iterator[Record]:
-        """All that is there now. Raises BrokerError or TimeoutError."""
-        with Reader(self._link, self.name) as reader:
-            yield from reader.to_end()
 
 
 @dataclass(slots=True)
@@ -210,7 +184,7 @@ class SenderSnapshots:
         outgoing = [Outgoing(self.hashing.of(KIND, who).encode(), _encode(its)) for who, its in some]
         try:
             self.topic.publish(outgoing)
-        except (BrokerError, TimeoutError) as error:
+        except SnapshotsAwayError as error:
             self.metrics.sender_snapshots.labels("dropped").inc(len(some))
             self._writing.goes_on(str(error))
         else:
@@ -234,7 +208,7 @@ class SenderSnapshots:
     def _take_over(self) -> None:
         try:
             found = read(self.topic.read(), self.clock())
-        except (BrokerError, TimeoutError) as error:
+        except SnapshotsAwayError as error:
             self.metrics.sender_snapshots.labels("unread").inc()
             self._reading.goes_on(str(error))
             return
