@@ -5,6 +5,8 @@ python -m deploy.formats --check    say which differ from what the types give; e
 
 Names and types come from `worker.messages`, `worker.campaigns` and `worker.rollout.shadow`; units, sources and limits
 stand here.
+Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.senders.snapshots`; units, sources and
+limits stand here.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from worker.model.tokenizer import FLAGS
 from worker.policy.lists.entries import ListEntry
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
+from worker.senders.snapshots import SenderSnapshot
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,6 +114,13 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
             "workers. It holds no text, number, sender or link."
         ),
     ),
+    "SenderSnapshot": (
+        "Sender snapshot",
+        (
+            "How a sender behaves, as one worker saw it: for the next owner of its partition. Its key is the keyed "
+            "hash of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Not in a transaction."
+        ),
+    ),
 }
 # What a type cannot say: description, and the limits that are checked or kept.
 _FIELDS: Final[dict[str, dict[str, Schema]]] = {
@@ -153,7 +163,7 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
             f"({', '.join(Unscored)}), or what decided in its place ({', '.join(Decider)}). Null: the score did."
         },
         "flags": {
-            "description": "What was done to the text before it was judged, and what it is. "
+            "description": "What was done to the text before it was judged, what it is, and how its sender behaves. "
             f"Known so far: {_KNOWN_FLAGS}."
         },
         "model": {"description": "The bundle that judged it: `name@digest`."},
@@ -239,6 +249,20 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "national": {"description": "A number's hash as it is dialled within its country."},
         "national_length": {"description": "Characters of that, where it is a prefix.", **_COUNT},
     },
+    "SenderSnapshot": {
+        "at": {"description": "The last message: Unix time in seconds, by the events' clock."},
+        "first": {"description": "The first message since the sender is known here: Unix time in seconds."},
+        "count": {"description": "Messages, each counting half after five minutes, as of `at`.", **_COUNT},
+        "recipients": {
+            "description": "Bits that distinct recipients of an hour have set, of 64 (linear counting).",
+            **_COUNT,
+            "maximum": 64,
+        },
+        "spam": {"description": "Share of the last messages that the model labels other than ham.", **_SCORE},
+        "judged": {"description": "How many messages that share is of, 64 at most.", **_COUNT},
+        "strangers": {"description": "Share of the last messages that were first contacts.", **_SCORE},
+        "counted": {"description": "How many messages that share is of, 64 at most.", **_COUNT},
+    },
     "Summary": {
         "kind": {"description": "Tells the reports apart."},
         "since": {"description": "First message counted: RFC 3339, UTC, milliseconds.", **_RFC3339},
@@ -303,6 +327,16 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "unscored": 0,
         "score": 0.9312,
     },
+    "SenderSnapshot": {
+        "at": 1_790_000_000.0,
+        "first": 1_789_996_400,
+        "count": 31.5,
+        "recipients": 22,
+        "spam": 0.4375,
+        "judged": 32,
+        "strangers": 0.9688,
+        "counted": 64,
+    },
     "Summary": {
         "kind": "summary",
         "since": "2026-09-21T14:13:12.004Z",
@@ -353,6 +387,7 @@ def schemas() -> dict[str, Schema]:
         "shadow-summary.schema.json": _of(Summary),
         "list-entry.schema.json": _of(ListEntry),
         "campaign-summary.schema.json": _of(CampaignSummary),
+        "sender-snapshot.schema.json": _of(SenderSnapshot),
     }
 
 
@@ -421,6 +456,7 @@ _KEY: Final[Schema] = {
     "description": "The subscriber, as any stable text or bytes. Events of one key are judged in order. "
     "Null: any partition, no order.",
 }
+_HASH: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "The sender's keyed hash."}
 _SAME_KEY: Final[Schema] = {"type": ["string", "null"], "description": "The event's key, byte for byte."}
 _ENTRY_KEY: Final[Schema] = {"type": "string", "description": "`what:match:value` of the entry."}
 _CAMPAIGN_KEY: Final[Schema] = {"type": "string", "description": "`campaign:worker`."}
@@ -476,6 +512,12 @@ def asyncapi() -> Schema:
                 "HAMGATE_CAMPAIGNS_TOPIC",
                 "campaignSummary",
             ),
+            "senderSnapshots": _channel(
+                "sms.senders",
+                "Compacted. Workers write and read it, without a transaction, only where its name is set.",
+                "HAMGATE_SENDERS_TOPIC",
+                "senderSnapshot",
+            ),
         },
         "operations": {
             "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
@@ -487,6 +529,8 @@ def asyncapi() -> Schema:
             "sendShadowReports": _operation("send", "shadowReports", "What a shadow model would have said."),
             "sendCampaigns": _operation("send", "campaigns", "What a worker has seen of campaigns, every 5 s at most."),
             "receiveCampaigns": _operation("receive", "campaigns", "What the other workers have seen."),
+            "sendSenderSnapshots": _operation("send", "senderSnapshots", "Senders that are half-way to a limit."),
+            "receiveSenderSnapshots": _operation("receive", "senderSnapshots", "Read when a partition is gained."),
         },
         "components": {
             "messages": {
@@ -504,6 +548,7 @@ def asyncapi() -> Schema:
                 "shadowSummary": _message("Shadow summary", "shadow-summary", {"type": "null"}),
                 "listEntry": _message("List entry", "list-entry", _ENTRY_KEY),
                 "campaignSummary": _message("Campaign summary", "campaign-summary", _CAMPAIGN_KEY),
+                "senderSnapshot": _message("Sender snapshot", "sender-snapshot", _HASH),
             }
         },
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from worker.messages import Action, Decider, Flag, Outgoing, Unreadable, Unscored
-from worker.metrics import LANGUAGES, LIST_ACTIONS, LISTED, PREDICTED
+from worker.metrics import LANGUAGES, LIST_ACTIONS, LISTED, PREDICTED, SNAPSHOTS
 from worker.process.states import State
 from worker.simulate.poison import ODD, UNREADABLE
 
@@ -36,6 +36,7 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_verdicts_by_language", "action"): set(Action),
     ("hamgate_dead_letters", "reason"): set(Unreadable),
     ("hamgate_unscored", "reason"): set(Unscored),
+    ("hamgate_sender_snapshots", "outcome"): set(SNAPSHOTS),
     ("hamgate_predict_requests", "outcome"): set(PREDICTED),
     ("hamgate_transactions", "outcome"): {"committed", "rolled-back", "fenced"},
     ("hamgate_state", "state"): set(State),

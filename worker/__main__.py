@@ -90,6 +90,7 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
         usage="hamgate [command] [--setting VALUE ...]",
         description="Judges a carrier's SMS traffic in real time: Kafka in, one verdict a message out, exactly once.",
         epilog="`hamgate COMMAND --help` shows what a command takes, with examples. Without a command: run.",
+        allow_abbrev=False,  # a command's own option may be the beginning of a setting's name
     )
     parser.add_argument("--version", action="version", version=in_full(), help="show the version, commit and Python")
     parser.add_argument("--print-settings", action="store_true", help="the same as the command print-settings")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import structlog
 
-from worker import broker, engine, loading
+from worker import broker, engine, loading, senders
 from worker.campaigns.sharing import CampaignSharing
 from worker.campaigns.watching import CampaignWatch
 from worker.engine import Kind
@@ -45,15 +45,16 @@ from worker.process.states import State
 from worker.rollout.changeover import Changeover, Place
 from worker.rollout.compare import compare
 from worker.rollout.shadow import Shadow
+from worker.senders import SnapshotsAwayError
 from worker.settings import MAX_POLL_INTERVAL
 from worker.version import commit, version
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from worker.messages import Outgoing
+    from worker.messages import Outgoing, Record, TopicPartition
     from worker.metrics import Shown
     from worker.model.models_in_service import Model
     from worker.pipeline.batch import Waiting
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from worker.pipeline.tracing import Tracing
     from worker.policy.order import Observer, Rules
     from worker.rollout.compare import Comparison
+    from worker.senders import Behaviour, BehaviourRules, SenderSnapshots
     from worker.settings import Settings
 
 _DAY: Final = 86_400.0
@@ -104,7 +106,7 @@ class Worker:
             registry = _registry(settings, metrics)
             self._probes.phase = "connecting to the brokers"
             _require_well(findings(settings))
-            context, followers = _context(settings, metrics, registry)
+            context, followers = _context(settings, metrics, registry, lambda: pipeline.assignment)
             pipeline = _pipeline(settings, model, metrics, context)
             self._tracing = pipeline.accounts.tracing
             predictor = _predictor(settings, metrics, pipeline)
@@ -405,7 +407,10 @@ def _pipeline(settings: Settings, model: Model, metrics: Metrics, context: Conte
 
 
 def _context(
-    settings: Settings, metrics: Metrics, registry: RegistryWatch | None
+    settings: Settings,
+    metrics: Metrics,
+    registry: RegistryWatch | None,
+    assignment: Callable[[], frozenset[TopicPartition]],
 ) -> tuple[Context | None, list[Companion]]:
     """What is known beside the text, and the companions that keep it up to date; None where nothing is configured.
 
@@ -424,6 +429,11 @@ def _context(
     if campaigns := _campaigns(settings, metrics):
         observers.append(campaigns[0])
         followers.append(campaigns[1])
+    if watched := _senders(settings, metrics, assignment):
+        behaviour, snapshots, rule = watched
+        observers.append(behaviour)
+        followers.append(snapshots)
+        rules += [rule] if rule else []
     return (Context(rules, observers) if rules or observers else None), followers
 
 
@@ -514,6 +524,58 @@ def _campaigns(settings: Settings, metrics: Metrics) -> tuple[CampaignWatch, Cam
     )
     metrics.follow(metrics.campaigns, lambda: len(watch.index))
     return watch, sharing
+
+
+def _senders(
+    settings: Settings, metrics: Metrics, assignment: Callable[[], frozenset[TopicPartition]]
+) -> tuple[Behaviour, SenderSnapshots, BehaviourRules | None] | None:
+    """The observer of senders, its companion, and the rule unless it is off; None where no topic is set.
+
+    Raises StartRefused.
+    """
+    if settings.senders_topic is None or settings.hash_key_file is None:
+        return None
+    keys = hashing(settings)
+    limits = senders.SenderLimits(settings.senders_burst, settings.senders_fan_out)
+    behaviour = senders.Behaviour(limits, keys, is_asked=settings.senders_rule != "off")
+    metrics.follow(metrics.senders, lambda: behaviour.table.taken)
+    metrics.follow(metrics.senders_forgotten, lambda: behaviour.table.evicted)
+    topic = SnapshotTopic(link(settings), settings.senders_topic)
+    companion = senders.SenderSnapshots(behaviour, assignment, topic, keys, metrics)
+    rules = (
+        None
+        if settings.senders_rule == "off"
+        else senders.BehaviourRules(behaviour, settings.senders_rule == "dry-run")
+    )
+    return behaviour, companion, rules
+
+
+class SnapshotTopic:
+    """The topic of senders, connected to when need be, and again after an error. Raises SnapshotsAwayError."""
+
+    def __init__(self, brokers: broker.KafkaLink, name: str) -> None:
+        self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-senders", patience=_REPORT_PATIENCE)
+        self.name = name
+        self._publisher: broker.Publisher | None = None
+
+    def publish(self, records: Sequence[Outgoing]) -> None:
+        """Write."""
+        try:
+            self._publisher = self._publisher or broker.Publisher(self._link)
+            self._publisher.publish(self.name, records)
+        except broker.BrokerError as error:
+            if self._publisher:
+                self._publisher.close()
+            self._publisher = None
+            raise SnapshotsAwayError(str(error)) from error
+
+    def read(self) -> Iterator[Record]:
+        """All that is there now."""
+        try:
+            with broker.Reader(self._link, self.name) as reader:
+                yield from reader.to_end()
+        except (broker.BrokerError, TimeoutError) as error:
+            raise SnapshotsAwayError(str(error)) from error
 
 
 class Reports:

@@ -24,7 +24,16 @@ GROUPS: Final = {
         *("gpu_share", "latency_budget"),
     ),
     "decision": ("threshold", "flag_from", "block_from", "on_outside", "on_unscored", "deadline", "max_event_bytes"),
-    "context": ("hash_key_file", "lists_topic", "registry", "campaigns_topic"),
+    "context": (
+        "hash_key_file",
+        "lists_topic",
+        "registry",
+        "campaigns_topic",
+        "senders_topic",
+        "senders_burst",
+        "senders_fan_out",
+        "senders_rule",
+    ),
     "stream": (
         *("brokers", "input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "group_id", "instance_id"),
         *("delivery", "membership", "rebalance", "offset_out_of_range", "unreadable_batch"),

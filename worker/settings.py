@@ -167,6 +167,19 @@ class Settings(BaseSettings):
         None, description="compacted topic that workers share campaigns by, as sms.campaigns; none: no campaigns"
     )
 
+    senders_topic: TopicName | None = Field(
+        None, description="compacted topic of how senders behave, for the next owner of a partition; none: unwatched"
+    )
+    senders_burst: float = Field(
+        15, gt=0, le=10_000, description="messages a minute from which on a sender is flagged as burst"
+    )
+    senders_fan_out: int = Field(
+        20, ge=2, le=200, description="distinct recipients within an hour from which on a sender is flagged as fan-out"
+    )
+    senders_rule: Literal["off", "dry-run", "on"] = Field(
+        "dry-run", description="whether first contact with fan-out or a burst raises the score"
+    )
+
     # The audit.
     audit_window: int = Field(
         1_000_000, ge=1000, le=1_000_000_000, description="input offsets that the audit holds at most, ten bytes each"
@@ -220,6 +233,10 @@ class Settings(BaseSettings):
         if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
         self._require_lists_to_fit()
+        if self.senders_topic and self.hash_key_file is None:
+            _refuse("senders_topic", "needs hash_key_file: senders are published as keyed hashes alone")
+        if self.senders_topic in {self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}:
+            _refuse("senders_topic", "must be a topic of its own")
         if self.group_id.endswith(_OWN_GROUPS):
             _refuse("group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay and audit")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:

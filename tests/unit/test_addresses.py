@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,14 @@ def test_a_hash_depends_on_key_kind_and_value(tmp_path: Path) -> None:
     assert len(made | {two.of("sender", "447700900123")}) == 4
     assert two.all("sender", "447700900123")[1] == one.of("sender", "447700900123")
     assert "a" * 32 not in repr(one)
+
+
+@pytest.mark.parametrize("key", ["a" * 16, "b" * 64, "c" * 100])
+@given(st.text())
+def test_hashes_are_those_of_the_standard(key: str, value: str) -> None:
+    wanted = hmac.digest(key.encode(), f"sender\0{value}".encode("utf-8", "surrogatepass"), "sha256")
+
+    assert Hashing((key.encode(),)).of("sender", value) == wanted[:16].hex()
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "short\n", "a" * 32 + "\nshort\n"])

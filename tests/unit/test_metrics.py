@@ -99,6 +99,10 @@ FROZEN = {
     "hamgate_campaign_messages": ("counter", ()),
     "hamgate_campaigns_forgotten": ("counter", ()),
     "hamgate_campaign_topic_failures": ("counter", ()),
+    # senders
+    "hamgate_senders": ("gauge", ()),
+    "hamgate_senders_forgotten": ("gauge", ()),
+    "hamgate_sender_snapshots": ("counter", ("outcome",)),
     # the GPU
     "hamgate_gpu_memory_bytes": ("gauge", ("kind",)),
     "hamgate_gpu_utilization_ratio": ("gauge", ()),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from worker.campaigns.index import LARGE, Index, KnownCampaign
+from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness
 from worker.campaigns.signature import LEAST_CHARACTERS, SCHEME, Signature, constant, hosts, signature_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary

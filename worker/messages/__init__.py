@@ -183,7 +183,7 @@ class DryRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Flag(enum.StrEnum):
-    """What was done to a text, and what it is: more may come."""
+    """What was done to a text, what it is, and how its sender behaves: more may come."""
 
     __hash__ = str.__hash__
 
@@ -193,6 +193,10 @@ class Flag(enum.StrEnum):
     OUTSIDE = "outside"
     ONE_TIME_CODE = "one-time-code"
     NOTICE = "notice"
+    BURST = "burst"
+    FAN_OUT = "fan-out"
+    FIRST_CONTACT = "first-contact"
+    COLD = "cold"
 
 
 class RecordSource(msgspec.Struct, frozen=True, gc=False):

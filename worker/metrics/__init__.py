@@ -47,6 +47,7 @@ ROLES: Final = ("primary", "canary", "shadow")
 PREDICTED: Final = ("answered", "invalid", "full", "unavailable")
 LISTED: Final = ("sender", "recipient", "campaign", "link-host", "number")
 LIST_ACTIONS: Final = ("allow", "block", "flag")
+SNAPSHOTS: Final = ("published", "dropped", "read", "unread")
 CHANGES: Final = ("swapped", "refused", "withdrawn")
 NO_LABEL: Final = "none"
 """The label of a verdict without one, and the language of a text where it is not known."""
@@ -75,6 +76,7 @@ class Metrics:
         self._lists()
         self._context()
         self._campaigns()
+        self._senders()
         self.state = self._gauge(
             "state", "1 for what the worker is doing, 0 for all else that it may.", "state", known=_each(tuple(State))
         )
@@ -237,6 +239,14 @@ class Metrics:
         self.campaign_topic_failures = self._counter(
             "campaign_topic_failures_total", "Failures to read the campaigns' topic, a record of it, or to publish."
         )
+
+    def _senders(self) -> None:
+        self.senders = self._gauge("senders", "Senders whose behaviour is known here.")
+        self.senders_forgotten = self._gauge("senders_forgotten", "Senders forgotten for others, since the start.")
+        self.sender_snapshots = self._counter(
+            "sender_snapshots_total", "Snapshots of senders; `unread` counts readings of the topic that failed.",
+            "outcome", known=_each(SNAPSHOTS),
+        )  # fmt: skip
 
     def know_labels(self, labels: Sequence[str]) -> None:
         """Show every series that a bundle's labels can give, from the start: a rate needs a zero to begin from."""

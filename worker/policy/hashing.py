@@ -7,9 +7,10 @@ by a key that is gone can never be read again, nor be matched.
 
 from __future__ import annotations
 
-import hmac
+import functools
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 LEAST_KEY: Final = 16
 """Characters of a key."""
 _BYTES: Final = 16
+_BLOCK: Final = 64
 
 
 class HashKeyError(ValueError):
@@ -53,4 +55,15 @@ class Hashing:
 
 
 def _hash(key: bytes, kind: str, value: str) -> str:
-    return hmac.digest(key, f"{kind}\0{value}".encode("utf-8", "surrogatepass"), "sha256")[:_BYTES].hex()
+    inner, outer = (each.copy() for each in _padded(key))
+    inner.update(f"{kind}\0{value}".encode("utf-8", "surrogatepass"))
+    outer.update(inner.digest())
+    return outer.hexdigest()[: 2 * _BYTES]
+
+
+@functools.cache
+def _padded(key: bytes) -> tuple[Any, Any]:
+    """What every hash by this key begins with (RFC 2104): copied, it saves more than half of the work."""
+    key = hashlib.sha256(key).digest() if len(key) > _BLOCK else key
+    key = key.ljust(_BLOCK, b"\0")
+    return hashlib.sha256(bytes(each ^ 0x36 for each in key)), hashlib.sha256(bytes(each ^ 0x5C for each in key))
