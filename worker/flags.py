@@ -24,7 +24,7 @@ GROUPS: Final = {
         *("gpu_share", "latency_budget"),
     ),
     "decision": ("threshold", "flag_from", "block_from", "on_outside", "on_unscored", "deadline", "max_event_bytes"),
-    "context": ("hash_key_file",),
+    "context": ("hash_key_file", "feedback_topic", "feedback_window"),
     "stream": (
         *("brokers", "input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "group_id", "instance_id"),
         *("delivery", "membership", "rebalance", "offset_out_of_range", "unreadable_batch"),
@@ -51,7 +51,8 @@ _MODEL: Final = _LOG | {
     *("threshold", "flag_from", "block_from", "on_outside", "on_unscored"),
 }
 _LINK: Final = _LOG | {*GROUPS["security"], "brokers", "group_id", "instance_id", "compression"}
-_RUN: Final = _ALL - {"audit_window"}
+_FEEDBACK: Final = {"feedback_topic", "feedback_window"}
+_RUN: Final = _ALL - {"audit_window"} - _FEEDBACK
 
 USED_BY: Final = {
     "run": _RUN,
@@ -67,6 +68,9 @@ USED_BY: Final = {
     "audit": _LINK
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},
+    "feedback": _LINK
+    | _FEEDBACK
+    | {*("input_topic", "verdict_topic", "max_event_bytes", "hash_key_file"), "metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,

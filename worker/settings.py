@@ -51,7 +51,7 @@ _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
 _PORT: Final = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
 _HOST_PORT: Final = rf"([^\s,:\[\]]+|\[[0-9a-fA-F:.]+(%[^\s,\[\]]+)?\]):{_PORT}"
 _HOST_PORTS: Final = rf"^{_HOST_PORT}(,{_HOST_PORT})*$"
-_OWN_GROUPS: Final = (".replay", ".audit")
+_OWN_GROUPS: Final = (".replay", ".audit", ".feedback")
 TopicName = Annotated[str, StringConstraints(pattern=_NAME)]
 # Over plain HTTP only to this host: the secret goes with it.
 _ENDPOINT: Final = rf"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:{_PORT})?)(/[^\s#]*)?$"
@@ -156,6 +156,15 @@ class Settings(BaseSettings):
     hash_key_file: FilePath | None = Field(
         None, description="file of the keys that numbers are hashed by, one a line, the one in force first"
     )
+    feedback_topic: TopicName | None = Field(
+        None, description="topic of reports by subscribers and analysts; decisions go to it and `-decisions`; none: off"
+    )
+    feedback_window: int = Field(
+        1_000_000,
+        ge=1000,
+        le=100_000_000,
+        description="messages in which `hamgate feedback` finds a text or an id, 54 bytes each",
+    )
 
     # The audit.
     audit_window: int = Field(
@@ -210,7 +219,13 @@ class Settings(BaseSettings):
         if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
         if self.group_id.endswith(_OWN_GROUPS):
-            _refuse("group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay and audit")
+            _refuse(
+                "group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay, audit and feedback"
+            )
+        if self.feedback_topic is not None:
+            others = {self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}
+            if {self.feedback_topic, f"{self.feedback_topic}-decisions"} & others:
+                _refuse("feedback_topic", "it and its `-decisions` must differ from all other topics")
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         self._require_sasl_to_fit()
