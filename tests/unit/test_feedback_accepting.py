@@ -350,11 +350,11 @@ def test_credits_are_what_the_votes_say_and_nothing_is_accepted_without_enough_o
         votes = [vote.credit for each in decisions for vote in each.votes if vote.reporter == name]
         assert record.agreed == votes.count(1) + (10 if name in "abcd" else 0)
         assert record.disagreed == votes.count(-1)
-    for each in decisions:
-        assert len({vote.reporter for vote in each.votes}) == len(each.votes)
-        if each.state is DecisionState.ACCEPTED and not each.is_analysts:
-            assert sum(vote.trust for vote in each.votes if vote.label == each.label) >= ENOUGH
-            assert not any(vote.trust for vote in each.votes if vote.label != each.label)
+    for decision in decisions:
+        assert len({vote.reporter for vote in decision.votes}) == len(decision.votes)
+        if decision.state is DecisionState.ACCEPTED and not decision.is_analysts:
+            assert sum(vote.trust for vote in decision.votes if vote.label == decision.label) >= ENOUGH
+            assert not any(vote.trust for vote in decision.votes if vote.label != decision.label)
 
 
 def test_a_record_that_cannot_be_read_is_counted_and_the_rest_is_taken() -> None:

@@ -163,7 +163,8 @@ def test_a_message_that_the_input_has_deleted_is_not_found() -> None:
     ("sender", "is_witnessed"), [("+44 7700 900-002", True), ("447700900002", True), ("+447700900003", False)]
 )
 def test_text_and_then_sender_are_joined_and_the_right_sender_shows_that_it_was_seen(
-    sender: str, is_witnessed: bool,  # noqa: FBT001 it is what is expected
+    sender: str,
+    is_witnessed: bool,  # noqa: FBT001 it is what is expected
 ) -> None:
     stream = Stream()
     stream.message(TEXT, sender="+447700900009")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import structlog
 
 from worker import app, broker
-from worker.broker.feedback import FeedbackNames, FeedbackTopics, decisions
+from worker.audit.brokers import AwayError
+from worker.broker.feedback import FeedbackNames, FeedbackTopics, InputLookup, decisions
 from worker.feedback.joining import Hashes
 from worker.feedback.recent import RecentMessages
 from worker.feedback.records import HELD, DecisionState, FeedbackDecision, decode_record
@@ -24,10 +25,13 @@ from worker.process import signals, streams
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from worker.settings import Settings
 
+T = TypeVar("T")
+NOT_READ: Final = (AwayError, broker.BrokerError, TimeoutError)
+"""What reading the topics may raise."""
 _PATIENCE: Final = 5.0
 """Seconds that one try to connect may take, so that a signal is heard meanwhile."""
 _WORDS: Final = {"show": 1, "decide": 3, "history": 2}
@@ -57,7 +61,7 @@ def feedback(settings: Settings, options: argparse.Namespace) -> int:
     except (HashKeyError, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201 for the person who typed it
         return signals.USAGE
-    except (broker.BrokerError, TimeoutError, UnknownDecisionError) as error:
+    except (*NOT_READ, UnknownDecisionError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return signals.FAILED
 
@@ -163,6 +167,22 @@ def written(settings: Settings, topic: str) -> dict[str, FeedbackDecision]:
         elif value is None:
             found.pop(name, None)
     return found
+
+
+def accepted(settings: Settings, collect: Callable[..., T]) -> T:
+    """What `collect` makes of the decisions, their messages, and texts' hashes. Raises ValueError or one of NOT_READ.
+
+    It is given an iterable of decisions, a function from a place to its record, and the hashes of a text.
+    """
+    names, hashes = _names(settings), Hashes(Hashing.read(_key_file(settings)))
+    found = written(settings, names.decisions)
+    with InputLookup(app.link(settings), names.events) as lookup:
+        return collect(
+            found.values(),
+            lambda place: lookup.at(place.partition, place.offset) if place.topic == names.events else None,
+            hashes.subjects,
+            settings.max_event_bytes,
+        )
 
 
 def _known(known: dict[str, FeedbackDecision], name: str) -> FeedbackDecision:
