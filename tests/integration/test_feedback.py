@@ -329,8 +329,10 @@ def test_a_report_leads_to_a_candidate_that_judges_the_reported_text_anew(
     assert verdicts_of(new, texts[0], hub) == ["spam"]
     live = tmp_path / "live"
     live.symlink_to(old)
-    with variables(offline(hub) | {"HAMGATE_BUNDLE": str(live)}):
-        assert main(["use", str(new)]) == 0
+    subprocess.run(
+        [sys.executable, "-m", "worker", "use", str(new)],
+        cwd=ROOT, env=os.environ | offline(hub) | {"HAMGATE_BUNDLE": str(live)}, check=True,
+    )  # fmt: skip
     assert live.resolve() == new.resolve()
 
 
