@@ -30,7 +30,8 @@ from tests.integration.test_training_commands import (  # noqa: F401 fixtures am
 )
 from training.__main__ import main as training
 from worker.__main__ import main
-from worker.broker import Publisher, Reader
+from worker.broker import BrokerError, Publisher, Reader
+from worker.broker.feedback import FeedbackNames, FeedbackTopics
 from worker.feedback.accepting import DAILY, DAY, LEAST_AGREED
 from worker.feedback.joining import Hashes
 from worker.feedback.records import (
@@ -238,6 +239,20 @@ def test_the_later_of_two_fences_the_earlier(reported: Reported, tmp_path: Path)
             assert earlier.ended() == 1
             assert "another `hamgate feedback` has taken over" in earlier.said()
     assert [len(each.votes) for each in reported.decided()] == [2]
+
+
+def test_it_does_not_begin_where_its_decisions_would_be_deleted_or_have_no_topic(
+    reported: Reported, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = FeedbackNames(reported.topic, reported.topic, reported.place.input, reported.place.verdicts, "g")
+    with pytest.raises(BrokerError, match=r"has cleanup\.policy=delete: .* set it to compact"):
+        FeedbackTopics(reported.place.link, names)
+    reported.settings["feedback_topic"] = f"{reported.topic}.absent"
+
+    with variables(reported.environment() | {"HAMGATE_METRICS_PORT": "0"}):
+        assert main(["feedback"]) == 1
+
+    assert f"topic {reported.topic}.absent" in "".join(capfd.readouterr())
 
 
 def test_an_analyst_sees_the_queue_decides_and_reads_who_changed_what(reported: Reported, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from kafka import errors
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.structs import ConsumerGroupMetadata
 
 from worker.audit.brokers import AwayError
 from worker.broker import incarnation
 from worker.broker.audit import KafkaTail, answered
-from worker.broker.link import BrokerError, explain
+from worker.broker.link import BrokerError, explain, milliseconds
 from worker.broker.reader import Reader
 from worker.broker.refusals import Fate, fate, lasting
 from worker.broker.transactions import Transactions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from worker.broker.link import KafkaLink
     from worker.messages import Outgoing, Positions, Record
 
+_CLEANUP: Final = "cleanup.policy"
 _TIMEOUT: Final = 10.0
 _WAIT: Final = 0.2
 _PATIENCE: Final = 5.0
@@ -89,6 +91,8 @@ class FeedbackTopics:
         """
         self._link, self._names = link, names
         self._group = ConsumerGroupMetadata(names.group)
+        with answered(link):
+            _require_compacted(link, names.decisions)
         with answered(link), contextlib.ExitStack() as opened:
             self._transactions = opened.enter_context(
                 contextlib.closing(Transactions(link, f"{names.group}.decisions", _TIMEOUT))
@@ -141,6 +145,22 @@ class FeedbackTopics:
     def close(self) -> None:
         """Disconnect."""
         self._opened.close()
+
+
+def _require_compacted(link: KafkaLink, topic: str) -> None:
+    """Raise BrokerError where what is decided would be deleted. Who may not ask for a topic's settings is not told."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, [_CLEANUP])
+    with contextlib.closing(link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(_PATIENCE))) as admin:
+        try:
+            policy = str(admin.describe_configs([resource], config_filter="all")["topic"][topic][_CLEANUP]["value"])
+        except (errors.TopicAuthorizationFailedError, errors.UnknownTopicOrPartitionError, KeyError):
+            return  # one that is not there is told by who reads it
+    if "compact" not in policy:
+        message = (
+            f"topic {topic} has {_CLEANUP}={policy}: what analysts have decided, and what is known of reporters, would "
+            f"be deleted; set it to compact (kafka-configs.sh --alter --topic {topic} --add-config {_CLEANUP}=compact)"
+        )
+        raise BrokerError(message)
 
 
 def decisions(link: KafkaLink, topic: str) -> Iterator[tuple[bytes | None, bytes | None]]:

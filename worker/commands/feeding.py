@@ -25,8 +25,10 @@ from worker.process import signals, streams
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
+    from worker.feedback.records import DecisionChange
     from worker.settings import Settings
 
 T = TypeVar("T")
@@ -80,7 +82,7 @@ def decisions_topic(topic: str) -> str:
     return f"{topic}-decisions"
 
 
-def _key_file(settings: Settings) -> Any:  # noqa: ANN401 a path
+def _key_file(settings: Settings) -> Path:
     if settings.hash_key_file is None:
         message = "HAMGATE_HASH_KEY_FILE: reporters and texts are kept as keyed hashes; name the file of the keys"
         raise ValueError(message)
@@ -193,13 +195,12 @@ def _known(known: dict[str, FeedbackDecision], name: str) -> FeedbackDecision:
     return found
 
 
-def _show(known: Sequence[FeedbackDecision] | Any, *, is_all: bool, as_json: bool) -> None:  # noqa: ANN401 a view
+def _show(known: Iterable[FeedbackDecision], *, is_all: bool, as_json: bool) -> None:
     chosen = [each for each in known if is_all or each.state is DecisionState.DISPUTED]
     chosen.sort(key=lambda each: (-len(each.votes), each.touched_at))
-    for each in chosen:
-        if as_json:
-            print(_json(_summary(each)))  # noqa: T201 the answer
     if as_json:
+        for each in chosen:
+            print(_json(_summary(each)))  # noqa: T201 the answer
         return
     print(f"{'id':<14} {'state':<9} {'label':<6} {'spam':>5} {'ham':>5} {'trust':>6}  verdict         message")  # noqa: T201
     for each in chosen:
@@ -228,7 +229,7 @@ def _summary(each: FeedbackDecision) -> dict[str, Any]:
     }
 
 
-def _line(change: Any) -> str:  # noqa: ANN401 a DecisionChange
+def _line(change: DecisionChange) -> str:
     before = "nothing" if change.before is None else f"{change.before} {change.before_label or ''}".strip()
     after = f"{change.state} {change.label or ''}".strip()
     return f"{rfc3339(change.at)}  {change.by}  {before} -> {after}" + (f"  ({change.reason})" if change.reason else "")

@@ -34,7 +34,7 @@ _WAIT: Final = 0.05
 _RETRY: Final = 1.0
 _STALL: Final = 300.0
 """Seconds without a round, or a question that failed, after which the process counts as dead."""
-_TOGETHER: Final = 500
+_TOGETHER: Final = 200
 """Reports that one transaction takes at most."""
 _LAPSE_EVERY: Final = 60.0
 
@@ -153,20 +153,25 @@ class Feedback:
             self._reports_to[chunk.place] = brokers.reports.position(chunk.place)
         for first in range(0, len(reports), _TOGETHER):
             for record in reports[first : first + _TOGETHER]:
+                if self.stopping.is_set():
+                    break
                 now = dated(record, time.time()).timestamp
                 counts[joining.take(record, now)] += 1
                 done[record.topic, record.partition] = record.offset + 1
             self._write(brokers, joining.accepting, done, counts)
-        self._overdue(brokers, joining, counts)
+            self._heard_at = time.monotonic()
+        self._overdue(brokers, joining, done, counts)
         return has_moved or bool(reports)
 
-    def _overdue(self, brokers: FeedbackBrokers, joining: Joining, counts: Counter[ReportOutcome]) -> None:
+    def _overdue(
+        self, brokers: FeedbackBrokers, joining: Joining, done: Positions, counts: Counter[ReportOutcome]
+    ) -> None:
         now = time.time()
         counts.update(joining.overdue(now))
         if now - self._lapsed_at > _LAPSE_EVERY:
             self._lapsed_at = now
             joining.accepting.lapse(now)
-        self._write(brokers, joining.accepting, {}, counts)
+        self._write(brokers, joining.accepting, done, counts)
 
     def _write(
         self, brokers: FeedbackBrokers, accepting: Accepting, done: Positions, counts: Counter[ReportOutcome]
