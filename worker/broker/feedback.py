@@ -106,7 +106,10 @@ class FeedbackTopics:
     def decisions(self) -> Iterator[tuple[bytes | None, bytes | None]]:
         """Yield key and value of each record of the decisions topic. Raises AwayError, BrokerError."""
         with answered(self._link):
-            yield from decisions(self._link, self._names.decisions)
+            try:
+                yield from decisions(self._link, self._names.decisions)
+            except TimeoutError as error:
+                raise AwayError(str(error)) from error
 
     def begin(self) -> Positions:
         """Go on with the reports that no decision has taken in; the first time with the oldest. Return from where.
