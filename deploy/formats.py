@@ -7,6 +7,8 @@ Names and types come from `worker.messages`, `worker.campaigns` and `worker.roll
 stand here.
 Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.senders.snapshots`; units, sources and
 limits stand here.
+Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.feedback`; units, sources and limits
+stand here.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import yaml
 
 from worker.campaigns.signature import LENGTH, SCHEME
 from worker.campaigns.summaries import CampaignSummary
+from worker.feedback.records import FeedbackDecision
+from worker.feedback.reports import LONGEST_REASON, FeedbackReport
 from worker.messages import (
     EARLIEST,
     LATEST,
@@ -120,6 +124,31 @@ _TYPES: Final[dict[str, tuple[str, str]]] = {
             "How a sender behaves, as one worker saw it: for the next owner of its partition. Its key is the keyed "
             "hash of the sender's address (HMAC-SHA-256, 32 hexadecimal digits). Not in a transaction."
         ),
+    ),
+    "FeedbackReport": (
+        "Report, version 1",
+        (
+            "What a subscriber or an analyst says of a message. A subscriber's has `reporter` and one of `id`, "
+            "`source` and `text`; or only `sender`, within 15 minutes of a `text` by the same reporter. An analyst's "
+            "has `author`, `label` and one of `decision`, `id` and `source`. Unknown fields are ignored. What breaks "
+            "one of these rules is refused, by name, on the topic of decisions."
+        ),
+    ),
+    "ReportedPlace": ("Place", "Where a message lies in the input."),
+    "FeedbackDecision": (
+        "Decision on reports, version 1",
+        (
+            "What is decided of one text, under the key `decision:` and its id; the last of a key counts. Other keys "
+            "of the topic hold reporters, texts that wait for their sender, and refused reports: they are hamgate's. "
+            "Hashes are keyed; times are Unix seconds."
+        ),
+    ),
+    "SaidVerdict": ("Verdict said", "What the verdict on the message says."),
+    "ReportVote": ("Vote", "One reporter's word."),
+    "DecisionChange": ("Change", "One line of the audit trail."),
+    "DecisionState": (
+        "State",
+        "Open: nothing is decided. Disputed: an analyst has to look. Refused: given up.",
     ),
 }
 # What a type cannot say: description, and the limits that are checked or kept.
@@ -273,6 +302,67 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "skipped": {"description": "Messages that the shadow was too slow for.", **_COUNT},
         "labels": {"description": "Messages by the primary's label, then by the shadow's (`none`: no score)."},
     },
+    "FeedbackReport": {
+        "label": {"description": "What the message is: `spam`, `ham`. Absent in a subscriber's: `spam`."},
+        "reporter": {
+            "description": "The subscriber: a number, or a pseudonym that stays the same. Kept as a keyed hash."
+        },
+        "author": {
+            "description": "The analyst: letters, digits, '.', '_' and '-', no number of five digits.",
+            "maxLength": 64,
+        },
+        "reason": {
+            "description": "An analyst's note, without a link, an address or five digits in a row.",
+            "maxLength": LONGEST_REASON,
+        },
+        "id": {
+            "description": "The verdict's `id`; one that is not `topic:partition:offset` is found while it is recent."
+        },
+        "source": {"description": "The verdict's `source`."},
+        "decision": {"description": "The id of a decision, as `hamgate feedback show` lists it."},
+        "text": {"description": "The text as it was received or forwarded; found while it is recent, then forgotten."},
+        "sender": {"description": "From whom it came. The right one shows that the reporter has seen the message."},
+    },
+    "ReportedPlace": {
+        "topic": {"description": "The input topic."},
+        "partition": {"description": "Its partition.", **_COUNT},
+        "offset": {"description": "Its offset.", **_COUNT},
+    },
+    "FeedbackDecision": {
+        "kind": {"description": "Tells the records of the topic apart."},
+        "id": {"description": "Partition and offset of the report that opened it."},
+        "subject": {"description": "The text's keyed hash."},
+        "source": {"description": "One message of that text."},
+        "said": {"description": "The verdict on it. Null: it was too long ago."},
+        "state": {"description": "How far it is."},
+        "label": {"description": "What was accepted: `spam`, `ham`. Null: nothing yet."},
+        "votes": {"description": "One for each reporter, 30 at most."},
+        "history": {"description": "Who changed what, the oldest first; of more than 100 the first and the newest."},
+        "touched_at": {"description": "When the last vote or word came."},
+    },
+    "SaidVerdict": {
+        "label": {"description": "`ham`; `spam` for any other label. Null: no score."},
+        "score": {"description": "The verdict's score. Null: none.", **_SCORE},
+        "action": {"description": "The verdict's action."},
+    },
+    "ReportVote": {
+        "reporter": {"description": "The reporter's keyed hash."},
+        "label": {"description": "What the reporter says."},
+        "trust": {"description": "What the vote weighs, from 0 to 1.", **_SCORE},
+        "cohort": {"description": "Day of the reporter's first report, in days since 1970."},
+        "at": {"description": "When it was cast."},
+        "is_witnessed": {"description": "Whether the report shows that its reporter has seen the message."},
+        "credit": {"description": "What it has changed in the reporter's record: right +1, wrong -1, not known 0."},
+    },
+    "DecisionChange": {
+        "at": {"description": "When."},
+        "by": {"description": "`analyst:` and the author, or `rule:` and its name."},
+        "state": {"description": "The state from then on."},
+        "label": {"description": "The label from then on."},
+        "before": {"description": "The state before. Null: there was none."},
+        "before_label": {"description": "The label before."},
+        "reason": {"description": "The analyst's note."},
+    },
 }
 _PLACE: Final = {"topic": "sms.events", "partition": 3, "offset": 41, "timestamp": 1_790_000_000_000}
 _EXAMPLES: Final[dict[str, Schema]] = {
@@ -347,6 +437,48 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "skipped": 0,
         "labels": {"ham": {"ham": 4480}, "spam": {"ham": 1, "spam": 639}},
     },
+    "FeedbackReport": {"reporter": "+447700900001", "text": "WINNER!! Call now", "sender": "+447700900002"},
+    "FeedbackDecision": {
+        "kind": "decision",
+        "id": "0-41",
+        "subject": "3f9c0a5d1e2b4c6f8a7b9c0d1e2f3a4b",
+        "source": {"topic": "sms.events", "partition": 3, "offset": 41},
+        "said": {"label": "ham", "score": 0.02, "action": "deliver"},
+        "state": "accepted",
+        "label": "spam",
+        "votes": [
+            {
+                "reporter": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+                "label": "spam",
+                "trust": 0.0,
+                "cohort": 20717,
+                "at": 1_790_000_000.0,
+                "is_witnessed": True,
+                "credit": 1,
+            }
+        ],
+        "history": [
+            {
+                "at": 1_790_000_000.0,
+                "by": "rule:against-a-sure-verdict",
+                "state": "disputed",
+                "label": None,
+                "before": None,
+                "before_label": None,
+                "reason": None,
+            },
+            {
+                "at": 1_790_000_600.0,
+                "by": "analyst:anna",
+                "state": "accepted",
+                "label": "spam",
+                "before": "disputed",
+                "before_label": None,
+                "reason": "parcel scam",
+            },
+        ],
+        "touched_at": 1_790_000_600.0,
+    },
 }
 # Header values are bytes; these are the UTF-8 text in them.
 _ADDED: Final[dict[str, Schema]] = {
@@ -388,6 +520,8 @@ def schemas() -> dict[str, Schema]:
         "list-entry.schema.json": _of(ListEntry),
         "campaign-summary.schema.json": _of(CampaignSummary),
         "sender-snapshot.schema.json": _of(SenderSnapshot),
+        "feedback-report-v1.schema.json": _of(FeedbackReport),
+        "feedback-decision-v1.schema.json": _of(FeedbackDecision),
     }
 
 
@@ -472,6 +606,12 @@ _SAME_TRACE: Final[Schema] = {
     "traceparent": {"type": "string", "description": "The event's; where hamgate traces, its own span of that trace."},
     "tracestate": {"type": "string", "description": "The event's."},
 }
+_FEEDBACK: Final = "sms.feedback"
+_REPORTERS_KEY: Final[Schema] = {
+    "type": ["string", "null"],
+    "description": "The same for all reports of one reporter, so that a text comes before its sender.",
+}
+_DECISIONS_KEY: Final[Schema] = {"type": "string", "description": "`decision:` and the decision's id."}
 _CONTENT_TYPE: Final[Schema] = {"type": "string", "description": "Optional, and not read."}
 _JSON: Final = "application/json"
 
@@ -518,6 +658,15 @@ def asyncapi() -> Schema:
                 "HAMGATE_SENDERS_TOPIC",
                 "senderSnapshot",
             ),
+            "reports": _channel(
+                _FEEDBACK, "Reports, off unless it is set.", "HAMGATE_FEEDBACK_TOPIC", "feedbackReport"
+            ),
+            "decisions": _channel(
+                f"{_FEEDBACK}-decisions",
+                "Compacted; read read_committed.",
+                "HAMGATE_FEEDBACK_TOPIC and `-decisions`",
+                "feedbackDecision",
+            ),
         },
         "operations": {
             "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
@@ -531,6 +680,8 @@ def asyncapi() -> Schema:
             "receiveCampaigns": _operation("receive", "campaigns", "What the other workers have seen."),
             "sendSenderSnapshots": _operation("send", "senderSnapshots", "Senders that are half-way to a limit."),
             "receiveSenderSnapshots": _operation("receive", "senderSnapshots", "Read when a partition is gained."),
+            "receiveReports": _operation("receive", "reports", "Each is joined to its message, or refused by name."),
+            "sendDecisions": _operation("send", "decisions", "What is believed of reports, and who changed it."),
         },
         "components": {
             "messages": {
@@ -549,6 +700,8 @@ def asyncapi() -> Schema:
                 "listEntry": _message("List entry", "list-entry", _ENTRY_KEY),
                 "campaignSummary": _message("Campaign summary", "campaign-summary", _CAMPAIGN_KEY),
                 "senderSnapshot": _message("Sender snapshot", "sender-snapshot", _HASH),
+                "feedbackReport": _message("Report", "feedback-report-v1", _REPORTERS_KEY),
+                "feedbackDecision": _message("Decision on reports", "feedback-decision-v1", _DECISIONS_KEY),
             }
         },
     }

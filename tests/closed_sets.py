@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from worker.feedback.records import HELD
+from worker.feedback.reports import ReportOutcome
 from worker.messages import Action, Decider, Flag, Outgoing, Unreadable, Unscored
 from worker.metrics import LANGUAGES, LIST_ACTIONS, LISTED, PREDICTED, SNAPSHOTS
 from worker.process.states import State
@@ -48,6 +50,8 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_model_changes", "outcome"): {"swapped", "refused", "withdrawn"},
     ("hamgate_shadow_disagreements", "label"): set(LABELS),
     ("hamgate_shadow_disagreements", "shadow"): {*LABELS, "none"},
+    ("hamgate_feedback_reports", "outcome"): set(ReportOutcome),
+    ("hamgate_feedback_decisions", "state"): set(HELD),
     ("hamgate_gpu_memory_bytes", "kind"): {"used", "total", "allocated", "reserved"},
     ("hamgate_consumer_lag_messages", "partition"): _NUMBERS,
     ("hamgate_consumer_lag_seconds", "partition"): _NUMBERS,

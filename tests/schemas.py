@@ -36,8 +36,8 @@ def _type(value: Any, wanted: str | list[str], _: Any, at: str) -> list[str]:
 
 
 def _is(value: Any, name: str) -> bool:
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, bool) or name == "boolean":
+        return isinstance(value, bool) and name == "boolean"
     return isinstance(value, _TYPES[name]) or (name == "integer" and isinstance(value, float) and value.is_integer())
 
 

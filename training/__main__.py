@@ -148,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a list of commands
     brought.add_argument("--quantisation", choices=("nf4", "nf4-single", "none"), default="nf4",
                          help="how training saw the base: NF4, with single scales, or as it is")  # fmt: skip
     brought.add_argument("--calibrate", type=Path, help="label, tab, text: rows to fit probabilities and threshold on")
+    reported = add("feedback", "collect accepted reports as a source for --data, texts from the input topic")
+    reported.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON lines: reports.jsonl")
     _add_shipped(add)
     return parser
 

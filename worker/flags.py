@@ -33,6 +33,8 @@ GROUPS: Final = {
         "senders_burst",
         "senders_fan_out",
         "senders_rule",
+        "feedback_topic",
+        "feedback_window",
     ),
     "stream": (
         *("brokers", "input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "group_id", "instance_id"),
@@ -60,7 +62,8 @@ _MODEL: Final = _LOG | {
     *("threshold", "flag_from", "block_from", "on_outside", "on_unscored"),
 }
 _LINK: Final = _LOG | {*GROUPS["security"], "brokers", "group_id", "instance_id", "compression"}
-_RUN: Final = _ALL - {"audit_window"}
+_FEEDBACK: Final = {"feedback_topic", "feedback_window"}
+_RUN: Final = _ALL - {"audit_window"} - _FEEDBACK
 
 USED_BY: Final = {
     "run": _RUN,
@@ -77,6 +80,9 @@ USED_BY: Final = {
     "audit": _LINK
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},
+    "feedback": _LINK
+    | _FEEDBACK
+    | {*("input_topic", "verdict_topic", "max_event_bytes", "hash_key_file"), "metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
     "lists": _LINK | {"input_topic", "max_event_bytes", "hash_key_file", "lists_topic"},
     "completion": frozenset[str](),

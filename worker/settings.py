@@ -51,7 +51,7 @@ _NAME: Final = r"^[a-zA-Z0-9._-]{1,249}$"
 _PORT: Final = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
 _HOST_PORT: Final = rf"([^\s,:\[\]]+|\[[0-9a-fA-F:.]+(%[^\s,\[\]]+)?\]):{_PORT}"
 _HOST_PORTS: Final = rf"^{_HOST_PORT}(,{_HOST_PORT})*$"
-_OWN_GROUPS: Final = (".replay", ".audit")
+_OWN_GROUPS: Final = (".replay", ".audit", ".feedback")
 TopicName = Annotated[str, StringConstraints(pattern=_NAME)]
 # Over plain HTTP only to this host: the secret goes with it.
 _ENDPOINT: Final = rf"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\])(:{_PORT})?)(/[^\s#]*)?$"
@@ -179,6 +179,15 @@ class Settings(BaseSettings):
     senders_rule: Literal["off", "dry-run", "on"] = Field(
         "dry-run", description="whether first contact with fan-out or a burst raises the score"
     )
+    feedback_topic: TopicName | None = Field(
+        None, description="topic of reports by subscribers and analysts; decisions go to it and `-decisions`; none: off"
+    )
+    feedback_window: int = Field(
+        1_000_000,
+        ge=1000,
+        le=100_000_000,
+        description="messages in which `hamgate feedback` finds a text or an id, 54 bytes each",
+    )
 
     # The audit.
     audit_window: int = Field(
@@ -232,13 +241,11 @@ class Settings(BaseSettings):
             )
         if len({self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}) < 4:  # noqa: PLR2004
             _refuse("verdict_topic", "input_topic, verdict_topic, dead_letter_topic and shadow_topic must differ")
-        self._require_lists_to_fit()
-        if self.senders_topic and self.hash_key_file is None:
-            _refuse("senders_topic", "needs hash_key_file: senders are published as keyed hashes alone")
-        if self.senders_topic in {self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}:
-            _refuse("senders_topic", "must be a topic of its own")
+        self._require_context_to_fit()
         if self.group_id.endswith(_OWN_GROUPS):
-            _refuse("group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay and audit")
+            _refuse(
+                "group_id", f"must not end with {' or '.join(_OWN_GROUPS)}, the groups of replay, audit and feedback"
+            )
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         self._require_sasl_to_fit()
@@ -250,11 +257,20 @@ class Settings(BaseSettings):
             _refuse(*fault)
         return self
 
-    def _require_lists_to_fit(self) -> None:
-        if self.lists_topic and not self.hash_key_file:
-            _refuse("lists_topic", "needs hash_key_file: numbers in lists are kept as keyed hashes")
-        if self.lists_topic in (self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic):
-            _refuse("lists_topic", "must not be a topic that has another use")
+    def _require_context_to_fit(self) -> None:
+        """Topics of their own, and a key where something personal is hashed."""
+        taken = {self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}
+        hashed = {"lists_topic": "numbers in lists", "senders_topic": "senders"}
+        for name in ("lists_topic", "senders_topic", "campaigns_topic", "feedback_topic"):
+            topic = getattr(self, name)
+            if topic is None:
+                continue
+            if name in hashed and self.hash_key_file is None:
+                _refuse(name, f"needs hash_key_file: {hashed[name]} are kept as keyed hashes")
+            mine = {topic, f"{topic}-decisions"} if name == "feedback_topic" else {topic}
+            if mine & taken:
+                _refuse(name, f"{' and '.join(sorted(mine))}: each topic has one use; name another")
+            taken |= mine
 
     def _require_sasl_to_fit(self) -> None:
         user = (self.sasl_username, self.sasl_password)

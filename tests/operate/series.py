@@ -1,11 +1,13 @@
-"""Which series a query names, and which worker and audit show."""
+"""Which series a query names, and which worker, audit and feedback show."""
 
 from __future__ import annotations
 
 import re
 
 from worker.audit.ledger import MismatchKind
-from worker.metrics import AuditMetrics, Metrics
+from worker.feedback.records import HELD
+from worker.feedback.reports import ReportOutcome
+from worker.metrics import AuditMetrics, FeedbackMetrics, Metrics
 
 _NAME = re.compile(r"\b(hamgate[a-z0-9_:]*)\b")
 # What is not the worker's own: Prometheus's, and every Python process's.
@@ -19,11 +21,13 @@ def series_named(expr: str) -> set[str]:
 
 
 def shown_series() -> set[str]:
-    """All series that the metrics of worker and audit can give, under the names that Prometheus stores."""
+    """All series that the metrics of worker, audit and feedback can give, under the names that Prometheus stores."""
     metrics = Metrics()
     metrics.follow_gpu(lambda: None)
     names: set[str] = set()
-    for collector in (*metrics.registry._collector_to_names, *AuditMetrics(MismatchKind).registry._collector_to_names):
+    others = (AuditMetrics(MismatchKind), FeedbackMetrics(ReportOutcome, HELD))
+    registries = [metrics.registry, *(each.registry for each in others)]
+    for collector in [each for registry in registries for each in registry._collector_to_names]:
         described = getattr(collector, "describe", collector.collect)
         for family in described():
             endings = {

@@ -20,7 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from worker.audit.ledger import MismatchKind
 from worker.engine.device import GpuState
-from worker.metrics import SECONDS, AuditMetrics, BulkHistogram, Metrics, MetricsServer
+from worker.feedback.records import HELD
+from worker.feedback.reports import ReportOutcome
+from worker.metrics import SECONDS, AuditMetrics, BulkHistogram, FeedbackMetrics, Metrics, MetricsServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -127,7 +129,15 @@ FROZEN_AUDIT = {
     "hamgate_audit_ready": ("gauge", ()),
     "hamgate_audit_alive": ("gauge", ()),
 }
-ALL = FROZEN | FROZEN_AUDIT
+FROZEN_FEEDBACK = {
+    "hamgate_feedback_reports": ("counter", ("outcome",)),
+    "hamgate_feedback_decisions": ("gauge", ("state",)),
+    "hamgate_feedback_limited_reporters": ("gauge", ()),
+    "hamgate_feedback_log_lines_dropped": ("counter", ()),
+    "hamgate_feedback_ready": ("gauge", ()),
+    "hamgate_feedback_alive": ("gauge", ()),
+}
+ALL = FROZEN | FROZEN_AUDIT | FROZEN_FEEDBACK
 GPU = GpuState(1, 2, 3, 4, utilization=0.5, watts=600.0, celsius=70.0, halvings=1)
 SUFFIX = {"counter": "_total", "info": "_info"}
 
@@ -143,9 +153,16 @@ def labels_of(instrument: Any, family: Metric) -> tuple[str, ...]:
     return tuple(family._labelnames if named is None else named)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("made", "frozen"), [(with_gpu, FROZEN), (lambda: AuditMetrics(MismatchKind), FROZEN_AUDIT)])
+def of_feedback() -> FeedbackMetrics:
+    return FeedbackMetrics(ReportOutcome, HELD)
+
+
+@pytest.mark.parametrize(
+    ("made", "frozen"),
+    [(with_gpu, FROZEN), (lambda: AuditMetrics(MismatchKind), FROZEN_AUDIT), (of_feedback, FROZEN_FEEDBACK)],
+)
 def test_the_series_are_those_that_dashboards_know(
-    made: Callable[[], Metrics | AuditMetrics], frozen: dict[str, tuple[str, tuple[str, ...]]]
+    made: Callable[[], Metrics | AuditMetrics | FeedbackMetrics], frozen: dict[str, tuple[str, tuple[str, ...]]]
 ) -> None:
     families = {
         family.name: (family.type, labels_of(instrument, family))
@@ -297,6 +314,14 @@ def test_every_kind_of_mismatch_is_shown_as_zero_from_the_start() -> None:
     for kind in ("lost", "missing-dead-letter", "duplicated", "reordered", "wrong-source"):
         assert f'hamgate_audit_mismatches_total{{kind="{kind}"}} 0.0' in text
     assert text.count("hamgate_audit_mismatches_total{") == 5
+
+
+def test_every_outcome_of_a_report_is_shown_as_zero_from_the_start() -> None:
+    text = generate_latest(of_feedback().registry).decode()
+
+    assert text.count("hamgate_feedback_reports_total{") == len(ReportOutcome)
+    assert 'hamgate_feedback_reports_total{outcome="limited"} 0.0' in text
+    assert 'hamgate_feedback_decisions{state="disputed"} 0.0' in text
 
 
 def test_what_is_not_proven_ages_while_the_audit_does_not_look() -> None:

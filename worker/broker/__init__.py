@@ -23,6 +23,7 @@ For the commands:
     check         `hamgate check`: what is wrong with connection, topics and rights, each with its fix
     replay        `hamgate replay`: dead letters back to the input, each once; sentback: the note of which
     audit         `hamgate audit`: topics from any position, the offsets of the workers' group and of its own
+    feedback      `hamgate feedback`: reports and recent messages in, decisions out in transactions
     reader        reads whole topics, read_committed, outside any group; and publishes without a transaction
 
 Below all of them:

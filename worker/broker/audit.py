@@ -51,7 +51,7 @@ class AuditedTopics:
         """
         self._link, self._topics = link, topics
         self._worker_group, self._audit_group = worker_group, audit_group
-        with _answered(link), contextlib.ExitStack() as opened:
+        with answered(link), contextlib.ExitStack() as opened:
             self._admin = opened.enter_context(
                 contextlib.closing(link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(_PATIENCE)))
             )
@@ -66,7 +66,7 @@ class AuditedTopics:
     def partitions(self) -> frozenset[TopicPartition]:
         """Return every partition of the three topics, as of now."""
         names = [self._topics.events, self._topics.verdicts, self._topics.dead_letters]
-        with _answered(self._link):
+        with answered(self._link):
             found = self._admin.describe_topics(names)
             for topic in found:
                 if topic["error_code"]:
@@ -77,7 +77,7 @@ class AuditedTopics:
 
     def written(self) -> Positions:
         """Return the ends of the output topics' partitions, with what open transactions have written."""
-        with _answered(self._link):
+        with answered(self._link):
             ends = self._admin.list_partition_offsets(
                 {Partition(*each): OffsetSpec.LATEST for each in self.answers.places}
             )
@@ -106,7 +106,7 @@ class AuditedTopics:
             Partition(*place): OffsetAndMetadata(offset, incarnation.note(self._topic_ids[place[0]], note), -1)
             for place, (offset, note) in progress.items()
         }
-        with _answered(self._link):
+        with answered(self._link):
             for place, error in self._admin.alter_group_offsets(self._audit_group, offsets).items():
                 if error is not errors.NoError:
                     message = f"{self._audit_group}, {place.topic}:{place.partition}"
@@ -133,7 +133,7 @@ class AuditedTopics:
             raise BrokerError(message)
 
     def _offsets(self, group: str, places: list[TopicPartition]) -> dict[TopicPartition, tuple[int, str]]:
-        with _answered(self._link):
+        with answered(self._link):
             found = self._admin.list_group_offsets({group: [Partition(*place) for place in places]})[group]
         return {tuple(place): (each.offset, each.metadata or "") for place, each in found.items() if each.offset >= 0}
 
@@ -159,14 +159,14 @@ class KafkaTail(Reader):
 
     def ends(self) -> Positions:
         """Return for each partition its last stable offset."""
-        with _answered(self._link):
+        with answered(self._link):
             found = self._consumer.end_offsets(self._partitions, timeout_ms=milliseconds(_PATIENCE))
         return {tuple(place): end for place, end in found.items()}
 
     def at(self, seconds: float) -> Positions:
         """Return for each partition its first record of this Unix time or later; its end where there is none."""
         ends = self.ends()
-        with _answered(self._link):
+        with answered(self._link):
             moment = dict.fromkeys(self._partitions, milliseconds(seconds))
             found = self._consumer.offsets_for_times(moment, timeout_ms=milliseconds(_PATIENCE))
         return {tuple(place): each.offset if each else ends[tuple(place)] for place, each in found.items()}
@@ -174,7 +174,7 @@ class KafkaTail(Reader):
     def settled(self) -> Positions:
         """Return the offsets of the group, once no open transaction can change them."""
         found = {}
-        with _answered(self._link):
+        with answered(self._link):
             for place in self._partitions:
                 offset = self._consumer.committed(place, timeout_ms=milliseconds(_PATIENCE))
                 if offset is not None:
@@ -203,7 +203,7 @@ class KafkaTail(Reader):
     def chunks(self, wait: float) -> list[FetchedRecords]:
         """Return the next records by partition; nothing after `wait` seconds."""
         found: dict[TopicPartition, list[Record]] = {}
-        with _answered(self._link):
+        with answered(self._link):
             for record in self.poll(wait):
                 found.setdefault((record.topic, record.partition), []).append(record)
             came_to = {place: self._come_to(place) for place in self._wanted}
@@ -228,7 +228,7 @@ class KafkaTail(Reader):
         return gaps
 
     def _starts(self, places: list[TopicPartition]) -> Positions:
-        with _answered(self._link):
+        with answered(self._link):
             asked = [Partition(*place) for place in places]
             found = self._consumer.beginning_offsets(asked, timeout_ms=milliseconds(_PATIENCE))
         return {tuple(place): start for place, start in found.items()}
@@ -239,7 +239,7 @@ class KafkaTail(Reader):
 
 
 @contextlib.contextmanager
-def _answered(link: KafkaLink) -> Iterator[None]:
+def answered(link: KafkaLink) -> Iterator[None]:
     """Tell brokers that are away, which may come back, from those that refuse."""
     try:
         yield

@@ -282,6 +282,14 @@ def audit(settings: Settings, options: argparse.Namespace) -> int:
     return auditing.audit(settings, options)
 
 
+def feedback(settings: Settings, options: argparse.Namespace) -> int:
+    """Decide on reports until it is told to stop; or show, decide, or tell the history of one."""
+    from worker.commands import feeding  # noqa: PLC0415 predict needs no broker
+
+    logs.configure(settings.log_level, settings.log_format)
+    return feeding.feedback(settings, options)
+
+
 def tail(settings: Settings, options: argparse.Namespace) -> int:
     """Show verdicts and dead letters as they are committed."""
     from worker.commands import tailing  # noqa: PLC0415 predict needs no broker
@@ -360,6 +368,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "back": back,
     "compare": compare,
     "audit": audit,
+    "feedback": feedback,
     "tail": tail,
     "lists": lists,
     "campaigns": campaigns,

@@ -3,7 +3,7 @@
     histogram   a histogram that takes a batch at once, with exemplars
     gpu         what the device says of itself when it is asked
     server      /metrics, /livez and /readyz
-    audit       the series of `hamgate audit`, which shows no others
+    audit       the series of `hamgate audit`, which shows no others; feedback: those of `hamgate feedback`
 
 Base units, closed label sets: no id, no number, no offset, no text. tests/unit/test_metrics.py freezes the names, and
 docs/metrics.md says what each is for.
@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from worker.messages import Action, Decider, Flag, Unreadable, Unscored
 from worker.metrics.audit import AuditMetrics
+from worker.metrics.feedback import FeedbackMetrics
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
 from worker.metrics.server import Health, MetricsServer, Shown
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from worker.engine.device import GpuState
 
-__all__ = ["AuditMetrics", "BulkHistogram", "Gauge", "Health", "Metrics", "MetricsServer", "Shown"]
+__all__ = ["AuditMetrics", "BulkHistogram", "FeedbackMetrics", "Gauge", "Health", "Metrics", "MetricsServer", "Shown"]
 
 # The SLO bounds of docs/operations.md are among these exactly: 20 ms, 60 ms, 100 ms, 250 ms, 1 s.
 SECONDS: Final = (

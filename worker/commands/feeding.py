@@ -1,0 +1,265 @@
+"""`hamgate feedback`: the process that decides on reports; and what an analyst asks of its decisions."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from worker import app, broker
+from worker.audit.brokers import AwayError
+from worker.broker.feedback import FeedbackNames, FeedbackTopics, InputLookup, decisions
+from worker.feedback.joining import Hashes
+from worker.feedback.recent import RecentMessages
+from worker.feedback.records import HELD, DecisionState, FeedbackDecision, decode_record
+from worker.feedback.reports import HAM, SPAM, FeedbackReport, ReportedPlace, ReportOutcome, fault, is_decision, placed
+from worker.feedback.running import Feedback
+from worker.messages import Outgoing, rfc3339
+from worker.metrics import FeedbackMetrics
+from worker.metrics.probes import Probes
+from worker.policy.hashing import Hashing, HashKeyError
+from worker.process import signals, streams
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from worker.feedback.records import DecisionChange
+    from worker.settings import Settings
+
+T = TypeVar("T")
+NOT_READ: Final = (AwayError, broker.BrokerError, TimeoutError)
+"""What reading the topics may raise."""
+_PATIENCE: Final = 5.0
+"""Seconds that one try to connect may take, so that a signal is heard meanwhile."""
+_WORDS: Final = {"show": 1, "decide": 3, "history": 2}
+_WRONG: Final = {
+    ReportOutcome.WRONG_LABEL: f"the label: allowed: {SPAM} or {HAM}",
+    ReportOutcome.WRONG_AUTHOR: "--author: wanted: letters, digits, '.', '_' and '-', 64 at most, at least one letter "
+    "and no number of five digits",
+    ReportOutcome.WRONG_REASON: "--reason: allowed: 120 characters without a link, an address or five digits in a row: "
+    "no part of a message",
+    ReportOutcome.NO_MESSAGE: "ID: wanted: a decision's, a message's, or topic:partition:offset",
+}
+
+log = structlog.get_logger()
+
+
+class UnknownDecisionError(LookupError):
+    """There is no decision of that id; the text says where to look."""
+
+
+def feedback(settings: Settings, options: argparse.Namespace) -> int:
+    """Run until told to stop; or answer what was asked."""
+    try:
+        names = _names(settings)
+        if not options.asked:
+            return _run(settings, names, Hashing.read(_key_file(settings)))
+        return _answer(settings, names, options)
+    except (HashKeyError, ValueError) as error:
+        print(error, file=sys.stderr)  # noqa: T201 for the person who typed it
+        return signals.USAGE
+    except (*NOT_READ, UnknownDecisionError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return signals.FAILED
+
+
+def _names(settings: Settings) -> FeedbackNames:
+    topic = settings.feedback_topic
+    if topic is None:
+        message = "HAMGATE_FEEDBACK_TOPIC: name the topic of reports, as sms.feedback"
+        raise ValueError(message)
+    group = f"{settings.group_id}.feedback"
+    return FeedbackNames(topic, decisions_topic(topic), settings.input_topic, settings.verdict_topic, group)
+
+
+def decisions_topic(topic: str) -> str:
+    """The topic of what is decided of the reports on a topic."""
+    return f"{topic}-decisions"
+
+
+def _key_file(settings: Settings) -> Path:
+    if settings.hash_key_file is None:
+        message = "HAMGATE_HASH_KEY_FILE: reporters and texts are kept as keyed hashes; name the file of the keys"
+        raise ValueError(message)
+    return settings.hash_key_file
+
+
+def _run(settings: Settings, names: FeedbackNames, hashing: Hashing) -> int:
+    metrics, probes = FeedbackMetrics(ReportOutcome, HELD), Probes("connecting to the brokers")
+    streams.report_dropped(metrics.log_lines_dropped.inc)
+    try:
+        server = app.serve(settings, metrics, probes)
+    except app.StartRefused as error:
+        log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
+        return signals.FAILED
+    broker.OUTAGES.is_logged = False  # it says itself that it cannot go on, and why
+    link = replace(app.link(settings), client_id=names.group, patience=_PATIENCE)
+    running = Feedback(
+        lambda: FeedbackTopics(link, names),
+        RecentMessages(names.events, settings.feedback_window),
+        Hashes(hashing),
+        metrics,
+        settings.feedback_window,
+        settings.max_event_bytes,
+    )
+    probes.service = running
+    signals.stop_on_signals(running)
+    log.info(
+        "reading reports",
+        topic=names.reports,
+        decisions=names.decisions,
+        brokers=settings.brokers,
+        group=names.group,
+        metrics=f"{server.address}/metrics",
+    )
+    try:
+        running.run()
+    except broker.BrokerError as error:
+        log.error("feedback ended", cause=str(error))  # noqa: TRY400 the cause is all there is to say
+        return signals.FAILED
+    except Exception as error:  # noqa: BLE001 told by its name alone: what it says may hold what it was at
+        log.error("feedback ended", cause=type(error).__name__, at=_where(error))  # noqa: TRY400
+        return signals.FAILED
+    finally:
+        server.close()
+    log.info("stopped", cause="signal")
+    return signals.DONE
+
+
+def _where(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""
+
+
+def _answer(settings: Settings, names: FeedbackNames, options: argparse.Namespace) -> int:
+    what, *words = options.asked
+    if what not in _WORDS or len(options.asked) != _WORDS[what]:
+        message = f"{what}: allowed: show, decide ID spam|ham, history ID"
+        raise ValueError(message)
+    if what == "decide":
+        return _decide(settings, names, words, options)
+    known = written(settings, names.decisions)
+    if what == "show":
+        _show(known.values(), is_all=options.all, as_json=options.json)
+        return signals.DONE
+    decision = _known(known, words[0])
+    for change in decision.history:
+        print(_json(change) if options.json else _line(change))  # noqa: T201 the answer
+    return signals.DONE
+
+
+def written(settings: Settings, topic: str) -> dict[str, FeedbackDecision]:
+    """What is decided, by id. Raises BrokerError, TimeoutError."""
+    found: dict[str, FeedbackDecision] = {}
+    for key, value in decisions(app.link(settings), topic):
+        name = (key or b"").decode("utf-8", "replace").removeprefix("decision:")
+        try:
+            record = decode_record(value) if value else None
+        except msgspec.DecodeError:  # somebody else's
+            record = None
+        if isinstance(record, FeedbackDecision):
+            found[record.id] = record
+        elif value is None:
+            found.pop(name, None)
+    return found
+
+
+def accepted(settings: Settings, collect: Callable[..., T]) -> T:
+    """What `collect` makes of the decisions, their messages, and texts' hashes. Raises ValueError or one of NOT_READ.
+
+    It is given an iterable of decisions, a function from a place to its record, and the hashes of a text.
+    """
+    names, hashes = _names(settings), Hashes(Hashing.read(_key_file(settings)))
+    found = written(settings, names.decisions)
+    with InputLookup(app.link(settings), names.events) as lookup:
+        return collect(
+            found.values(),
+            lambda place: lookup.at(place.partition, place.offset) if place.topic == names.events else None,
+            hashes.subjects,
+            settings.max_event_bytes,
+        )
+
+
+def _known(known: dict[str, FeedbackDecision], name: str) -> FeedbackDecision:
+    found = known.get(name) or next((each for each in known.values() if _place(each.source) == name), None)
+    if found is None:
+        message = f"{name}: no such decision; `hamgate feedback show --all` lists them"
+        raise UnknownDecisionError(message)
+    return found
+
+
+def _show(known: Iterable[FeedbackDecision], *, is_all: bool, as_json: bool) -> None:
+    chosen = [each for each in known if is_all or each.state is DecisionState.DISPUTED]
+    chosen.sort(key=lambda each: (-len(each.votes), each.touched_at))
+    if as_json:
+        for each in chosen:
+            print(_json(_summary(each)))  # noqa: T201 the answer
+        return
+    print(f"{'id':<14} {'state':<9} {'label':<6} {'spam':>5} {'ham':>5} {'trust':>6}  verdict         message")  # noqa: T201
+    for each in chosen:
+        said = each.said
+        score = "" if said is None or said.score is None else f"{said.score:.3f}"
+        verdict = f"{said.label or said.action} {score}" if said else "not known"
+        trusted = sum(vote.trust for vote in each.votes)
+        counts = f"{each.count(SPAM):>5} {each.count(HAM):>5} {trusted:>6.1f}"
+        print(  # noqa: T201 the answer
+            f"{each.id:<14} {each.state:<9} {each.label or '-':<6} {counts}  {verdict:<15} {_place(each.source)}"
+        )
+    print(f"{len(chosen)} decisions", file=sys.stderr)  # noqa: T201
+
+
+def _summary(each: FeedbackDecision) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "state": each.state,
+        "label": each.label,
+        "spam": each.count(SPAM),
+        "ham": each.count(HAM),
+        "trust": round(sum(vote.trust for vote in each.votes), 3),
+        "verdict": each.said,
+        "source": each.source,
+        "touched_at": rfc3339(each.touched_at),
+    }
+
+
+def _line(change: DecisionChange) -> str:
+    before = "nothing" if change.before is None else f"{change.before} {change.before_label or ''}".strip()
+    after = f"{change.state} {change.label or ''}".strip()
+    return f"{rfc3339(change.at)}  {change.by}  {before} -> {after}" + (f"  ({change.reason})" if change.reason else "")
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 whatever msgspec encodes
+    return msgspec.json.encode(value).decode()
+
+
+def _decide(settings: Settings, names: FeedbackNames, words: Sequence[str], options: argparse.Namespace) -> int:
+    """Send an analyst's word on its way; the process that runs takes it in."""
+    name, label = words
+    known = {"label": label, "author": options.author or "", "reason": options.reason}
+    report = FeedbackReport(**known, **_named(name))
+    if wrong := fault(report):
+        raise ValueError(_WRONG.get(wrong, str(wrong)))
+    if report.decision:
+        _known(written(settings, names.decisions), name)
+    with broker.Publisher(app.link(settings)) as publisher:
+        publisher.publish(names.reports, [Outgoing(None, msgspec.json.encode(report))])
+    print(f"{name}: sent as {label}; `hamgate feedback history {name}` shows it once it is in force")  # noqa: T201
+    return signals.DONE
+
+
+def _named(name: str) -> dict[str, Any]:
+    if is_decision(name):
+        return {"decision": name}
+    source = placed(name)
+    return {"source": source} if source else {"id": name}
+
+
+def _place(source: ReportedPlace) -> str:
+    return f"{source.topic}:{source.partition}:{source.offset}"
