@@ -58,7 +58,8 @@ def _hash(key: bytes, kind: str, value: str) -> str:
     inner, outer = (each.copy() for each in _padded(key))
     inner.update(f"{kind}\0{value}".encode("utf-8", "surrogatepass"))
     outer.update(inner.digest())
-    return outer.hexdigest()[: 2 * _BYTES]
+    digest: str = outer.hexdigest()
+    return digest[: 2 * _BYTES]
 
 
 @functools.cache
