@@ -72,7 +72,18 @@ def test_other_texts_are_far(other: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "ok", "on my way", "Happy birthday to you!", "123456", "https://a.example/b", "👍👍👍", "ha" * 40]
+    "text",
+    [
+        "",
+        "ok",
+        "on my way",
+        "Happy birthday!",
+        "see you at seven",
+        "123456",
+        "https://a.example/b",
+        "👍👍👍",
+        "ha" * 40,
+    ],
 )
 def test_a_text_too_short_to_tell_has_no_signature(text: str) -> None:
     assert signature(text) is None

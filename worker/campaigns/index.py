@@ -42,8 +42,8 @@ LARGE: Final = 10
 _ALIASES: Final = 8
 _BAND: Final = 4
 """Bytes. A pair of Jaccard 0.44 shares one of the 32 bands with 0.70, one of 0.6 with 0.99, one of 0.2 with 0.05."""
-_SLOT_BITS: Final = 19
-"""Of each band: 64 MiB in all."""
+_SLOT_BITS: Final = 20
+"""Of each band: 128 MiB in all."""
 _FACTOR: Final = np.uint32(0x9E3779B1)  # odd, of well-mixed bits (the golden ratio's): Knuth's multiplier
 _SHIFT: Final = np.uint32(32 - _SLOT_BITS)
 _SIMILAR_BYTES: Final = round(SIMILAR * LENGTH)

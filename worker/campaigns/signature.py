@@ -23,8 +23,8 @@ Signature: TypeAlias = NDArray[np.uint8]
 
 LENGTH: Final = 128
 """Bytes of a signature."""
-LEAST_CHARACTERS: Final = 27
-"""Of what is kept of a text, some five words: a shorter one is too short to tell, and belongs to no campaign."""
+LEAST_CHARACTERS: Final = 20
+"""Of what is kept of a text, some four words: a shorter one is too short to tell, and belongs to no campaign."""
 LEAST_LETTERS: Final = 8
 """Different ones: laughter is no campaign."""
 SCHEME: Final = f"1.{NORMALISER_VERSION}.{rensa.RMinHash.ALGORITHM_VERSION}"
