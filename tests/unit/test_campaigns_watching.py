@@ -18,7 +18,7 @@ from worker.broker import BrokerError
 from worker.campaigns.index import LARGE, Index
 from worker.campaigns.sharing import CampaignSharing
 from worker.campaigns.summaries import CampaignSummary, decode_summary, encode_summary
-from worker.campaigns.watching import CampaignWatch, Heard, ids
+from worker.campaigns.watching import CampaignWatch, Heard
 from worker.messages import Action, Decider, Outgoing, Record
 from worker.metrics import Metrics
 from worker.policy.facts import Facts
@@ -224,7 +224,7 @@ def test_a_block_on_an_id_that_gave_way_to_a_smaller_one_can_still_be_found() ->
 
     [seen] = feed(Context(observers=[one]), [variant(99)], start=20)
     assert seen.campaign == mine.id == "0" * 16
-    assert ids(seen) == ("0" * 16, before)
+    assert seen.campaign_ids == ("0" * 16, before)
 
 
 def test_a_tombstone_takes_away_what_its_worker_has_counted() -> None:

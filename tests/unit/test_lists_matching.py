@@ -260,3 +260,13 @@ def test_what_a_former_key_has_hashed_is_matched_while_the_key_stays() -> None:
 
     assert Snapshot(both).changed((), [entry]).rulings(message(sender="+447700900123"), NOW)
     assert not Snapshot(Hashing(both.keys[:1])).changed((), [entry]).rulings(message(sender="+447700900123"), NOW)
+
+
+@pytest.mark.parametrize("listed_id", ["0000000000000001", "00000000000000ff"])
+def test_an_entry_for_any_id_of_a_campaign_matches_it(listed_id: str) -> None:
+    facts = message("a text")
+    facts.campaign, facts.campaign_ids = "0000000000000001", ("0000000000000001", "00000000000000ff")
+
+    found = snapshot(listed("block", "campaign", listed_id)).rulings(facts, NOW)
+
+    assert [each.action for each in found] == [Action.BLOCK]

@@ -77,7 +77,7 @@ TOGETHER = [
     ({"tls_certificate": __file__, "security_protocol": "SSL"}, "HAMGATE_TLS_CERTIFICATE: tls_certificate and tls_key"),
     ({"tls_ca": __file__}, "HAMGATE_TLS_CA: TLS settings need security_protocol SSL or SASL_SSL"),
     ({"feedback_topic": "sms.events"}, "HAMGATE_FEEDBACK_TOPIC: sms.events and sms.events-decisions: each topic has"),
-    ({"feedback_topic": "a", "shadow_topic": "a-decisions"}, "HAMGATE_FEEDBACK_TOPIC: a and a-decisions: each topic has one use"),
+    ({"feedback_topic": "a", "shadow_topic": "a-decisions"}, "HAMGATE_FEEDBACK_TOPIC: a and a-decisions: each topic"),
 ]
 
 

@@ -44,12 +44,6 @@ class Heard(NamedTuple):
     is_own: bool = False
 
 
-def ids(facts: Facts) -> tuple[str, ...]:
-    """Every id of a message's campaign, the one in force first: a rule for any of them is a rule for the campaign."""
-    campaign = facts.found.get(FOUND)
-    return (campaign.id, *campaign.aliases) if isinstance(campaign, KnownCampaign) else ()
-
-
 @dataclass(slots=True, eq=False)
 class Wording:
     """What is kept of a text, by its signature; and the campaign that it was found to be of."""
@@ -98,6 +92,7 @@ class CampaignWatch:
             self._forget(gone)
         if campaign and campaign.total > 1:
             facts.campaign, facts.campaign_size = campaign.id, campaign.total
+            facts.campaign_ids = (campaign.id, *campaign.aliases)
             facts.found[FOUND] = campaign
 
     def learn(self, facts: Facts, decided: Decided) -> None:

@@ -16,8 +16,8 @@ class Facts:
     `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `sender_type` as given, or
     by the sender's spelling; `flags` are the text's and
     those that observers add; `received_at` in Unix seconds. Of a message that `is_repeated` a transaction before this
-    one was rolled back, or another worker's was: who counts has counted it already. `campaign` and `campaign_size` are
-    the campaign observer's.
+    one was rolled back, or another worker's was: who counts has counted it already. `campaign`, its size and all the ids
+    that it has had are the campaign observer's.
     """
 
     text: str
@@ -31,6 +31,7 @@ class Facts:
     is_repeated: bool = False
     campaign: str | None = None
     campaign_size: int = 0
+    campaign_ids: tuple[str, ...] = ()
     found: dict[str, object] = field(default_factory=dict)
     """What was looked for in the text already, by the name of who looked: links, numbers."""
     sender_type: SenderType | None = None

@@ -188,7 +188,8 @@ class Snapshot:
         if facts.recipient and (recipients := of(What.RECIPIENT)):
             found += recipients.by_hash(_spelt(facts.recipient)[0], self.hashing)
         if facts.campaign and (campaigns := of(What.CAMPAIGN)):
-            found += campaigns.clear(facts.campaign)
+            for each in facts.campaign_ids or (facts.campaign,):
+                found += campaigns.clear(each)
         if found:
             found = [entry for entry in found if not entry.has_expired(now)]
         if (by_host := of(What.LINK_HOST)) and (its_hosts := hosts_of(facts)):
