@@ -14,10 +14,9 @@ class Facts:
     """One message on its way to a verdict.
 
     `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `sender_type` as given, or
-    by the sender's spelling; `flags` are the text's and
-    those that observers add; `received_at` in Unix seconds. Of a message that `is_repeated` a transaction before this
-    one was rolled back, or another worker's was: who counts has counted it already. `campaign`, its size and all the ids
-    that it has had are the campaign observer's.
+    by the sender's spelling; `flags` are the text's and those that observers add; `received_at` in Unix seconds. Of a
+    message that `is_repeated` a transaction before this one was rolled back, or another worker's was: who counts has
+    counted it already. `campaign`, its size and all ids that it has had are the campaign observer's.
     """
 
     text: str
