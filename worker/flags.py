@@ -31,6 +31,7 @@ GROUPS: Final = {
         *("compression", "transaction_timeout"),
         *("session_timeout", "audit_window"),
     ),
+    "console": ("console_host", "console_port", "console_users", "console_folder"),
     "security": (
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
         *("sasl_oauth_command", "sasl_oauth_url", "sasl_oauth_scope"),
@@ -43,7 +44,7 @@ GROUPS: Final = {
 }
 """Every setting, once."""
 
-_FOLDERS: Final = ("bundle", "canary", "shadow")
+_FOLDERS: Final = ("bundle", "canary", "shadow", "console_folder")
 _ALL: Final = frozenset(knobs.Settings.model_fields)
 _LOG: Final = frozenset({"log_level", "log_format"})
 _MODEL: Final = _LOG | {
@@ -51,7 +52,8 @@ _MODEL: Final = _LOG | {
     *("threshold", "flag_from", "block_from", "on_outside", "on_unscored"),
 }
 _LINK: Final = _LOG | {*GROUPS["security"], "brokers", "group_id", "instance_id", "compression"}
-_RUN: Final = _ALL - {"audit_window"}
+_CONSOLE: Final = frozenset(GROUPS["console"])
+_RUN: Final = _ALL - {"audit_window"} - _CONSOLE
 
 USED_BY: Final = {
     "run": _RUN,
@@ -68,6 +70,7 @@ USED_BY: Final = {
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
+    "console": _MODEL | _LINK | _CONSOLE | {"input_topic", "verdict_topic", "dead_letter_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

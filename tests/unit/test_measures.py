@@ -20,10 +20,11 @@ from tests.measures import (
 
 LEVELS = 8
 LINES = 220
-SETTINGS = 44 + 9
+SETTINGS = 44 + 13
 # compression: readers of other languages need a codec that they have. predict_port, _host, _share: whether texts are
 # judged over HTTP, for whom, and what the stream gives for it. sasl_oauth_command, _url, _scope: managed brokers let
 # nobody in but by tokens. hash_key_file: numbers in lists and registries are kept as keyed hashes.
+# console_host, _port, _users, _folder: where the console answers, for whom, and what it keeps.
 # Of documents: characters of a line, a paragraph and a decision, and words of nine sentences in ten.
 LINE, PARAGRAPH, PAGE, WORDS = 120, 700, 2000, 30
 
