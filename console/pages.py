@@ -144,10 +144,14 @@ def verdict(
     if found is None:
         raise Problem(404, "No such verdict here. It may be older than the console's window, or not yet read.")
     row, fields = found
-    source = fields.get("source", {})
-    asked = Search.read({"campaign": row.campaign or ""})
+    campaign = Search.read({"campaign": row.campaign or ""})
     return page(
-        request, "verdict.html", visitor, row=row, fields=_flat(fields), source=source, campaign=asked.after(None)
+        request,
+        "verdict.html",
+        visitor,
+        row=row,
+        fields=_flat(fields),
+        campaign=None if campaign.faults else campaign.after(None),
     )
 
 

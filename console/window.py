@@ -59,6 +59,9 @@ CREATE TABLE IF NOT EXISTS positions (
 );
 """
 _VERSION: Final = 1
+_TEXT: Final = 512
+_BODY: Final = 1 << 14
+"""Characters and bytes of a verdict that are kept; hamgate's own have fewer."""
 
 
 class WindowError(Exception):
@@ -160,7 +163,8 @@ class Window:
             )
             is_new = connection.total_changes - before == len(kept)
             connection.executemany(
-                "INSERT OR IGNORE INTO bodies VALUES (?, ?)", ((seq, record.value) for seq, (record, _) in kept)
+                "INSERT OR IGNORE INTO bodies VALUES (?, ?)",
+                ((seq, record.value if len(record.value or b"") <= _BODY else b"{}") for seq, (record, _) in kept),
             )
             if not is_new:
                 connection.execute(
@@ -260,16 +264,17 @@ class Window:
 def _row(seq: int, record: Record, verdict: Verdict) -> tuple[object, ...]:
     campaign = None if verdict.campaign is msgspec.UNSET else verdict.campaign
     flags = f" {' '.join(verdict.flags)} " if verdict.flags else ""
+    texts = (verdict.id, verdict.action.value, verdict.label, verdict.reason, flags, verdict.language, verdict.model)
+    name, action, label, reason, flags_kept, language, model = map(_text, texts)
     return (
-        *(seq, record.partition, record.offset, record.timestamp, _text(verdict.id), verdict.action.value),
-        *(verdict.label, verdict.score, verdict.reason, flags, verdict.language, verdict.model, campaign),
-        verdict.latency_ms.total,
+        *(seq, record.partition, record.offset, record.timestamp, name, action, label, verdict.score, reason),
+        *(flags_kept or "", language, model, _text(campaign), verdict.latency_ms.total),
     )
 
 
-def _text(text: str) -> str:
-    """Without halves of surrogate pairs, which no database stores."""
-    return text.encode("utf-8", "replace").decode()
+def _text(text: str | None) -> str | None:
+    """Without halves of surrogate pairs, which no database stores; and not longer than any of ours is."""
+    return None if text is None else text[:_TEXT].encode("utf-8", "replace").decode()
 
 
 def _letter(record: Record) -> tuple[object, ...] | None:
