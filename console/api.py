@@ -119,9 +119,8 @@ async def _events(parts: Parts) -> AsyncIterator[str]:
 
 @router.get("/bands", summary="The model's name and bands")
 def bands(request: Request, _: Annotated[Visitor, Depends(needs(UserRole.ANALYST))]) -> dict[str, Any]:
-    """Say them, once the model is loaded."""
-    with _Refusing():
-        return parts_of(request).judge.bands()
+    """Say them, or why the model is not loaded."""
+    return parts_of(request).judge.bands()
 
 
 @router.post("/try", summary="Verdicts on texts, each with what the normaliser made of it")

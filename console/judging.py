@@ -65,8 +65,9 @@ class Judge:
             log.info("model loaded", model=self._model.name)
 
     def bands(self) -> dict[str, Any]:
-        """Return the model's name and bands, for the page. Raises NotReadyError."""
-        model = self._ready()
+        """Return the model's name and bands, for the page; before it is loaded why it is not."""
+        if (model := self._model) is None:
+            return {"model": None, "why": self._why}
         banded = model.verdicts.policy.banded
         return {"model": visible(model.name), **_bands(banded.flag_from, banded.threshold, banded.block_from)}
 

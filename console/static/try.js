@@ -243,6 +243,7 @@ byId("only").addEventListener("change", list);
 for (;;) {
   try {
     bands = await ask("/api/bands");
+    if (!bands.model) throw new Refused(0, bands.why);
     byId("model").textContent = `Judged by ${bands.model}, here on the CPU`;
     reset();
     break;

@@ -93,7 +93,9 @@ def test_without_time_some_words_are_measured_and_the_others_have_no_share(class
     assert [each.odds is None for each in found.words] == [False] * 32 + [True] * 48
 
 
-def test_predict_explains_for_people_and_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_predict_explains_for_people_and_as_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     assert main(["predict", "--explain", SPAM, ""]) == 0

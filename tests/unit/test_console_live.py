@@ -24,7 +24,11 @@ def test_verdicts_and_dead_letters_are_counted_in_their_seconds() -> None:
     )
     state = live.state(NOW)
 
-    assert state["points"][-3:] == [[1799999998, 1, 0, 1, 0, 0], [1799999999, 1, 0, 0, 0, 1], [1800000000, 0, 0, 0, 0, 0]]
+    assert state["points"][-3:] == [
+        [1799999998, 1, 0, 1, 0, 0],
+        [1799999999, 1, 0, 0, 0, 1],
+        [1800000000, 0, 0, 0, 0, 0],
+    ]
     assert len(state["points"]) == 301
     minute = state["minute"]
     assert (minute["total"], minute["deliver"], minute["block"], minute["outside"], minute["dead"]) == (3, 2, 1, 1, 1)

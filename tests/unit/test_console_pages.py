@@ -480,7 +480,7 @@ def test_a_full_queue_and_a_model_that_is_not_there_say_when_to_try_again(
     answer = client.post("/api/try", json={"texts": ["a"]})
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
-    assert client.get("/api/bands").json() == {"error": "The model is being loaded."}
+    assert client.get("/api/bands").json() == {"model": None, "why": "The model is being loaded."}
 
 
 def test_no_text_is_in_a_log_the_audit_or_the_database(

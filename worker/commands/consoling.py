@@ -34,6 +34,8 @@ def console(settings: Settings, options: argparse.Namespace) -> int:
         made = Console(settings)
     except StartRefused as error:
         return _fail(str(error))
+    # The server takes SIGTERM and SIGINT over while it serves, and hands them back at its end: for this.
+    signals.on_ending(lambda *_: made.stop())
     made.run(
         lambda: log.info("console", address=made.address, users=str(settings.console_users or "none: loopback only"))
     )
