@@ -104,8 +104,9 @@ class Gate:
         self._throttle, self._hashing = Throttle(), threading.Lock()
         self._lock, self._read_at = threading.Lock(), 0
         self._users: dict[str, User] = {}
-        self._nobody = hashed(secrets.token_hex(16))
+        self._nobody = ""
         if users:
+            self._nobody = hashed(secrets.token_hex(16))
             self._users = read_users(users)
             self._read_at = users.stat().st_mtime_ns
 
@@ -222,11 +223,10 @@ def read_users(path: Path) -> dict[str, User]:
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            name, role, line_hash = line.split()
-            if not is_name(name) or name in users:
-                raise ValueError(name)
-            _parts(line_hash)
-            users[name] = User(name, UserRole(role), line_hash)
+            user = _user(line)
+            if user.name in users:
+                raise ValueError(number)  # noqa: TRY301 said as the others are
+            users[user.name] = user
         except ValueError as error:
             message = (
                 f"{path} line {number}: allowed: a name once, viewer, analyst or operator, and a hash; "
@@ -237,6 +237,14 @@ def read_users(path: Path) -> dict[str, User]:
         message = f"{path}: nobody is in it; `hamgate console passwd NAME ROLE` prints a line"
         raise UsersError(message)
     return users
+
+
+def _user(line: str) -> User:
+    name, role, line_hash = line.split()
+    if not is_name(name):
+        raise ValueError(name)
+    _parts(line_hash)
+    return User(name, UserRole(role), line_hash)
 
 
 def is_name(name: str) -> bool:

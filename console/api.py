@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from console.access import COOKIE, UserRole, Visitor
 from console.judging import CHARACTERS, TEXTS, BusyError, NotReadyError
-from console.parts import Parts, parts_of
+from console.parts import ConsoleParts, parts_of
 from console.redriving import ChosenLetters, RunningError
 from worker.messages import Unreadable
 
@@ -98,7 +98,7 @@ def live(request: Request, _: Annotated[Visitor, Depends(needs(UserRole.VIEWER))
     return StreamingResponse(_events(parts), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _events(parts: Parts) -> AsyncIterator[str]:
+async def _events(parts: ConsoleParts) -> AsyncIterator[str]:
     if parts.streams >= CLIENTS:
         yield "event: full\ndata: {}\n\n"
         return

@@ -36,8 +36,8 @@ class _TooLargeError(Exception):
 class Guard:
     """Refuses a body that is too large, before it is sent where its length is given; and a host that is not this one.
 
-    `hosts` are the names that a request may ask for; none: any, where users must log in. Without users a page of another
-    site could else be made to speak to this console, by a name that its owner points at this host (DNS rebinding).
+    `hosts` are the names that a request may ask for; none: any, where users must log in. Without users a page of
+    another site could else speak to this console, by a name that its owner points at this host (DNS rebinding).
     """
 
     def __init__(self, app: Application, hosts: frozenset[str] | None) -> None:

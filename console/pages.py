@@ -279,9 +279,9 @@ def log_in(request: Request, form: Fields) -> Response:
         parts.changes.write(None, "log-in refused", address=request.client.host if request.client else None)
         return page(request, "login.html", None, 403, fault="Name or password are wrong.")
     parts.changes.write(Visitor(found.name, found.role, ""), "log-in")
-    answer = RedirectResponse("/", 303)
-    _give(request, answer, gate.begin(found))
-    return answer
+    begun = RedirectResponse("/", 303)
+    _give(request, begun, gate.begin(found))
+    return begun
 
 
 @router.post("/logout")

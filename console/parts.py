@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from console.judging import Judge
     from console.live import Live
     from console.redriving import Redrive
-    from console.window import Window
+    from console.window import VerdictWindow
     from worker.broker import Letter
 
 
 @dataclass(slots=True)
-class Parts:
+class ConsoleParts:
     """Made by `serving`, and by tests."""
 
     gate: Gate
     changes: AuditLog
-    window: Window
+    window: VerdictWindow
     live: Live
     judge: Judge
     redrive: Redrive
@@ -38,6 +38,6 @@ class Parts:
     """Pages that are sent live events now."""
 
 
-def parts_of(request: Request) -> Parts:
+def parts_of(request: Request) -> ConsoleParts:
     """The parts that serve a request."""
-    return cast("Parts", request.app.state.parts)
+    return cast("ConsoleParts", request.app.state.parts)

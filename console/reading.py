@@ -17,7 +17,7 @@ from worker.process.outage import Outage
 
 if TYPE_CHECKING:
     from console.live import Live
-    from console.window import Window
+    from console.window import VerdictWindow
     from worker.broker import KafkaLink
     from worker.messages import Positions, Record, TopicPartition
 
@@ -33,7 +33,7 @@ class Reading:
     """Follows both topics until it is closed. Without brokers it tries on, and `state` says since when."""
 
     def __init__(
-        self, link: KafkaLink, window: Window, live: Live, *, verdict_topic: str, dead_letter_topic: str
+        self, link: KafkaLink, window: VerdictWindow, live: Live, *, verdict_topic: str, dead_letter_topic: str
     ) -> None:
         self._link, self._window, self._live = link, window, live
         self._verdicts, self._letters = verdict_topic, dead_letter_topic

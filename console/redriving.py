@@ -61,7 +61,9 @@ class _Run:
 class Redrive:
     """Replays in the name of the worker's group, as `hamgate replay` does: each letter once, whoever sends it."""
 
-    def __init__(self, link: KafkaLink, log_of_changes: AuditLog, *, name: str, dead_letters: str, input_topic: str):
+    def __init__(
+        self, link: KafkaLink, log_of_changes: AuditLog, *, name: str, dead_letters: str, input_topic: str
+    ) -> None:
         self._link, self._changes = link, log_of_changes
         self._name, self._letters, self._input = name, dead_letters, input_topic
         self._lock = threading.Lock()

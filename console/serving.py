@@ -20,10 +20,10 @@ from console.changes import AuditLog
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
-from console.parts import Parts, parts_of
+from console.parts import ConsoleParts, parts_of
 from console.reading import Reading
 from console.redriving import Redrive
-from console.window import Window, WindowError
+from console.window import VerdictWindow, WindowError
 from worker import app as worker_app
 from worker import broker
 from worker.version import version
@@ -61,7 +61,7 @@ class Console:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             gate = Gate(settings.console_users)
             changes = AuditLog(folder / "audit.jsonl")
-            self._window = Window(folder / "window.sqlite")
+            self._window = VerdictWindow(folder / "window.sqlite")
         except (UsersError, WindowError) as error:
             raise worker_app.StartRefused(str(error)) from error
         except OSError as error:
@@ -83,7 +83,7 @@ class Console:
             dead_letters=settings.dead_letter_topic,
             input_topic=settings.input_topic,
         )
-        parts = Parts(
+        parts = ConsoleParts(
             gate=gate,
             changes=changes,
             window=self._window,
@@ -132,7 +132,7 @@ class Console:
         self._server.should_exit = True
 
 
-def application(parts: Parts) -> FastAPI:
+def application(parts: ConsoleParts) -> FastAPI:
     """Return the routes, for parts that are there already."""
     made = FastAPI(
         title="hamgate console",
@@ -153,16 +153,12 @@ def application(parts: Parts) -> FastAPI:
             raise HTTPException(401, "Log in first.")
         return made.openapi()
 
-    def is_api(request: Request) -> bool:
-        return request.url.path.startswith("/api/") or request.url.path == "/openapi.json"
+    _say_what_is_wrong(made)
+    return made
 
-    def problem(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-        if is_api(request):
-            return JSONResponse({"error": text}, status, headers)
-        visitor = parts.gate.visitor(request.cookies.get(COOKIE))
-        answer = pages.page(request, "problem.html", visitor, status, text=text)
-        answer.headers.update(headers or {})
-        return answer
+
+def _say_what_is_wrong(made: FastAPI) -> None:
+    """A page, or JSON, for whatever keeps a request from its answer."""
 
     @made.exception_handler(pages.LogInFirst)
     def to_log_in(_: Request, __: Exception) -> Response:
@@ -170,11 +166,11 @@ def application(parts: Parts) -> FastAPI:
 
     @made.exception_handler(pages.NotAllowedError)
     def not_allowed(request: Request, error: Exception) -> Response:
-        return problem(request, 403, f"This needs the role {error}.")
+        return _problem(request, 403, f"This needs the role {error}.")
 
     @made.exception_handler(pages.Problem)
     def said(request: Request, error: pages.Problem) -> Response:
-        return problem(request, error.status, str(error))
+        return _problem(request, error.status, str(error))
 
     # Starlette's own: FastAPI's is one of them, and so is what it raises where there is no such route.
     @made.exception_handler(404)
@@ -182,21 +178,32 @@ def application(parts: Parts) -> FastAPI:
     def missing(request: Request, error: Exception) -> Response:
         status = getattr(error, "status_code", 404)
         text = "There is no such page." if status == 404 else "Not by this method."  # noqa: PLR2004
-        return problem(request, status, text)
+        return _problem(request, status, text)
 
     @made.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        return problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
+        return _problem(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
     # Never with what was sent: it may be a text.
     @made.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> Response:
-        if not is_api(request):
-            return problem(request, 404, "There is no such page.")
+        if not _is_api(request):
+            return _problem(request, 404, "There is no such page.")
         found = [f"{'.'.join(map(str, each['loc'][1:3]))}: {each['type']}" for each in error.errors()[:5]]
         return JSONResponse({"error": "Not understood: " + "; ".join(found)}, 422)
 
-    return made
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/") or request.url.path == "/openapi.json"
+
+
+def _problem(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    if _is_api(request):
+        return JSONResponse({"error": text}, status, headers)
+    visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+    answer = pages.page(request, "problem.html", visitor, status, text=text)
+    answer.headers.update(headers or {})
+    return answer
 
 
 def is_loopback(host: str) -> bool:

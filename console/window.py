@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from worker.messages import FIELD, BYTE, Verdict, dead_letter_notes, decode_verdict
+from worker.messages import BYTE, FIELD, Verdict, dead_letter_notes, decode_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,8 +48,8 @@ CREATE INDEX IF NOT EXISTS verdicts_by_reason ON verdicts (reason) WHERE reason 
 CREATE INDEX IF NOT EXISTS verdicts_by_campaign ON verdicts (campaign) WHERE campaign IS NOT NULL;
 CREATE TABLE IF NOT EXISTS bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS letters (
-    seq INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL, reason TEXT NOT NULL,
-    field TEXT, byte TEXT, source TEXT NOT NULL, size INTEGER NOT NULL
+    seq INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL,
+    reason TEXT NOT NULL, field TEXT, byte TEXT, source TEXT NOT NULL, size INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX IF NOT EXISTS letters_by_place ON letters (partition, offset);
 CREATE INDEX IF NOT EXISTS letters_by_reason ON letters (reason);
@@ -107,7 +107,7 @@ class VerdictRow:
     latency: float
 
 
-class Window:
+class VerdictWindow:
     """The database of one console. Raises WindowError where its file cannot be used."""
 
     def __init__(self, path: Path, *, rows: int = ROWS, letters: int = LETTERS, days: float = DAYS) -> None:
@@ -168,7 +168,8 @@ class Window:
             )
             if not is_new:
                 connection.execute(
-                    "DELETE FROM bodies WHERE seq > ? AND NOT EXISTS (SELECT 1 FROM verdicts WHERE verdicts.seq = bodies.seq)",
+                    "DELETE FROM bodies WHERE seq > ? "
+                    "AND NOT EXISTS (SELECT 1 FROM verdicts WHERE verdicts.seq = bodies.seq)",
                     (last,),
                 )
             connection.executemany(
@@ -251,7 +252,7 @@ class Window:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """This thread's own, in a transaction."""
+        """Yield the thread's own connection, in a transaction."""
         if (mine := getattr(self._own, "connection", None)) is None:
             mine = self._own.connection = sqlite3.connect(self._path, timeout=10, check_same_thread=False)
             mine.execute("PRAGMA synchronous = NORMAL")

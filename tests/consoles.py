@@ -1,4 +1,4 @@
-"""A console's parts for tests, without brokers: verdicts and dead letters as they lie in their topics, hostile ones too."""
+"""A console's parts for tests, without brokers: verdicts and dead letters as they lie in their topics."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from console.access import Gate, UserRole, hashed
 from console.changes import AuditLog
 from console.judging import Judge
 from console.live import Live
-from console.parts import Parts
+from console.parts import ConsoleParts
 from console.redriving import Redrive
-from console.window import Window
+from console.window import VerdictWindow
 from worker.broker import KafkaLink, Letter
 from worker.messages import (
     Action,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 BIDI = "pay \u202emoc.elgoog\u202c now"
 CONTROL = "a\x1b[2J\x00\x07b\u2028c"
-PASSWORD = "correct horse battery"
+PASSWORD = "correct horse battery"  # noqa: S105 of users that are in tests alone
 
 
 def judged(offset: int, *, at: float | None = None, **fields: Any) -> tuple[Record, Verdict]:
@@ -82,17 +82,19 @@ def users_file(folder: Path) -> Path:
     return path
 
 
-def parts(folder: Path, *, judge: Judge | None = None, users: Path | None = None, topic: Topic | None = None) -> Parts:
+def parts(
+    folder: Path, *, judge: Judge | None = None, users: Path | None = None, topic: Topic | None = None
+) -> ConsoleParts:
     """All of them, over a window in `folder`; the brokers are nowhere."""
     changes = AuditLog(folder / "audit.jsonl")
     redrive = Redrive(
         KafkaLink("127.0.0.1:1", patience=0.2), changes,
         name="hamgate.replay", dead_letters="sms.dead-letters", input_topic="sms.events",
     )  # fmt: skip
-    return Parts(
+    return ConsoleParts(
         gate=Gate(users),
         changes=changes,
-        window=Window(folder / "window.sqlite"),
+        window=VerdictWindow(folder / "window.sqlite"),
         live=Live(),
         judge=judge or Judge(Settings()),
         redrive=redrive,
@@ -102,7 +104,7 @@ def parts(folder: Path, *, judge: Judge | None = None, users: Path | None = None
 
 
 def fill(
-    parts: Parts, verdicts: list[tuple[Record, Verdict]], letters: list[Record], topic: Topic | None = None
+    parts: ConsoleParts, verdicts: list[tuple[Record, Verdict]], letters: list[Record], topic: Topic | None = None
 ) -> None:
     """As the reading thread does."""
     parts.window.take(verdicts, letters, {})

@@ -171,7 +171,7 @@ def test_every_step_of_a_redrive_can_be_taken_by_the_keyboard(page: Any, place: 
     page.keyboard.press("Enter")
     page.wait_for_selector("#said:has-text('1 sent back')")
     outline = page.evaluate(
-        "() => { document.querySelector('nav a').focus(); return getComputedStyle(document.activeElement).outlineStyle }"
+        "() => { const a = document.querySelector('nav a'); a.focus(); return getComputedStyle(a).outlineStyle }"
     )
     assert outline in ("solid", "auto")
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from console import access
 from console.access import Gate, Throttle, User, UserRole, UsersError, fits, hashed, read_users
 from tests.consoles import PASSWORD, users_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def begun(gate: Gate, name: str) -> str:

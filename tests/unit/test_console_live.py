@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from collections import Counter
 
 from console.live import Live, _bucket, _quantile
 from tests.consoles import buried, judged

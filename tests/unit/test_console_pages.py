@@ -23,14 +23,13 @@ from console.judging import Judge
 from console.serving import application, is_loopback
 from tests.consoles import BIDI, CONTROL, HTML, PASSWORD, Topic, buried, fill, judged, parts, users_file
 from worker.broker import BrokerError
-from worker.messages import Action, Unreadable
+from worker.messages import Action
 from worker.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from console.parts import Parts
-    from worker.messages import Record, Verdict
+    from console.parts import ConsoleParts
 
 HOSTILE = (HTML, BIDI, CONTROL, '"><svg/onload=alert(1)>', "{{7*191}}${7*191}", "x" * 100_000)
 PAGES = ("/", "/try", "/history", "/dead-letters", "/history/1/0", "/dead-letters/0/0")
@@ -49,21 +48,21 @@ def topic() -> Topic:
 
 
 @pytest.fixture
-def made(tmp_path: Path, judge: Judge, topic: Topic) -> Parts:
+def made(tmp_path: Path, judge: Judge, topic: Topic) -> ConsoleParts:
     made = parts(tmp_path, judge=judge, topic=topic)
     fill(made, [judged(1), judged(2)], [buried(0, b'{"text": 5'), buried(1, b"\xff")], topic)
     return made
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, judge: Judge, topic: Topic) -> Parts:
+def guarded(tmp_path: Path, judge: Judge, topic: Topic) -> ConsoleParts:
     """With users."""
     made = parts(tmp_path, judge=judge, topic=topic, users=users_file(tmp_path))
     fill(made, [judged(1)], [buried(0, b'{"text": 5')], topic)
     return made
 
 
-def client_of(made: Parts, host: str = "127.0.0.1:9466") -> TestClient:
+def client_of(made: ConsoleParts, host: str = "127.0.0.1:9466") -> TestClient:
     hosts = None if made.gate.has_users else LOOPBACK
     app: Any = Guard(application(made), hosts)
     return TestClient(app, base_url=f"http://{host}", follow_redirects=False, raise_server_exceptions=False)
@@ -76,13 +75,13 @@ def token_of(page: str) -> str:
 
 
 @pytest.fixture
-def client(made: Parts) -> TestClient:
+def client(made: ConsoleParts) -> TestClient:
     client = client_of(made)
     client.headers["X-CSRF-Token"] = token_of(client.get("/").text)
     return client
 
 
-def logged_in(made: Parts, role: UserRole) -> TestClient:
+def logged_in(made: ConsoleParts, role: UserRole) -> TestClient:
     client = client_of(made)
     form = {"name": f"{role}-user", "password": PASSWORD, "token": token_of(client.get("/login").text)}
     assert client.post("/login", data=form).headers["location"] == "/"
@@ -143,7 +142,7 @@ def test_pages_of_the_scripts_name_no_other_host() -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_verdict_is_shown_harmless(made: Parts, client: TestClient, text: str) -> None:
+def test_a_hostile_verdict_is_shown_harmless(made: ConsoleParts, client: TestClient, text: str) -> None:
     hostile = judged(
         8,
         id=text,
@@ -168,7 +167,9 @@ def test_a_hostile_verdict_is_shown_harmless(made: Parts, client: TestClient, te
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_a_hostile_dead_letter_is_shown_harmless(made: Parts, client: TestClient, topic: Topic, text: str) -> None:
+def test_a_hostile_dead_letter_is_shown_harmless(
+    made: ConsoleParts, client: TestClient, topic: Topic, text: str
+) -> None:
     value = text.encode() + bytes(range(256))
     letter = buried(7, value, headers=((text[:500], value), ("null", None)), key=value[:700])
     fill(made, [], [letter], topic)
@@ -243,13 +244,13 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(client: TestClien
     assert client.post("/api/try", content=endless(), headers=headers).status_code in (400, 413)
 
 
-def test_without_users_another_host_name_is_refused(made: Parts) -> None:
+def test_without_users_another_host_name_is_refused(made: ConsoleParts) -> None:
     assert client_of(made, "evil.example").get("/").status_code == 421
     assert client_of(made, "localhost:9466").get("/").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/api/try", "/api/explain", "/api/redrive"])
-def test_a_request_without_this_sessions_token_is_refused(made: Parts, client: TestClient, path: str) -> None:
+def test_a_request_without_this_sessions_token_is_refused(made: ConsoleParts, client: TestClient, path: str) -> None:
     body = {"texts": ["a"], "text": "a", "reasons": ["invalid-json"]}
 
     for headers in (
@@ -263,7 +264,7 @@ def test_a_request_without_this_sessions_token_is_refused(made: Parts, client: T
     assert client.post(path, json=body).status_code == 403
 
 
-def routes(made: Parts) -> list[tuple[str, str]]:
+def routes(made: ConsoleParts) -> list[tuple[str, str]]:
     """Every method and path that there is."""
     app = application(made)
     found = [
@@ -284,7 +285,7 @@ def _all(found: Any) -> Iterator[Any]:
             yield route
 
 
-def test_without_a_log_in_every_route_sends_to_it_or_refuses(guarded: Parts) -> None:
+def test_without_a_log_in_every_route_sends_to_it_or_refuses(guarded: ConsoleParts) -> None:
     client = client_of(guarded)
 
     for method, path in routes(guarded):
@@ -295,7 +296,7 @@ def test_without_a_log_in_every_route_sends_to_it_or_refuses(guarded: Parts) -> 
         assert answer.status_code != 303 or answer.headers["location"] == "/login"
 
 
-def test_a_viewer_can_change_nothing_and_sees_no_byte_of_a_sender(guarded: Parts, tmp_path: Path) -> None:
+def test_a_viewer_can_change_nothing_and_sees_no_byte_of_a_sender(guarded: ConsoleParts, tmp_path: Path) -> None:
     client = logged_in(guarded, UserRole.VIEWER)
     audited = (tmp_path / "audit.jsonl").read_text()
 
@@ -321,7 +322,9 @@ def test_a_viewer_can_change_nothing_and_sees_no_byte_of_a_sender(guarded: Parts
     assert (tmp_path / "audit.jsonl").read_text() == audited
 
 
-def test_an_analyst_tries_texts_and_sees_bytes_which_is_noted_and_sends_nothing(guarded: Parts, tmp_path: Path) -> None:
+def test_an_analyst_tries_texts_and_sees_bytes_which_is_noted_and_sends_nothing(
+    guarded: ConsoleParts, tmp_path: Path
+) -> None:
     client = logged_in(guarded, UserRole.ANALYST)
 
     assert client.post("/api/try", json={"texts": ["hello"]}).status_code == 200
@@ -351,16 +354,18 @@ def test_a_redrive_is_noted_with_its_selection_and_its_end(client: TestClient, t
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"preview": False}, {"places": [[-1, 0]]}, {"places": [[0, 2**70]]}, {"reasons": ["none"]}, {"since": "x"},
-             {"places": [[0, 0]] * 1001}],
+    "body", [{}, {"preview": False}, {"places": [[-1, 0]]}, {"places": [[0, 2**70]]}, {"reasons": ["none"]},
+             {"since": "x"}, {"places": [[0, 0]] * 1001}],
 )  # fmt: skip
-def test_a_redrive_of_nothing_named_or_of_nonsense_is_refused(client: TestClient, made: Parts, body: Any) -> None:
+def test_a_redrive_of_nothing_named_or_of_nonsense_is_refused(
+    client: TestClient, made: ConsoleParts, body: Any
+) -> None:
     assert client.post("/api/redrive", json=body).status_code == 422
     assert made.redrive.state() is None
 
 
 def test_a_change_that_cannot_be_noted_is_not_made(
-    made: Parts, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    made: ConsoleParts, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -372,7 +377,7 @@ def test_a_change_that_cannot_be_noted_is_not_made(
     assert made.redrive.state() is None
 
 
-def test_logging_in_needs_the_forms_token_and_the_right_password(guarded: Parts, tmp_path: Path) -> None:
+def test_logging_in_needs_the_forms_token_and_the_right_password(guarded: ConsoleParts, tmp_path: Path) -> None:
     client = client_of(guarded)
     form = {"name": "viewer-user", "password": "wrong", "token": token_of(client.get("/login").text)}
 
@@ -384,14 +389,14 @@ def test_logging_in_needs_the_forms_token_and_the_right_password(guarded: Parts,
     assert "viewer-user" not in (tmp_path / "audit.jsonl").read_text()  # what stood there may be a password
 
 
-def test_a_cookie_is_strict_and_for_no_script(guarded: Parts) -> None:
+def test_a_cookie_is_strict_and_for_no_script(guarded: ConsoleParts) -> None:
     cookie = client_of(guarded).get("/login").headers["set-cookie"]
 
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
 
 
-def test_guessing_is_slowed_down(guarded: Parts) -> None:
+def test_guessing_is_slowed_down(guarded: ConsoleParts) -> None:
     client = client_of(guarded)
     form = {"name": "viewer-user", "password": "wrong", "token": token_of(client.get("/login").text)}
 
@@ -401,7 +406,7 @@ def test_guessing_is_slowed_down(guarded: Parts) -> None:
     assert int(client.post("/login", data=form).headers["retry-after"]) > 0
 
 
-def test_logging_out_ends_the_session_in_this_browser(guarded: Parts) -> None:
+def test_logging_out_ends_the_session_in_this_browser(guarded: ConsoleParts) -> None:
     client = logged_in(guarded, UserRole.VIEWER)
 
     assert client.post("/logout", data={"token": "0"}).status_code == 403
@@ -411,9 +416,9 @@ def test_logging_out_ends_the_session_in_this_browser(guarded: Parts) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../serving.py", "/static/%2e%2e/serving.py", "/static/..%2fserving.py", "/static//etc/passwd", "/etc/passwd",
-     "/history/0/%2e%2e", "/history/-1/0", "/history/0/99999999999999999999", "/history/a/b", "/dead-letters/0/77",
-     "/history/0/77", "/api/none", "/static/"],
+    ["/static/../serving.py", "/static/%2e%2e/serving.py", "/static/..%2fserving.py", "/static//etc/passwd",
+     "/etc/passwd", "/history/0/%2e%2e", "/history/-1/0", "/history/0/99999999999999999999", "/history/a/b",
+     "/dead-letters/0/77", "/history/0/77", "/api/none", "/static/"],
 )  # fmt: skip
 def test_a_path_that_is_none_gives_no_file_and_no_stack_trace(client: TestClient, path: str) -> None:
     answer = client.get(path)
@@ -431,7 +436,7 @@ def test_a_dead_letter_that_the_brokers_do_not_give_is_a_page_that_says_so(clien
     assert client.get("/dead-letters/0/0").status_code == 404
 
 
-def test_an_outage_is_said_on_every_page_with_its_beginning(made: Parts, client: TestClient) -> None:
+def test_an_outage_is_said_on_every_page_with_its_beginning(made: ConsoleParts, client: TestClient) -> None:
     made.reading = lambda: {"away_since": 1_800_000_000.0, "cause": HTML, "behind": 0, "is_connected": False}
 
     for path in PAGES:
@@ -440,7 +445,7 @@ def test_an_outage_is_said_on_every_page_with_its_beginning(made: Parts, client:
         assert_harmless(page)
 
 
-def test_as_many_pages_are_sent_live_events_as_may_be(made: Parts, client: TestClient) -> None:
+def test_as_many_pages_are_sent_live_events_as_may_be(made: ConsoleParts, client: TestClient) -> None:
     made.streams = CLIENTS
     answer = client.get("/api/live")
 
@@ -448,7 +453,7 @@ def test_as_many_pages_are_sent_live_events_as_may_be(made: Parts, client: TestC
     assert answer.headers["retry-after"]
 
 
-def test_live_events_bring_the_chart_then_what_is_new(made: Parts, client: TestClient) -> None:
+def test_live_events_bring_the_chart_then_what_is_new(made: ConsoleParts, client: TestClient) -> None:
     ticks = iter([False, True])
     made.is_ending = lambda: next(ticks)
     fill(made, [judged(3, action=Action.BLOCK, score=0.9, label="spam")], [])
@@ -466,7 +471,7 @@ def test_live_events_bring_the_chart_then_what_is_new(made: Parts, client: TestC
 
 
 def test_a_full_queue_and_a_model_that_is_not_there_say_when_to_try_again(
-    made: Parts, client: TestClient, judge: Judge
+    made: ConsoleParts, client: TestClient, judge: Judge
 ) -> None:
     taken = 0
     while judge._places.acquire(blocking=False):
@@ -484,7 +489,11 @@ def test_a_full_queue_and_a_model_that_is_not_there_say_when_to_try_again(
 
 
 def test_no_text_is_in_a_log_the_audit_or_the_database(
-    made: Parts, client: TestClient, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    made: ConsoleParts,
+    client: TestClient,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
     client.post("/api/try", json={"texts": ["unmistakable words"]})
@@ -498,7 +507,7 @@ def test_no_text_is_in_a_log_the_audit_or_the_database(
     assert "unmistakable" not in said.out + said.err + caplog.text
 
 
-def test_the_document_of_the_api_is_for_whoever_is_logged_in(guarded: Parts) -> None:
+def test_the_document_of_the_api_is_for_whoever_is_logged_in(guarded: ConsoleParts) -> None:
     assert client_of(guarded).get("/openapi.json").status_code == 401
     document = logged_in(guarded, UserRole.VIEWER).get("/openapi.json").json()
     assert set(document["paths"]) == {"/api/live", "/api/bands", "/api/try", "/api/explain", "/api/redrive"}
