@@ -30,7 +30,7 @@ _PAGES: Final = (
     *("/", "/try", "/history", "/dead-letters", "/history/1/1000"),
     *("/history?action=block", "/history?action=unscored", "/history?reason=list", "/history?id=m-1000"),
     *("/history?min_score=0.999", "/history?flag=repaired", "/history?label=none", "/history?campaign=c-7"),
-    *("/history?before=500000", "/history?until=2000-01-01T00:00"),
+    *(f"/history?before={time.time():.0f}:500000", "/history?until=2000-01-01T00:00"),
 )
 
 

@@ -126,7 +126,7 @@ def history(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)
         400 if asked.faults else 503 if fault else 200,
         asked=asked,
         rows=rows[:PAGE],
-        next=asked.after(rows[PAGE - 1].seq) if len(rows) > PAGE else None,
+        next=asked.after((rows[PAGE - 1].at, rows[PAGE - 1].seq)) if len(rows) > PAGE else None,
         fault=fault,
         actions=ACTIONS,
         flags=FLAGS,

@@ -32,10 +32,12 @@ def _share(text: str) -> float:
     return number
 
 
-def _key(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < len(str(_HIGHEST))):
+def _key(text: str) -> tuple[float, int]:
+    """A row's time and number, as `after` writes them."""
+    at, _, seq = text.partition(":")
+    if not (seq.isascii() and seq.isdigit() and len(seq) < len(str(_HIGHEST)) and math.isfinite(float(at))):
         raise ValueError(text)
-    return int(text)
+    return float(at), int(seq)
 
 
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
@@ -61,10 +63,10 @@ _FIELDS: Final[dict[str, tuple[Callable[[str], object], str, str]]] = {
     "min_score": (_share, "score >= ?", "a number from 0 to 1"),
     "max_score": (_share, "score <= ?", "a number from 0 to 1"),
     "reason": (_words, "reason = ?", f"at most {_LONGEST} characters"),
-    "flag": (_one_of(FLAGS), "instr(flags, ' ' || ? || ' ') > 0", ", ".join(FLAGS)),
+    "flag": (_one_of(FLAGS), "flags <> '' AND instr(flags, ' ' || ? || ' ') > 0", ", ".join(FLAGS)),
     "campaign": (_words, "campaign = ?", f"at most {_LONGEST} characters"),
     "id": (_words, "id = ?", f"at most {_LONGEST} characters"),
-    "before": (_key, "seq < ?", "a key from the page before"),
+    "before": (_key, "(at, seq) < (?, ?)", "a key from the page before"),
 }
 """Of each field: what it may be, how the database is asked, and what to say of another."""
 
@@ -82,18 +84,21 @@ class Search:
     def read(cls, form: Mapping[str, str]) -> Search:
         """Read the form; an empty field asks for nothing."""
         given = {name: form[name].strip() for name in _FIELDS if form.get(name, "").strip()}
-        conditions, values, faults = [], [], {}
+        conditions: list[str] = []
+        values: list[object] = []
+        faults: dict[str, str] = {}
         for name, text in given.items():
             read, condition, allowed = _FIELDS[name]
             try:
-                values.append(read(text))
+                value = read(text)
             except (ValueError, OverflowError):
                 faults[name] = f"{name.replace('_', ' ')}: {allowed}"
             else:
                 conditions.append(condition)
+                values += value if isinstance(value, tuple) else [value]
         return cls(given, tuple(conditions), tuple(values), faults)
 
-    def after(self, seq: int | None) -> str:
-        """The query of the page that begins below this row; of the first one where there is none."""
+    def after(self, row: tuple[float, int] | None) -> str:
+        """The query of the page that begins below this row (its time and number); of the first one for none."""
         kept = {name: text for name, text in self.given.items() if name != "before"}
-        return urlencode(kept | ({"before": str(seq)} if seq is not None else {}))
+        return urlencode(kept | ({"before": f"{row[0]!r}:{row[1]}"} if row else {}))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import queue
 import sqlite3
 import threading
 import time
@@ -32,6 +33,7 @@ DAYS: Final = 30
 PAGE: Final = 50
 """Rows of a page."""
 _PATIENCE: Final = 5.0
+_READERS: Final = 4
 _PRUNED: Final = 20_000
 """Rows that one pruning removes at most: the writing thread goes on reading meanwhile."""
 _PRUNE_EVERY: Final = 1.0
@@ -43,9 +45,12 @@ CREATE TABLE IF NOT EXISTS verdicts (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS verdicts_by_place ON verdicts (partition, offset);
 CREATE INDEX IF NOT EXISTS verdicts_by_id ON verdicts (id);
-CREATE INDEX IF NOT EXISTS verdicts_by_action ON verdicts (action);
-CREATE INDEX IF NOT EXISTS verdicts_by_reason ON verdicts (reason) WHERE reason IS NOT NULL;
-CREATE INDEX IF NOT EXISTS verdicts_by_campaign ON verdicts (campaign) WHERE campaign IS NOT NULL;
+CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (at, seq);
+CREATE INDEX IF NOT EXISTS verdicts_by_action ON verdicts (action, at, seq);
+CREATE INDEX IF NOT EXISTS verdicts_by_label ON verdicts (label, at, seq);
+CREATE INDEX IF NOT EXISTS verdicts_by_flags ON verdicts (at, seq, flags) WHERE flags <> '';
+CREATE INDEX IF NOT EXISTS verdicts_by_reason ON verdicts (reason, at, seq) WHERE reason IS NOT NULL;
+CREATE INDEX IF NOT EXISTS verdicts_by_campaign ON verdicts (campaign, at, seq) WHERE campaign IS NOT NULL;
 CREATE TABLE IF NOT EXISTS bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS letters (
     seq INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL,
@@ -112,8 +117,11 @@ class VerdictWindow:
 
     def __init__(self, path: Path, *, rows: int = ROWS, letters: int = LETTERS, days: float = DAYS) -> None:
         self._path, self._rows, self._letters, self._days = path, rows, letters, days
-        self._own = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._writing = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
+        for _ in range(_READERS):
+            self._readers.put(None)
         self._pruned_at = 0.0
         try:
             path.touch(mode=0o600)
@@ -187,7 +195,9 @@ class VerdictWindow:
     def search(self, asked: Search, most: int = PAGE) -> list[VerdictRow]:
         """Return the newest verdicts that fit, `most` and one more. Raises TooLongError."""
         where = f"WHERE {' AND '.join(asked.conditions)}" if asked.conditions else ""
-        found = self._all(f"SELECT * FROM verdicts {where} ORDER BY seq DESC LIMIT ?", (*asked.values, most + 1))
+        found = self._all(
+            f"SELECT * FROM verdicts {where} ORDER BY at DESC, seq DESC LIMIT ?", (*asked.values, most + 1)
+        )
         return [VerdictRow(*row) for row in found]
 
     def verdict(self, partition: int, offset: int) -> tuple[VerdictRow, dict[str, Any]] | None:
@@ -218,13 +228,19 @@ class VerdictWindow:
 
     def oldest(self) -> float | None:
         """Return when the oldest verdict was given, in Unix seconds."""
-        found = self._all("SELECT at FROM verdicts ORDER BY seq LIMIT 1")
-        return found[0][0] if found else None
+        found = self._all("SELECT min(at) FROM verdicts")
+        oldest: float | None = found[0][0]
+        return oldest
 
     def close(self) -> None:
         """Close every connection."""
-        for connection in self._opened:
+        with self._writing:
+            opened = [self._writer, *(self._readers.get() for _ in range(_READERS))]
+            self._writer = None
+        for connection in filter(None, opened):
             connection.close()
+        for _ in range(_READERS):
+            self._readers.put(None)
 
     def _prune(self, connection: sqlite3.Connection) -> None:
         self._pruned_at = time.monotonic()
@@ -238,28 +254,33 @@ class VerdictWindow:
         connection.execute("DELETE FROM bodies WHERE seq < (SELECT coalesce(min(seq), 0) FROM verdicts)")
 
     def _all(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        with self._connection() as connection:
+        """Ask by one of the readers' connections; of more askers than these the others wait."""
+        reader = self._readers.get()
+        try:
+            reader = reader or self._connected()
             until = time.monotonic() + _PATIENCE
-            connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
-            try:
-                return connection.execute(statement, values).fetchall()
-            except sqlite3.OperationalError as error:
-                if "interrupted" in str(error):
-                    raise TooLongError from error
-                raise
-            finally:
-                connection.set_progress_handler(None, 0)
+            reader.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+            return reader.execute(statement, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "interrupted" in str(error):
+                raise TooLongError from error
+            raise
+        finally:
+            self._readers.put(reader)
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield the thread's own connection, in a transaction."""
-        if (mine := getattr(self._own, "connection", None)) is None:
-            mine = self._own.connection = sqlite3.connect(self._path, timeout=10, check_same_thread=False)
-            mine.execute("PRAGMA synchronous = NORMAL")
-            mine.execute("PRAGMA mmap_size = 268435456")
-            self._opened.append(mine)
-        with mine:
-            yield mine
+        """Yield the connection that writes, in a transaction."""
+        with self._writing:
+            self._writer = self._writer or self._connected()
+            with self._writer:
+                yield self._writer
+
+    def _connected(self) -> sqlite3.Connection:
+        made = sqlite3.connect(self._path, timeout=10, check_same_thread=False)
+        made.execute("PRAGMA synchronous = NORMAL")
+        made.execute("PRAGMA cache_size = -16384")  # 16 MiB
+        return made
 
 
 def _row(seq: int, record: Record, verdict: Verdict) -> tuple[object, ...]:
