@@ -57,6 +57,10 @@ class RunningConsole:
             timeout=30,
         )
 
+    def opened(self, path: str) -> Any:
+        """An answer, while it comes."""
+        return self._asked(path, headers=self._headers)
+
     def page(self, path: str) -> str:
         with self._asked(path, headers=self._headers) as answer:
             text: str = answer.read().decode()

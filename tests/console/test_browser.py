@@ -125,6 +125,7 @@ def test_a_file_that_is_too_long_is_refused_with_the_limit(page: Any, tmp_path: 
     page.goto("/try")
     page.wait_for_selector("#model:has-text('Judged by')")
     page.set_input_files("#file", tmp_path / "many.txt")
+    page.wait_for_selector("#fault:visible")
 
     assert page.inner_text("#fault") == "1,001 lines; 1,000 at most."
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the console needs the extra `console`")
 
+from console.api import CLIENTS
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from tests.conftest import make_place
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Place
     from tests.integration.harness import WorkerProcess
+    from tests.running_console import RunningConsole
 
 
 def publish(place: Place, first: int, count: int = 10) -> None:
@@ -141,6 +145,32 @@ def test_a_dead_letter_is_previewed_sent_back_once_and_answered(
     log = [json.loads(line) for line in (tmp_path / "console" / "audit.jsonl").read_text().splitlines()]
     assert [each["what"] for each in log] == ["redrive preview", *["redrive", "redrive ended"] * 3]
     assert "hello there" not in json.dumps(log)
+
+
+def test_a_hundred_pages_are_sent_live_events_and_the_next_is_refused_until_one_leaves(
+    place: Place, tmp_path: Path
+) -> None:
+    with running(settings(place, tmp_path / "console")) as console, contextlib.ExitStack() as opened:
+        streams = [opened.enter_context(console.opened("/api/live")) for _ in range(CLIENTS)]
+        assert all(stream.readline() == b"retry: 2000\n" for stream in streams)
+
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            console.opened("/api/live")
+        assert refused.value.code == 503
+        refused.value.close()
+        assert seen(console.page("/history")) == 0  # the others are served
+
+        streams[0].close()
+        until(lambda: _is_let_in(console), within=30)
+
+
+def _is_let_in(console: RunningConsole) -> bool:
+    try:
+        with console.opened("/api/live"):
+            return True
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return False
 
 
 def test_the_bytes_of_a_dead_letter_are_fetched_when_they_are_looked_at_and_not_kept(
