@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.conftest import bundle, start, traffic  # noqa: F401 fixtures
-from tests.running_console import RunningConsole, running, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Place
+    from tests.running_console import RunningConsole
 
 TOOLS = Path(__file__).parents[2] / ".run" / "tools"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -28,7 +28,6 @@ def executable() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    pytest.importorskip("fastapi", reason="the console needs the extra `console`")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     path = executable()
     if path is None:
@@ -41,6 +40,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def console(place: Place, tmp_path: Path) -> Iterator[RunningConsole]:
+    from tests.running_console import running, settings  # noqa: PLC0415 where the extra is not, nothing is collected
+
     with running(settings(place, tmp_path / "console")) as console:
         yield console
 

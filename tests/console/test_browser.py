@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+pytest.importorskip("uvicorn", reason="the console needs the extra `console`")
+
 from tests.consoles import BIDI, CONTROL, HTML, PASSWORD, buried, judged, users_file
 from tests.integration.harness import until
 from tests.running_console import running, settings

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the console needs the extra `console`")
+pytest.importorskip("uvicorn", reason="the console needs the extra `console`")
 
 from console.api import CLIENTS
 from deploy.kafka import topics

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="the console needs the extra `console`")
+pytest.importorskip("uvicorn", reason="the console needs the extra `console`")
 
 from fastapi.testclient import TestClient
 
