@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check compose-smoke drill check format broker broker-stop worker kill-matrix soak model smollm2 taught swaps bench lock clean
+.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check compose-smoke drill check format broker broker-stop console worker kill-matrix soak model smollm2 taught swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,6 +52,9 @@ broker: install ## start Kafka on 127.0.0.1:9092, with the topics
 
 broker-stop: ## stop it
 	@python3 -m deploy.kafka stop
+
+console: install ## pages to watch it, on http://127.0.0.1:9466
+	@$(PY) -m worker console $(ARGS)
 
 worker: install ## run the worker against it
 	@$(PY) -m worker run $(ARGS)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-PACKAGES: Final = ("worker", "training")
+PACKAGES: Final = ("worker", "training", "console")
 FIRST_FILES: Final = ("worker/pipeline/stages.py", "worker/pipeline.py")
 """Where the pipeline begins: today, and in the old layout."""
 

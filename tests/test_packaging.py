@@ -1,4 +1,4 @@
-"""The installed package: the two packages and nothing else, from a lock that holds on any site."""
+"""The installed package: the three packages and nothing else, from a lock that holds on any site."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     return zipfile.ZipFile(next(folder.glob("hamgate-*.whl")))
 
 
-def test_the_wheel_holds_worker_and_training_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name}
 
-    assert tops == {"worker", "training"}
+    assert tops == {"worker", "training", "console"}
 
 
 def test_the_wheel_is_typed_and_has_its_recipes_and_licence(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
 
     assert {"worker/py.typed", "training/py.typed", "training/recipes/seed.toml", "training/recipes/nano.toml"} <= names
+    assert {f"console/{name}" for name in ("py.typed", "templates/base.html", "static/live.js")} <= names
+    assert {f"console/static/vendor/uplot/{name}" for name in ("uPlot.iife.min.js", "LICENSE")} <= names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 

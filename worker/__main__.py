@@ -127,6 +127,7 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
     )
     predict.add_argument("texts", nargs="*", metavar="text", help="a message; none: read lines from standard input")
     predict.add_argument("--json", action="store_true", help="write JSON lines for arguments too")
+    predict.add_argument("--explain", action="store_true", help="also say which words moved the score")
     add(
         "check",
         "check settings, bundle, broker, topics and rights; say what is wrong and how to fix it",
@@ -253,6 +254,14 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
             takes="[show | decide ID spam|ham | history ID] ... ",
         )
     )
+    console = add(
+        "console",
+        "serve the console, pages to watch and search the verdicts, try texts and send dead letters back",
+        "hamgate console --brokers a:9092,b:9092",
+        "hamgate console passwd anna operator >> console-users",
+        takes="[passwd NAME ROLE] ",
+    )
+    console.add_argument("words", nargs="*", metavar="passwd NAME ROLE", help="print a line for the file of users")
     add(
         "print-settings",
         "show every setting, its value and where it came from; secrets masked",

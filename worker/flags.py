@@ -42,6 +42,7 @@ GROUPS: Final = {
         *("compression", "transaction_timeout"),
         *("session_timeout", "audit_window"),
     ),
+    "console": ("console_host", "console_port", "console_users", "console_folder"),
     "security": (
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
         *("sasl_oauth_command", "sasl_oauth_url", "sasl_oauth_scope"),
@@ -54,7 +55,7 @@ GROUPS: Final = {
 }
 """Every setting, once."""
 
-_FOLDERS: Final = ("bundle", "canary", "shadow")
+_FOLDERS: Final = ("bundle", "canary", "shadow", "console_folder")
 _ALL: Final = frozenset(knobs.Settings.model_fields)
 _LOG: Final = frozenset({"log_level", "log_format"})
 _MODEL: Final = _LOG | {
@@ -63,7 +64,8 @@ _MODEL: Final = _LOG | {
 }
 _LINK: Final = _LOG | {*GROUPS["security"], "brokers", "group_id", "instance_id", "compression"}
 _FEEDBACK: Final = {"feedback_topic", "feedback_window"}
-_RUN: Final = _ALL - {"audit_window"} - _FEEDBACK
+_CONSOLE: Final = frozenset(GROUPS["console"])
+_RUN: Final = _ALL - {"audit_window"} - _FEEDBACK - _CONSOLE
 
 USED_BY: Final = {
     "run": _RUN,
@@ -85,6 +87,7 @@ USED_BY: Final = {
     | {*("input_topic", "verdict_topic", "max_event_bytes", "hash_key_file"), "metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
     "lists": _LINK | {"input_topic", "max_event_bytes", "hash_key_file", "lists_topic"},
+    "console": _MODEL | _LINK | _CONSOLE | {"input_topic", "verdict_topic", "dead_letter_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

@@ -216,6 +216,16 @@ class Settings(BaseSettings):
     tls_certificate: FilePath | None = Field(None, description="PEM file of this client's certificate")
     tls_key: FilePath | None = Field(None, description="PEM file of this client's key")
 
+    # The console.
+    console_host: str = Field("127.0.0.1", min_length=1, description="address of the console's pages")
+    console_port: int = Field(9466, ge=0, le=65_535, description="their port; 0: any free one, named at the start")
+    console_users: FilePath | None = Field(
+        None, description="file of the console's users; none: no log-in, and loopback only"
+    )
+    console_folder: Path = Field(
+        Path(".run/console"), description="folder of the console's window on the topics, and of its audit log"
+    )
+
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
     metrics_port: int = Field(9464, ge=0, le=65_535, description="their port; 0: any free one, named in the log")

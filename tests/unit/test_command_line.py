@@ -20,7 +20,7 @@ from worker.version import version
 
 ROOT: Final = Path(__file__).parents[2]
 SOURCES: Final = [ROOT / "worker" / name for name in ("app.py", "loading.py")]
-MODULES: Final = ("app", "auditing", "calibrating", "campaigning", "feeding", "loading", "tailing")
+MODULES: Final = ("app", "auditing", "calibrating", "campaigning", "consoling", "feeding", "loading", "tailing")
 
 
 @pytest.fixture(autouse=True)

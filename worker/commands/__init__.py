@@ -15,6 +15,7 @@ import structlog
 from worker import loading
 from worker.loading import MODEL_ERRORS
 from worker.model.models_in_service import Role
+from worker.predict import attribution
 from worker.predict.answers import answers
 from worker.process import ending, logs, signals
 from worker.rollout import budgets, changeover
@@ -35,6 +36,8 @@ _LINES: Final = 256
 # How long a thread may keep the others of this process from running, in seconds: the model gives way and takes up again
 # some fifty times a batch, and at the interpreter's own 5 ms each time could cost it that.
 _SWITCH_INTERVAL: Final = 0.0005
+# Words that an explanation names.
+_SHOWN: Final = 8
 log = structlog.get_logger()
 
 
@@ -84,8 +87,14 @@ def predict(settings: Settings, options: argparse.Namespace) -> int:
     # A person wants each answer before the next line.
     for text_lines in _chunks(options.texts or _lines(), 1 if is_typed else _LINES):
         prepared = judge.classifier.prepare(text_lines)
-        for answer in answers(prepared, judge.classifier.judge(prepared), judge.verdicts):
-            line = json.dumps(msgspec.to_builtins(answer)) if as_json else _for_people(answer)
+        found = answers(prepared, judge.classifier.judge(prepared), judge.verdicts)
+        for text, answer in zip(text_lines, found, strict=True):
+            why = attribution.attribute(judge.classifier, text) if options.explain else None
+            if as_json:
+                said = msgspec.to_builtins(answer) | ({"words": msgspec.to_builtins(why.words)} if why else {})
+                line = json.dumps(said)
+            else:
+                line = _for_people(answer) + (f"\n{_explained(why)}" if why else "")
             print(line, flush=True)  # noqa: T201 the answer
     return 0
 
@@ -106,6 +115,17 @@ def _for_people(answer: Answer) -> str:
     if answer.label is None:
         return f"-     {answer.reason}  {answer.action}"
     return f"{answer.label:<5} probability {answer.score:.3f}  {answer.action}"
+
+
+def _explained(why: attribution.Attribution) -> str:
+    """The words that moved the score most, in log odds."""
+    top = why.top(_SHOWN)
+    shown = [f"{each.odds:+6.2f}  {each.word}" for each in top]
+    if why.odds is None:
+        shown.append("        nothing to explain")
+    else:
+        shown.append(f"{why.odds - sum(each.odds or 0.0 for each in top):+6.2f}  (all else)")
+    return "\n".join(f"      {line}" for line in shown)
 
 
 def check(settings: Settings, _: argparse.Namespace) -> int:
@@ -322,6 +342,14 @@ def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     return calibrating.calibrate(settings, options)
 
 
+def console(settings: Settings, options: argparse.Namespace) -> int:
+    """Serve the console until it is stopped; or print a line for the file of its users."""
+    from worker.commands import consoling  # noqa: PLC0415 only whoever asks
+
+    logs.configure(settings.log_level, settings.log_format)
+    return consoling.console(settings, options)
+
+
 def bench(settings: Settings, options: argparse.Namespace) -> int:
     """Measure this machine with the bundle and engine that are set, and say what to set for it."""
     from worker import bench as measuring  # noqa: PLC0415 only whoever asks
@@ -372,4 +400,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "tail": tail,
     "lists": lists,
     "campaigns": campaigns,
+    "console": console,
 }

@@ -1,0 +1,303 @@
+"""The HTML pages. A page that needs a user sends to the log-in; what is wrong is a page, too, never a stack trace."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Request
+from fastapi import Path as PathParameter
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+
+from console.access import COOKIE, LONGEST, SESSION, User, UserRole, Visitor
+from console.live import clock
+from console.parts import parts_of
+from console.search import ACTIONS, FLAGS, Search
+from console.visible import escaped, hexadecimal, in_line, visible
+from console.window import PAGE, TooLongError
+from worker.broker import BrokerError
+from worker.commands import showing
+from worker.messages import Decider, Unreadable, Unscored, dead_letter_notes, rfc3339
+
+FOLDER: Final = Path(__file__).resolve().parent
+_HIGHEST: Final = 2**63 - 1
+_REPLAYED: Final = tuple(str(each) for each in Unreadable if each is not Unreadable.UNREADABLE_BATCH)
+
+router = APIRouter(include_in_schema=False)
+templates = Jinja2Templates(FOLDER / "templates")
+templates.env.filters |= {
+    "visible": visible,
+    "in_line": in_line,
+    "clock": clock,
+    "moment": lambda seconds: rfc3339(seconds).replace("T", " ").removesuffix("Z"),
+}
+Place = Annotated[int, PathParameter(ge=0, le=_HIGHEST)]
+
+
+class LogInFirst(Exception):  # noqa: N818 it is no error
+    """Nobody is logged in."""
+
+
+class NotAllowedError(Exception):
+    """The visitor's role is not enough; the text names the one that is."""
+
+
+class Problem(Exception):  # noqa: N818 the page says what it is
+    """What a page says in place of its content."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def needs(role: UserRole) -> Any:  # noqa: ANN401 FastAPI's own
+    """A dependency: the visitor, who must have this role or more."""
+
+    def checked(request: Request) -> Visitor:
+        visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+        if visitor is None:
+            raise LogInFirst
+        if not visitor.role.may(role):
+            raise NotAllowedError(role)
+        return visitor
+
+    return Depends(checked)
+
+
+def page(request: Request, name: str, visitor: Visitor | None, status: int = 200, **more: Any) -> HTMLResponse:  # noqa: ANN401
+    """Render one; a visitor without a session gets one."""
+    parts = parts_of(request)
+    session, cookie = (visitor.session if visitor else parts.gate.session(request.cookies.get(COOKIE))), None
+    if not session:
+        cookie = parts.gate.begin()
+        session = parts.gate.session(cookie)
+    may = {role.value: bool(visitor and visitor.role.may(role)) for role in UserRole}
+    answer = templates.TemplateResponse(
+        request,
+        name,
+        {
+            "visitor": visitor,
+            "may": may,
+            "token": parts.gate.token(session),
+            "has_users": parts.gate.has_users,
+            "reading": parts.reading(),
+            **more,
+        },
+        status_code=status,
+    )
+    if cookie:
+        _give(request, answer, cookie)
+    return answer
+
+
+def _give(request: Request, answer: Response, cookie: str) -> None:
+    answer.set_cookie(
+        COOKIE, cookie, max_age=SESSION, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+    )
+
+
+@router.get("/")
+def live(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)]) -> HTMLResponse:
+    """Show the stream as it is."""
+    return page(request, "live.html", visitor, actions=ACTIONS)
+
+
+@router.get("/try")
+def try_texts(request: Request, visitor: Annotated[Visitor, needs(UserRole.ANALYST)]) -> HTMLResponse:
+    """Show the box to try texts."""
+    return page(request, "try.html", visitor)
+
+
+@router.get("/history")
+def history(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)]) -> HTMLResponse:
+    """Search the verdicts of the window."""
+    parts, asked = parts_of(request), Search.read(request.query_params)
+    rows, fault = [], None
+    if not asked.faults:
+        try:
+            rows = parts.window.search(asked)
+        except TooLongError:
+            fault = "The search took too long and was ended. Name an id, an action or a reason."
+    return page(
+        request,
+        "history.html",
+        visitor,
+        400 if asked.faults else 503 if fault else 200,
+        asked=asked,
+        rows=rows[:PAGE],
+        next=asked.after((rows[PAGE - 1].at, rows[PAGE - 1].seq)) if len(rows) > PAGE else None,
+        fault=fault,
+        actions=ACTIONS,
+        flags=FLAGS,
+        reasons=[*map(str, Unscored), *map(str, Decider)],
+        oldest=parts.window.oldest(),
+    )
+
+
+@router.get("/history/{partition}/{offset}")
+def verdict(
+    request: Request, partition: Place, offset: Place, visitor: Annotated[Visitor, needs(UserRole.VIEWER)]
+) -> HTMLResponse:
+    """Show one verdict, every field of it."""
+    found = parts_of(request).window.verdict(partition, offset)
+    if found is None:
+        raise Problem(404, "No such verdict here. It may be older than the console's window, or not yet read.")
+    row, fields = found
+    campaign = Search.read({"campaign": row.campaign or ""})
+    return page(
+        request,
+        "verdict.html",
+        visitor,
+        row=row,
+        fields=_flat(fields),
+        campaign=None if campaign.faults else campaign.after(None),
+    )
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Every field by its path, with its value made harmless."""
+    found: list[tuple[str, str]] = []
+    for name, value in fields.items():
+        path = f"{prefix}{visible(name, 80)}"
+        if isinstance(value, dict):
+            found += _flat(value, f"{path}.")
+        elif isinstance(value, list):
+            items = [
+                ", ".join(f"{key} {said}" for key, said in _flat(each))
+                if isinstance(each, dict)
+                else in_line(str(each))
+                for each in value
+            ]
+            found.append((path, ", ".join(items) or "none"))
+        else:
+            found.append((path, "none" if value is None else visible(str(value), 512)))
+    return found
+
+
+@router.get("/dead-letters")
+def letters(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)]) -> HTMLResponse:
+    """List dead letters, of a reason or of all."""
+    window = parts_of(request).window
+    reason, before = request.query_params.get("reason") or None, request.query_params.get("before", "")
+    if reason and len(reason) > 64:  # noqa: PLR2004 none of ours is as long
+        raise Problem(400, "No such reason.")
+    key = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None  # noqa: PLR2004 SQLite's largest
+    rows = window.letters(reason, key)
+    return page(
+        request,
+        "letters.html",
+        visitor,
+        rows=rows[:PAGE],
+        reason=reason,
+        reasons=window.reasons(),
+        next=rows[PAGE - 1].seq if len(rows) > PAGE else None,
+        replayed=_REPLAYED,
+        now=time.time(),
+    )
+
+
+@router.get("/dead-letters/{partition}/{offset}")
+def letter(
+    request: Request, partition: Place, offset: Place, visitor: Annotated[Visitor, needs(UserRole.VIEWER)]
+) -> HTMLResponse:
+    """Show one dead letter: to a viewer masked, to others its bytes, which is noted."""
+    parts = parts_of(request)
+    known = parts.window.letter(partition, offset)
+    if known is None:
+        raise Problem(404, "No such dead letter here. It may be older than the console's window, or not yet read.")
+    try:
+        found = parts.letter(partition, offset)
+    except (BrokerError, TimeoutError) as error:
+        raise Problem(503, f"The brokers did not give it: {visible(str(error), 400)}") from error
+    if found is None:
+        raise Problem(404, "The topic has it no more: its retention is over.")
+    is_open = visitor.role.may(UserRole.ANALYST)
+    if is_open:
+        try:
+            parts.changes.write(visitor, "dead letter shown", place=f"{partition}:{offset}")
+        except OSError as error:
+            raise Problem(503, f"The audit log cannot be written ({error.strerror}).") from error
+    original = found.original
+    value = original.value or b""
+    return page(
+        request,
+        "letter.html",
+        visitor,
+        known=known,
+        is_truncated=found.is_truncated,
+        notes=dead_letter_notes(found.record) or {},
+        size=len(value),
+        is_open=is_open,
+        masked=list(showing.lines(found)),
+        text=escaped(value) if is_open else "",
+        hex=hexadecimal(value, 2048) if is_open else "",
+        key=None if original.key is None else escaped(original.key, 256),
+        headers=[(in_line(name), None if held is None else escaped(held, 256)) for name, held in original.headers[:64]],
+    )
+
+
+@router.get("/login")
+def log_in_form(request: Request) -> Response:
+    """Show the form; whoever is logged in goes on."""
+    parts = parts_of(request)
+    if parts.gate.visitor(request.cookies.get(COOKIE)) is not None:
+        return RedirectResponse("/", 303)
+    return page(request, "login.html", None)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form; each once."""
+    try:
+        read = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=16)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in read.items()}
+
+
+Fields = Annotated[dict[str, str], Depends(_form)]
+
+
+@router.post("/login")
+def log_in(request: Request, form: Fields) -> Response:
+    """Begin a session; a name and a password may be tried so often a minute."""
+    parts = parts_of(request)
+    gate = parts.gate
+    if not gate.is_token(gate.session(request.cookies.get(COOKIE)), form.get("token", "")):
+        return page(request, "login.html", None, 403, fault="The page was too old. Try again.")
+    name, password = form.get("name", ""), form.get("password", "")
+    if not gate.has_users or not 0 < len(password) <= LONGEST:
+        return page(request, "login.html", None, 403, fault="Name or password are wrong.")
+    found = gate.log_in(name, password, request.client.host if request.client else "")
+    if not isinstance(found, User):
+        if found:
+            answer = page(
+                request, "login.html", None, 429, fault=f"Too many tries. Wait {max(1, round(found))} seconds."
+            )
+            answer.headers["Retry-After"] = str(max(1, round(found)))
+            return answer
+        parts.changes.write(None, "log-in refused", address=request.client.host if request.client else None)
+        return page(request, "login.html", None, 403, fault="Name or password are wrong.")
+    parts.changes.write(Visitor(found.name, found.role, ""), "log-in")
+    begun = RedirectResponse("/", 303)
+    _give(request, begun, gate.begin(found))
+    return begun
+
+
+@router.post("/logout")
+def log_out(request: Request, form: Fields) -> Response:
+    """End the session, in this browser."""
+    parts = parts_of(request)
+    visitor = parts.gate.visitor(request.cookies.get(COOKIE))
+    if visitor is None or not parts.gate.is_token(visitor.session, form.get("token", "")):
+        raise Problem(403, "The page is too old: load it again.")
+    parts.changes.write(visitor, "log-out")
+    answer = RedirectResponse("/login", 303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+@router.get("/healthz")
+def health() -> dict[str, float]:
+    """Say that it answers."""
+    return {"now": time.time()}

@@ -1,0 +1,178 @@
+"""The console's window: what is kept, found, paged and forgotten."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.search import Search
+from console.window import TooLongError, VerdictWindow, WindowError
+from tests.consoles import buried, judged
+from worker.messages import Action, Unreadable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def window(tmp_path: Path) -> VerdictWindow:
+    window = VerdictWindow(tmp_path / "window.sqlite", days=100_000)
+    window.take(
+        [
+            judged(0, at=NOW),
+            judged(1, at=NOW + 1, action=Action.BLOCK, label="spam", score=0.99, campaign="c-1", campaign_size=4),
+            judged(2, at=NOW + 2, action=Action.FLAG, label="spam", score=0.7, flags=("outside", "normalised")),
+            judged(3, at=NOW + 3, action=Action.UNSCORED, label=None, score=None, reason="empty-text"),
+            judged(4, at=NOW + 4, action=Action.BLOCK, reason="list", rule="list:sender:3f9c", score=0.4, id="m'; --"),
+        ],
+        [],
+        {("sms.verdicts", 0): (2, "id-1")},
+    )  # fmt: skip
+    return window
+
+
+@pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        ({}, [4, 3, 2, 1, 0]),
+        ({"action": "block"}, [4, 1]),
+        ({"label": "spam"}, [2, 1]),
+        ({"min_score": "0.4", "max_score": "0.7"}, [4, 2]),
+        ({"reason": "empty-text"}, [3]),
+        ({"reason": "list", "action": "block"}, [4]),
+        ({"flag": "outside"}, [2]),
+        ({"campaign": "c-1"}, [1]),
+        ({"id": "m-0"}, [0]),
+        ({"id": "m'; --"}, [4]),
+        ({"id": "%"}, []),
+        ({"since": "2027-01-15T08:00:01", "until": "2027-01-15T08:00:03"}, [2, 1]),
+        ({"since": "2027-01-15T09:00:01+01:00"}, [4, 3, 2, 1]),
+    ],
+)
+def test_a_search_finds_what_fits_the_newest_first(
+    window: VerdictWindow, form: dict[str, str], found: list[int]
+) -> None:
+    asked = Search.read(form)
+
+    assert asked.faults == {}
+    assert [4 * row.offset + row.partition for row in window.search(asked)] == found
+
+
+def test_pages_go_on_by_key_and_miss_or_repeat_nothing_while_more_comes(window: VerdictWindow) -> None:
+    first = window.search(Search(), most=2)
+    window.take([judged(5, at=NOW + 5)], [], {})
+    second = window.search(Search.read({"before": f"{first[1].at}:{first[1].seq}"}), most=2)
+
+    assert [row.id for row in first[:2] + second[:2]] == ["m'; --", "m-3", "m-2", "m-1"]
+
+
+@pytest.mark.parametrize(
+    ("form", "fault"),
+    [
+        ({"since": "yesterday"}, "since"),
+        ({"min_score": "nan"}, "min_score"),
+        ({"max_score": "2"}, "max_score"),
+        ({"action": "drop"}, "action"),
+        ({"flag": "' OR 1"}, "flag"),
+        ({"before": "1:" + "9" * 30}, "before"),
+        ({"before": "-1"}, "before"),
+        ({"id": "x" * 300}, "id"),
+    ],
+)
+def test_a_field_that_is_not_understood_is_named(form: dict[str, str], fault: str) -> None:
+    asked = Search.read(form)
+
+    assert list(asked.faults) == [fault]
+
+
+@given(st.dictionaries(st.sampled_from(["since", "until", "min_score", "before", "action", "id", "flag"]), st.text()))
+def test_no_form_breaks_a_search(form: dict[str, str]) -> None:
+    asked = Search.read(form)
+
+    assert set(asked.faults) <= set(form)
+    assert sum(condition.count("?") for condition in asked.conditions) == len(asked.values)
+
+
+def test_what_is_read_twice_is_kept_once(window: VerdictWindow) -> None:
+    window.take([judged(4, at=NOW + 4), judged(5, at=NOW + 5)], [buried(0, b"x", at=NOW)], {})
+    window.take([judged(5, at=NOW + 5)], [buried(0, b"x", at=NOW)], {})
+
+    assert [4 * row.offset + row.partition for row in window.search(Search())] == [5, 4, 3, 2, 1, 0]
+    assert len(window.letters()) == 1
+    found = window.verdict(1, 1)
+    assert found
+    assert found[1]["id"] == "m-5"
+
+
+def test_a_verdict_is_found_by_its_place_with_all_its_fields(window: VerdictWindow) -> None:
+    found = window.verdict(0, 1)
+
+    assert found
+    assert found[0].reason == "list"
+    assert found[1]["rule"] == "list:sender:3f9c"
+    assert window.verdict(9, 9) is None
+
+
+def test_the_window_keeps_the_newest_rows_and_days(tmp_path: Path) -> None:
+    window = VerdictWindow(tmp_path / "window.sqlite", rows=10, letters=3, days=1)
+    now = time.time()
+    window.take([judged(n, at=now) for n in range(30)], [buried(n, b"x", at=now) for n in range(9)], {})
+    window._pruned_at = 0
+    window.take([judged(30, at=now)], [], {})
+
+    assert [row.id for row in window.search(Search())] == [f"m-{n}" for n in range(30, 20, -1)]
+    assert len(window.letters()) == 3
+    assert window._all("SELECT count(*) FROM bodies") == [(10,)]
+    old = VerdictWindow(tmp_path / "old.sqlite", days=1)
+    old.take([judged(0, at=now - 100_000)], [], {})
+    old._pruned_at = 0
+    old.take([judged(1, at=now)], [], {})
+    assert [row.id for row in old.search(Search())] == ["m-1"]
+
+
+def test_positions_are_kept_with_the_rows_and_forgotten_with_a_topic(window: VerdictWindow, tmp_path: Path) -> None:
+    assert VerdictWindow(tmp_path / "window.sqlite").positions() == {("sms.verdicts", 0): (2, "id-1")}
+
+    window.forget("sms.verdicts", is_letters=False)
+
+    assert window.positions() == {}
+    assert window.search(Search()) == []
+
+
+def test_dead_letters_are_listed_by_reason_without_a_byte_of_them(window: VerdictWindow, tmp_path: Path) -> None:
+    letters = [buried(n, b"SECRET TEXT", reason=[*Unreadable][n % 2], at=NOW) for n in range(5)]
+    window.take([], letters, {})
+
+    assert window.reasons() == {"too-large": 3, "invalid-utf8": 2}
+    assert [row.offset for row in window.letters("too-large")] == [4, 2, 0]
+    assert window.letters("too-large")[0].source == "sms.events:1:104"
+    window.close()
+    assert all(b"SECRET" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert all(b"447700900123" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+def test_a_search_that_takes_too_long_is_ended(window: VerdictWindow, monkeypatch: pytest.MonkeyPatch) -> None:
+    window.take([judged(n, at=NOW) for n in range(5, 30_000)], [], {})
+    monkeypatch.setattr("console.window._PATIENCE", -1.0)
+
+    with pytest.raises(TooLongError):
+        window.search(Search.read({"min_score": "1"}))
+
+
+def test_a_file_that_is_no_window_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "window.sqlite"
+    path.write_bytes(b"no database, and long enough to tell" * 100)
+
+    with pytest.raises(WindowError, match=r"window\.sqlite: .*not a database"):
+        VerdictWindow(path)
+
+
+def test_the_window_is_its_owners_alone(window: VerdictWindow, tmp_path: Path) -> None:
+    assert [path.stat().st_mode & 0o077 for path in tmp_path.iterdir()] == [0] * len([*tmp_path.iterdir()])
+    window.close()
