@@ -20,9 +20,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from kafka.admin import KafkaAdminClient, NewTopic
-
 from benchmarks import end_to_end, results, texts
+from deploy.kafka import topics
 from worker.broker import Publisher
 from worker.messages import Outgoing
 from worker.settings import PREFIX
@@ -105,9 +104,8 @@ class Informed(end_to_end.Place):
 
     def _prepare(self) -> None:
         """Make the compacted topics, and fill the lists."""
-        with KafkaAdminClient(bootstrap_servers=self.link.brokers, client_id=self.name) as admin:
-            compacted = {"cleanup.policy": "compact"}
-            admin.create_topics([NewTopic(name, 1, topic_configs=compacted) for name in self._more.values()])
+        for name in self._more.values():
+            topics.create_compacted(self.link.brokers, name)
         with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
             file.write("action,what,match,value,author,reason\n")
             for number in range(_ENTRIES):
