@@ -1,8 +1,7 @@
 """Who has written to whom, in either direction: two Bloom filters, of which the older is dropped when one is full.
 
 Each is of 64-bit words, and a pair has its four bits in one of them (a blocked filter: Putze, Sanders, Singler, 2007).
-The two filters' words lie side by side, so that a pair is one place in memory: a library's filter reads up to ten, and
-takes three times as long.
+The two filters' words lie side by side, so that a pair is one place in memory.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Contacts:
         return is_new
 
     def _turn(self) -> None:
-        """Drop the older filter: some 50 ms, once in so many pairs."""
+        """Drop the older filter: half of the memory is written, once in so many pairs."""
         self._newer, self._left = 1 - self._newer, self._pairs
         self._filters[:, self._newer] = 0
 

@@ -3,7 +3,7 @@
 A sender's hash names a set of four slots. Where all four are taken, the one goes whose count would fade first: the
 quietest. So what is forgotten is who hardly sends; and when he sends again, he begins anew.
 
-A slot is 64 bytes in one piece: what costs is memory far apart, so that columns of it would take three times as long.
+A slot is 64 bytes in one piece, a line of the processor's cache.
 """
 
 from __future__ import annotations
