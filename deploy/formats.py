@@ -37,13 +37,13 @@ from worker.messages import (
     DeadLetter,
     Decider,
     Event,
+    Flag,
     Record,
     Unreadable,
     Unscored,
     Verdict,
     encode_dead_letter,
 )
-from worker.model.tokenizer import FLAGS
 from worker.policy.lists.entries import ListEntry
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
@@ -66,7 +66,7 @@ _COUNT: Final = {"minimum": 0}
 _SCORE: Final = {"minimum": 0, "maximum": 1}
 _MS: Final = 1000
 _MAX_BYTES: Final = Settings.model_fields["max_event_bytes"].default
-_KNOWN_FLAGS: Final = ", ".join(sorted({flag for flags in FLAGS for flag in flags}))
+_KNOWN_FLAGS: Final = ", ".join(sorted(Flag))
 
 # Title and description of each type.
 _TYPES: Final[dict[str, tuple[str, str]]] = {

@@ -199,6 +199,10 @@ class Flag(enum.StrEnum):
     COLD = "cold"
 
 
+OF_SENDERS: Final = frozenset((Flag.BURST, Flag.FAN_OUT, Flag.FIRST_CONTACT, Flag.COLD))
+"""Flags that no text has by itself."""
+
+
 class RecordSource(msgspec.Struct, frozen=True, gc=False):
     """Where the judged record lies; `timestamp` in epoch milliseconds, as the broker has it."""
 

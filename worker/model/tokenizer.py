@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 # a field's type
 from tokenizers import Tokenizer
 
-from worker.messages import Flag
+from worker.messages import OF_SENDERS, Flag
 from worker.model.coverage import is_outside
 from worker.model.languages import CODES, language_of
 from worker.model.normalise import is_uncovered, normalise
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     from worker.model.bundle import Coverage
 
-_BIT: Final[dict[Flag | None, int]] = {None: 0} | {flag: 1 << at for at, flag in enumerate(Flag)}
-FLAGS: Final = tuple(tuple(flag.value for flag in Flag if index & _BIT[flag]) for index in range(1 << len(Flag)))
+_OF_TEXTS: Final = [flag for flag in Flag if flag not in OF_SENDERS]
+_BIT: Final[dict[Flag | None, int]] = {None: 0} | {flag: 1 << at for at, flag in enumerate(_OF_TEXTS)}
+FLAGS: Final = tuple(
+    tuple(flag.value for flag in _OF_TEXTS if index & _BIT[flag]) for index in range(1 << len(_OF_TEXTS))
+)
 """What was done to a text, and what it is. `tokenise` answers with indexes into this."""
 LANGUAGES: Final = (None, *CODES)
 """`tokenise` answers with indexes into this, too."""
