@@ -93,7 +93,9 @@ _CHARACTERS: Final[dict[int, str | None]] = {**_SURROGATES, **_FORMATS, **_VARIA
 _MARK: Final = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"
 _PILE: Final = re.compile(rf"([{_MARK}]{{3}})[{_MARK}]+")
 _MARKS: Final = re.compile(rf"[{_MARK}]+")
-_COMBINING: Final = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code)))
+_COMBINING: Final = "".join(
+    each for each in map(chr, range(0x300, 0x1F000)) if unicodedata.combining(unicodedata.normalize("NFKD", each)[0])
+)
 _RUN: Final = re.compile(f"[{_COMBINING}]{{32,}}")
 """More of them on one letter than any script has."""
 _ON_LATIN: Final = re.compile(rf"(?:(?<=[\x00-\x7f])|^)[{_MARK}]+")

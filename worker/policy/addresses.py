@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Final
 
 from worker.messages import SenderType
+from worker.policy.forms import nfkc
 
 __all__ = ["SHORTEST_NUMBER", "SenderType", "normal", "sender_type"]
 
@@ -29,7 +29,7 @@ def normal(address: str) -> str:
 
     A number without its country's code stays without: two spellings of which only one has it are two addresses.
     """
-    address = unicodedata.normalize("NFKC", address).strip()
+    address = nfkc(address).strip()
     if not _DIGITS.fullmatch(address):
         return address.casefold()
     digits = _SEPARATORS.sub("", address).removeprefix("+")

@@ -12,12 +12,13 @@ import functools
 import ipaddress
 import re
 import socket
-import unicodedata
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 import idna
 from publicsuffixlist import PublicSuffixList
+
+from worker.policy.forms import nfkc
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -94,7 +95,7 @@ def hosts(text: str) -> tuple[str, ...]:
     elif not _JOINED_ANYHOW.search(text):
         return ()
     else:
-        text = unicodedata.normalize("NFKC", text.translate(INVISIBLE)).replace("\u3002", ".")
+        text = nfkc(text.translate(INVISIBLE)).replace("\u3002", ".")
     return tuple(dict.fromkeys(
         host for word in text.split() if "." in word or "//" in word or "\\\\" in word for host in _found(word)
     ))  # fmt: skip
@@ -201,7 +202,7 @@ def is_suffix(host: str) -> bool:
 
 def typed(given: str) -> str | None:
     """A host as an operator types it, in the spelling that `hosts` finds; None for what is none."""
-    given = unicodedata.normalize("NFKC", given.translate(INVISIBLE)).strip().rstrip(".").lower()
+    given = nfkc(given.translate(INVISIBLE)).strip().rstrip(".").lower()
     if address := _address(given, is_schemed=False):
         return address
     spelt = _ascii(given)

@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
+from worker.policy.forms import nfkc
 from worker.policy.links import INVISIBLE
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ _MOST: Final = 512
 """Spellings that are looked at in one text: nothing that a phone shows as one message has as many."""
 _SHARED_RUN: Final = 8
 """Groups of digits that can be one number, as in 0 7 7 0 0 900 123."""
-_PILES: Final = re.compile(r"[^\w\s\x00-\x7f]{33,}")  # marks upon marks, which NFKC sorts in quadratic time
 _DOTS_AND_DASHES: Final = str.maketrans("\u3002\u00b7\u2022\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "...-------")
 
 # Possessive, so that the search is linear.
@@ -39,7 +39,7 @@ def _visible(text: str) -> str:
     if "%" in text:
         text = unquote(text)
     if not text.isascii():
-        text = unicodedata.normalize("NFKC", _PILES.sub(" ", text.translate(INVISIBLE))).translate(_DOTS_AND_DASHES)
+        text = nfkc(text.translate(INVISIBLE)).translate(_DOTS_AND_DASHES)
     return text
 
 

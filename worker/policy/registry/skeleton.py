@@ -6,10 +6,10 @@ Capitals, accents, invisible characters, look-alikes of other scripts, digits fo
 from __future__ import annotations
 
 import string
-import unicodedata
 from typing import Final
 
 from worker.lookalikes import LETTERS, MARKS
+from worker.policy.forms import nfkd
 from worker.policy.links import INVISIBLE
 
 _ACCENTS: Final = dict.fromkeys(
@@ -28,6 +28,6 @@ def skeleton(text: str) -> bytes:
     """The skeleton, in UTF-8. Never raises."""
     if not text.isascii():
         # Decomposed again: a look-alike may have stood for what decomposes, and to fold a case can compose.
-        text = unicodedata.normalize("NFKD", text).translate(_FOLDED).casefold()
+        text = nfkd(text).translate(_FOLDED).casefold()
     folded = text.encode("utf-8", "surrogatepass").translate(_BYTES)
     return folded.replace(b"rn", b"m").replace(b"vv", b"w")
