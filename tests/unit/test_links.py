@@ -199,6 +199,50 @@ def test_a_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
     assert time.process_time() - began < 1.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(f"\u00e9{number}.com" for number in range(8_000)),
+        " ".join(f"//\u00e9{number}" for number in range(8_000)),
+        " ".join("\u00e9" * 50 + f"{number}.com" for number in range(600)),
+        " ".join("\u00e9." * 50 + f"{number}.zz" for number in range(400)),
+        "https://a.example/" + "".join(f"%3a//\u00e9{number}.com" for number in range(4_000)),
+    ],
+    ids=["of a top level", "schemed", "long labels", "many labels", "within a path"],
+)
+def test_hosts_in_letters_of_other_scripts_are_looked_at_in_bounded_number(text: str) -> None:
+    links._canonical.cache_clear()
+    began = time.process_time()
+    found = links.hosts(text)
+
+    assert time.process_time() - began < 0.25
+    assert found[-1] == links.MORE
+
+
+def test_behind_more_hosts_than_a_message_can_show_one_stands_that_is_nobodys() -> None:
+    shown = [f"a{number}.example" for number in range(800)]
+
+    assert links.hosts(" ".join(shown)) == tuple(shown)
+    assert links.hosts(" ".join(f"a{number}.example" for number in range(2_000)))[-1] == links.MORE
+
+
+@pytest.mark.parametrize(
+    "host", ["a." * 20_000, "\u00e9." * 20_000, "\u00e9" * 20_000, "xn--a." * 9_000, "%61." * 9_000]
+)
+def test_no_host_is_longer_than_one_can_be(host: str) -> None:
+    [found] = links.hosts(f"https://{host}com/x https://{host}com")
+
+    assert len(found) <= 253
+
+
+def test_what_is_too_long_for_a_host_is_not_remembered() -> None:
+    links._canonical.cache_clear()
+    for number in range(10):
+        links.hosts("https://" + f"a{number}" * 20_000 + ".com")
+
+    assert links._canonical.cache_info().currsize == 0
+
+
 def test_a_host_belongs_to_itself_and_to_what_it_lies_in() -> None:
     domains = {"bank.example", "192.0.2.1"}
 

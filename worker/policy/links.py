@@ -49,6 +49,12 @@ _RESERVED: Final = frozenset(("example", "test"))
 """Top levels of documents and tests (RFC 2606)."""
 _LONGEST: Final = 253
 """Characters of a host."""
+_MOST: Final = 1024
+"""Hosts, and what may be one, that are looked at in one text: no phone shows as many as one message."""
+_OTHER_SCRIPT: Final = 8
+"""As many of these count for one that is not in ASCII, which takes as much longer to look up."""
+MORE: Final = "*"
+"""Stands for all hosts behind these: nobody's, and in no list."""
 
 _JOINED: Final = re.compile(r"\.(?=[^\s.])(?<=[^\s.].)|[/\\]{2}")
 _JOINED_ANYHOW: Final = re.compile(r"[.\u2024\u3002\ufe52\uff0e\uff61](?=[^\s.])(?<=[^\s.].)|[/\\\uff0f\uff3c]")
@@ -96,13 +102,23 @@ def hosts(text: str) -> tuple[str, ...]:
         return ()
     else:
         text = nfkc(text.translate(INVISIBLE)).replace("\u3002", ".")
-    return tuple(dict.fromkeys(
-        host for word in text.split() if "." in word or "//" in word or "\\\\" in word for host in _found(word)
-    ))  # fmt: skip
+    found: dict[str, None] = {}
+    left = _MOST
+    for word in text.split():
+        if "." not in word and "//" not in word and "\\\\" not in word:
+            continue
+        for given, is_schemed in _found(word):
+            left -= 1 if given.isascii() else _OTHER_SCRIPT
+            if left < 0:
+                found[MORE] = None
+                return tuple(found)
+            if host := _host(given, is_schemed=is_schemed):
+                found[host] = None
+    return tuple(found)
 
 
-def _found(text: str) -> Iterator[str]:
-    """The hosts in what has no white space."""
+def _found(text: str) -> Iterator[tuple[str, bool]]:
+    """What may be a host, in what has no white space, and whether a scheme says that it is one."""
     position = 0
     while link := _LINKS.search(text, position):
         start, position = link.span()
@@ -112,22 +128,22 @@ def _found(text: str) -> Iterator[str]:
             if end := _NO_HOST.search(given):
                 position = link.end() - len(given) + end.start()
                 given, is_cut = given[: end.start()], True
-            host = _of_authority(given, is_schemed=start > 0 and text[start - 1] == ":")
+            yield unquote(_PORT.sub("", given)), start > 0 and text[start - 1] == ":"
         elif start and text[start - 1] == "@" and ":" not in link["port"] and not _PATH.match(text, position):
             continue  # an e-mail address
         else:
-            host = _canonical(_GLUED_BEFORE.sub("", link["host"]), is_schemed=False)
-        if host:
-            yield host
+            yield _GLUED_BEFORE.sub("", link["host"]), False
         if not is_cut and (path := _PATH.match(text, position)):
             position = path.end()
             for embedded in _EMBEDDED.findall(unquote(path[0])):
-                if host := _of_authority(embedded.rpartition("@")[2], is_schemed=True):
-                    yield host
+                yield unquote(_PORT.sub("", embedded.rpartition("@")[2])), True
 
 
-def _of_authority(given: str, *, is_schemed: bool) -> str | None:
-    return _canonical(unquote(_PORT.sub("", given)), is_schemed=is_schemed)
+def _host(given: str, *, is_schemed: bool) -> str | None:
+    """As `_canonical`. One that is too long for any resolver is cut, so that nothing behind it takes long."""
+    if len(given) > _LONGEST and len(given := given.strip(_AROUND)) > _LONGEST:
+        return given.lower()[:_LONGEST] if is_schemed else None
+    return _canonical(given, is_schemed=is_schemed)
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)
@@ -136,9 +152,7 @@ def _canonical(host: str, *, is_schemed: bool) -> str | None:
     host = host.lower()
     if host.startswith("["):
         return _address(host[1:].partition("]")[0], is_schemed=is_schemed)
-    if len(host := host.strip(_AROUND)) > _LONGEST:
-        return host if is_schemed else None
-    if not (host := _QUOTED_BEHIND.sub("", host)):
+    if not (host := _QUOTED_BEHIND.sub("", host.strip(_AROUND)[:_LONGEST])):
         return None
     if address := _address(host, is_schemed=is_schemed):
         return address
