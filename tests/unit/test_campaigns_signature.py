@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -108,6 +110,13 @@ def test_any_text_has_a_signature_of_one_length_or_none(text: str) -> None:
 def test_no_text_takes_long(piece: str) -> None:
     signature(piece * (65_536 // len(piece)))
     hosts(piece * (65_536 // len(piece)))
+
+
+def test_of_a_long_text_no_more_is_normalised_than_is_kept() -> None:
+    began = time.process_time()
+    constant("\ufdfa" * 21_000)  # each becomes four words: 1 s, all in all
+
+    assert time.process_time() - began < 0.4
 
 
 def test_an_id_follows_from_the_wording_and_never_changes() -> None:

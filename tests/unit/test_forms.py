@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,9 @@ from worker.policy.links import hosts
 from worker.policy.lists.finding import numbers
 from worker.policy.registry.skeleton import skeleton
 from worker.senders.behaviour import spelt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LOOKING = {
     "hosts": hosts,

@@ -211,6 +211,16 @@ def test_an_allowed_number_delivers_nothing_that_has_another_number_beside_it() 
     assert not lists.rulings(message("call 02079460000 09061701461"), NOW)
 
 
+def test_what_is_allowed_delivers_nothing_that_has_more_beside_it_than_is_looked_at() -> None:
+    numbers = snapshot(listed("allow", "number", "+442079460000"))
+    hosts = snapshot(listed("allow", "link-host", "bank.com", "suffix"))
+
+    assert numbers.rulings(message("+442079460000, " * 512), NOW)
+    assert not numbers.rulings(message("+442079460000, " * 512 + "+449061701461"), NOW)
+    assert hosts.rulings(message("https://bank.com " * 1024), NOW)
+    assert not hosts.rulings(message("https://bank.com " * 1024 + "https://evil.example"), NOW)
+
+
 def test_an_entry_expires_while_a_worker_runs() -> None:
     now = NOW
     lists = ListRules(lambda: snapshot(listed("block", "sender", "MyBank", until=NOW + 5)), clock=lambda: now)

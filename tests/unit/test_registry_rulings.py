@@ -283,6 +283,14 @@ MANY = Registry([
 ])  # fmt: skip
 
 
+def test_a_sender_that_no_network_carries_is_not_remembered() -> None:
+    rules = RegisteredSenders(REGISTRY, normalise)
+    for number in range(10):
+        rules.rulings(facts("See you", f"A{number}" * 30_000))
+
+    assert not any(len(each) > 32 for each in REGISTRY._imitated)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -34,6 +34,8 @@ _SEED: Final = 20_110_907
 _GRAM: Final = 4
 _MOST_CHARACTERS: Final = 1024
 """Six SMS: of a longer text, the beginning is looked at."""
+_NEAR: Final = 2 * _MOST_CHARACTERS
+"""Of a text as it is sent: with a disguise it is longer."""
 _ID_BYTES: Final = 8
 
 # Bounded, as all of these patterns are: a sender chooses the text.
@@ -52,7 +54,7 @@ _WORD: Final = re.compile(r"[^\W\d_]+")
 
 def constant(text: str) -> str:
     """What of a text stays the same between variants of one campaign: its words, in lower case."""
-    plain = normalise(text)[:_MOST_CHARACTERS].lower()
+    plain = normalise(text[:_NEAR])[:_MOST_CHARACTERS].lower()
     if greeting := _GREETING.match(plain):
         plain = plain[greeting.end() :]
     kept: list[str] = []

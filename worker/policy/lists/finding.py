@@ -34,6 +34,10 @@ class Found(NamedTuple):
     is_certain: bool
 
 
+_FURTHER: Final = Found(("",), is_certain=True)
+"""Stands for all numbers behind these: nobody's, so that what is allowed among these allows no others."""
+
+
 def _visible(text: str) -> str:
     """The text as it is shown: percent-encoding read, nothing invisible, NFKC."""
     if "%" in text:
@@ -54,14 +58,15 @@ def numbers(text: str) -> tuple[Found, ...]:
         run = match[0]
         if len(run) < SHORTEST:
             continue
+        if left <= 0:
+            found.append(_FURTHER)
+            break
         is_certain = run[0] == "0" or plain[max(0, match.start() - 2) : match.start()].endswith(("+", "+("))
         run = run.replace("(0)", "")
         spellings = tuple(dict.fromkeys(_readings(run)))[:left]
         if spellings:
             left -= len(spellings)
             found.append(Found(spellings, is_certain))
-        if left <= 0:
-            break
     return tuple(found)
 
 

@@ -155,6 +155,8 @@ class Registry:
 
         Alike by look-alikes, or, from five letters on, one letter off: changed, missing, added, or two swapped.
         """
+        if len(sender) > _LONGEST_ID:
+            return ()
         known = self._imitated.get(sender)
         if known is None:
             known = self._imitators_of(sender)
@@ -162,7 +164,7 @@ class Registry:
         return known
 
     def _imitators_of(self, sender: str) -> tuple[Brand, ...]:
-        if len(sender) > _LONGEST_ID or normal(sender) in self._senders:
+        if normal(sender) in self._senders:
             return ()
         given = _id(sender)
         return _distinct(
