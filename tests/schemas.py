@@ -71,6 +71,10 @@ def _items(value: Any, wanted: dict[str, Any], root: Any, at: str) -> list[str]:
     return [found for n, each in enumerate(its) for found in problems(each, wanted, root, f"{at}[{n}]")]
 
 
+def _max_items(value: Any, wanted: int, _: Any, at: str) -> list[str]:
+    return [f"{at}: more than {wanted}"] if isinstance(value, list) and len(value) > wanted else []
+
+
 def _enum(value: Any, wanted: list[Any], _: Any, at: str) -> list[str]:
     return [] if value in wanted else [f"{at}: none of {wanted}"]
 
@@ -103,6 +107,7 @@ _CHECKS: Final[dict[str, Callable[..., list[str]]]] = {
     "additionalProperties": _additional,
     "required": _required,
     "items": _items,
+    "maxItems": _max_items,
     "enum": _enum,
     "pattern": _pattern,
     "maxLength": _max_length,

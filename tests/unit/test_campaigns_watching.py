@@ -469,6 +469,44 @@ def test_two_records_of_one_worker_that_are_one_campaign_become_one_record() -> 
     assert {key: each.size for key, each in topic.last().items()} == {mine.key: 35}
 
 
+def told(**changed: Any) -> bytes:
+    """A summary as another worker writes it, but for what is changed."""
+    teller = watch("two")
+    feed(Context(observers=[teller]), [variant(number) for number in range(15)])
+    [campaign] = teller.changed
+    summary = teller.summary(campaign)
+    assert summary
+    return json.dumps(json.loads(encode_summary(summary)) | changed).encode()
+
+
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"size": 2**63},
+    {"size": 2**64},
+    {"senders": 2**63},
+    {"first": "0001-01-01T00:00:00+14:00"},
+    {"last": "9999-12-31T23:59:59-14:00"},
+    {"first": "2025-01-01T00:00:00Z", "last": "2024-01-01T00:00:00Z"},
+    {"aliases": ["0123456789abcdef"] * 9},
+    {"worker": "w" * 300},
+    {"unknown": "deep"},
+    {"worker": "wrong"},
+]
+
+
+@pytest.mark.parametrize("changed", IMPOSSIBLE, ids=lambda changed: " ".join(changed))
+def test_a_summary_that_cannot_be_one_is_counted_and_changes_nothing(changed: dict[str, Any]) -> None:
+    value = told(**changed).replace(b'"deep"', b"[" * 100_000).replace(b'"wrong"', b'"\xff"')
+    key = json.loads(told())["campaign"] + ":" + str(changed.get("worker", "two"))
+    topic, one = Topic([(key.encode(), value)]), watch("one")
+    companion = sharing(one, topic)
+
+    assert companion.step()
+    one.begin(0.0)
+
+    assert failures(one) == 1
+    assert not len(one.index)
+
+
 GARBAGE = [
     (None, b"{}"),
     (b"\xff", b"\xff"),

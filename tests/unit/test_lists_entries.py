@@ -116,6 +116,11 @@ def test_a_record_is_read_as_it_was_written(change: dict[str, float]) -> None:
         {"value": "#" + "0" * 31, "key": "00000000"},
         {"value": "#" + "0" * 32},
         {"value": "#" + "0" * 32, "key": "00000000", "match": "prefix", "length": 2},
+        {"value": "#" + "0" * 32, "key": "00000000", "length": 4},
+        {"value": "mybank", "length": 7},
+        {"value": "mybank", "national_length": 7},
+        {"value": "mybank", "national": "#" + "0" * 32},
+        {"value": "mybank", "nested": [[]]},
     ],
 )
 def test_a_record_that_is_no_entry_is_skipped_and_the_others_stay(wrong: dict[str, object]) -> None:
@@ -123,7 +128,9 @@ def test_a_record_that_is_no_entry_is_skipped_and_the_others_stay(wrong: dict[st
     key = f"{row['what']}:{row['match']}:{row['value']}".encode()
     topic = Listed(Snapshot(HASHING))
 
-    changed = topic.read([record(0, *encode(GOOD)), record(1, key, json.dumps(row).encode())], NOW)
+    changed = topic.read(
+        [record(0, *encode(GOOD)), record(1, key, json.dumps(row).replace("[[]]", "[" * 100_000).encode())], NOW
+    )
 
     assert changed
     assert [*topic.entries.values()] == [GOOD]

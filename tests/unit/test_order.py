@@ -156,3 +156,18 @@ def test_rules_take_up_changes_when_a_transaction_begins() -> None:
     context.decide(facts(), SCORED)
 
     assert lists.begun == 1
+
+
+def test_a_partition_that_begins_anew_is_no_repetition() -> None:
+    context = Context()
+
+    def is_repeated(offset: int) -> bool:
+        each = Facts("text", None, None, 0.0, ("sms.events", 0), offset)
+        context.decide(each, Scored("ham", 0.25, Action.DELIVER, None))
+        return each.is_repeated
+
+    assert not is_repeated(5_000_000)
+    assert is_repeated(4_990_000)
+    assert not is_repeated(0)
+    assert not is_repeated(1)
+    assert is_repeated(0)

@@ -61,6 +61,7 @@ BRAND = '[[brand]]\nname = "Pakketto"\nhosts = ["pakketto.example"]\n'
     ("content", "message"),
     [
         ("", "holds no brand"),
+        (f"odds = {'9' * 5000}\n", "holds a number of more than 4,300 digits"),
         ("[[brand]\n", "(at line 1, column 8)"),
         ("brand = 3\n", "brand: write each as [[brand]]"),
         ('colour = "red"\n' + BRAND, "colour: no such field outside [[brand]]"),

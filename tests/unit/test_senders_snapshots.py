@@ -111,6 +111,12 @@ def test_a_snapshot_that_cannot_be_one_is_left_out(change: dict[str, float]) -> 
     assert read([record(value)], NOON) == {}
 
 
+def test_what_is_nested_too_deep_to_be_read_and_what_no_worker_would_key_so_is_left_out() -> None:
+    deep = record(b'{"x":' + b"[" * 100_000)
+
+    assert read([deep, record(msgspec.json.encode(ONE), b"k" * 65)], NOON) == {}
+
+
 def test_the_latest_snapshot_counts_and_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "MOST", 2)
     made = [(b"a", 1), (b"b", 2), (b"c", 3), (b"b", 4)]

@@ -39,7 +39,8 @@ CLOSE: Final = 0.75
 LARGE: Final = 10
 """Messages from which a campaign is published, and outlives small ones."""
 
-_ALIASES: Final = 8
+ALIASES: Final = 8
+"""Other ids of one campaign, at most."""
 _BAND: Final = 4
 """Bytes. A pair of Jaccard 0.44 shares one of the 32 bands with 0.70, one of 0.6 with 0.99, one of 0.2 with 0.05."""
 _SLOT_BITS: Final = 20
@@ -193,7 +194,7 @@ class Index:
 
     def also_named(self, campaign: KnownCampaign, name: str) -> None:
         """Learn an id that a campaign has elsewhere: the smallest is in force, by the others it is still found."""
-        if name == campaign.id or name in campaign.aliases or len(campaign.aliases) >= _ALIASES:
+        if name == campaign.id or name in campaign.aliases or len(campaign.aliases) >= ALIASES:
             return
         smaller, larger = sorted((campaign.id, name))
         campaign.id, campaign.aliases = smaller, (*campaign.aliases, larger)

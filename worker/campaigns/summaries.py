@@ -11,9 +11,11 @@ from typing import Annotated, Final
 
 import msgspec
 
+from worker.campaigns.index import ALIASES
 from worker.campaigns.signature import LENGTH
+from worker.messages import EARLIEST, LATEST
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 48)]
 CampaignId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
@@ -26,13 +28,13 @@ class CampaignSummary(msgspec.Struct, frozen=True, gc=False):
     """
 
     campaign: CampaignId
-    worker: str
+    worker: Annotated[str, msgspec.Meta(max_length=255)]
     size: Count
     first: Moment
     last: Moment
     scheme: str
     signature: Annotated[bytes, msgspec.Meta(min_length=LENGTH, max_length=LENGTH)]
-    aliases: tuple[CampaignId, ...] = ()
+    aliases: Annotated[tuple[CampaignId, ...], msgspec.Meta(max_length=ALIASES)] = ()
     senders: Count = 0
     recipients: Count = 0
     hosts: Count = 0
@@ -54,4 +56,11 @@ encode_summary: Final = msgspec.json.Encoder().encode
 
 def decode_summary(value: bytes) -> CampaignSummary:
     """Read a summary. Raises msgspec.DecodeError."""
-    return _decoder.decode(value)
+    try:
+        told = _decoder.decode(value)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from None
+    if not EARLIEST <= told.first.timestamp() <= told.last.timestamp() <= LATEST:
+        message = "no time that messages can have: first before last, and both of this century"
+        raise msgspec.ValidationError(message)
+    return told

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from worker.policy.facts import Facts
 
 SEVERITY: Final = (Action.DELIVER, Action.FLAG, Action.BLOCK)
+_REACH: Final = 1 << 17
+"""Offsets that may be read again, many times what the pipeline holds; one further back is of a topic made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Context:
     def decide(self, facts: Facts, scored: Scored) -> Decided:
         """Walk through the table."""
         before = self._seen.get(facts.partition, -1)
-        facts.is_repeated = facts.offset <= before
+        facts.is_repeated = before - _REACH < facts.offset <= before
         if not facts.is_repeated:
             self._seen[facts.partition] = facts.offset
         for observer in self.observers:

@@ -41,6 +41,9 @@ OLDEST: Final = 86_400.0
 MOST: Final = 100_000
 """Senders taken over at most, the latest ones."""
 
+_LONGEST_KEY: Final = 64
+"""Characters of a record's key: a hash."""
+
 
 class SenderSnapshot(msgspec.Struct, frozen=True, gc=False):
     """One sender as of `at` (Unix seconds of his last message), on the wire: shares and counts, nobody's address.
@@ -112,9 +115,9 @@ def read(records: Iterable[Record], now: float) -> dict[str, SenderSnapshot]:
             continue
         try:
             snapshot = _decode(record.value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
-        if snapshot.is_sound(now):
+        if snapshot.is_sound(now) and len(record.key) <= _LONGEST_KEY:
             name = record.key.decode("ascii", "replace")
             found.pop(name, None)
             found[name] = snapshot

@@ -194,7 +194,7 @@ def decode(key: bytes | None, value: bytes) -> ListEntry:
     """Read a record. Raises UnreadableEntryError."""
     try:
         entry = _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableEntryError(str(error)) from None
     if key != entry.name.encode("utf-8", "surrogatepass"):
         message = "its key is not what:match:value of what it holds"
@@ -220,6 +220,8 @@ def fault(entry: ListEntry) -> str | None:
         entry.what is What.SENDER and sender_type(entry.value) in (SenderType.NUMBER, SenderType.EMAIL)
     ):
         return "a number or an e-mail address in clear"
+    if entry.length or entry.national_length or entry.national:
+        return "what stands in clear has no length and no national hash"
     return _clear_fault(entry)
 
 
@@ -238,7 +240,7 @@ def _hash_fault(entry: ListEntry) -> str | None:
     if not all(_HASH.fullmatch(each) for each in hashes) or not entry.key:
         return "a hash is # and 32 hexadecimal digits, and the entry names the key"
     if entry.match is Match.EXACT:
-        return None
+        return "an exact entry has no length" if entry.length or entry.national_length else None
     lengths = [entry.length] + [entry.national_length] * (entry.national is not None)
     if min(lengths) < SHORTEST_NUMBER_PART or max(lengths) > _LONGEST:
         return f"a {entry.match} of a number or address has at least {SHORTEST_NUMBER_PART} characters"

@@ -108,7 +108,13 @@ def parsed(content: bytes, problems: list[str], *, is_csv: bool) -> list[Brand]:
 
 
 def _toml(text: str, defaults: dict[str, Any], problems: list[str]) -> Iterator[_Entry]:
-    written = tomllib.loads(text)
+    try:
+        written = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # what `int` raises
+        message = "holds a number of more than 4,300 digits"
+        raise tomllib.TOMLDecodeError(message) from None
     given = written.pop("brand", [])
     for name, value in written.items():
         if name not in _DEFAULTS:
