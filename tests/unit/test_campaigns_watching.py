@@ -493,7 +493,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changed", IMPOSSIBLE, ids=lambda changed: " ".join(changed))
+@pytest.mark.parametrize("changed", IMPOSSIBLE, ids=" ".join)
 def test_a_summary_that_cannot_be_one_is_counted_and_changes_nothing(changed: dict[str, Any]) -> None:
     value = told(**changed).replace(b'"deep"', b"[" * 100_000).replace(b'"wrong"', b'"\xff"')
     key = json.loads(told())["campaign"] + ":" + str(changed.get("worker", "two"))

@@ -229,8 +229,6 @@ def test_behind_more_hosts_than_a_message_can_show_one_stands_that_is_nobodys() 
 @pytest.mark.parametrize(
     "host", ["a." * 20_000, "\u00e9." * 20_000, "\u00e9" * 20_000, "xn--a." * 9_000, "%61." * 9_000]
 )
-    "host", ["a." * 20_000, "\u00e9." * 20_000, "\u00e9" * 20_000, "xn--a." * 9_000, "%61." * 9_000]
-)
 def test_no_host_is_longer_than_one_can_be(host: str) -> None:
     [found] = links.hosts(f"https://{host}com/x https://{host}com")
 
