@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _TIME: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?!\d)")
 _NUMBER: Final = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
 _SPELT_OUT: Final = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_]){2}(?![^\W_])|&#?\w{2,8};")
+_NEAR: Final = 2048
+"""Characters of a text whose disguises are undone here: what says who speaks stands at its beginning."""
 _PERSONAL: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
 
 
@@ -80,7 +82,8 @@ class RegisteredSenders:
 
     def _named_in_disguise(self, text: str) -> tuple[Brand, ...]:
         """The brands named by what a skeleton does not undo: letter by letter, or as HTML writes them."""
-        return self._registry.named(self._plain(text)) if _SPELT_OUT.search(text) else ()
+        near = text[:_NEAR]
+        return self._registry.named(self._plain(near)) if _SPELT_OUT.search(near) else ()
 
 
 def _of_the_brand(
