@@ -102,7 +102,7 @@ def test_what_is_no_snapshot_is_left_out(values: list[bytes | None]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"at": NOON - OLDEST - 1}, {"at": NOON + OLDEST + 1}, {"first": 0}, {"first": NOON + 1}, {"count": -1},
+    [{"at": NOON - OLDEST - 1}, {"at": NOON + 600}, {"first": 0}, {"first": NOON + 1}, {"count": -1},
      {"count": 1e12}, {"recipients": 65}, {"spam": 1.5}, {"strangers": -0.1}, {"judged": 300}, {"counted": -1}],
 )  # fmt: skip
 def test_a_snapshot_that_cannot_be_one_is_left_out(change: dict[str, float]) -> None:
@@ -156,6 +156,18 @@ def test_a_partition_that_is_gained_brings_what_was_known() -> None:
     assert first.snapshots == second.snapshots == {KEYS.of(KIND, "447700900001"): ONE}
     assert second.since == {("sms.events", 0): NOON, ("sms.events", 1): NOON + 60}
     assert (first.generation, second.generation) == (1, 2)
+
+
+def test_what_is_no_snapshot_is_counted_and_what_is_too_old_is_not() -> None:
+    beside = Beside(assigned=frozenset({("sms.events", 0)}))
+    for value in (b"{}", b"[" * 100_000, b'{"at":1e308}', None, msgspec.json.encode(ONE)):
+        beside.shelf.records.append(record(value))
+    old = msgspec.structs.replace(ONE, at=NOON - OLDEST - 1, first=NOON - OLDEST - 60)
+    beside.shelf.records.append(record(msgspec.json.encode(old)))
+
+    beside.companion.step()
+
+    assert (beside.count("unsound"), beside.count("read")) == (3, 1)
 
 
 def test_a_partition_that_is_lost_and_gained_again_is_new() -> None:

@@ -48,7 +48,7 @@ ROLES: Final = ("primary", "canary", "shadow")
 PREDICTED: Final = ("answered", "invalid", "full", "unavailable")
 LISTED: Final = ("sender", "recipient", "campaign", "link-host", "number")
 LIST_ACTIONS: Final = ("allow", "block", "flag")
-SNAPSHOTS: Final = ("published", "dropped", "read", "unread")
+SNAPSHOTS: Final = ("published", "dropped", "read", "unread", "unsound")
 CHANGES: Final = ("swapped", "refused", "withdrawn")
 NO_LABEL: Final = "none"
 """The label of a verdict without one, and the language of a text where it is not known."""

@@ -41,6 +41,8 @@ OLDEST: Final = 86_400.0
 MOST: Final = 100_000
 """Senders taken over at most, the latest ones."""
 
+_AHEAD: Final = 300.0
+"""Seconds that another worker's clock may be ahead: a sender whose last message is yet to come would never fade."""
 _LONGEST_KEY: Final = 64
 """Characters of a record's key: a hash."""
 
@@ -82,10 +84,9 @@ class SenderSnapshot(msgspec.Struct, frozen=True, gc=False):
         table.put_judged(slot, self.spam, self.judged)
 
     def is_sound(self, now: float) -> bool:
-        """Whether it can have been written by a worker, lately."""
+        """Whether it can have been written by a worker."""
         return (
-            now - OLDEST <= self.at <= now + OLDEST
-            and 0 < self.first <= self.at
+            0 < self.first <= self.at <= now + _AHEAD
             and 0 <= self.count < 1e9  # noqa: PLR2004 more than anybody sends in five minutes
             and 0 <= self.recipients <= BITS
             and all(0 <= share <= 1 for share in (self.spam, self.strangers))
@@ -107,8 +108,10 @@ _decode: Final = msgspec.json.Decoder(SenderSnapshot).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def read(records: Iterable[Record], now: float) -> dict[str, SenderSnapshot]:
-    """The latest snapshot of each sender; what is no snapshot, or too old, is left out."""
+def read(
+    records: Iterable[Record], now: float, unsound: Callable[[], object] = lambda: None
+) -> dict[str, SenderSnapshot]:
+    """The latest snapshot of each sender; what is too old is left out, and so is what is none: it is `unsound`."""
     found: dict[str, SenderSnapshot] = {}
     for record in records:
         if record.key is None or record.value is None:
@@ -116,8 +119,11 @@ def read(records: Iterable[Record], now: float) -> dict[str, SenderSnapshot]:
         try:
             snapshot = _decode(record.value)
         except (msgspec.DecodeError, RecursionError):
+            unsound()
             continue
-        if snapshot.is_sound(now) and len(record.key) <= _LONGEST_KEY:
+        if not snapshot.is_sound(now) or len(record.key) > _LONGEST_KEY:
+            unsound()
+        elif snapshot.at >= now - OLDEST:
             name = record.key.decode("ascii", "replace")
             found.pop(name, None)
             found[name] = snapshot
@@ -210,7 +216,7 @@ class SenderSnapshots:
 
     def _take_over(self) -> None:
         try:
-            found = read(self.topic.read(), self.clock())
+            found = read(self.topic.read(), self.clock(), self.metrics.sender_snapshots.labels("unsound").inc)
         except SnapshotsAwayError as error:
             self.metrics.sender_snapshots.labels("unread").inc()
             self._reading.goes_on(str(error))
