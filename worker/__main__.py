@@ -287,7 +287,7 @@ def _add_tail(tail: argparse.ArgumentParser) -> None:
 
     chosen("action", "A", "only verdicts of this action", choices=[str(each) for each in Action])
     chosen("label", "L", "only verdicts of this label")
-    chosen("reason", "R", "only what has this reason: dead letters, and verdicts without a score")
+    chosen("reason", "R", "only what has this reason: dead letters, verdicts without a score or decided by a rule")
     chosen("id", "ID", "only the verdict of this message")
     tail.add_argument("--min-score", type=float, metavar="N", help="only verdicts with a score of at least this")
     tail.add_argument("--only", choices=("verdicts", "dead-letters"), metavar="WHAT", help="verdicts or dead-letters")
@@ -372,12 +372,12 @@ def _add_feedback(feedback: argparse.ArgumentParser) -> None:
         "asked",
         nargs="*",
         metavar="WHAT",
-        help="show: the queue; decide ID LABEL: an analyst's word; history ID: who changed what. ID: a decision's, a "
-        "message's, or topic:partition:offset",
+        help="show: the queue; decide ID LABEL: an analyst's word; history ID: who changed what. ID: a decision's, or "
+        "topic:partition:offset; to decide, also a message's",
     )
     feedback.add_argument("--author", metavar="NAME", help="with decide: who decides; a name, no address")
     feedback.add_argument("--reason", metavar="NOTE", help="with decide: why; a note without anything of the text")
-    feedback.add_argument("--all", action="store_true", help="with show: also what is open, accepted or given up")
+    feedback.add_argument("--all", action="store_true", help="with show: also what is open, accepted or refused")
     feedback.add_argument("--json", action="store_true", help="with show and history: JSON lines")
 
 

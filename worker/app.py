@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 
 from worker import broker, engine, loading, senders
+from worker.broker import compacted
 from worker.campaigns.sharing import CampaignSharing
 from worker.campaigns.watching import CampaignWatch
 from worker.engine import Kind
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from worker.broker.compacted import CompactedTopic
     from worker.messages import Outgoing, Record, TopicPartition
     from worker.metrics import Shown
     from worker.model.models_in_service import Model
@@ -186,7 +188,7 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
             transactional_id=writer if is_exactly_once else None,
             shadow_topic=settings.shadow_topic if settings.shadow else None,
             largest_verdict=settings.max_event_bytes + VERDICT_BYTES,
-            followed=[settings.lists_topic] if settings.lists_topic else [],
+            compacted=_compacted(settings),
         )
     except broker.BrokerError as error:
         yield "Kafka client", str(error)
@@ -195,6 +197,16 @@ def findings(settings: Settings) -> Iterator[tuple[str, str | None]]:
     if not found:
         version = f"; transaction version {broker.transaction_version(link(settings))}" if is_exactly_once else ""
         yield f"brokers {settings.brokers}, topics, group and rights{version}", None
+
+
+def _compacted(settings: Settings) -> list[CompactedTopic]:
+    """Topics that this worker reads whole, where they are set."""
+    found = (
+        (compacted.lists_topic, settings.lists_topic),
+        (compacted.campaigns_topic, settings.campaigns_topic),
+        (compacted.senders_topic, settings.senders_topic),
+    )
+    return [described(name) for described, name in found if name]
 
 
 def replay_dead_letters(settings: Settings, options: argparse.Namespace) -> int:

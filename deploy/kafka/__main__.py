@@ -39,6 +39,7 @@ def _start(arguments: argparse.Namespace) -> int:
         started = node.Node(FOLDER, port=port, owned=False).start()
         try:
             topics.create(started.bootstrap, partitions=arguments.partitions)
+            topics.create_context(started.bootstrap)
         except BaseException:
             started.stop()
             raise

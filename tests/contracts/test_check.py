@@ -11,23 +11,33 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deploy.kafka import topics
 from tests.contracts.worlds import configured
 from worker.broker import Finding, KafkaLink, check
+from worker.broker.compacted import CompactedTopic, campaigns_topic, lists_topic, senders_topic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Place
 
 
 def checked(
-    place: Place, link: KafkaLink | None = None, *, largest_verdict: int = 4096, **changed: str
+    place: Place,
+    link: KafkaLink | None = None,
+    *,
+    largest_verdict: int = 4096,
+    compacted: tuple[CompactedTopic, ...] = (),
+    **changed: str,
 ) -> list[Finding]:
-    topics = {"input_topic": place.input, "verdict_topic": place.verdicts, "dead_letter_topic": place.dead_letters}
+    names = {"input_topic": place.input, "verdict_topic": place.verdicts, "dead_letter_topic": place.dead_letters}
     return check(
         link or place.link,
-        **(topics | changed),
+        **(names | changed),
         group_id=place.group,
         transactional_id="t",
         largest_verdict=largest_verdict,
+        compacted=compacted,
     )
 
 
@@ -123,3 +133,40 @@ def test_a_clock_too_far_from_the_brokers_is_found(
     assert f"s {how} the brokers'" in found.problem
     assert place.verdicts in found.problem
     assert "NTP" in found.remedy
+
+
+@pytest.mark.parametrize("described", [lists_topic, campaigns_topic, senders_topic])
+def test_a_compacted_topic_is_named_where_it_is_missing_or_kept_otherwise_with_the_command_that_helps(
+    place: Place, described: Callable[[str], CompactedTopic]
+) -> None:
+    topic = described(f"{place.input}.beside")
+
+    [missing] = checked(place, compacted=(topic,))
+    topics.create(place.link.brokers, (topic.name,), 1)
+    [deleting] = checked(place, compacted=(topic,))
+
+    assert missing.problem == f"topic {topic.name} does not exist"
+    assert f"--create --topic {topic.name} --partitions 1" in missing.remedy
+    assert all(f"--config {name}={value}" in missing.remedy for name, value in topic.configs.items())
+    assert deleting.problem == f"topic {topic.name} is not compacted (its cleanup.policy is delete)"
+    assert f"--alter --topic {topic.name} --add-config" in deleting.remedy
+
+    configured(place, topic.name, topic.configs)
+    assert checked(place, compacted=(topic,)) == []
+
+
+def test_only_a_topic_whose_records_grow_old_may_delete_as_well(place: Place) -> None:
+    configured(place, place.input, {"cleanup.policy": "compact,delete"})
+
+    [found] = checked(place, compacted=(lists_topic(place.input),))
+
+    assert "deletes what it holds" in found.problem
+    assert checked(place, compacted=(senders_topic(place.input),)) == []
+
+
+def test_the_topics_of_a_broker_of_ones_own_are_as_the_check_wants_them(place: Place) -> None:
+    topics.create_context(place.link.brokers)
+    topics.create_context(place.link.brokers)
+
+    wanted = (lists_topic("sms.lists"), campaigns_topic("sms.campaigns"), senders_topic("sms.senders"))
+    assert checked(place, compacted=wanted) == []

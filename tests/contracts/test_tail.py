@@ -36,9 +36,10 @@ LONG_AGO = "2020-01-31T08:00:00Z"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("HAMGATE_")}
 
 
-def verdict(name: str, action: Action, score: float) -> Outgoing:
+def verdict(name: str, action: Action, score: float, **decided: str) -> Outgoing:
     made = Verdict(
-        id=name, label="spam" if score > 0.5 else "ham", score=score, threshold=0.5, action=action, reason=None,
+        id=name, label="spam" if score > 0.5 else "ham", score=score, threshold=0.5, action=action,
+        reason=decided.get("reason"), rule=decided.get("rule", msgspec.UNSET),
         flags=("outside",), model="tiny@0123", source=RecordSource("sms.events", 3, 7, 1_769_846_400_000),
         scored_at="2026-01-31T08:00:00.000Z", latency_ms=Latency(1, 2, 3, 12.4), language="en",
     )  # fmt: skip
@@ -60,6 +61,7 @@ def filled(in_kafka: InKafka) -> InKafka:
                 verdict("m-2\x1b[2J", Action.BLOCK, 0.99),
                 Outgoing(KEY, b"no verdict"),
                 verdict("m-3", Action.FLAG, 0.7),
+                verdict("m-4", Action.BLOCK, 0.1, reason="list", rule="list:sender:3f9c0a12b4de"),
             ],
         )
         publisher.publish(in_kafka.dead_letters, [dead_letter()])
@@ -76,14 +78,15 @@ def tail(world: InKafka, folder: Path, *options: str) -> subprocess.CompletedPro
 def test_everything_since_a_time_is_shown_without_text_number_or_control_characters(
     filled: InKafka, tmp_path: Path
 ) -> None:
-    done = tail(filled, tmp_path, "--since", LONG_AGO, "--messages", "4")
+    done = tail(filled, tmp_path, "--since", LONG_AGO, "--messages", "5")
 
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert any(
         "block    spam 0.990  outside  en  12 ms  tiny@0123  sms.events:3:7  id=m-2\ufffd[2J" in x for x in lines
     )
+    assert any("block    ham 0.100  by list:sender:3f9c0a12b4de  outside" in each for each in lines)
     assert any("dead     wrong-type  sms.events:3:8" in each for each in lines)
     assert KEY.decode() not in done.stdout
     assert "WINNER" not in done.stdout
@@ -93,9 +96,10 @@ def test_everything_since_a_time_is_shown_without_text_number_or_control_charact
 @pytest.mark.parametrize(
     ("options", "shown"),
     [
-        (["--action", "block", "--action", "flag", "--messages", "2"], ["m-2\x1b[2J", "m-3"]),
+        (["--action", "block", "--action", "flag", "--messages", "3"], ["m-2\x1b[2J", "m-3", "m-4"]),
+        (["--reason", "list", "--messages", "1"], ["m-4"]),
         (["--min-score", "0.9", "--messages", "1"], ["m-2\x1b[2J"]),
-        (["--label", "ham", "--messages", "1"], ["m-1"]),
+        (["--label", "ham", "--messages", "2"], ["m-1", "m-4"]),
         (["--id", "m-3", "--messages", "1"], ["m-3"]),
         (["--only", "dead-letters", "--messages", "1"], ["wrong-type"]),
         (["--reason", "wrong-type", "--messages", "1"], ["wrong-type"]),

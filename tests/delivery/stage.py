@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
-
-from kafka.errors import TopicAlreadyExistsError
 
 from deploy.kafka import topics
 from tests.conftest import Place
@@ -78,8 +75,7 @@ class Stage:
         self.place = Place(link, f"{name}.group", f"{name}.in", f"{name}.out", f"{name}.dead", PARTITIONS)
         topics.create(direct, (self.place.input, self.place.verdicts, self.place.dead_letters), PARTITIONS)
         for topic in {value for name, value in self.settings.items() if name.endswith("_topic")}:
-            with contextlib.suppress(TopicAlreadyExistsError):  # made for a cell before this one
-                topics.create_compacted(direct, topic)
+            topics.create_compacted(direct, topic)  # or a cell before this one has
         self.watch = Watch(direct, self.place.verdicts, self.place.dead_letters)
         self.feed = Feed(
             direct, self.place.input, rate=self.load.rate, bursts=self.load.bursts, total=self.load.total

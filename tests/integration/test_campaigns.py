@@ -29,7 +29,7 @@ SECRETS = ("parcel", "depot", "4477", ".example", "return")
 @pytest.fixture
 def topic(place: Place) -> str:
     name = f"{place.input}.campaigns"
-    topics.create(place.link.brokers, (name,), 2)
+    topics.create_compacted(place.link.brokers, name)
     return name
 
 
@@ -89,10 +89,21 @@ def test_two_workers_count_one_campaign_together_also_when_one_is_started_anew(
     assert not any(secret.encode() in raw for secret in SECRETS)
 
 
-def test_a_topic_that_is_not_there_stops_no_verdict_and_is_told_once(
-    place: Place, start: Callable[..., WorkerProcess], watch: Watch
+def test_a_topic_that_is_not_there_refuses_the_start_and_says_how_to_create_it(
+    place: Place, start: Callable[..., WorkerProcess]
 ) -> None:
-    worker = start(campaigns_topic=f"{place.input}.nowhere")
+    worker = start(ready=False, campaigns_topic=f"{place.input}.nowhere")
+
+    assert worker.ended(60) == 1
+    assert f"topic {place.input}.nowhere does not exist" in worker.said()
+    assert "--config cleanup.policy=compact,delete" in worker.said()
+
+
+def test_a_topic_that_is_deleted_stops_no_verdict_and_is_told_once(
+    place: Place, start: Callable[..., WorkerProcess], watch: Watch, topic: str
+) -> None:
+    worker = start(campaigns_topic=topic)
+    topics.delete(place.link.brokers, topic)
 
     feed(place, range(40))
     until(lambda: len(watch.verdicts) == 40, within=60)

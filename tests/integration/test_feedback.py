@@ -267,7 +267,8 @@ def test_an_analyst_sees_the_queue_decides_and_reads_who_changed_what(reported: 
         assert (
             reported.asked("decide", row["id"], "spam", "--author", "anna", "--reason", "parcel scam").returncode == 0
         )
-        assert reported.asked("decide", ids[1], "ham", "--author", "ben").returncode == 0
+        by_id = reported.asked("decide", ids[1], "ham", "--author", "ben")
+        assert (by_id.returncode, "feedback show --all`" in by_id.stdout) == (0, True)
         until(lambda: process.metric("reports_total") == 3, within=PATIENCE)
 
     history = reported.asked("history", row["id"]).stdout.splitlines()

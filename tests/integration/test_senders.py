@@ -59,7 +59,7 @@ def test_the_next_owner_of_a_partition_knows_who_writes_to_strangers(
     place: Place, start: Callable[..., WorkerProcess], watch: Watch, tmp_path: Path
 ) -> None:
     topic = f"{place.group}.senders"
-    topics.create(place.link.brokers, (topic,), 1)
+    topics.create_compacted(place.link.brokers, topic)
     chosen = settings(tmp_path, topic)
     first = start("one", prepare=warm_at_once, **chosen)
 
@@ -88,17 +88,24 @@ def test_the_next_owner_of_a_partition_knows_who_writes_to_strangers(
     assert "4477009" not in first.said() + second.said()
 
 
-def test_a_topic_that_does_not_exist_stops_no_verdict(
+def test_a_topic_that_is_deleted_stops_no_verdict_but_the_next_start(
     place: Place, start: Callable[..., WorkerProcess], watch: Watch, tmp_path: Path
 ) -> None:
-    worker = start(**settings(tmp_path, f"{place.group}.nowhere"))
+    topic = f"{place.group}.senders"
+    topics.create_compacted(place.link.brokers, topic)
+    worker = start("one", **settings(tmp_path, topic))
+    topics.delete(place.link.brokers, topic)
 
     spam(place, WARM)
 
     assert {"fan-out", "cold"} <= set(of(watch, f"spam-{WARM - 1}").flags)
-    until(lambda: worker.metric("hamgate_sender_snapshots_total", outcome="unread") >= 1, within=60)
-    assert worker.said().count("sender snapshots for reading away") == 1
+    until(lambda: worker.metric("hamgate_sender_snapshots_total", outcome="dropped") >= 1, within=60)
+    assert worker.said().count("sender snapshots for writing away") == 1
     assert worker.is_ready()
+    next_one = start("two", ready=False, **settings(tmp_path, topic))
+    assert next_one.ended(60) == 1
+    assert f"topic {topic} does not exist" in next_one.said()
+    assert f"--create --topic {topic}" in next_one.said()
 
 
 def test_senders_without_a_key_to_hash_by_refuse_the_start(start: Callable[..., WorkerProcess]) -> None:

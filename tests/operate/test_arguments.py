@@ -102,7 +102,10 @@ def test_the_topics_script_makes_each_topic_by_flags_that_rpk_has(tmp_path: Path
 
     assert (done.returncode, done.stderr) == (0, "")
     made = [line.split() for line in (tmp_path / "said").read_text().splitlines()]
-    assert {words[2] for words in made} == {"sms.events", "sms.verdicts", "sms.shadow", "sms.dead-letters"}
+    assert {words[2] for words in made} == {
+        *("sms.events", "sms.verdicts", "sms.shadow", "sms.dead-letters", "sms.lists", "sms.campaigns", "sms.senders"),
+        *("sms.feedback", "sms.feedback-decisions"),
+    }
     for topic, action, _, *flags in made:
         assert (topic, action) == ("topic", "create")
         for flag, value in zip(flags[::2], flags[1::2], strict=True):

@@ -21,6 +21,7 @@ Writing, from the top down:
 For the commands:
 
     check         `hamgate check`: what is wrong with connection, topics and rights, each with its fix
+    compacted     topics that are read whole, and the commands that create them
     replay        `hamgate replay`: dead letters back to the input, each once; sentback: the note of which
     audit         `hamgate audit`: topics from any position, the offsets of the workers' group and of its own
     feedback      `hamgate feedback`: reports and recent messages in, decisions out in transactions

@@ -14,11 +14,13 @@ from worker.broker import protocol as requests
 from worker.broker.asking import Asker
 from worker.broker.client.connecting import is_refusal
 from worker.broker.client.network import Network
+from worker.broker.compacted import CLEANUP
 from worker.broker.link import explain, explained, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
+    from worker.broker.compacted import CompactedTopic
     from worker.broker.link import KafkaLink
 
 _PATIENCE: Final = 10.0
@@ -29,12 +31,12 @@ _NO_COORDINATOR: Final = (
     errors.NotCoordinatorError,
 )
 _NOBODY: Final = (1 << 63) - 1  # no producer has this id
-_LIMIT, _CLEANUP, _STAMPED = "max.message.bytes", "cleanup.policy", "message.timestamp.type"
+_LIMIT, _STAMPED = "max.message.bytes", "message.timestamp.type"
 # How far a record's timestamp may be from the broker's clock; the last is that of brokers before 3.6 (KIP-937).
 _AFTER, _BEFORE = "message.timestamp.after.max.ms", "message.timestamp.before.max.ms"
 _DIFFERENCE: Final = "message.timestamp.difference.max.ms"
 _STORED: Final = "compression.type"
-_CONFIGS: Final = (_LIMIT, _CLEANUP, _STORED, _STAMPED, _AFTER, _BEFORE, _DIFFERENCE)
+_CONFIGS: Final = (_LIMIT, CLEANUP, _STORED, _STAMPED, _AFTER, _BEFORE, _DIFFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +61,30 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     transactional_id: str | None,
     shadow_topic: str | None = None,
     largest_verdict: int = 0,
-    followed: Sequence[str] = (),
+    compacted: Sequence[CompactedTopic] = (),
 ) -> list[Finding]:
     """Ask the brokers whether all exists that is needed and may be used. Nothing found: an empty list.
 
     `transactional_id` is None for at-least-once, `shadow_topic` without a shadow; `largest_verdict` is in
-    bytes, its key included; `followed` are compacted topics that are read whole. Fences nobody, so it may be
-    asked beside a running worker.
+    bytes, its key included; `compacted` are topics that are read whole. Fences nobody, so it may be asked beside a
+    running worker.
     """
     until = time.monotonic() + min(link.patience, _PATIENCE)
-    rights = {input_topic: "READ", verdict_topic: "WRITE", dead_letter_topic: "WRITE"}
-    rights |= {shadow_topic: "WRITE"} if shadow_topic else {}
-    rights |= dict.fromkeys(followed, "READ")
+    outputs = [verdict_topic, dead_letter_topic, *([shadow_topic] if shadow_topic else [])]
+    rights = {input_topic: ["READ"]} | {topic: ["WRITE"] for topic in outputs}
+    rights |= {topic.name: ["READ", "WRITE"] if topic.is_written else ["READ"] for topic in compacted}
+    commands = {topic.name: topic.creation(link) for topic in compacted}
 
     def ask() -> list[Finding]:
         with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
-            findings = list(_topics(client, rights))
+            findings = list(_topics(client, rights, commands))
             findings += _group(client, group_id)
             findings += _transactions(link, transactional_id) if transactional_id else []
             if not findings:
-                outputs = [topic for topic, right in rights.items() if right == "WRITE"]
                 configs = _configs(client, rights)
                 findings += _sizes(configs, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
                 findings += _compacted(configs, outputs)
-                findings += _uncompacted(configs, followed)
+                findings += _uncompacted(configs, compacted, link)
                 findings += _timestamps(configs, outputs, _clock_ahead(client))
             return findings
 
@@ -99,15 +101,19 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
         return [Finding(problem, remedy)]
 
 
-def _topics(client: Any, rights: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
+def _topics(client: Any, rights: dict[str, list[str]], commands: dict[str, str]) -> Iterator[Finding]:  # noqa: ANN401 the client is untyped
     found = {topic["name"]: topic for topic in client.describe_topics(list(rights))}
-    for name, right in rights.items():
+    for name, needed in rights.items():
         topic = found[name]
         error = errors.for_code(topic["error_code"])
+        missing = [right for right in needed if right not in (topic["authorized_operations"] or needed)]
         if error is errors.UnknownTopicOrPartitionError:
-            yield Finding(f"topic {name} does not exist", "create it, or name another one in its setting")
-        elif error is errors.TopicAuthorizationFailedError or right not in (topic["authorized_operations"] or [right]):
-            yield Finding(f"no {right} right on topic {name}", f"grant this user {right} and DESCRIBE on topic {name}")
+            how = f"create it ({commands[name]})" if name in commands else "create it"
+            yield Finding(f"topic {name} does not exist", f"{how}, or name another one in its setting")
+        elif error is errors.TopicAuthorizationFailedError or missing:
+            lacking = " and ".join(missing or needed)
+            problem = f"no {lacking} right on topic {name}"
+            yield Finding(problem, f"grant this user {', '.join(missing or needed)} and DESCRIBE on topic {name}")
         elif error is not errors.NoError:
             yield Finding(f"topic {name}: {error.__name__}", "see the brokers' own log")
         elif any(partition["leader_id"] < 0 for partition in topic["partitions"]):
@@ -205,17 +211,24 @@ def _sizes(
 def _compacted(configs: dict[str, dict[str, str]], outputs: Iterable[str]) -> Iterator[Finding]:
     """An event without a key has a verdict without one, which a compacted topic refuses, again after every restart."""
     for topic in outputs:
-        if "compact" in configs.get(topic, {}).get(_CLEANUP, ""):
+        if "compact" in configs.get(topic, {}).get(CLEANUP, ""):
             problem = f"topic {topic} is compacted: it refuses records without a key, and keeps one of each key"
-            yield Finding(problem, f"set its {_CLEANUP} to delete")
+            yield Finding(problem, f"set its {CLEANUP} to delete")
 
 
-def _uncompacted(configs: dict[str, dict[str, str]], followed: Iterable[str]) -> Iterator[Finding]:
+def _uncompacted(
+    configs: dict[str, dict[str, str]], compacted: Iterable[CompactedTopic], link: KafkaLink
+) -> Iterator[Finding]:
     """What is read whole at each start must be kept whole: the last record of each key."""
-    for topic in followed:
-        if (policy := configs.get(topic, {}).get(_CLEANUP, "compact")) != "compact":
-            problem = f"topic {topic} is not compacted (its {_CLEANUP} is {policy}): what it holds would be deleted"
-            yield Finding(problem, f"set its {_CLEANUP} to compact")
+    for topic in compacted:
+        policy = configs.get(topic.name, {}).get(CLEANUP)
+        if policy is None:
+            continue
+        remedy = f"set its {CLEANUP} to {topic.configs[CLEANUP]} ({topic.correction(link)})"
+        if "compact" not in policy:
+            yield Finding(f"topic {topic.name} is not compacted (its {CLEANUP} is {policy})", remedy)
+        elif "delete" in policy and topic.retention is None:
+            yield Finding(f"topic {topic.name} deletes what it holds (its {CLEANUP} is {policy})", remedy)
 
 
 def _timestamps(configs: dict[str, dict[str, str]], outputs: Iterable[str], ahead: float | None) -> Iterator[Finding]:

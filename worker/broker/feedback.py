@@ -14,6 +14,7 @@ from kafka.structs import ConsumerGroupMetadata
 from worker.audit.brokers import AwayError
 from worker.broker import incarnation
 from worker.broker.audit import KafkaTail, answered
+from worker.broker.compacted import CLEANUP, feedback_decisions_topic
 from worker.broker.link import BrokerError, explain, milliseconds
 from worker.broker.reader import Reader
 from worker.broker.refusals import Fate, fate, lasting
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from worker.broker.link import KafkaLink
     from worker.messages import Outgoing, Positions, Record
 
-_CLEANUP: Final = "cleanup.policy"
 _TIMEOUT: Final = 10.0
 _WAIT: Final = 0.2
 _PATIENCE: Final = 5.0
@@ -152,16 +152,16 @@ class FeedbackTopics:
 
 def _require_compacted(link: KafkaLink, topic: str) -> None:
     """Raise BrokerError where what is decided would be deleted. Who may not ask for a topic's settings is not told."""
-    resource = ConfigResource(ConfigResourceType.TOPIC, topic, [_CLEANUP])
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, [CLEANUP])
     with contextlib.closing(link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(_PATIENCE))) as admin:
         try:
-            policy = str(admin.describe_configs([resource], config_filter="all")["topic"][topic][_CLEANUP]["value"])
+            policy = str(admin.describe_configs([resource], config_filter="all")["topic"][topic][CLEANUP]["value"])
         except (errors.TopicAuthorizationFailedError, errors.UnknownTopicOrPartitionError, KeyError):
             return  # one that is not there is told by who reads it
     if "compact" not in policy:
         message = (
-            f"topic {topic} has {_CLEANUP}={policy}: what analysts have decided, and what is known of reporters, would "
-            f"be deleted; set it to compact (kafka-configs.sh --alter --topic {topic} --add-config {_CLEANUP}=compact)"
+            f"topic {topic} has {CLEANUP}={policy}: what analysts have decided, and what is known of reporters, would "
+            f"be deleted; set it to compact ({feedback_decisions_topic(topic).correction(link)})"
         )
         raise BrokerError(message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition, errors
 
 from worker.broker import incarnation
 from worker.broker.client import consuming
@@ -93,7 +93,7 @@ class Reader:
         """
         with explained(self._link):
             until = time.monotonic() + within
-            ends = self._consumer.end_offsets(self._partitions)
+            ends = self._ends()
             before = positions = self._positions()
             while any(positions[partition] < end for partition, end in ends.items()):
                 if positions != before:
@@ -128,6 +128,16 @@ class Reader:
                 for record in self.poll(_STEP):
                     return record if record.offset == offset else None
         return None
+
+    def _ends(self) -> dict[TopicPartition, int]:
+        """Ask for the end of each partition. A topic that was deleted is named, in place of a time-out."""
+        try:
+            ends: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
+        except errors.KafkaTimeoutError:
+            for topic in {partition.topic for partition in self._partitions}:
+                self.partitions(topic)
+            raise
+        return ends
 
     def _positions(self) -> dict[TopicPartition, int]:
         return {partition: self._consumer.position(partition) for partition in self._partitions}

@@ -250,7 +250,10 @@ def _decide(settings: Settings, names: FeedbackNames, words: Sequence[str], opti
         _known(written(settings, names.decisions), name)
     with broker.Publisher(app.link(settings)) as publisher:
         publisher.publish(names.reports, [Outgoing(None, msgspec.json.encode(report))])
-    print(f"{name}: sent as {label}; `hamgate feedback history {name}` shows it once it is in force")  # noqa: T201
+    where = (
+        f"history {name}" if report.decision else "show --all"
+    )  # of another name the id of its decision is not known
+    print(f"{name}: sent as {label}; `hamgate feedback {where}` shows it once it is in force")  # noqa: T201
     return signals.DONE
 
 

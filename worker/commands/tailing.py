@@ -138,7 +138,16 @@ def _line(record: Record, wanted: Filter, dead_letters: str, *, as_json: bool) -
 def _verdict(record: Record, verdict: Verdict) -> Text:
     said = f"{verdict.label} {verdict.score:.3f}" if verdict.score is not None else str(verdict.reason)
     where = f"{verdict.source.topic}:{verdict.source.partition}:{verdict.source.offset}"
-    rest = [said, *verdict.flags, verdict.language or "", f"{verdict.latency_ms.total:.0f} ms", verdict.model, where]
+    why = verdict.rule or (None if verdict.score is None else verdict.reason)
+    rest = [
+        said,
+        f"by {why}" if why else "",
+        *verdict.flags,
+        verdict.language or "",
+        f"{verdict.latency_ms.total:.0f} ms",
+        verdict.model,
+        where,
+    ]
     if verdict.id != where:
         rest.append(f"id={verdict.id}")
     return _coloured(record, str(verdict.action), _COLOURS.get(verdict.action, ""), rest)
