@@ -138,11 +138,11 @@ def test_check_says_what_each_band_takes_of_the_evaluation(tmp_path: Path) -> No
 
 
 def test_check_refuses_a_band_that_no_score_reaches_by_its_setting() -> None:
-    [_, _, (name, trouble)] = said(Settings(block_from=0.99))
+    [_, _, (name, trouble)] = said(Settings(block_from=0.9999))
 
     assert name == "primary bands"
     assert trouble is not None
-    assert trouble.startswith("HAMGATE_BLOCK_FROM 0.99: no score reaches it")
+    assert trouble.startswith("HAMGATE_BLOCK_FROM 0.9999: no score reaches it")
 
 
 def test_check_has_nothing_against_a_band_that_says_that_it_blocks_nothing() -> None:
