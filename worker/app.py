@@ -524,6 +524,7 @@ def _campaigns(settings: Settings, metrics: Metrics) -> tuple[CampaignWatch, Cam
     if topic is None:
         return None
     watch = CampaignWatch(metrics, settings.instance_id)
+    watch.index.take_memory()
     brokers = dataclasses.replace(link(settings), patience=_REPORT_PATIENCE)
     mine = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-campaigns")
     sharing = CampaignSharing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,3 +168,15 @@ def test_a_campaign_rather_than_a_single_text_and_the_nearest_of_them() -> None:
 
     assert match.campaign is index.named(name_of(founding))
     assert not match.is_close
+
+
+def test_the_first_messages_wait_for_no_memory_once_it_is_taken() -> None:
+    index = Index(64, 64)
+    index.take_memory()
+    drawn = np.random.default_rng(1).integers(0, 256, (20, LENGTH), dtype=np.uint8)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for each in drawn:
+        index.count(each, index.like(each), 0.0)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 30

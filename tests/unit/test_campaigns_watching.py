@@ -65,7 +65,7 @@ def tell(teller: CampaignWatch, *hearers: CampaignWatch, is_own: bool = False) -
             campaign.key = summary.key
     for hearer in hearers:
         while hearer.heard:
-            hearer.begin(0.0)
+            hearer.begin(2e9)
 
 
 def test_a_message_has_its_campaign_and_the_size_so_far_from_the_second_on() -> None:
@@ -220,7 +220,7 @@ def test_a_block_on_an_id_that_gave_way_to_a_smaller_one_can_still_be_found() ->
     one.heard.append(Heard(smaller.key, smaller))
     before = mine.id
 
-    one.begin(0.0)
+    one.begin(2e9)
 
     [seen] = feed(Context(observers=[one]), [variant(99)], start=20)
     assert seen.campaign == mine.id == "0" * 16
@@ -236,7 +236,7 @@ def test_a_tombstone_takes_away_what_its_worker_has_counted() -> None:
 
     two.heard.append(Heard(f"{campaign.id}:one", None))
     two.heard.append(Heard("nobody", None))
-    two.begin(0.0)
+    two.begin(2e9)
 
     assert campaign.total == 0
 
@@ -263,7 +263,7 @@ def test_signatures_of_another_scheme_are_not_taken_up() -> None:
     assert summary
     two.heard.append(Heard(summary.key, msgspec.structs.replace(summary, scheme="0.0.0")))
 
-    two.begin(0.0)
+    two.begin(2e9)
 
     assert len(two.index) == 0
 
@@ -272,7 +272,7 @@ def test_a_transaction_takes_up_a_bounded_number_of_summaries() -> None:
     two = watch("two")
     two.heard.extend(Heard(f"{number:016x}:one", None) for number in range(1000))
 
-    two.begin(0.0)
+    two.begin(2e9)
 
     assert 900 <= len(two.heard) < 1000
 
@@ -358,7 +358,7 @@ def test_two_workers_share_by_the_topic() -> None:
     for _ in range(3):
         assert all(companion.step() for companion in companions)
         for each in (one, two):
-            each.begin(0.0)
+            each.begin(2e9)
 
     assert [next(iter(each.index)).total for each in (one, two)] == [30, 30]
     assert sorted(topic.last()) == sorted(f"{next(iter(one.index)).id}:{name}" for name in ("one", "two"))
@@ -422,7 +422,7 @@ def test_a_campaign_that_takes_a_smaller_id_leaves_no_record_under_the_larger() 
     topic.records.append((theirs.key.encode(), encode_summary(theirs)))
 
     companion.step()
-    one.begin(0.0)
+    one.begin(2e9)
     feed(context, [variant(99)], start=15)
     companion.step()
 
@@ -443,7 +443,7 @@ def test_a_restart_goes_on_from_the_topic_and_counts_its_own_records_once() -> N
     feed(context, [variant(number) for number in range(12)])
     for _ in range(4):
         companion.step()
-        after.begin(0.0)
+        after.begin(2e9)
         companion._disconnect()  # everything is read once more
     feed(context, [variant(99)], start=12)
     companion.step()
@@ -464,7 +464,7 @@ def test_two_records_of_one_worker_that_are_one_campaign_become_one_record() -> 
     companion = sharing(after, topic)
     for _ in range(3):
         companion.step()
-        after.begin(0.0)
+        after.begin(2e9)
 
     assert {key: each.size for key, each in topic.last().items()} == {mine.key: 35}
 
@@ -501,7 +501,7 @@ def test_a_summary_that_cannot_be_one_is_counted_and_changes_nothing(changed: di
     companion = sharing(one, topic)
 
     assert companion.step()
-    one.begin(0.0)
+    one.begin(2e9)
 
     assert failures(one) == 1
     assert not len(one.index)
@@ -525,7 +525,7 @@ def test_records_that_are_no_summaries_are_counted_and_passed_over(key: bytes | 
 
     for _ in range(2):
         assert companion.step()
-        one.begin(0.0)
+        one.begin(2e9)
 
     assert failures(one) == (0 if value is None else 1)
     assert [each.worker for each in list(Topic(topic.records[1:]).last().values())] == ["one"]
@@ -555,3 +555,14 @@ def test_messages_are_decided_alike_with_and_without_an_observer() -> None:
 
     for at, text in enumerate(texts):
         assert with_it.decide(facts(text, at), SCORED) == without.decide(facts(text, at), SCORED) == Decided(SCORED)
+
+
+def test_no_campaign_was_seen_last_at_a_time_that_is_yet_to_come() -> None:
+    now, watching = 1_700_000_100.0, watch()
+    context = Context(observers=[watching])
+    context.begin(now)
+    for offset, at in enumerate((1_700_000_000.0, 4_070_908_800.0)):
+        context.decide(Facts(variant(offset), None, None, at, ("sms.events", 0), offset), SCORED)
+
+    [campaign] = watching.index
+    assert (campaign.first, campaign.last) == (1_700_000_000.0, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -66,11 +67,12 @@ class CampaignWatch:
         self.forgotten: deque[str] = deque(maxlen=_TOMBSTONES)
         self.heard: deque[Heard] = deque()
         self._metrics = metrics
+        self._now = math.inf
         self._wordings = functools.lru_cache(_WORDINGS)(_wording)
 
     def begin(self, now: float) -> None:
         """Take up some of what other workers have told."""
-        del now
+        self._now = now
         for _ in range(min(_AT_ONCE, len(self.heard))):
             self._take_up(self.heard.popleft())
 
@@ -86,7 +88,7 @@ class CampaignWatch:
         match = Likeness(campaign, is_close=True) if campaign and campaign.place else self.index.like(wording.signature)
         campaign = match.campaign
         if not facts.is_repeated:
-            campaign, gone = self.index.count(wording.signature, match, facts.received_at)
+            campaign, gone = self.index.count(wording.signature, match, min(facts.received_at, self._now))
         wording.campaign = campaign
         if gone:
             self._forget(gone)
