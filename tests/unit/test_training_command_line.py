@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bundles import NANO
+from tests.bundles import NANO, forget_labels
 from training import commands
 from training.__main__ import main
 from training.data import split as data
@@ -188,6 +188,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(NANO / "adapter", folder / "adapter")
     shutil.copytree(NANO / "base", folder / "base")
     shutil.copytree(NANO / "tokenizer", folder / "base", dirs_exist_ok=True)
+    forget_labels(folder / "base")
     return folder
 
 

@@ -13,7 +13,7 @@ import peft
 import pytest
 import torch
 
-from tests.bundles import NANO
+from tests.bundles import NANO, forget_labels
 from tests.unit.test_training_adapters import BOTH, KIN, PLAIN, TEXTS, bare, base, trained
 from training.__main__ import main
 from training.bundle import export, heads
@@ -138,6 +138,7 @@ def test_names_that_are_not_ours_are_refused_until_they_are_mapped(
 def test_a_command_warns_of_canaries_that_a_head_misses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(NANO / "base", tmp_path / "base")
     shutil.copytree(NANO / "tokenizer", tmp_path / "base", dirs_exist_ok=True)
+    forget_labels(tmp_path / "base")
     command = ["import", str(NANO / "adapter"), str(tmp_path / "out"), "--base", str(tmp_path / "base")]
 
     assert main([*command, "--labels", "spam,ham"]) == 0

@@ -61,10 +61,10 @@ def test_a_recipe_that_cannot_be_followed_is_refused_by_name(tmp_path: Path, tex
 @pytest.mark.parametrize(
     ("field", "wrong", "named"),
     [
-        ("7e-4\nbatch = 64", "7e-4\nbatch = 0", r">= 1 - at `\$.fit.batch"),
+        ("4e-4\nbatch = 64", "4e-4\nbatch = 0", r">= 1 - at `\$.fit.batch"),
         ("epochs = 1\n", "epochs = 0\n", r">= 1 - at `\$.fit.epochs"),
-        ("learning_rate = 7e-4", "learning_rate = -1.0", r"> 0.0 - at `\$.fit.learning_rate"),
-        ("learning_rate = 7e-4", "learning_rate = nan", "learning_rate"),
+        ("learning_rate = 4e-4", "learning_rate = -1.0", r"> 0.0 - at `\$.fit.learning_rate"),
+        ("learning_rate = 4e-4", "learning_rate = nan", "learning_rate"),
         ("warmup_steps = 20", "warmup_steps = -1", r">= 0 - at `\$.fit.warmup_steps"),
         ("max_tokens = 192", "max_tokens = 0", r">= 1 - at `\$.fit.max_tokens"),
         ("cuts = 0.05", "average = 1.0", r"< 1.0 - at `\$.fit.average"),
