@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from benchmarks import end_to_end, results
+from benchmarks import end_to_end
 from benchmarks.no_op_judge import Backlog
+from training import results
 
 if TYPE_CHECKING:
     from pathlib import Path

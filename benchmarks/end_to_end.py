@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from benchmarks import hiccups, open_loop, results, texts
+from benchmarks import hiccups, open_loop, texts
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
+from training import results
 from worker.broker import KafkaLink, Publisher, Reader
 from worker.messages import Outgoing, decode_verdict
 from worker.model.classifier import Classifier

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from benchmarks import end_to_end, results, steps, texts
+from benchmarks import end_to_end, steps, texts
+from training import results
 from worker import loading
 from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier, Prepared

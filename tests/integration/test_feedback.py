@@ -302,6 +302,7 @@ def test_a_wrong_word_is_refused_by_name(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_report_leads_to_a_candidate_that_judges_the_reported_text_anew(
     reported: Reported,
     collection: Path,  # noqa: F811
