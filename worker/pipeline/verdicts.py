@@ -164,15 +164,11 @@ class Verdicts:
                 total=_milliseconds(when.now - record.timestamp),
             ),
             language=language,
+            rule=decided.rule or msgspec.UNSET,
+            dry_run=tuple(DryRun(*trial) for trial in decided.trials) or msgspec.UNSET,
+            campaign=(facts and facts.campaign) or msgspec.UNSET,
+            campaign_size=facts.campaign_size if facts and facts.campaign else msgspec.UNSET,
         )
-        if facts and (decided.rule or decided.trials or facts.campaign):
-            verdict = msgspec.structs.replace(
-                verdict,
-                rule=decided.rule or msgspec.UNSET,
-                dry_run=tuple(DryRun(*trial) for trial in decided.trials) or msgspec.UNSET,
-                campaign=facts.campaign or msgspec.UNSET,
-                campaign_size=facts.campaign_size if facts.campaign else msgspec.UNSET,
-            )
         return verdict, decided
 
     def _raisable(
