@@ -17,11 +17,11 @@ from worker.audit.report import AuditReport
 from worker.audit.running import Audit, AuditTerms
 from worker.audit.starting import Start, StartError
 from worker.broker.audit import AuditedTopics
+from worker.commands.companions import PATIENCE, run_until_stopped
 from worker.messages import UnreadableError, decode
 from worker.metrics import AuditMetrics
-from worker.metrics.probes import Probes
 from worker.pipeline.batching import MAX_MESSAGES
-from worker.process import signals, streams
+from worker.process import signals
 
 if TYPE_CHECKING:
     import argparse
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _TOGETHER: Final = 8
 """Batches that one transaction of the worker has at most: four may wait for the writer, and more come meanwhile."""
-_PATIENCE: Final = 5.0
-"""Seconds that one try to connect may take, so that a signal is heard meanwhile."""
 _NOT_PROVEN: Final = (AwayError, broker.BrokerError, StartError, TimeoutError)
 
 log = structlog.get_logger()
@@ -65,38 +63,27 @@ def _once(settings: Settings, start: Start, *, as_json: bool) -> int:
 
 
 def _for_ever(settings: Settings, start: Start) -> int:
-    metrics, probes = AuditMetrics(MismatchKind), Probes("connecting to the brokers")
-    streams.report_dropped(metrics.log_lines_dropped.inc)
-    try:
-        server = app.serve(settings, metrics, probes)
-    except app.StartRefused as error:
-        log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
-        return signals.FAILED
-    broker.OUTAGES.is_logged = False  # the audit says itself that it cannot go on, and why
-    running = _audit(settings, start, metrics, patience=_PATIENCE, commits=True)
-    metrics.follow(running.ledger.oldest, lambda: running.looked_at)
-    probes.service = running
-    signals.stop_on_signals(running)
-    log.info(
-        "auditing",
-        topic=settings.input_topic,
-        brokers=settings.brokers,
-        group=settings.group_id,
-        audit_group=_group(settings),
-        metrics=f"{server.address}/metrics",
-    )
-    try:
-        running.run()
-    except (broker.BrokerError, StartError) as error:
-        log.error("audit ended", cause=str(error))  # noqa: TRY400 the cause is all there is to say
-        return signals.FAILED
-    except Exception as error:
-        log.exception("audit ended", cause=f"{type(error).__name__}: {error}")
-        return signals.FAILED
-    finally:
-        server.close()
-    log.info("stopped", cause="signal")
-    return signals.DONE
+    metrics = AuditMetrics(MismatchKind)
+
+    def ready() -> Audit:
+        running = _audit(settings, start, metrics, patience=PATIENCE, commits=True)
+        metrics.follow(running.ledger.oldest, lambda: running.looked_at)
+        return running
+
+    fields = {
+        "topic": settings.input_topic,
+        "brokers": settings.brokers,
+        "group": settings.group_id,
+        "audit_group": _group(settings),
+    }
+    return run_until_stopped(settings, metrics, ready, event="auditing", fields=fields, broken=_broken)
+
+
+def _broken(error: Exception) -> None:
+    if isinstance(error, (broker.BrokerError, StartError)):
+        log.error("audit ended", cause=str(error))
+    else:
+        log.error("audit ended", cause=f"{type(error).__name__}: {error}", exc_info=error)
 
 
 def _audit(settings: Settings, start: Start, metrics: AuditMetrics, *, patience: float | None, commits: bool) -> Audit:

@@ -12,6 +12,7 @@ import structlog
 from worker import app, broker
 from worker.audit.brokers import AwayError
 from worker.broker.feedback import FeedbackNames, FeedbackTopics, InputLookup, decisions
+from worker.commands.companions import PATIENCE, run_until_stopped
 from worker.feedback.joining import Hashes
 from worker.feedback.recent import RecentMessages
 from worker.feedback.records import HELD, DecisionState, FeedbackDecision, decode_record
@@ -19,9 +20,8 @@ from worker.feedback.reports import HAM, SPAM, FeedbackReport, ReportedPlace, Re
 from worker.feedback.running import Feedback
 from worker.messages import Outgoing, rfc3339
 from worker.metrics import FeedbackMetrics
-from worker.metrics.probes import Probes
 from worker.policy.hashing import Hashing, HashKeyError
-from worker.process import signals, streams
+from worker.process import signals
 
 if TYPE_CHECKING:
     import argparse
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 NOT_READ: Final = (AwayError, broker.BrokerError, TimeoutError)
 """What reading the topics may raise."""
-_PATIENCE: Final = 5.0
-"""Seconds that one try to connect may take, so that a signal is heard meanwhile."""
 _WORDS: Final = {"show": 1, "decide": 3, "history": 2}
 _WRONG: Final = {
     ReportOutcome.WRONG_LABEL: f"the label: allowed: {SPAM} or {HAM}",
@@ -90,45 +88,28 @@ def _key_file(settings: Settings) -> Path:
 
 
 def _run(settings: Settings, names: FeedbackNames, hashing: Hashing) -> int:
-    metrics, probes = FeedbackMetrics(ReportOutcome, HELD), Probes("connecting to the brokers")
-    streams.report_dropped(metrics.log_lines_dropped.inc)
-    try:
-        server = app.serve(settings, metrics, probes)
-    except app.StartRefused as error:
-        log.error("cannot start", cause=str(error))  # noqa: TRY400 the cause is all there is to say
-        return signals.FAILED
-    broker.OUTAGES.is_logged = False  # it says itself that it cannot go on, and why
-    link = replace(app.link(settings), client_id=names.group, patience=_PATIENCE)
-    running = Feedback(
-        lambda: FeedbackTopics(link, names),
-        RecentMessages(names.events, settings.feedback_window),
-        Hashes(hashing),
-        metrics,
-        settings.feedback_window,
-        settings.max_event_bytes,
-    )
-    probes.service = running
-    signals.stop_on_signals(running)
-    log.info(
-        "reading reports",
-        topic=names.reports,
-        decisions=names.decisions,
-        brokers=settings.brokers,
-        group=names.group,
-        metrics=f"{server.address}/metrics",
-    )
-    try:
-        running.run()
-    except broker.BrokerError as error:
-        log.error("feedback ended", cause=str(error))  # noqa: TRY400 the cause is all there is to say
-        return signals.FAILED
-    except Exception as error:  # noqa: BLE001 told by its name alone: what it says may hold what it was at
-        log.error("feedback ended", cause=type(error).__name__, at=_where(error))  # noqa: TRY400
-        return signals.FAILED
-    finally:
-        server.close()
-    log.info("stopped", cause="signal")
-    return signals.DONE
+    metrics = FeedbackMetrics(ReportOutcome, HELD)
+    link = replace(app.link(settings), client_id=names.group, patience=PATIENCE)
+
+    def ready() -> Feedback:
+        return Feedback(
+            lambda: FeedbackTopics(link, names),
+            RecentMessages(names.events, settings.feedback_window),
+            Hashes(hashing),
+            metrics,
+            settings.feedback_window,
+            settings.max_event_bytes,
+        )
+
+    fields = {"topic": names.reports, "decisions": names.decisions, "brokers": settings.brokers, "group": names.group}
+    return run_until_stopped(settings, metrics, ready, event="reading reports", fields=fields, broken=_broken)
+
+
+def _broken(error: Exception) -> None:
+    if isinstance(error, broker.BrokerError):
+        log.error("feedback ended", cause=str(error))
+    else:  # told by its name alone: what it says may hold what it was at
+        log.error("feedback ended", cause=type(error).__name__, at=_where(error))
 
 
 def _where(error: Exception) -> str:

@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from worker.messages import Action, Decider, Flag, Unreadable, Unscored
 from worker.metrics.audit import AuditMetrics
+from worker.metrics.companion import CompanionMetrics
 from worker.metrics.feedback import FeedbackMetrics
 from worker.metrics.gpu import GpuCollector
 from worker.metrics.histogram import BulkHistogram
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
 
     from worker.engine.device import GpuState
 
-__all__ = ["AuditMetrics", "BulkHistogram", "FeedbackMetrics", "Gauge", "Health", "Metrics", "MetricsServer", "Shown"]
+__all__ = [
+    "AuditMetrics",
+    "BulkHistogram",
+    "CompanionMetrics",
+    "FeedbackMetrics",
+    "Gauge",
+    "Health",
+    "Metrics",
+    "MetricsServer",
+    "Shown",
+]
 
 # The SLO bounds of docs/operations.md are among these exactly: 20 ms, 60 ms, 100 ms, 250 ms, 1 s.
 SECONDS: Final = (
