@@ -546,11 +546,12 @@ def _senders(
 
     Raises StartRefused.
     """
-    if settings.senders_topic is None or settings.hash_key_file is None:
+    if settings.senders_topic is None:
         return None
     keys = hashing(settings)
     limits = senders.SenderLimits(settings.senders_burst, settings.senders_fan_out)
     behaviour = senders.Behaviour(limits, keys, is_asked=settings.senders_rule != "off")
+    behaviour.take_memory()
     metrics.follow(metrics.senders, lambda: behaviour.table.taken)
     metrics.follow(metrics.senders_forgotten, lambda: behaviour.table.evicted)
     topic = SnapshotTopic(link(settings), settings.senders_topic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 
 import pytest
 from hypothesis import given
@@ -147,3 +148,17 @@ def test_a_slot_holds_a_bit_for_each_estimate() -> None:
     assert len(RECIPIENTS) == BITS + 1
     assert tuple(sorted(RECIPIENTS)) == RECIPIENTS
     assert RECIPIENTS[1] == 1
+
+
+def test_the_first_messages_wait_for_no_memory_once_it_is_taken() -> None:
+    table, contacts = SenderTable(1 << 16), Contacts(1 << 20)
+    table.take_memory()
+    contacts.take_memory()
+    dice = random.Random(1)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(200):
+        table.slot(dice.getrandbits(64), NOON)
+        contacts.meet(dice.getrandbits(64), dice.getrandbits(64))
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 30

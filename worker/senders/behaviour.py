@@ -84,6 +84,11 @@ class Behaviour:
         self._half_many = next(bits for bits, count in enumerate(RECIPIENTS) if count >= self.limits.fan_out / 2)
         self._half_burst = self.limits.burst / 2
 
+    def take_memory(self) -> None:
+        """Have the system give the tables' memory now, 192 MiB: else the first messages wait for it."""
+        self.table.take_memory()
+        self.contacts.take_memory()
+
     def begin(self, now: float) -> None:
         """Take up what the companion has learnt of partitions and of senders."""
         self._now = now

@@ -32,6 +32,10 @@ class Contacts:
         self._pairs = self._left = pairs
         self._newer = 0
 
+    def take_memory(self) -> None:
+        """Have the system give the memory now, before anything is in it: else the first messages wait for it."""
+        self._filters.fill(0)
+
     def meet(self, one: int, other: int) -> bool:
         """Whether these two, given by their hashes, were unknown to each other. From now on they are known."""
         pair = hash((one, other) if one < other else (other, one))

@@ -80,6 +80,11 @@ class SenderTable:
         self._sets = slots // WAYS
         self.taken = 0
         self.evicted = 0
+        self._whole = memory
+
+    def take_memory(self) -> None:
+        """Have the system give the memory now, before anything is in it: else the first messages wait for it."""
+        self._whole.fill(0)
 
     def slot(self, sender: int, at: float) -> int:
         """The slot of a sender, by his hash; a cleared one, first seen at `at`, where he has none."""
