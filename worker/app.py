@@ -564,23 +564,38 @@ def _senders(
     return behaviour, companion, rules
 
 
+class _Republisher:
+    """Publishes to a topic; connects when need be, and anew after an error."""
+
+    def __init__(self, brokers: broker.KafkaLink, topic: str) -> None:
+        self._link, self._topic = brokers, topic
+        self._publisher: broker.Publisher | None = None
+
+    def __call__(self, records: Sequence[Outgoing]) -> None:
+        """Publish. Raises BrokerError."""
+        try:
+            self._publisher = self._publisher or broker.Publisher(self._link)
+            self._publisher.publish(self._topic, records)
+        except broker.BrokerError:
+            if self._publisher:
+                self._publisher.close()
+            self._publisher = None
+            raise
+
+
 class SnapshotTopic:
     """The topic of senders, connected to when need be, and again after an error. Raises SnapshotsAwayError."""
 
     def __init__(self, brokers: broker.KafkaLink, name: str) -> None:
         self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-senders", patience=_REPORT_PATIENCE)
         self.name = name
-        self._publisher: broker.Publisher | None = None
+        self._publish = _Republisher(self._link, name)
 
     def publish(self, records: Sequence[Outgoing]) -> None:
         """Write."""
         try:
-            self._publisher = self._publisher or broker.Publisher(self._link)
-            self._publisher.publish(self.name, records)
+            self._publish(records)
         except broker.BrokerError as error:
-            if self._publisher:
-                self._publisher.close()
-            self._publisher = None
             raise SnapshotsAwayError(str(error)) from error
 
     def read(self) -> Iterator[Record]:
@@ -596,20 +611,16 @@ class Reports:
     """A topic that is good to have: when the brokers do not take a report, it is dropped, and the log says so."""
 
     def __init__(self, brokers: broker.KafkaLink, topic: str) -> None:
-        self._link = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-reports", patience=_REPORT_PATIENCE)
+        mine = dataclasses.replace(brokers, client_id=f"{brokers.client_id}-reports", patience=_REPORT_PATIENCE)
+        self._publish = _Republisher(mine, topic)
         self._topic = topic
-        self._publisher: broker.Publisher | None = None
 
     def __call__(self, records: Sequence[Outgoing]) -> None:
-        """Publish; connect when need be."""
+        """Publish."""
         try:
-            self._publisher = self._publisher or broker.Publisher(self._link)
-            self._publisher.publish(self._topic, records)
+            self._publish(records)
         except broker.BrokerError as error:
             log.warning("reports dropped", topic=self._topic, count=len(records), cause=str(error))
-            if self._publisher:
-                self._publisher.close()
-            self._publisher = None
 
 
 def _sink(settings: Settings, kind: Kind) -> Sink:
