@@ -71,14 +71,14 @@ def flipped(into: Path, source: Path = NANO, **fields: Any) -> Path:
     return with_head(into, lambda head: head[::-1], source, **fields)
 
 
-if __name__ == "__main__":
-    make = {"blunted": blunted, "flipped": flipped, "reissued": reissued}[sys.argv[1]]
-    sys.stdout.write(f"{make(Path(sys.argv[2]))}\n")
-
-
 def forget_labels(base: Path) -> None:
     """Have a base's config name no labels, as one that nobody has trained a head on."""
     config = json.loads((base / "config.json").read_text())
     for name in ("id2label", "label2id"):
         config.pop(name, None)
     (base / "config.json").write_text(json.dumps(config))
+
+
+if __name__ == "__main__":
+    make = {"blunted": blunted, "flipped": flipped, "reissued": reissued}[sys.argv[1]]
+    sys.stdout.write(f"{make(Path(sys.argv[2]))}\n")
