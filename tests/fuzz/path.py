@@ -90,6 +90,17 @@ class Path:
             raise FindingError(message)
 
     def _read(self, record: Record) -> Waiting:
+        item, spent = self._timed(record)
+        if spent > _FIXED:  # its own cost, or a collection of the whole suite's garbage?
+            spent = min(spent, *(self._timed(record)[1] for _ in range(2)))
+        share = spent / (_FIXED + _A_BYTE * len(record.value or b""))
+        self.slowest, self.dearest = max(self.slowest, share), max(self.dearest, spent)
+        if share > 1:
+            message = f"case {record.offset} took {spent:.3f} s for {len(record.value or b'')} bytes"
+            raise FindingError(message)
+        return item
+
+    def _timed(self, record: Record) -> tuple[Waiting, float]:
         began = time.thread_time()
         try:
             [ready] = slices([record], lambda: self._pipeline.models, self._pipeline.limits, lambda: _NOW)
@@ -97,13 +108,7 @@ class Path:
         except Exception as error:
             message = f"case {record.offset} crashed: {type(error).__name__}"
             raise FindingError(message) from error
-        spent = time.thread_time() - began
-        share = spent / (_FIXED + _A_BYTE * len(record.value or b""))
-        self.slowest, self.dearest = max(self.slowest, share), max(self.dearest, spent)
-        if share > 1:
-            message = f"case {record.offset} took {spent:.3f} s for {len(record.value or b'')} bytes"
-            raise FindingError(message)
-        return item
+        return item, time.thread_time() - began
 
     def _check_letter(self, record: Record, letter: object) -> None:
         reason = dict(letter.headers)["reason"].decode()  # type: ignore[attr-defined]

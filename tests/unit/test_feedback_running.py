@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.audited import NOON, TOPICS, FakeTail, Log, World, verdict
 from worker.audit.brokers import AwayError
 from worker.feedback import running
-from worker.feedback.accepting import DAILY
+from worker.feedback.accepting import DAILY, HALF_LASTS
 from worker.feedback.joining import Hashes
 from worker.feedback.recent import RecentMessages
 from worker.feedback.records import HELD, FeedbackDecision, RefusedReport, ReporterRecord, decode_record
@@ -58,8 +58,8 @@ class Reported(World):
             said = json.loads(verdict(0, offset).value or b"") | {"id": f"m-{offset}"}
             self.append(TOPICS.verdicts, 0, Outgoing(b"k", json.dumps(said).encode()))
 
-    def report(self, partition: int = 0, **value: Any) -> None:
-        self.append(REPORTS, partition, Outgoing(None, json.dumps(value).encode()), at=SENT)
+    def report(self, partition: int = 0, at: float = SENT, **value: Any) -> None:
+        self.append(REPORTS, partition, Outgoing(None, json.dumps(value).encode()), at=at)
 
     def records(self) -> list[Any]:
         """The newest of each key."""
@@ -177,6 +177,21 @@ def test_reports_are_joined_decided_and_counted() -> None:
     assert shown(feedback, "decisions", state="accepted") == 1
     assert shown(feedback, "decisions", state="disputed") == 1
     assert world.read_to == {(REPORTS, 0): 4, (REPORTS, 1): 2}
+
+
+def test_a_text_waits_for_its_sender_while_older_reports_are_still_read() -> None:
+    world = Reported()
+    before = time.time() - 2 * HALF_LASTS
+    for name in ("m-1", "m-2"):
+        world.report(at=before, reporter="a", id=name)
+    world.report(at=before, reporter="b", text="text 1")  # the last that the first round reads
+    world.report(at=before + 1, reporter="b", sender="shop")
+    feedback = made(world)
+
+    feedback.run()
+
+    assert shown(feedback, "reports_total", outcome="counted") == 3
+    assert shown(feedback, "reports_total", outcome="no-text") == 0
 
 
 @pytest.mark.parametrize("seed", range(12))

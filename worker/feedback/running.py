@@ -167,11 +167,17 @@ class Feedback:
         self, brokers: FeedbackBrokers, joining: Joining, done: Positions, counts: Counter[ReportOutcome]
     ) -> None:
         now = time.time()
-        counts.update(joining.overdue(now))
+        if self._has_read_all(brokers.reports):
+            counts.update(joining.overdue(now))
         if now - self._lapsed_at > _LAPSE_EVERY:
             self._lapsed_at = now
             joining.accepting.lapse(now)
         self._write(brokers, joining.accepting, done, counts)
+
+    @staticmethod
+    def _has_read_all(reports: Tail) -> bool:
+        """Whether no report waits: until then a text's sender may be among those that wait, however old it is."""
+        return all(reports.position(place) >= end for place, end in reports.ends().items())
 
     def _write(
         self, brokers: FeedbackBrokers, accepting: Accepting, done: Positions, counts: Counter[ReportOutcome]
