@@ -366,10 +366,10 @@ def entries_page(request: Request, visitor: Annotated[Visitor, needs(UserRole.VI
     given = {name: text[:VALUE] for name in _FILTERS if (text := request.query_params.get(name, "").strip())}
     skipped = request.query_params.get("skip", "")
     skip = min(int(skipped), _FURTHEST) if skipped.isascii() and skipped.isdigit() and len(skipped) < 9 else 0  # noqa: PLR2004
-    entries = [
-        entry for entry in _newest(parts) if all(_FILTERS[name](entry, wanted, now) for name, wanted in given.items())
-    ]
-    return _entries(request, visitor, entries[skip : skip + PAGE], now, given=given, count=len(entries), skip=skip)
+    every = _newest(parts)
+    entries = [entry for entry in every if all(_FILTERS[name](entry, wanted, now) for name, wanted in given.items())]
+    shown = entries[skip : skip + PAGE]
+    return _entries(request, visitor, every, shown, now, given=given, count=len(entries), skip=skip)
 
 
 @router.post("/lists")
@@ -378,16 +378,16 @@ def search_page(request: Request, form: Fields, visitor: Annotated[Visitor, need
     _require_token(request, visitor, form)
     parts, now = parts_of(request), time.time()
     typed = form.get("value", "").strip()[:VALUE]
-    known = parts.context.lists
+    known, every = parts.context.lists, _newest(parts)
     found: dict[str, ListEntry] = {}
     if typed and known is not None:
         snapshot = known.snapshot
         for name in ASKED:
             found |= {entry.name: entry for entry in snapshot.matching(asked_for(name, typed), now)}
         part = normal(typed)
-        found |= {each.name: each for each in _newest(parts) if not each.is_hashed and part in each.value}
+        found |= {each.name: each for each in every if not each.is_hashed and part in each.value}
     entries = sorted(found.values(), key=rank)
-    return _entries(request, visitor, entries[:_FOUND], now, count=len(entries), is_search=True)
+    return _entries(request, visitor, every, entries[:_FOUND], now, count=len(entries), is_search=True)
 
 
 def _newest(parts: ConsoleParts) -> list[ListEntry]:
@@ -399,6 +399,7 @@ def _newest(parts: ConsoleParts) -> list[ListEntry]:
 def _entries(  # noqa: PLR0913 what a page is made of
     request: Request,
     visitor: Visitor,
+    every: list[ListEntry],
     shown: list[ListEntry],
     now: float,
     *,
@@ -409,7 +410,6 @@ def _entries(  # noqa: PLR0913 what a page is made of
 ) -> HTMLResponse:
     parts = parts_of(request)
     context = parts.context
-    every = _newest(parts)
     return page(
         request,
         "lists.html",

@@ -151,7 +151,7 @@ def test_a_campaign_is_shown_with_its_counts_and_a_page_of_its_own(made: Console
     assert f'href="/campaigns/{CAMPAIGN}"' in page
     assert '<td class="number">42</td>' in page
     own = client.get(f"/campaigns/{CAMPAIGN}").text
-    assert "2 workers tell it" in own
+    assert "told by 2 workers" in own
     assert "/history/1/0" in own
     assert "No entry: the score decides." in own
     for text in (page, own):
