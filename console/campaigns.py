@@ -102,7 +102,7 @@ def campaign(request: Request, name: CampaignName, visitor: Annotated[Visitor, n
 def _entries(parts: ConsoleParts) -> dict[str, list[ListEntry]]:
     """Entries for campaigns, by the id that they name."""
     found: dict[str, list[ListEntry]] = {}
-    for entry in parts.context.lists.entries() if parts.context.lists is not None else ():
+    for entry in parts.context.lists.newest() if parts.context.lists is not None else ():
         if entry.what is What.CAMPAIGN:
             found.setdefault(entry.value, []).append(entry)
     return found

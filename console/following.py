@@ -22,7 +22,7 @@ from worker.process.outage import Outage
 from worker.senders import snapshots
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from worker.broker import KafkaLink
     from worker.campaigns.summaries import CampaignSummary
@@ -144,22 +144,37 @@ class KnownLists:
     def __init__(self, hashing: Hashing) -> None:
         self._hashing, self._lock = hashing, threading.Lock()
         self._listed = Listed(Snapshot(hashing))
+        self._newest: list[ListEntry] | None = None
+        self._by_rule: dict[str, ListEntry] | None = None
 
     def take(self, records: Iterable[Record], now: float) -> None:  # noqa: ARG002 what has expired is not forgotten
         """Take up entries and tombstones."""
         found = list(records)
         with self._lock:
-            self._listed.read(found, _NEVER)
+            if self._listed.read(found, _NEVER):
+                self._newest = self._by_rule = None
 
     def forget(self) -> None:
         """Begin anew."""
         with self._lock:
             self._listed = Listed(Snapshot(self._hashing))
+            self._newest = self._by_rule = None
 
-    def entries(self) -> list[ListEntry]:
-        """Return all of them, as they are now."""
+    def newest(self) -> Sequence[ListEntry]:
+        """Return all of them as they are now, the newest first; sorted once for each change."""
         with self._lock:
-            return [*self._listed.entries.values()]
+            if self._newest is None:
+                found = self._listed.entries.values()
+                self._newest = sorted(found, key=lambda entry: (entry.added_at.timestamp(), entry.name), reverse=True)
+            return self._newest
+
+    def by_rule(self, rule: str) -> ListEntry | None:
+        """Return the entry that verdicts name so."""
+        every = self.newest()
+        with self._lock:
+            if self._by_rule is None:
+                self._by_rule = {entry.rule: entry for entry in every}
+            return self._by_rule.get(rule)
 
     def unreadable(self) -> int:
         """Return how many records are no entries; workers skip them."""
@@ -197,7 +212,7 @@ class KnownCampaigns:
         self._version = self._added_up = -1
         self._totals: list[CampaignTotal] = []
         self._by_name: dict[str, CampaignTotal] = {}
-        self._added_up_at = 0.0
+        self._fresh_until = 0.0
         self.unreadable = 0
         """Records that are no summaries."""
         self.forgotten = 0
@@ -231,13 +246,14 @@ class KnownCampaigns:
             self._version += 1
 
     def totals(self) -> list[CampaignTotal]:
-        """Return all campaigns, the largest first; at most a second old."""
+        """Return all campaigns, the largest first; a second old at most, of very many some seconds."""
         with self._lock:
             now = time.monotonic()
-            if self._version != self._added_up and now - self._added_up_at >= _ADD_UP_EVERY:
+            if self._version != self._added_up and now >= self._fresh_until:
                 self._totals = added_up(each for each, _ in self._found.values())
                 self._by_name = {name: total for total in self._totals for name in total.names}
-                self._added_up, self._added_up_at = self._version, now
+                took = time.monotonic() - now
+                self._added_up, self._fresh_until = self._version, now + max(_ADD_UP_EVERY, 20 * took)
             return self._totals
 
     def total(self, name: str) -> CampaignTotal | None:

@@ -6,7 +6,7 @@ A number that is typed, or that an event names, is hashed and dropped: it is in 
 import contextlib
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -262,7 +262,7 @@ def _sender(parts: ConsoleParts, partition: int, offset: int) -> str:
         message = "no such verdict here: it may be older than the console's window"
         raise EntryError(message)
     fields = verdict[1]
-    source = fields.get("source")
+    source: Any = fields.get("source")
     match source:
         case {"topic": str(), "partition": int(), "offset": int(), "timestamp": int()}:
             pass
@@ -385,21 +385,20 @@ def search_page(request: Request, form: Fields, visitor: Annotated[Visitor, need
         for name in ASKED:
             found |= {entry.name: entry for entry in snapshot.matching(asked_for(name, typed), now)}
         part = normal(typed)
-        found |= {each.name: each for each in every if not each.is_hashed and part in each.value}
+        found |= {each.name: each for each in every if part and not each.is_hashed and part in each.value}
     entries = sorted(found.values(), key=rank)
     return _entries(request, visitor, every, entries[:_FOUND], now, count=len(entries), is_search=True)
 
 
-def _newest(parts: ConsoleParts) -> list[ListEntry]:
+def _newest(parts: ConsoleParts) -> Sequence[ListEntry]:
     known = parts.context.lists
-    entries = known.entries() if known is not None else []
-    return sorted(entries, key=lambda entry: (entry.added_at, entry.name), reverse=True)
+    return known.newest() if known is not None else ()
 
 
 def _entries(  # noqa: PLR0913 what a page is made of
     request: Request,
     visitor: Visitor,
-    every: list[ListEntry],
+    every: Sequence[ListEntry],
     shown: list[ListEntry],
     now: float,
     *,
@@ -428,7 +427,7 @@ def _entries(  # noqa: PLR0913 what a page is made of
         choices={
             "what": [str(each) for each in What],
             "action": list(ACTIONS),
-            "author": sorted({in_line(entry.author, _NAME) for entry in every})[:_AUTHORS],
+            "author": sorted({in_line(author, _NAME) for author in {entry.author for entry in every}})[:_AUTHORS],
             "state": STATES,
         },
         matches=[str(each) for each in Match],
@@ -443,7 +442,7 @@ def export(request: Request, visitor: Annotated[Visitor, needs(UserRole.ANALYST)
     form = "jsonl" if request.query_params.get("format") == "jsonl" else "csv"
     if parts.context.lists is None:
         raise Problem(503, parts.context.why_no_lists)
-    entries = parts.context.lists.entries()
+    entries = parts.context.lists.newest()
     try:
         parts.changes.write(visitor, "lists exported", count=len(entries))
     except OSError as error:

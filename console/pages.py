@@ -131,6 +131,7 @@ def history(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)
         rows=rows[:PAGE],
         next=asked.after((rows[PAGE - 1].at, rows[PAGE - 1].seq)) if len(rows) > PAGE else None,
         fault=fault,
+        is_campaign=_CAMPAIGN.fullmatch,
         actions=ACTIONS,
         flags=FLAGS,
         reasons=[*map(str, Unscored), *map(str, Decider)],

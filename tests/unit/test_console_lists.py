@@ -200,7 +200,7 @@ def test_campaigns_are_bounded_and_a_tombstone_ends_one() -> None:
     assert (len(known.totals()), known.forgotten) == (2, 3)
     known.take([Record("sms.campaigns", 0, 9, 0.0, b"%s:one" % (b"4" * 16), None, ())], 0.0)
     known.take([Record("sms.campaigns", 0, 9, 0.0, b"x", b"{", ())], 0.0)
-    known._added_up_at = 0.0
+    known._fresh_until = 0.0
     assert [each.id for each in known.totals()] == ["3" * 16]
     assert known.unreadable == 1
 
@@ -523,7 +523,7 @@ def test_a_change_of_lists_that_cannot_be_noted_is_not_made(
 
     for path, body in (
         ("add", BLOCK),
-        ("remove", {"rule": made.context.lists.entries()[0].rule, **REASON}),  # type: ignore[union-attr]
+        ("remove", {"rule": made.context.lists.newest()[0].rule, **REASON}),  # type: ignore[union-attr]
         ("import", {"text": "action,what,value\nblock,sender,x7z\n", **REASON}),
     ):
         answer = client.post(f"/api/lists/{path}", json=body)
