@@ -109,7 +109,7 @@ def _entries(parts: ConsoleParts) -> dict[str, list[ListEntry]]:
 
 
 def _row(parts: ConsoleParts, total: CampaignTotal, entries: dict[str, list[ListEntry]], now: float) -> dict[str, Any]:
-    """A campaign for a table; `forced` are the entries that have not expired, the one that decides first."""
+    """A campaign for a table; `listed` are its entries that have not expired, the one that decides first."""
     hits = sorted((entry for name in total.names for entry in entries.get(name, ())), key=rank)
     known = parts.context.campaigns
     return {
@@ -118,7 +118,7 @@ def _row(parts: ConsoleParts, total: CampaignTotal, entries: dict[str, list[List
         "last": total.last,
         "rate": known.rate(total, now) if known is not None else 0.0,
         "score": total.score,
-        "forced": [each for each in rows_of(hits, parts, now) if each["state"] != "expired"],
+        "listed": [each for each in rows_of(hits, parts, now) if each["state"] != "expired"],
         **{name: total.sum(name) for name in _COUNTS},
     }
 

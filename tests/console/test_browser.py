@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 
 SPAM = "WINNER!! Call 09061701461 to claim your prize"
 SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
-PAGES = ("/", "/try", "/history", "/campaigns", "/lists", "/lists/senders", "/lists/registry", "/dead-letters")
+PAGES = ("/", "/try", "/history", "/campaigns", "/lists", "/dead-letters")
 # Notes when a message's row appears, by the browser's clock, which is the broker's here.
 WATCH = """() => {
   window.seen = {};
