@@ -378,6 +378,7 @@ def search_page(request: Request, form: Fields, visitor: Annotated[Visitor, need
     _require_token(request, visitor, form)
     parts, now = parts_of(request), time.time()
     typed = form.get("value", "").strip()[:VALUE]
+    _note(parts, visitor, "lists searched")
     known, every = parts.context.lists, _newest(parts)
     found: dict[str, ListEntry] = {}
     if typed and known is not None:
@@ -388,6 +389,14 @@ def search_page(request: Request, form: Fields, visitor: Annotated[Visitor, need
         found |= {each.name: each for each in every if part and not each.is_hashed and part in each.value}
     entries = sorted(found.values(), key=rank)
     return _entries(request, visitor, every, entries[:_FOUND], now, count=len(entries), is_search=True)
+
+
+def _note(parts: ConsoleParts, visitor: Visitor, what: str, **fields: object) -> None:
+    """Note what a page is about to show. What cannot be noted is not shown: raises Problem."""
+    try:
+        parts.changes.write(visitor, what, **fields)
+    except OSError as error:
+        raise Problem(503, f"The audit log cannot be written ({error.strerror}).") from error
 
 
 def _newest(parts: ConsoleParts) -> Sequence[ListEntry]:
@@ -443,10 +452,7 @@ def export(request: Request, visitor: Annotated[Visitor, needs(UserRole.ANALYST)
     if parts.context.lists is None:
         raise Problem(503, parts.context.why_no_lists)
     entries = parts.context.lists.newest()
-    try:
-        parts.changes.write(visitor, "lists exported", count=len(entries))
-    except OSError as error:
-        raise Problem(503, f"The audit log cannot be written ({error.strerror}).") from error
+    _note(parts, visitor, "lists exported", count=len(entries))
     kind = "text/csv" if form == "csv" else "application/jsonl"
     return Response(
         exported(entries, form).encode("utf-8", "replace"),
@@ -470,10 +476,7 @@ def look_up(request: Request, form: Fields, visitor: Annotated[Visitor, needs(Us
         return _senders(request, visitor, 400, fault=f"Type a sender: 1 to {VALUE} characters.")
     parts = parts_of(request)
     hashed = _hash(parts, typed)
-    try:
-        parts.changes.write(visitor, "sender looked up", sender=hashed[:8] if hashed else None)
-    except OSError as error:
-        raise Problem(503, f"The audit log cannot be written ({error.strerror}).") from error
+    _note(parts, visitor, "sender looked up", sender=hashed[:8] if hashed else None)
     return _senders(request, visitor, found=known_of(parts, typed, time.time()))
 
 

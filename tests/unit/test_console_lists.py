@@ -316,7 +316,7 @@ def test_a_file_is_written_whole_or_not_at_all(client: TestClient, topic: ListsT
     assert [each["what"] for each in audit(tmp_path)][:2] == ["lists imported", "lists exported"]
 
 
-def test_entries_are_filtered_and_a_typed_number_finds_its_hashed_entry(client: TestClient) -> None:
+def test_entries_are_filtered_and_a_typed_number_finds_its_hashed_entry(client: TestClient, tmp_path: Path) -> None:
     for asked in (
         {"action": "block", "what": "sender", "value": NUMBER},
         {"action": "allow", "what": "sender", "value": "MyBank", "dry_run": True},
@@ -339,6 +339,8 @@ def test_entries_are_filtered_and_a_typed_number_finds_its_hashed_entry(client: 
         assert DIGITS not in answer.text
         assert NUMBER not in answer.text
     assert client.post("/lists", data={"value": NUMBER}).status_code == 403
+    assert [each["what"] for each in audit(tmp_path)].count("lists searched") == 6
+    assert "900123" not in (tmp_path / "audit.jsonl").read_text()
 
 
 @pytest.mark.parametrize("text", [HTML, BIDI, CONTROL, '"><svg/onload=alert(1)>', "{{7*191}}"])
@@ -538,7 +540,8 @@ def test_a_change_of_lists_that_cannot_be_noted_is_not_made(
         assert "audit log cannot be written" in answer.json()["error"]
     assert len(topic.records) == 1
     assert client.get("/lists/export").status_code == 503
-    assert client.post("/lists/senders", data={"sender": NUMBER, "token": token}).status_code == 503
+    for path, name in (("/lists/senders", "sender"), ("/lists", "value")):
+        assert client.post(path, data={name: NUMBER, "token": token}).status_code == 503
 
 
 def test_one_changes_lists_at_a_time(made: ConsoleParts, client: TestClient) -> None:
