@@ -2,14 +2,14 @@
 
     | | what it looks at                          | says                  | reason of the verdict |
     |-|-------------------------------------------|-----------------------|-----------------------|
-    |1| lists: sender, recipient, links, numbers  | deliver, flag, block  | list                  |
+    |1| lists: sender, recipient, campaign, links | deliver, flag, block  | list                  |
     |2| sender registry: who may speak as whom    | at most, or more odds | sender                |
-    |3| campaigns: what was decided of its like   | deliver, flag, block  | campaign              |
+    |3| campaigns: what the score said of its like| at least              | campaign              |
     |4| the model's score, within its bands       | deliver, flag, block  | none, or why no score |
 
-A rule in dry run decides nothing: what it would have done stands in the verdict's `dry_run`, and is counted. Observers
-(campaigns, sender behaviour) look at every message before, and may add flags, which rules may use; nothing that they do
-changes a verdict by itself.
+A list entry for a campaign is a list's: its reason is `list`. A rule in dry run decides nothing: what it would have
+done stands in the verdict's `dry_run`, and is counted. Observers (campaigns, sender behaviour) look at every message
+before, and may add flags, which rules may use; nothing that they do changes a verdict by itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a rule says of a message: an action; or the most that may be done; or odds to add to the score's.
+    """What a rule says of a message: an action; or the most or the least that is done; or odds to add to the score's.
 
     `rule` names the entry, as `list:sender:3f9c0a…`: never what it matched.
     """
@@ -53,6 +53,7 @@ class Ruling:
     at_most: Action | None = None
     odds: float = 0.0
     is_dry_run: bool = False
+    at_least: Action | None = None
 
     def applied(self, scored: Scored) -> Scored:
         """What becomes of what the score says."""
@@ -60,6 +61,8 @@ class Ruling:
             return replace(scored, action=self.action)
         if self.odds and scored.raised:
             scored = scored.raised(self.odds)
+        if self.at_least is not None and scored.action in SEVERITY:
+            scored = replace(scored, action=max(scored.action, self.at_least, key=SEVERITY.index))
         if self.at_most is not None and scored.action in SEVERITY:
             return replace(scored, action=min(scored.action, self.at_most, key=SEVERITY.index))
         return scored
@@ -67,12 +70,16 @@ class Ruling:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The end of it: as scored, or as a rule has it. `trials` are rules in dry run, with what they would have done."""
+    """The end of it: as scored, or as a rule has it. `trials` are rules in dry run, with what they would have done.
+
+    `alone` is what the score would have had done without any rule; None where no rule was asked.
+    """
 
     scored: Scored
     by: Decider | None = None
     rule: str | None = None
     trials: tuple[tuple[str, Action], ...] = ()
+    alone: Action | None = field(default=None, compare=False)
 
     @property
     def reason(self) -> str | None:
@@ -146,5 +153,5 @@ class Context:
                 if ruling.is_dry_run:
                     trials.append((ruling.rule, after.action))
                 elif ruling.action is not None or after != scored:
-                    return Decided(after, rules.decider, ruling.rule, tuple(trials))
-        return Decided(scored, trials=tuple(trials))
+                    return Decided(after, rules.decider, ruling.rule, tuple(trials), scored.action)
+        return Decided(scored, trials=tuple(trials), alone=scored.action)
