@@ -16,7 +16,8 @@ class Facts:
     `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `sender_type` as given, or
     by the sender's spelling; `flags` are the text's and those that observers add; `received_at` in Unix seconds. Of a
     message that `is_repeated` a transaction before this one was rolled back, or another worker's was: who counts has
-    counted it already. `campaign`, its size and all ids that it has had are the campaign observer's.
+    counted it already. `campaign`, its size and all ids that it has had are the campaign observer's. It `is_registered`
+    where the registry has the sender as an organisation's, and no link leads elsewhere.
     """
 
     text: str
@@ -34,3 +35,4 @@ class Facts:
     found: dict[str, object] = field(default_factory=dict)
     """What was looked for in the text already, by the name of who looked: links, numbers."""
     sender_type: SenderType | None = None
+    is_registered: bool = False

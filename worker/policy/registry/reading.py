@@ -12,6 +12,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from worker.messages import BEHAVIOUR_RULE
 from worker.policy import links
 from worker.policy.addresses import normal
 from worker.policy.registry.brands import ODDS, Brand, Registry
@@ -249,6 +250,8 @@ def _host(given: str) -> str:
 def _require_alone(brand: Brand, rules: dict[str, int], words: dict[bytes, str]) -> None:
     if brand.rule == "sender:":
         _refuse("name", f"{brand.name!r}: gives a rule no name: it needs a letter or a digit")
+    if brand.rule == BEHAVIOUR_RULE:
+        _refuse("name", f"{brand.name!r} would be called {brand.rule}, the rule of sender behaviour; name it otherwise")
     if brand.rule in rules:
         _refuse("name", f"{brand.name!r} is called {brand.rule}, as the brand of line {rules[brand.rule]}")
     for at, name in enumerate(brand.names):
