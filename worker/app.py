@@ -16,6 +16,7 @@ import structlog
 
 from worker import broker, engine, loading, senders
 from worker.broker import compacted
+from worker.campaigns.rules import CampaignRules
 from worker.campaigns.sharing import CampaignSharing
 from worker.campaigns.watching import CampaignWatch
 from worker.engine import Kind
@@ -441,6 +442,8 @@ def _context(
     if campaigns := _campaigns(settings, metrics):
         observers.append(campaigns[0])
         followers.append(campaigns[1])
+        if settings.campaigns_rule != "off":
+            rules.append(CampaignRules(settings.campaigns_rule == "dry-run"))
     if watched := _senders(settings, metrics, assignment):
         behaviour, snapshots, rule = watched
         observers.append(behaviour)

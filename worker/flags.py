@@ -29,6 +29,7 @@ GROUPS: Final = {
         "lists_topic",
         "registry",
         "campaigns_topic",
+        "campaigns_rule",
         "senders_topic",
         "senders_burst",
         "senders_fan_out",

@@ -166,6 +166,9 @@ class Settings(BaseSettings):
     campaigns_topic: TopicName | None = Field(
         None, description="compacted topic that workers share campaigns by, as sms.campaigns; none: no campaigns"
     )
+    campaigns_rule: Literal["off", "dry-run", "on"] = Field(
+        "dry-run", description="whether a campaign's next variant is stopped where the score stopped nearly all before"
+    )
 
     senders_topic: TopicName | None = Field(
         None, description="compacted topic of how senders behave, for the next owner of a partition; none: unwatched"
@@ -281,6 +284,9 @@ class Settings(BaseSettings):
             if mine & taken:
                 _refuse(name, f"{' and '.join(sorted(mine))}: each topic has one use; name another")
             taken |= mine
+        for rule, topic in (("senders_rule", "senders_topic"), ("campaigns_rule", "campaigns_topic")):
+            if getattr(self, rule) == "on" and getattr(self, topic) is None:
+                _refuse(rule, f"on needs {topic}: without it there is nothing to go by")
 
     def _require_sasl_to_fit(self) -> None:
         user = (self.sasl_username, self.sasl_password)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from worker.messages import Action, Decider, Flag, Unreadable, Unscored
+from worker.messages import KINDS, Action, Flag, Unreadable, Unscored
 from worker.metrics.audit import AuditMetrics
 from worker.metrics.companion import CompanionMetrics
 from worker.metrics.feedback import FeedbackMetrics
@@ -113,8 +113,9 @@ class Metrics:
         )  # fmt: skip
         self.ruled = self._counter(
             "rule_matches_total", "Verdicts that a rule decided, or in dry run would have, by the action.",
-            "decider", "action", "dry_run",
-            known=[(each, action, dry_run) for each in Decider for action in Action for dry_run in ("false", "true")],
+            "decider", "rule", "action", "dry_run",
+            known=[(each, kind, action, dry_run) for each, kinds in KINDS.items() for kind in kinds
+                   for action in Action for dry_run in ("false", "true")],
         )  # fmt: skip
         self.languages = self._counter(
             "verdicts_by_language_total", "Verdicts committed, by the text's language.", "language", "action",
