@@ -28,6 +28,7 @@ GROUPS: Final = {
         "hash_key_file",
         "lists_topic",
         "registry",
+        "registry_topic",
         "campaigns_topic",
         "campaigns_rule",
         "senders_topic",
@@ -80,6 +81,7 @@ USED_BY: Final = {
     "back": _MODEL,
     "compare": _LINK | {"shadow_topic"},
     "campaigns": _LINK | {"campaigns_topic"},
+    "registry": _LINK | {"registry_topic"},
     "audit": _LINK
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},

@@ -163,6 +163,9 @@ class Settings(BaseSettings):
     registry: FilePath | None = Field(
         None, description="file of the sender registry, TOML or CSV, read again when it changes; none: no registry"
     )
+    registry_topic: TopicName | None = Field(
+        None, description="compacted topic of the sender registry, as sms.registry, in the file's place; none: the file"
+    )
     campaigns_topic: TopicName | None = Field(
         None, description="compacted topic that workers share campaigns by, as sms.campaigns; none: no campaigns"
     )
@@ -274,7 +277,9 @@ class Settings(BaseSettings):
         """Topics of their own, and a key where something personal is hashed."""
         taken = {self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}
         hashed = {"lists_topic": "numbers in lists", "senders_topic": "senders"}
-        for name in ("lists_topic", "senders_topic", "campaigns_topic", "feedback_topic"):
+        if self.registry and self.registry_topic:
+            _refuse("registry_topic", "the registry is a file or a topic: set one of registry and registry_topic")
+        for name in ("lists_topic", "registry_topic", "senders_topic", "campaigns_topic", "feedback_topic"):
             topic = getattr(self, name)
             if topic is None:
                 continue

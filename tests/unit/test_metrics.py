@@ -96,6 +96,7 @@ FROZEN = {
     # what is known beside the text
     "hamgate_registry_brands": ("gauge", ()),
     "hamgate_registry_refused": ("counter", ()),
+    "hamgate_registry_read_timestamp_seconds": ("gauge", ()),
     # campaigns
     "hamgate_campaigns": ("gauge", ()),
     "hamgate_campaign_messages": ("counter", ()),

@@ -342,6 +342,14 @@ def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     return calibrating.calibrate(settings, options)
 
 
+def registry(settings: Settings, options: argparse.Namespace) -> int:
+    """Put a sender registry into its topic, or show the one that is there."""
+    from worker.commands import registering  # noqa: PLC0415 only whoever asks
+
+    logs.configure("error", settings.log_format)
+    return registering.registry(settings, options)
+
+
 def console(settings: Settings, options: argparse.Namespace) -> int:
     """Serve the console until it is stopped; or print a line for the file of its users."""
     from worker.commands import consoling  # noqa: PLC0415 only whoever asks
@@ -400,5 +408,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "tail": tail,
     "lists": lists,
     "campaigns": campaigns,
+    "registry": registry,
     "console": console,
 }

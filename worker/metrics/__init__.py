@@ -240,7 +240,10 @@ class Metrics:
     def _context(self) -> None:
         self.registry_brands = self._gauge("registry_brands", "Brands of the sender registry in force.")
         self.registry_refused = self._counter(
-            "registry_refused_total", "Changes of the sender registry's file that were refused; the one before stays."
+            "registry_refused_total", "Changes of the sender registry that were refused; the one before stays."
+        )
+        self.registry_read = self._gauge(
+            "registry_read_timestamp_seconds", "When the registry's topic was last read to its end; 0 without one."
         )
 
     def _campaigns(self) -> None:

@@ -66,7 +66,7 @@ SHORTEST_NUMBER_PART: Final = 4
 _LONGEST: Final = 253
 _WORDS: Final = 500
 _HASH: Final = re.compile(r"#[0-9a-f]{32}")
-_CAMPAIGN: Final = re.compile(r"[\x21-\x7e]{4,128}")
+_CAMPAIGN: Final = re.compile(r"[0-9a-f]{16}")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _SEPARATORS: Final = re.compile(r"[\s().\-/]+")
 _NO_HOST: Final = "no host: name it without scheme, port and path, as evil.example"
@@ -211,7 +211,7 @@ def fault(entry: ListEntry) -> str | None:
     """What keeps it from being an entry, wherever it comes from; None: nothing. Names no value."""
     if entry.match not in MATCHES[entry.what]:
         return f"{entry.what} has no {entry.match} entries; allowed: {', '.join(MATCHES[entry.what])}"
-    if why := _signature_fault(entry):
+    if why := signature_fault(entry.author, entry.reason):
         return why
     if entry.is_hashed:
         is_of_numbers = entry.what in (What.SENDER, What.RECIPIENT, What.NUMBER)
@@ -225,12 +225,13 @@ def fault(entry: ListEntry) -> str | None:
     return _clear_fault(entry)
 
 
-def _signature_fault(entry: ListEntry) -> str | None:
-    if not entry.author.strip() or not entry.reason.strip():
+def signature_fault(author: str, reason: str) -> str | None:
+    """What is wrong with who wants a change, and why; None: nothing."""
+    if not author.strip() or not reason.strip():
         return "an entry without an author and a reason: say who wants it (--author), and why (--reason)"
-    if max(len(entry.author), len(entry.reason)) > _WORDS:
+    if max(len(author), len(reason)) > _WORDS:
         return f"author and reason have at most {_WORDS} characters"
-    if _MANY_DIGITS.search(entry.author) or _MANY_DIGITS.search(entry.reason):
+    if _MANY_DIGITS.search(author) or _MANY_DIGITS.search(reason):
         return "author and reason stand in clear on the topic: leave telephone numbers out of them"
     return None
 
@@ -254,7 +255,7 @@ def _clear_fault(entry: ListEntry) -> str | None:
     if entry.what is What.LINK_HOST:
         return host_fault(value)
     if entry.what is What.CAMPAIGN:
-        return None if _CAMPAIGN.fullmatch(value) else "a campaign is named as verdicts name it: 4 to 128 characters"
+        return None if _CAMPAIGN.fullmatch(value) else "a campaign is named as verdicts name it: 16 of 0-9 and a-f"
     if value != normal(value):
         return "a sender stands in its one spelling: NFKC, without case"
     if entry.match is not Match.EXACT and len(value) < SHORTEST_PART:
@@ -306,7 +307,7 @@ def target(what: What, match: Match, typed: str) -> Target:
     if what is What.LINK_HOST:
         return _host(match, typed)
     if what is What.CAMPAIGN:
-        return Target(what, match, typed, is_personal=False)
+        return Target(what, match, typed.lower(), is_personal=False)
     is_personal = what is What.RECIPIENT or sender_type(typed) in (SenderType.NUMBER, SenderType.EMAIL)
     if match is not Match.EXACT and _NUMERIC.fullmatch(typed):
         if match is Match.SUFFIX:
