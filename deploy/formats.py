@@ -48,7 +48,7 @@ from worker.policy.lists.entries import ListEntry
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
 from worker.senders.snapshots import SenderSnapshot
-from worker.settings import Settings
+from worker.settings import Settings, decisions_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -668,7 +668,7 @@ def asyncapi() -> Schema:
                 _FEEDBACK, "Reports, off unless it is set.", "HAMGATE_FEEDBACK_TOPIC", "feedbackReport"
             ),
             "decisions": _channel(
-                f"{_FEEDBACK}-decisions",
+                decisions_topic(_FEEDBACK),
                 "Compacted; read read_committed.",
                 "HAMGATE_FEEDBACK_TOPIC and `-decisions`",
                 "feedbackDecision",

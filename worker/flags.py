@@ -72,7 +72,7 @@ _RUN: Final = _ALL - {"audit_window"} - _FEEDBACK - _CONSOLE
 USED_BY: Final = {
     "run": _RUN,
     "predict": _MODEL,
-    "check": _RUN,  # it says what would keep the worker from starting
+    "check": _RUN | {"feedback_topic"},  # it says what would keep the worker from starting, and `hamgate feedback`
     "replay": _LINK | {"input_topic", "dead_letter_topic"},
     "simulate": _LINK | {"input_topic"},
     "bench": _MODEL | {"latency_budget"},

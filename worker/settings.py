@@ -285,7 +285,7 @@ class Settings(BaseSettings):
                 continue
             if name in hashed and self.hash_key_file is None:
                 _refuse(name, f"needs hash_key_file: {hashed[name]} are kept as keyed hashes")
-            mine = {topic, f"{topic}-decisions"} if name == "feedback_topic" else {topic}
+            mine = {topic, decisions_topic(topic)} if name == "feedback_topic" else {topic}
             if mine & taken:
                 _refuse(name, f"{' and '.join(sorted(mine))}: each topic has one use; name another")
             taken |= mine
@@ -309,6 +309,11 @@ class Settings(BaseSettings):
             _refuse("sasl_oauth_command", "sasl_username, sasl_password and sasl_oauth_scope are for sasl_oauth_url")
         if self.sasl_oauth_url and None in user:
             _refuse("sasl_oauth_url", "needs sasl_username and sasl_password: the client's id and secret")
+
+
+def decisions_topic(reports: str) -> str:
+    """The topic of what is decided of the reports on a topic."""
+    return f"{reports}-decisions"
 
 
 def load(flags: dict[str, str] | None = None) -> Settings:

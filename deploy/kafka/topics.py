@@ -14,6 +14,7 @@ from worker.broker.compacted import (
     registry_topic,
     senders_topic,
 )
+from worker.settings import decisions_topic
 
 if TYPE_CHECKING:
     from worker.broker.compacted import CompactedTopic
@@ -47,7 +48,7 @@ def create_context(bootstrap: str) -> None:
         campaigns_topic("sms.campaigns"),
         senders_topic("sms.senders"),
     ]
-    decisions = feedback_decisions_topic(f"{FEEDBACK}-decisions")
+    decisions = feedback_decisions_topic(decisions_topic(FEEDBACK))
     reports = NewTopic(FEEDBACK, num_partitions=decisions.partitions)
     _create(bootstrap, [*map(_described, described), _described(decisions), reports])
 

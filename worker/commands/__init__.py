@@ -132,7 +132,7 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
     """Check everything that a start needs; report what is wrong and how to fix it."""
     logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
-    checks = _check_model(settings), _check_registry(settings), _check_brokers(settings)
+    checks = _check_model(settings), _check_registry(settings), _check_brokers(settings), _check_feedback(settings)
     for name, trouble in itertools.chain([("settings", None)], *checks):
         mark = "ok  " if trouble is None else "warn" if isinstance(trouble, _Caution) else "FAIL"
         print(f"{mark} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
@@ -205,6 +205,24 @@ def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
     if sys.stderr.isatty():
         print(f"asking {settings.brokers} ...", file=sys.stderr)  # noqa: T201 which can take some seconds
     yield from findings(settings)
+
+
+def _check_feedback(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """What would keep `hamgate feedback` from starting, where its topic is set."""
+    if settings.feedback_topic is None:
+        return
+    from worker import app, broker  # noqa: PLC0415 predict needs no broker
+    from worker.commands.feeding import names_of  # noqa: PLC0415
+
+    names = names_of(settings)
+    try:
+        app.hashing(settings)
+        found = broker.check_feedback(app.link(settings), names)
+    except (app.StartRefused, broker.BrokerError) as error:
+        found = [error]
+    yield from ((f"feedback {names.reports}", str(finding)) for finding in found)
+    if not found:
+        yield f"feedback {names.reports}, {names.decisions}, group and rights", None
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
