@@ -217,10 +217,10 @@ def _check_feedback(settings: Settings) -> Iterator[tuple[str, str | None]]:
     names = names_of(settings)
     try:
         app.hashing(settings)
-        found = broker.check_feedback(app.link(settings), names)
+        found = [str(finding) for finding in broker.check_feedback(app.link(settings), names)]
     except (app.StartRefused, broker.BrokerError) as error:
-        found = [error]
-    yield from ((f"feedback {names.reports}", str(finding)) for finding in found)
+        found = [str(error)]
+    yield from ((f"feedback {names.reports}", finding) for finding in found)
     if not found:
         yield f"feedback {names.reports}, {names.decisions}, group and rights", None
 
