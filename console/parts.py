@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from console.access import Gate
     from console.changes import AuditLog
+    from console.context import ConsoleContext
     from console.judging import Judge
     from console.live import Live
     from console.redriving import Redrive
@@ -33,6 +34,7 @@ class ConsoleParts:
     """The state of the thread that reads."""
     letter: Callable[[int, int], Letter | None]
     """Fetches a dead letter from the brokers. Raises BrokerError, TimeoutError."""
+    context: ConsoleContext
     is_ending: Callable[[], bool] = lambda: False
     streams: int = 0
     """Pages that are sent live events now."""

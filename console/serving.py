@@ -14,9 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from console import api, pages
+from console import api, campaigns, lists, pages
 from console.access import COOKIE, Gate, UsersError
 from console.changes import AuditLog
+from console.context import ConsoleContext
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
@@ -76,6 +77,7 @@ class Console:
             dead_letter_topic=settings.dead_letter_topic,
         )
         self._judge = Judge(settings)
+        self._context = ConsoleContext(settings, link)
         redrive = Redrive(
             link,
             changes,
@@ -92,6 +94,7 @@ class Console:
             redrive=redrive,
             reading=self._reading.state,
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
+            context=self._context,
         )
         hosts = None if gate.has_users else LOOPBACK
         self._socket = _listening(host, settings.console_port)
@@ -119,12 +122,14 @@ class Console:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends it, or `stop`."""
         self._reading.start()
+        self._context.start()
         self._judge.load()
         ready()
         try:
             self._server.run(sockets=[self._socket])
         finally:
             self._reading.close()
+            self._context.close()
             self._window.close()
 
     def stop(self) -> None:
@@ -143,8 +148,8 @@ def application(parts: ConsoleParts) -> FastAPI:
         description="JSON of the console's pages. POST wants the page's token in X-CSRF-Token.",
     )
     made.state.parts = parts
-    made.include_router(api.router)
-    made.include_router(pages.router)
+    for router in (api.router, lists.changes_router, pages.router, lists.router, campaigns.router):
+        made.include_router(router)
     made.mount("/static", StaticFiles(directory=pages.FOLDER / "static"), name="static")
 
     @made.get("/openapi.json", include_in_schema=False)

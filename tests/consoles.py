@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from console.access import Gate, UserRole, hashed
 from console.changes import AuditLog
+from console.context import ConsoleContext
 from console.judging import Judge
 from console.live import Live
 from console.parts import ConsoleParts
@@ -83,7 +84,12 @@ def users_file(folder: Path) -> Path:
 
 
 def parts(
-    folder: Path, *, judge: Judge | None = None, users: Path | None = None, topic: Topic | None = None
+    folder: Path,
+    *,
+    judge: Judge | None = None,
+    users: Path | None = None,
+    topic: Topic | None = None,
+    context: ConsoleContext | None = None,
 ) -> ConsoleParts:
     """All of them, over a window in `folder`; the brokers are nowhere."""
     changes = AuditLog(folder / "audit.jsonl")
@@ -100,6 +106,7 @@ def parts(
         redrive=redrive,
         reading=lambda: {"away_since": None, "cause": "", "behind": 0, "is_connected": True},
         letter=topic or Topic(),
+        context=context or ConsoleContext(Settings(), KafkaLink("127.0.0.1:1", patience=0.2)),
     )
 
 

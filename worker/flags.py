@@ -90,7 +90,11 @@ USED_BY: Final = {
     | {*("input_topic", "verdict_topic", "max_event_bytes", "hash_key_file"), "metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
     "lists": _LINK | {"input_topic", "max_event_bytes", "hash_key_file", "lists_topic"},
-    "console": _MODEL | _LINK | _CONSOLE | {"input_topic", "verdict_topic", "dead_letter_topic"},
+    "console": _MODEL
+    | _LINK
+    | _CONSOLE
+    | {"input_topic", "verdict_topic", "dead_letter_topic", "max_event_bytes", "hash_key_file", "registry"}
+    | {"lists_topic", "campaigns_topic", "senders_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

@@ -6,5 +6,6 @@ sketch      how many different senders, recipients and link hosts, in 64 bytes e
 watching    the observer: gives each message its campaign, and counts what became of it
 rules       what follows: the next variant is stopped as nearly all before it were by the score
 summaries   the records of the topic: one for each campaign and worker, without text or number
+totals      summaries added up over workers and ids, for whoever looks at them
 sharing     beside the pipeline: publishes summaries, and reads those of the other workers
 """

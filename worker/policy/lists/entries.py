@@ -225,13 +225,18 @@ def fault(entry: ListEntry) -> str | None:
     return _clear_fault(entry)
 
 
+def holds_number(text: str) -> bool:
+    """Whether seven digits or more stand together, as a telephone number's do."""
+    return _MANY_DIGITS.search(text) is not None
+
+
 def signature_fault(author: str, reason: str) -> str | None:
-    """What is wrong with who wants a change, and why; None: nothing."""
+    """What keeps these from being who wants something and why; None: nothing."""
     if not author.strip() or not reason.strip():
         return "an entry without an author and a reason: say who wants it (--author), and why (--reason)"
     if max(len(author), len(reason)) > _WORDS:
         return f"author and reason have at most {_WORDS} characters"
-    if _MANY_DIGITS.search(author) or _MANY_DIGITS.search(reason):
+    if holds_number(author) or holds_number(reason):
         return "author and reason stand in clear on the topic: leave telephone numbers out of them"
     return None
 
