@@ -110,7 +110,7 @@ _LONG_WORD: Final = 3
 def edited(text: str, dice: random.Random, vocabulary: Sequence[str]) -> str:
     """A variant: other numbers and hosts always, and some of a word swapped, a typo, emoji, a greeting, a name."""
     text = _HOST.sub(lambda found: _host(found, dice), text)
-    text = _NUMBER.sub(lambda found: "".join(dice.choice("123456789") for _ in found[0]), text)
+    text = renumbered(text, dice)
     pieces = text.split(" ")
     for _ in range(dice.choice((0, 1, 1, 2))):
         _swap(pieces, dice, vocabulary)
@@ -126,6 +126,11 @@ def edited(text: str, dice: random.Random, vocabulary: Sequence[str]) -> str:
         pieces.insert(dice.randrange(len(pieces) + 1), dice.choice(_EMOJI))
         text = " ".join(pieces)
     return text
+
+
+def renumbered(text: str, dice: random.Random) -> str:
+    """The text with other numbers."""
+    return _NUMBER.sub(lambda found: "".join(dice.choice("123456789") for _ in found[0]), text)
 
 
 def _swap(pieces: list[str], dice: random.Random, vocabulary: Sequence[str]) -> None:

@@ -20,23 +20,23 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from benchmarks import texts
+from benchmarks.load import OpenLoop, Reading
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from training import results
 from training.results import Entry
-from worker.broker import KafkaLink, Publisher, Reader
+from worker.broker import KafkaLink, Publisher
 from worker.messages import Outgoing, Verdict, decode_verdict
 from worker.policy.facts import Facts
 from worker.policy.hashing import Hashing
@@ -47,12 +47,13 @@ from worker.settings import PREFIX
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from worker.messages import Record
+
 PARTITIONS: Final = 6
 KEYS: Final = 97
 WORKERS: Final = 2
 ACTIONS: Final = ("block", "flag", None)
 """What becomes of each subject in turn; None: it is removed."""
-_TICK: Final = 0.02
 _WITHIN: Final = 60.0
 _SIZES: Final = (0, 1_000, 100_000)
 _MESSAGES: Final = 4096
@@ -69,71 +70,32 @@ _SHARES: Final = (35, 45, 57, 70, 90, 99)
 # --- changes ----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Senders:
-    """An open loop of numbered messages, every other one from the subject of the moment."""
+class Senders(OpenLoop):
+    """Every other message is from the subject of the moment."""
 
-    link: KafkaLink
-    topic: str
-    rate: float
-    lines: Sequence[str]
-    subject: str = "Nobody"
-    sent: int = 0
-    _over: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, link: KafkaLink, topic: str, rate: float, lines: Sequence[str]) -> None:
+        super().__init__(link, topic, rate, self._record)
+        self.subject, self._lines = "Nobody", lines
 
-    def __post_init__(self) -> None:
-        """Ready to start."""
-        self.thread = threading.Thread(target=self._run, name="load", daemon=True)
-
-    def _run(self) -> None:
-        with Publisher(self.link) as publisher:
-            began = time.time()
-            while not self._over.wait(max(0.0, began + self.sent / self.rate + _TICK - time.time())):
-                until = int((time.time() - began) * self.rate)
-                if batch := [self._record(number) for number in range(self.sent, until)]:
-                    publisher.publish(self.topic, batch)
-                self.sent = max(self.sent, until)
-
-    def _record(self, number: int) -> Outgoing:
+    def _record(self, number: int) -> Iterator[Outgoing]:
         sender = self.subject if number % 2 else "Other"
-        event = {"id": f"{number}:{sender}", "text": self.lines[number % len(self.lines)], "sender": sender}
-        return Outgoing(b"+44770090%04d" % (number % KEYS), json.dumps(event).encode())
-
-    def stop(self) -> None:
-        """No more."""
-        self._over.set()
-        self.thread.join()
+        event = {"id": f"{number}:{sender}", "text": self._lines[number % len(self._lines)], "sender": sender}
+        yield Outgoing(b"+44770090%04d" % (number % KEYS), json.dumps(event).encode())
 
 
-@dataclass
-class Arrivals:
-    """All verdicts as a read_committed reader has them, each with its time of arrival."""
+class Arrivals(Reading):
+    """All verdicts, each with its time of arrival."""
 
-    link: KafkaLink
-    topic: str
-    verdicts: list[Verdict] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    at: list[float] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, link: KafkaLink, topic: str) -> None:
+        super().__init__(link, [topic], self._arrived)
+        self.verdicts: list[Verdict] = []
+        self.keys: list[bytes | None] = []
+        self.at: list[float] = []
 
-    def __post_init__(self) -> None:
-        """Ready to start."""
-        self.thread = threading.Thread(target=self._run, name="reader", daemon=True)
-
-    def _run(self) -> None:
-        with Reader(self.link, self.topic) as reader:
-            while not self._over.is_set():
-                records = reader.poll(0.05)
-                now = time.monotonic()
-                for record in records:
-                    self.at.append(now)
-                    self.keys.append(record.key)
-                    self.verdicts.append(decode_verdict(record.value or b""))
-
-    def stop(self) -> None:
-        """No more."""
-        self._over.set()
-        self.thread.join()
+    def _arrived(self, record: Record) -> None:
+        self.at.append(time.monotonic())
+        self.keys.append(record.key)
+        self.verdicts.append(decode_verdict(record.value or b""))
 
 
 @dataclass(frozen=True, slots=True)

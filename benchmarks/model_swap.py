@@ -17,12 +17,10 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,11 +28,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from benchmarks import texts
+from benchmarks.load import OpenLoop, Reading
 from deploy.kafka import topics
 from deploy.kafka.node import free_port, temporary
 from tests import bundles
 from training import results
-from worker.broker import KafkaLink, Publisher, Reader
+from worker.broker import KafkaLink
 from worker.messages import Outgoing, decode_verdict
 from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier
@@ -44,9 +43,10 @@ from worker.settings import PREFIX, SHIPPED_BUNDLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from worker.messages import Record
+
 PARTITIONS: Final = 6
 KEYS: Final = 97
-_TICK: Final = 0.02
 _POISON_EVERY: Final = 211
 _NEAR: Final = 1e-4
 _WITHIN: Final = 60.0
@@ -71,85 +71,46 @@ def turned(into: Path, source: Path = SHIPPED_BUNDLE) -> Path:
     return bundles.seal(into, name="turned")
 
 
-@dataclass
-class Load:
-    """An open loop of numbered messages, with something unreadable now and then."""
+class Load(OpenLoop):
+    """Something unreadable now and then."""
 
-    link: KafkaLink
-    topic: str
-    rate: float
-    lines: Sequence[str]
-    sent: int = 0
-    poison: int = 0
-    _over: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, link: KafkaLink, topic: str, rate: float, lines: Sequence[str]) -> None:
+        super().__init__(link, topic, rate, self._some)
+        self.poison, self._lines = 0, lines
 
-    def __post_init__(self) -> None:
-        """Ready to start."""
-        self.thread = threading.Thread(target=self._run, name="load", daemon=True)
-
-    def _run(self) -> None:
-        with Publisher(self.link) as publisher:
-            began = time.time()
-            while not self._over.wait(max(0.0, began + self.sent / self.rate + _TICK - time.time())):
-                until = int((time.time() - began) * self.rate)
-                batch = [record for number in range(self.sent, until) for record in self._records(number)]
-                if batch:
-                    publisher.publish(self.topic, batch)
-                self.sent = max(self.sent, until)
-
-    def _records(self, number: int) -> Iterator[Outgoing]:
+    def _some(self, number: int) -> Iterator[Outgoing]:
         key = b"+44770090%04d" % (number % KEYS)
         if number % _POISON_EVERY == 0:
             self.poison += 1
             yield Outgoing(key, b"not json %d" % number)
-        text = self.lines[number % len(self.lines)]
+        text = self._lines[number % len(self._lines)]
         yield Outgoing(key, json.dumps({"id": str(number), "text": text}).encode())
 
-    def stop(self) -> None:
-        """No more."""
-        self._over.set()
-        self.thread.join()
 
+class Seen(Reading):
+    """All verdicts and dead letters."""
 
-@dataclass
-class Seen:
-    """All verdicts and dead letters, as a read_committed reader has them while they come."""
+    def __init__(self, link: KafkaLink, verdict_topic: str, letter_topic: str) -> None:
+        super().__init__(link, [verdict_topic, letter_topic], self._see)
+        self._letter_topic, self.letters = letter_topic, 0
+        self.ids: list[int] = []
+        self.keys: list[bytes | None] = []
+        self.models: list[str] = []
+        self.scores: list[float] = []
+        self.stamps: list[float] = []
+        self.totals: list[float] = []
 
-    link: KafkaLink
-    verdict_topic: str
-    letter_topic: str
-    ids: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    stamps: list[float] = field(default_factory=list)
-    totals: list[float] = field(default_factory=list)
-    letters: int = 0
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        """Ready to start."""
-        self.thread = threading.Thread(target=self._run, name="reader", daemon=True)
-
-    def _run(self) -> None:
-        with Reader(self.link, self.verdict_topic, self.letter_topic) as reader:
-            while not self._over.is_set():
-                for record in reader.poll(0.1):
-                    if record.topic == self.letter_topic:
-                        self.letters += 1
-                        continue
-                    verdict = decode_verdict(record.value or b"")
-                    self.scores.append(float("nan") if verdict.score is None else verdict.score)
-                    self.keys.append(record.key)
-                    self.stamps.append(record.timestamp)
-                    self.totals.append(verdict.latency_ms.total)
-                    self.ids.append(int(verdict.id))
-                    self.models.append(verdict.model)
-
-    def stop(self) -> None:
-        """No more."""
-        self._over.set()
-        self.thread.join()
+    def _see(self, record: Record) -> None:
+        if record.topic == self._letter_topic:
+            self.letters += 1
+            return
+        verdict = decode_verdict(record.value or b"")
+        self.scores.append(float("nan") if verdict.score is None else verdict.score)
+        self.keys.append(record.key)
+        self.stamps.append(record.timestamp)
+        self.totals.append(verdict.latency_ms.total)
+        self.ids.append(int(verdict.id))
+        self.models.append(verdict.model)
 
 
 def main() -> int:

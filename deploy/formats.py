@@ -48,7 +48,7 @@ from worker.policy.lists.entries import ListEntry
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
 from worker.senders.snapshots import SenderSnapshot
-from worker.settings import Settings
+from worker.settings import Settings, decisions_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +252,9 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "blocked": {"description": "Messages blocked, from the second on."},
         "unscored": {"description": "Messages without a score, from the second on."},
         "score": {"description": "Mean of the scores. Null: none has one."},
+        "scored": {"description": "Messages with a score, from the second on."},
+        "alone_flagged": {"description": "Of these, how many the score alone would flag, whatever rules made of them."},
+        "alone_blocked": {"description": "And how many it alone would block."},
     },
     "Opinion": {
         "model": {"description": "The bundle: `name@digest`."},
@@ -416,6 +419,9 @@ _EXAMPLES: Final[dict[str, Schema]] = {
         "blocked": 1166,
         "unscored": 0,
         "score": 0.9312,
+        "scored": 1206,
+        "alone_flagged": 52,
+        "alone_blocked": 1139,
     },
     "SenderSnapshot": {
         "at": 1_790_000_000.0,
@@ -662,7 +668,7 @@ def asyncapi() -> Schema:
                 _FEEDBACK, "Reports, off unless it is set.", "HAMGATE_FEEDBACK_TOPIC", "feedbackReport"
             ),
             "decisions": _channel(
-                f"{_FEEDBACK}-decisions",
+                decisions_topic(_FEEDBACK),
                 "Compacted; read read_committed.",
                 "HAMGATE_FEEDBACK_TOPIC and `-decisions`",
                 "feedbackDecision",

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from worker.feedback.records import HELD
 from worker.feedback.reports import ReportOutcome
-from worker.messages import Action, Decider, Flag, Outgoing, Unreadable, Unscored
+from worker.messages import Action, Decider, Flag, Outgoing, RuleKind, Unreadable, Unscored
 from worker.metrics import LANGUAGES, LIST_ACTIONS, LISTED, PREDICTED, SNAPSHOTS
 from worker.process.states import State
 from worker.simulate.poison import ODD, UNREADABLE
@@ -30,6 +30,7 @@ CLOSED: Final[dict[tuple[str, str], set[str] | re.Pattern[str]]] = {
     ("hamgate_verdicts_by_flag", "flag"): set(Flag),
     ("hamgate_verdicts_by_flag", "action"): set(Action),
     ("hamgate_rule_matches", "decider"): set(Decider),
+    ("hamgate_rule_matches", "rule"): set(RuleKind),
     ("hamgate_rule_matches", "action"): set(Action),
     ("hamgate_rule_matches", "dry_run"): {"false", "true"},
     ("hamgate_list_entries", "what"): set(LISTED),

@@ -30,15 +30,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its report of a head that is new, as it should be
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of faster kernels, which nobody here can use
+    expected: tuple[type[Exception], ...] = (data.DataError, RecipeError)
     try:
         from training import commands  # noqa: PLC0415 -- torch, and seconds, not for `--help`
 
+        expected += commands.EXPECTED
         status = commands.COMMANDS[options.command](options)
         output.flush()
     except KeyboardInterrupt:
         print(f"{options.command}: stopped{_goes_on(options.command)}", file=sys.stderr)  # noqa: T201 -- to a person
         return 130
-    except (*commands.EXPECTED, data.DataError, RecipeError) as problem:
+    except expected as problem:
         print(f"{options.command}: {problem}", file=sys.stderr)  # noqa: T201
         return 2
     except BrokenPipeError:

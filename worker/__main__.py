@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 _FLAGS = {*knobs.Settings.model_fields, *knobs.REMOVED}
 _SHELLS: Final = ("bash", "zsh", "fish")
-_ASKING_BROKERS = ("check", "replay", "simulate", "compare", "audit", "tail", "lists", "campaigns", "feedback")
+_ASKING_BROKERS = (
+    *("check", "replay", "simulate", "compare", "audit", "tail", "lists", "campaigns", "registry", "feedback"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,6 +229,16 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
         ),
         completing=completing,
     )
+    _add_registry(
+        add(
+            "registry",
+            "put a checked sender registry into its topic, or show the one that is there",
+            'hamgate registry push registry.toml --author ana --reason "Northwind\'s new short code"',
+            "hamgate registry show > registry.toml",
+            takes="push FILE | show ",
+        ),
+        completing=completing,
+    )
     seen = add(
         "campaigns",
         "show the campaigns that the workers have seen, the largest first; no text and no number",
@@ -379,6 +391,22 @@ def _add_feedback(feedback: argparse.ArgumentParser) -> None:
     feedback.add_argument("--reason", metavar="NOTE", help="with decide: why; a note without anything of the text")
     feedback.add_argument("--all", action="store_true", help="with show: also what is open, accepted or refused")
     feedback.add_argument("--json", action="store_true", help="with show and history: JSON lines")
+
+
+def _add_registry(registry: argparse.ArgumentParser, *, completing: bool) -> None:
+    changes = registry.add_subparsers(dest="change", metavar="change", title="changes", required=True)
+    for name, takes, summary in (
+        ("push", "FILE --author NAME --reason TEXT", "check a file, TOML or CSV, and put it in force on every worker"),
+        ("show", "", "print the registry in force as it was pushed; by whom and why, on standard error"),
+    ):
+        made = changes.add_parser(
+            name, help=summary, description=summary, usage=f"hamgate registry {name} {takes}", allow_abbrev=False
+        )
+        flags.add(made, "registry", completing=completing)
+        if name == "push":
+            flags.complete(made.add_argument("file", metavar="FILE", help="the registry"), shtab.FILE)
+            made.add_argument("--author", metavar="NAME", help="who wants it")
+            made.add_argument("--reason", metavar="TEXT", help="why; kept in clear")
 
 
 def _add_calibrate(calibrate: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ import structlog
 
 from worker import broker, engine, loading, senders
 from worker.broker import compacted
+from worker.campaigns.rules import CampaignRules
 from worker.campaigns.sharing import CampaignSharing
 from worker.campaigns.watching import CampaignWatch
 from worker.engine import Kind
@@ -36,6 +37,7 @@ from worker.policy.hashing import Hashing, HashKeyError
 from worker.policy.lists.following import ListFollower
 from worker.policy.lists.matching import ListRules
 from worker.policy.order import Context
+from worker.policy.registry.following import RegistryFollower
 from worker.policy.registry.reading import RegistryError
 from worker.policy.registry.watching import RegistryWatch
 from worker.predict.predictor import Predictor
@@ -203,6 +205,7 @@ def _compacted(settings: Settings) -> list[CompactedTopic]:
     """Topics that this worker reads whole, where they are set."""
     found = (
         (compacted.lists_topic, settings.lists_topic),
+        (compacted.registry_topic, settings.registry_topic),
         (compacted.campaigns_topic, settings.campaigns_topic),
         (compacted.senders_topic, settings.senders_topic),
     )
@@ -435,12 +438,14 @@ def _context(
         lists = _lists(settings, settings.lists_topic, metrics)
         rules.append(ListRules(lambda: lists.snapshot))
         followers.append(lists)
-    if registry:
-        rules.append(registry.rules)
-        followers.append(registry)
+    if known := _registry_of_topic(settings, metrics) or registry:
+        rules.append(known.rules)
+        followers.append(known)
     if campaigns := _campaigns(settings, metrics):
         observers.append(campaigns[0])
         followers.append(campaigns[1])
+        if settings.campaigns_rule != "off":
+            rules.append(CampaignRules(settings.campaigns_rule == "dry-run"))
     if watched := _senders(settings, metrics, assignment):
         behaviour, snapshots, rule = watched
         observers.append(behaviour)
@@ -450,11 +455,8 @@ def _context(
 
 
 def _lists(settings: Settings, topic: str, metrics: Metrics) -> ListFollower:
-    def connect(patience: float) -> broker.Reader:
-        return broker.Reader(dataclasses.replace(link(settings), patience=patience), topic)
-
     try:
-        return ListFollower(connect, topic, hashing(settings), metrics)
+        return ListFollower(_connecting(settings, topic), topic, hashing(settings), metrics)
     except (broker.BrokerError, TimeoutError) as error:
         message = f"HAMGATE_LISTS_TOPIC {topic}: cannot be read, and a list that is not read blocks nothing: {error}"
         raise StartRefused(message) from error
@@ -516,6 +518,27 @@ def _registry(settings: Settings, metrics: Metrics) -> RegistryWatch | None:
     except RegistryError as error:
         message = f"HAMGATE_REGISTRY: {error}"
         raise StartRefused(message) from error
+
+
+def _registry_of_topic(settings: Settings, metrics: Metrics) -> RegistryFollower | None:
+    """The same from a topic; None where none is set. Raises StartRefused."""
+    topic = settings.registry_topic
+    if topic is None:
+        return None
+    try:
+        return RegistryFollower(_connecting(settings, topic), topic, metrics, normalise)
+    except (RegistryError, broker.BrokerError, TimeoutError) as error:
+        message = f"HAMGATE_REGISTRY_TOPIC {topic}: {error}"
+        raise StartRefused(message) from error
+
+
+def _connecting(settings: Settings, topic: str) -> Callable[[float], broker.Reader]:
+    """What connects to a topic that is followed, with the patience given."""
+
+    def connect(patience: float) -> broker.Reader:
+        return broker.Reader(dataclasses.replace(link(settings), patience=patience), topic)
+
+    return connect
 
 
 def _campaigns(settings: Settings, metrics: Metrics) -> tuple[CampaignWatch, CampaignSharing] | None:

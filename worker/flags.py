@@ -28,7 +28,9 @@ GROUPS: Final = {
         "hash_key_file",
         "lists_topic",
         "registry",
+        "registry_topic",
         "campaigns_topic",
+        "campaigns_rule",
         "senders_topic",
         "senders_burst",
         "senders_fan_out",
@@ -70,7 +72,7 @@ _RUN: Final = _ALL - {"audit_window"} - _FEEDBACK - _CONSOLE
 USED_BY: Final = {
     "run": _RUN,
     "predict": _MODEL,
-    "check": _RUN,  # it says what would keep the worker from starting
+    "check": _RUN | {"feedback_topic"},  # it says what would keep the worker from starting, and `hamgate feedback`
     "replay": _LINK | {"input_topic", "dead_letter_topic"},
     "simulate": _LINK | {"input_topic"},
     "bench": _MODEL | {"latency_budget"},
@@ -79,6 +81,7 @@ USED_BY: Final = {
     "back": _MODEL,
     "compare": _LINK | {"shadow_topic"},
     "campaigns": _LINK | {"campaigns_topic"},
+    "registry": _LINK | {"registry_topic"},
     "audit": _LINK
     | {*("input_topic", "verdict_topic", "dead_letter_topic", "delivery", "max_event_bytes"), "audit_window"}
     | {"metrics_host", "metrics_port"},

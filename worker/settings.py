@@ -163,8 +163,14 @@ class Settings(BaseSettings):
     registry: FilePath | None = Field(
         None, description="file of the sender registry, TOML or CSV, read again when it changes; none: no registry"
     )
+    registry_topic: TopicName | None = Field(
+        None, description="compacted topic of the sender registry, as sms.registry, in the file's place; none: the file"
+    )
     campaigns_topic: TopicName | None = Field(
         None, description="compacted topic that workers share campaigns by, as sms.campaigns; none: no campaigns"
+    )
+    campaigns_rule: Literal["off", "dry-run", "on"] = Field(
+        "dry-run", description="whether a campaign's next variant is stopped where the score stopped nearly all before"
     )
 
     senders_topic: TopicName | None = Field(
@@ -271,16 +277,21 @@ class Settings(BaseSettings):
         """Topics of their own, and a key where something personal is hashed."""
         taken = {self.input_topic, self.verdict_topic, self.dead_letter_topic, self.shadow_topic}
         hashed = {"lists_topic": "numbers in lists", "senders_topic": "senders"}
-        for name in ("lists_topic", "senders_topic", "campaigns_topic", "feedback_topic"):
+        if self.registry and self.registry_topic:
+            _refuse("registry_topic", "the registry is a file or a topic: set one of registry and registry_topic")
+        for name in ("lists_topic", "registry_topic", "senders_topic", "campaigns_topic", "feedback_topic"):
             topic = getattr(self, name)
             if topic is None:
                 continue
             if name in hashed and self.hash_key_file is None:
                 _refuse(name, f"needs hash_key_file: {hashed[name]} are kept as keyed hashes")
-            mine = {topic, f"{topic}-decisions"} if name == "feedback_topic" else {topic}
+            mine = {topic, decisions_topic(topic)} if name == "feedback_topic" else {topic}
             if mine & taken:
                 _refuse(name, f"{' and '.join(sorted(mine))}: each topic has one use; name another")
             taken |= mine
+        for rule, topic in (("senders_rule", "senders_topic"), ("campaigns_rule", "campaigns_topic")):
+            if getattr(self, rule) == "on" and getattr(self, topic) is None:
+                _refuse(rule, f"on needs {topic}: without it there is nothing to go by")
 
     def _require_sasl_to_fit(self) -> None:
         user = (self.sasl_username, self.sasl_password)
@@ -298,6 +309,11 @@ class Settings(BaseSettings):
             _refuse("sasl_oauth_command", "sasl_username, sasl_password and sasl_oauth_scope are for sasl_oauth_url")
         if self.sasl_oauth_url and None in user:
             _refuse("sasl_oauth_url", "needs sasl_username and sasl_password: the client's id and secret")
+
+
+def decisions_topic(reports: str) -> str:
+    """The topic of what is decided of the reports on a topic."""
+    return f"{reports}-decisions"
 
 
 def load(flags: dict[str, str] | None = None) -> Settings:

@@ -57,8 +57,8 @@ MODEL: Final = Dashboard(
                     "a jump: an entry that matches more than was meant; `rule` in a verdict names it.",
                     [
                         (
-                            rate("hamgate_rule_matches_total", "decider, action", only='dry_run="false"'),
-                            "{{decider}} {{action}}",
+                            rate("hamgate_rule_matches_total", "rule, action", only='dry_run="false"'),
+                            "{{rule}} {{action}}",
                         )
                     ],
                     width=12,
@@ -71,8 +71,8 @@ MODEL: Final = Dashboard(
                     "about what was expected: take the dry run off.",
                     [
                         (
-                            rate("hamgate_rule_matches_total", "decider, action", only='dry_run="true"'),
-                            "{{decider}} {{action}}",
+                            rate("hamgate_rule_matches_total", "rule, action", only='dry_run="true"'),
+                            "{{rule}} {{action}}",
                         )
                     ],
                     width=12,

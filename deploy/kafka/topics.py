@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import TopicAlreadyExistsError
 
-from worker.broker.compacted import campaigns_topic, feedback_decisions_topic, lists_topic, senders_topic
+from worker.broker.compacted import (
+    campaigns_topic,
+    feedback_decisions_topic,
+    lists_topic,
+    registry_topic,
+    senders_topic,
+)
+from worker.settings import decisions_topic
 
 if TYPE_CHECKING:
     from worker.broker.compacted import CompactedTopic
@@ -35,8 +42,13 @@ def delete(bootstrap: str, name: str) -> None:
 
 def create_context(bootstrap: str) -> None:
     """Make the topics of what is known beside the text, by the names in docs/operations.md, where they are missing."""
-    described = [lists_topic("sms.lists"), campaigns_topic("sms.campaigns"), senders_topic("sms.senders")]
-    decisions = feedback_decisions_topic(f"{FEEDBACK}-decisions")
+    described = [
+        lists_topic("sms.lists"),
+        registry_topic("sms.registry"),
+        campaigns_topic("sms.campaigns"),
+        senders_topic("sms.senders"),
+    ]
+    decisions = feedback_decisions_topic(decisions_topic(FEEDBACK))
     reports = NewTopic(FEEDBACK, num_partitions=decisions.partitions)
     _create(bootstrap, [*map(_described, described), _described(decisions), reports])
 

@@ -20,7 +20,7 @@ CHART: Final = FOLDER.parent / "helm" / "hamgate"
 _MADE: Final = "{{- /* Made by `python -m deploy.render` from deploy/kubernetes: change that. */ -}}\n"
 # Of every resource, as the base's kustomization has it.
 _LABELS: Final = {"app.kubernetes.io/name": "hamgate"}
-_AUDIT_LABELS: Final = {"app.kubernetes.io/name": "hamgate-audit"}
+_COMPANIONS: Final = ("audit", "feedback")
 
 
 class Hole(str):
@@ -50,7 +50,8 @@ def _templates(runbook: str) -> Iterator[tuple[str, str]]:
     yield "servicemonitor", _only_if("monitoring.enabled", _monitor(_one("base", "servicemonitor.yaml")))
     yield "podmonitor", _only_if("monitoring.brokers", _monitor(_one("base", "podmonitor.yaml")))
     yield "scaledobject", _only_if("autoscaling.enabled", _scaled(_one("overlays", "keda", "scaledobject.yaml")))
-    yield "audit", "".join(_audit())
+    for name in _COMPANIONS:
+        yield name, "".join(_companion(name))
     yield "prometheusrule", _rules(runbook)
     yield "dashboards", _DASHBOARDS
 
@@ -121,16 +122,23 @@ def _scaled(resource: dict[str, Any]) -> dict[str, Any]:
     return resource
 
 
-def _audit() -> Iterator[str]:
-    path = FOLDER / "components" / "audit" / "audit.yaml"
+def _companion(name: str) -> Iterator[str]:
+    """A process of its own beside the workers, as its component has it."""
+    path = FOLDER / "components" / name / f"{name}.yaml"
     for resource in yaml.safe_load_all(path.read_text()):
-        resource["metadata"].setdefault("labels", {}).update(_AUDIT_LABELS)
-        switch = "audit.enabled"
+        resource["metadata"].setdefault("labels", {})["app.kubernetes.io/name"] = f"hamgate-{name}"
+        switch = f"{name}.enabled"
         if resource["kind"] == "Deployment":
             pod = resource["spec"]["template"]
             pod["metadata"]["annotations"] = {"checksum/settings": _CHECKSUM}
-            _placed(pod["spec"], ".audit")
-            pod["spec"]["containers"][0]["resources"] = Hole(".Values.audit.resources")
+            _placed(pod["spec"], f".{name}")
+            pod["spec"]["containers"][0]["resources"] = Hole(f".Values.{name}.resources")
+            for volume in pod["spec"]["volumes"]:
+                if "secret" in volume:
+                    volume["secret"]["secretName"] = Hole(f".Values.{name}.hashKey")
+            for setting in pod["spec"]["containers"][0].get("env", []):
+                if setting["name"] == "HAMGATE_FEEDBACK_TOPIC":
+                    setting["value"] = Hole(f".Values.{name}.topic")
         if resource["kind"] == "NetworkPolicy":
             _policy(resource)
             switch += " .Values.networkPolicy.enabled"

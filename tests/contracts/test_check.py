@@ -13,8 +13,9 @@ import pytest
 
 from deploy.kafka import topics
 from tests.contracts.worlds import configured
-from worker.broker import Finding, KafkaLink, check
-from worker.broker.compacted import CompactedTopic, campaigns_topic, lists_topic, senders_topic
+from worker.broker import Finding, KafkaLink, check, check_feedback
+from worker.broker.compacted import CompactedTopic, campaigns_topic, lists_topic, registry_topic, senders_topic
+from worker.broker.feedback import FeedbackNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,5 +169,27 @@ def test_the_topics_of_a_broker_of_ones_own_are_as_the_check_wants_them(place: P
     topics.create_context(place.link.brokers)
     topics.create_context(place.link.brokers)
 
-    wanted = (lists_topic("sms.lists"), campaigns_topic("sms.campaigns"), senders_topic("sms.senders"))
-    assert checked(place, compacted=wanted) == []
+    described = (lists_topic, registry_topic, campaigns_topic, senders_topic)
+    wanted = [each(f"sms.{each.__name__.removesuffix('_topic')}") for each in described]
+    assert checked(place, compacted=tuple(wanted)) == []
+    assert check_feedback(place.link, of_feedback(place)) == []
+
+
+def of_feedback(place: Place) -> FeedbackNames:
+    return FeedbackNames(
+        "sms.feedback", "sms.feedback-decisions", place.input, place.verdicts, f"{place.group}.feedback"
+    )
+
+
+def test_of_reports_a_topic_that_is_not_there_or_would_forget_is_named_with_the_command(place: Place) -> None:
+    names = replace(of_feedback(place), reports=place.dead_letters, decisions="nowhere")
+
+    [missing] = check_feedback(place.link, names)
+    [forgetting] = check_feedback(place.link, replace(names, decisions=place.input))
+    configured(place, place.dead_letters, {"cleanup.policy": "compact"})
+    compacted, _ = check_feedback(place.link, replace(names, decisions=place.input))
+
+    assert missing.problem == "topic nowhere does not exist"
+    assert "--create --topic nowhere --partitions 6 --config cleanup.policy=compact" in missing.remedy
+    assert "is not compacted" in forgetting.problem
+    assert "is compacted: it refuses records without a key" in compacted.problem

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from deploy.kafka import java
 from deploy.kafka.cluster import Cluster
 from tests.delivery import matrix, report
+from tests.delivery.context import ContextOn
 from tests.delivery.frames import FrameProxy
 from tests.delivery.stage import BATCHES, Load
 from tests.integration.tiny import build
@@ -82,10 +83,13 @@ def _options() -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="of the workers, as membership=static",
     )
+    parser.add_argument(
+        "--context", action="store_true", help="the workers know lists with entries, a registry, campaigns, senders"
+    )
     parser.add_argument("--sink-process", action="store_true", help="the workers have one, although on a CPU")
     options = parser.parse_args()
-    if options.record and (options.set or options.sink_process):
-        parser.error("--record is for workers as they are by themselves: without --set and --sink-process")
+    if options.record and (options.set or options.sink_process or options.context):
+        parser.error("--record is for workers as they are by themselves: without --set, --context and --sink-process")
     return options
 
 
@@ -106,13 +110,17 @@ def _play(todo: list[matrix.Cell], notebook: matrix.Notebook, options: argparse.
     parts = replace(BATCHES, has_sink_process=options.sink_process)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = build(Path(scratch) / "tiny")
+        context = ContextOn(Path(scratch)) if options.context else None
+        settings = (context.settings if context else {}) | dict(options.set)
         for version, cells in itertools.groupby(todo, lambda cell: cell.version):
             with _cluster(options.folder / "cluster", version, options.seed) as (cluster, proxy):
+                if context:
+                    context.make(cluster.bootstrap)
                 for cell in cells:
                     folder = options.folder / "runs" / cell.name
                     shutil.rmtree(folder, ignore_errors=True)
                     found = matrix.play(
-                        cluster, bundle, folder, cell, load, settings=dict(options.set), proxy=proxy, parts=parts
+                        cluster, bundle, folder, cell, load, settings=settings, proxy=proxy, parts=parts
                     )  # fmt: skip
                     notebook.put(cell, found)
                     held = held and found["exactly_once"]

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 KEYS: Final = 97
 POISON_EVERY, POISON_AT = 100, 37
 TOMBSTONE_EVERY, TOMBSTONE_AT = 500, 11
+SENDERS: Final = ("NORTHWIND", "+447700900100", "MyBank", "60123", *(f"+4477009002{each:02}" for each in range(27)))
+"""A registered one, one of a brand, a short code, and people; with lists of tests/delivery/context.py, some of them."""
+RECIPIENTS: Final = tuple(f"+4477009003{each:02}" for each in range(89))
+_LINKED: Final = 5
 _TICK: Final = 0.02
 # A burst is so many seconds' worth at once, then nothing for as long.
 _BURST: Final = 2.0
@@ -49,7 +53,23 @@ def value(number: int) -> bytes | None:
         return poison(number)
     if is_tombstone(number):
         return None
-    return json.dumps({"id": name(number), "text": f"win a prize number {number}"}).encode()
+    text = f"win a prize number {number}"
+    if number % _LINKED == 1:
+        text += f" at https://{host(number)}/win"
+    elif number % _LINKED == 2:
+        text += f", call {number_to_call(number)} now"
+    event = {"id": name(number), "text": text, "sender": SENDERS[number % len(SENDERS)]}
+    return json.dumps(event | {"recipient": RECIPIENTS[number % len(RECIPIENTS)]}).encode()
+
+
+def host(number: int) -> str:
+    """The host of a link, one of two."""
+    return ("claim.evil.example", "win.evil.example")[number % 2]
+
+
+def number_to_call(number: int) -> str:
+    """A number in a text, one of two."""
+    return ("+44 9061 701461", "+44 7700 900123")[number % 2]
 
 
 class Feed:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,7 +16,7 @@ import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from deploy.kafka.node import die_with_parent, free_port
 from worker.__main__ import main
@@ -22,7 +24,6 @@ from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, decode_verdict
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Iterator, Sequence
 
     from tests.conftest import Place
@@ -271,3 +272,58 @@ def assert_order(keys: Sequence[bytes | None], ids: Sequence[str]) -> None:
         by_key.setdefault(key, []).append(name)
     for names in by_key.values():
         assert names == sorted(names)
+
+
+@dataclass
+class CompanionProcess:
+    """A command that runs beside the workers, as a user runs it: its log kept, its metrics asked."""
+
+    words: tuple[str, ...]
+    variables: dict[str, str]
+    log: Path
+    port: int = field(default_factory=free_port)
+    patience: float = 30.0
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "worker", *self.words, "--metrics-port", str(self.port)]
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command, env=self.variables, stdout=output, stderr=output,
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 one prctl, made ready before the fork
+            )  # fmt: skip
+        until(self.is_ready, within=self.patience)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        print(f"{self.log.name}:\n{self.said()[-4000:]}")  # noqa: T201 pytest shows it where the test has failed
+
+    def is_ready(self) -> bool:
+        assert self._process.poll() is None, self.said()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a series over those of its labels that are not given."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
+        return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def ended(self) -> int:
+        return self._process.wait(self.patience)
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(30)

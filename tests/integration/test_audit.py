@@ -7,10 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -18,9 +15,17 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import NoError, RetriableError
 from kafka.structs import OffsetAndMetadata
 
-from deploy.kafka.node import die_with_parent, free_port
 from tests.audited import letter, verdict
-from tests.integration.harness import POISON, Traffic, Watch, WorkerProcess, environment, exactly_once, until
+from tests.integration.harness import (
+    POISON,
+    CompanionProcess,
+    Traffic,
+    Watch,
+    WorkerProcess,
+    environment,
+    exactly_once,
+    until,
+)
 from worker.audit.ledger import MismatchKind
 from worker.broker import Publisher, Reader
 from worker.messages import Outgoing
@@ -39,62 +44,18 @@ MISMATCHES = "hamgate_audit_mismatches_total"
 PROVEN = "hamgate_audit_proven_messages_total"
 
 
-@dataclass
-class AuditProcess:
-    """`hamgate audit` as a user runs it: its log kept, its metrics asked."""
+def auditing(place: Place, log: Path) -> CompanionProcess:
+    return CompanionProcess(("audit",), environment(place, log), log, patience=PATIENCE)
 
-    place: Place
-    log: Path
-    arguments: tuple[str, ...] = ()
-    settings: dict[str, str] = field(default_factory=dict)
-    port: int = field(default_factory=free_port)
 
-    def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "worker", "audit", "--metrics-port", str(self.port), *self.arguments]
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, env=environment(self.place, self.log, **self.settings), stdout=output, stderr=output,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 one prctl, made ready before the fork
-            )  # fmt: skip
-        until(self.is_ready, within=PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def is_ready(self) -> bool:
-        assert self._process.poll() is None, self.said()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of a series over those of its labels that are not given."""
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
-        return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
-
-    def mismatches(self) -> dict[str, float]:
-        return {kind: count for kind in MismatchKind if (count := self.metric(MISMATCHES, kind=kind))}
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
+def mismatches(audit: CompanionProcess) -> dict[str, float]:
+    return {kind: count for kind in MismatchKind if (count := audit.metric(MISMATCHES, kind=kind))}
 
 
 @pytest.fixture
-def audit(place: Place, tmp_path: Path) -> Iterator[AuditProcess]:
-    with AuditProcess(place, tmp_path / "audit.log") as audit:
+def audit(place: Place, tmp_path: Path) -> Iterator[CompanionProcess]:
+    with auditing(place, tmp_path / "audit.log") as audit:
         yield audit
-        print(f"audit.log:\n{audit.said()[-4000:]}")  # noqa: T201 pytest shows it where the test has failed
 
 
 def once(
@@ -115,7 +76,7 @@ def test_an_audit_beside_workers_that_come_and_go_finds_all_proven(
     start: Callable[..., WorkerProcess],
     traffic: Traffic,
     watch: Watch,
-    audit: AuditProcess,
+    audit: CompanionProcess,
     tmp_path: Path,
 ) -> None:
     with traffic.flowing():
@@ -130,7 +91,7 @@ def test_an_audit_beside_workers_that_come_and_go_finds_all_proven(
 
     until(lambda: audit.metric(PROVEN) == answered, within=PATIENCE)
 
-    assert audit.mismatches() == {}
+    assert mismatches(audit) == {}
     assert traffic.tombstones > 0
     assert traffic.poison.total() > len(POISON)
     assert audit.metric("hamgate_audit_window_messages") == audit.metric("hamgate_audit_skipped_total") == 0
@@ -155,7 +116,7 @@ def test_an_audit_that_is_stopped_or_killed_goes_on_where_it_was(
 ) -> None:
     start()
     for number in range(4):
-        with AuditProcess(place, tmp_path / f"audit-{number}.log") as audit, traffic.flowing():
+        with auditing(place, tmp_path / f"audit-{number}.log") as audit, traffic.flowing():
             awaited = watch.seen() + 100
             until(lambda: watch.seen() > awaited, within=PATIENCE)  # noqa: B023 it is over within this round
             until(lambda: audit.metric(PROVEN) > 50, within=PATIENCE)
@@ -272,7 +233,7 @@ def forget_a_dead_letter(worker: WrongWorker) -> None:
 def test_a_planted_mismatch_is_reported_within_ten_seconds_by_its_kind_and_place(
     place: Place,
     worker: WrongWorker,
-    audit: AuditProcess,
+    audit: CompanionProcess,
     tmp_path: Path,
     fault: Callable[[WrongWorker], None],
     kind: MismatchKind,
@@ -286,10 +247,10 @@ def test_a_planted_mismatch_is_reported_within_ten_seconds_by_its_kind_and_place
 
     fault(worker)
     planted = time.monotonic()
-    until(lambda: audit.mismatches() != {}, within=FOUND_WITHIN)
+    until(lambda: mismatches(audit) != {}, within=FOUND_WITHIN)
     print(f"{kind} reported after {time.monotonic() - planted:.2f} s")  # noqa: T201 for whoever asks by -rP
 
-    assert audit.mismatches() == {kind: 1}
+    assert mismatches(audit) == {kind: 1}
     [line] = [json.loads(line) for line in audit.said().splitlines() if '"event": "mismatch"' in line]
     assert (line["kind"], line.get("offset")) == (kind, offset)
     assert "topic" not in line or (line["topic"], line["partition"]) == (place.input, 0)
@@ -332,7 +293,7 @@ def altered(admin: KafkaAdminClient, group: str, offsets: dict[TopicPartition, O
 
 @pytest.mark.long
 def test_a_broker_that_is_away_for_a_while_is_said_to_be_and_costs_nothing(
-    worker: WrongWorker, audit: AuditProcess, kafka: Node
+    worker: WrongWorker, audit: CompanionProcess, kafka: Node
 ) -> None:
     worker.feed(EVENT, EVENT)
     worker.judge(0)
@@ -349,7 +310,7 @@ def test_a_broker_that_is_away_for_a_while_is_said_to_be_and_costs_nothing(
     worker.commit(2)
 
     until(lambda: audit.metric(PROVEN) == 2, within=PATIENCE)
-    assert audit.mismatches() == {}
+    assert mismatches(audit) == {}
     lines = [json.loads(line)["event"] for line in audit.said().splitlines() if '"event": "brokers' in line]
     assert (lines[0], lines[-1]) == ("brokers away", "brokers back")
     assert lines[1:-1] == ["brokers still away"] * len(lines[1:-1])

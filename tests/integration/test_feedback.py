@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from deploy.kafka.node import die_with_parent, free_port
 from tests import toy_messages
 from tests.audited import verdict
-from tests.integration.harness import Watch, WorkerProcess, environment, until
+from tests.integration.harness import CompanionProcess, Watch, WorkerProcess, environment, until
 from tests.integration.test_training_commands import (  # noqa: F401 fixtures among them
     collection,
     hub,
@@ -122,55 +119,8 @@ class Reported:
         )  # fmt: skip
 
 
-@dataclass
-class FeedbackProcess:
-    """`hamgate feedback` as a user runs it: its log kept, its metrics asked."""
-
-    reported: Reported
-    log: Path
-    port: int = field(default_factory=free_port)
-
-    def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "worker", "feedback", "--metrics-port", str(self.port)]
-        with self.log.open("ab") as output:
-            self._process = subprocess.Popen(
-                command, env=self.reported.environment(), stdout=output, stderr=output,
-                preexec_fn=die_with_parent(),  # noqa: PLW1509 one prctl, made ready before the fork
-            )  # fmt: skip
-        until(self.is_ready, within=PATIENCE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        print(f"{self.log.name}:\n{self.said()[-4000:]}")  # noqa: T201 pytest shows it where the test has failed
-
-    def is_ready(self) -> bool:
-        assert self._process.poll() is None, self.said()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
-    def metric(self, name: str) -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"hamgate_feedback_{name}"))
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def ended(self) -> int:
-        return self._process.wait(PATIENCE)
-
-    def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(30)
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
+def feeding(reported: Reported, log: Path) -> CompanionProcess:
+    return CompanionProcess(("feedback",), reported.environment(), log, patience=PATIENCE)
 
 
 @pytest.fixture
@@ -204,12 +154,12 @@ def test_through_kills_each_report_is_counted_once_and_a_thousand_false_ones_cha
     honest = [{"reporter": name, "text": f"text of {ids[0]}", "sender": "shop"} for name in OLD[:3]]
 
     for number in range(4):
-        with FeedbackProcess(reported, tmp_path / f"feedback-{number}.log") as process:
+        with feeding(reported, tmp_path / f"feedback-{number}.log") as process:
             reported.report(*false[number * 250 : (number + 1) * 250])
             time.sleep(number * 0.15)  # wherever it is then
             process.kill()
     reported.report(*honest)
-    with FeedbackProcess(reported, tmp_path / "last.log") as process:
+    with feeding(reported, tmp_path / "last.log") as process:
         until(lambda: len([each for each in reported.decided() if each.state == "accepted"]) == 1, within=PATIENCE)
         assert process.stop() == 0
         said = process.said()
@@ -231,12 +181,12 @@ def test_through_kills_each_report_is_counted_once_and_a_thousand_false_ones_cha
 
 def test_the_later_of_two_fences_the_earlier(reported: Reported, tmp_path: Path) -> None:
     ids = judged(reported, 3)
-    with FeedbackProcess(reported, tmp_path / "earlier.log") as earlier:
+    with feeding(reported, tmp_path / "earlier.log") as earlier:
         reported.report({"reporter": "a", "id": ids[0]})
-        until(lambda: earlier.metric("reports_total") == 1, within=PATIENCE)
-        with FeedbackProcess(reported, tmp_path / "later.log") as later:
+        until(lambda: earlier.metric("hamgate_feedback_reports_total") == 1, within=PATIENCE)
+        with feeding(reported, tmp_path / "later.log") as later:
             reported.report({"reporter": "b", "id": ids[0]})
-            until(lambda: later.metric("reports_total") == 1, within=PATIENCE)
+            until(lambda: later.metric("hamgate_feedback_reports_total") == 1, within=PATIENCE)
             assert earlier.ended() == 1
             assert "another `hamgate feedback` has taken over" in earlier.said()
     assert [len(each.votes) for each in reported.decided()] == [2]
@@ -258,9 +208,9 @@ def test_it_does_not_begin_where_its_decisions_would_be_deleted_or_have_no_topic
 
 def test_an_analyst_sees_the_queue_decides_and_reads_who_changed_what(reported: Reported, tmp_path: Path) -> None:
     ids = judged(reported, 3)
-    with FeedbackProcess(reported, tmp_path / "feedback.log") as process:
+    with feeding(reported, tmp_path / "feedback.log") as process:
         reported.report({"reporter": "a", "id": ids[0]})
-        until(lambda: process.metric("reports_total") == 1, within=PATIENCE)
+        until(lambda: process.metric("hamgate_feedback_reports_total") == 1, within=PATIENCE)
         shown = reported.asked("show", "--json")
         [row] = [json.loads(line) for line in shown.stdout.splitlines()]
         assert (row["state"], row["spam"], row["ham"], row["verdict"]["score"]) == ("disputed", 1, 0, 0.01)
@@ -270,7 +220,7 @@ def test_an_analyst_sees_the_queue_decides_and_reads_who_changed_what(reported: 
         )
         by_id = reported.asked("decide", ids[1], "ham", "--author", "ben")
         assert (by_id.returncode, "feedback show --all`" in by_id.stdout) == (0, True)
-        until(lambda: process.metric("reports_total") == 3, within=PATIENCE)
+        until(lambda: process.metric("hamgate_feedback_reports_total") == 3, within=PATIENCE)
 
     history = reported.asked("history", row["id"]).stdout.splitlines()
     assert [line.split("  ", 1)[1] for line in history] == [
@@ -324,10 +274,10 @@ def test_a_report_leads_to_a_candidate_that_judges_the_reported_text_anew(
     start()
     reported.send(reported.place.input, *[{"id": f"m-{n}", "text": each} for n, each in enumerate(texts)])
     until(lambda: watch.seen() == len(texts), within=PATIENCE)
-    with FeedbackProcess(reported, tmp_path / "feedback.log") as process:
+    with feeding(reported, tmp_path / "feedback.log") as process:
         reported.report({"reporter": "a", "text": texts[0], "sender": "x"})
         reported.report(*[{"author": "anna", "label": "spam", "id": f"m-{n}"} for n in range(len(texts))])
-        until(lambda: process.metric("reports_total") == len(texts) + 1, within=PATIENCE)
+        until(lambda: process.metric("hamgate_feedback_reports_total") == len(texts) + 1, within=PATIENCE)
     source = tmp_path / "reports.jsonl"
     with variables(reported.environment()):
         assert training(["feedback", "--out", str(source)]) == 0

@@ -104,7 +104,7 @@ def test_the_topics_script_makes_each_topic_by_flags_that_rpk_has(tmp_path: Path
     made = [line.split() for line in (tmp_path / "said").read_text().splitlines()]
     assert {words[2] for words in made} == {
         *("sms.events", "sms.verdicts", "sms.shadow", "sms.dead-letters", "sms.lists", "sms.campaigns", "sms.senders"),
-        *("sms.feedback", "sms.feedback-decisions"),
+        *("sms.registry", "sms.feedback", "sms.feedback-decisions"),
     }
     for topic, action, _, *flags in made:
         assert (topic, action) == ("topic", "create")

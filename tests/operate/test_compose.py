@@ -29,7 +29,7 @@ def test_compose_itself_takes_the_file_with_every_profile() -> None:
         compose = tools.tool("compose", fetch=False)
     except tools.MissingError as error:
         pytest.skip(str(error))
-    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["demo", "gpu", "audit"]):
+    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["feedback"], ["demo", "gpu", "audit"]):
         chosen = [word for profile in profiles for word in ("--profile", profile)]
         said = subprocess.run(
             [compose, *chosen, "config", "--format", "json"],
@@ -137,6 +137,8 @@ def test_a_setting_of_the_host_does_not_reach_a_container_and_one_of_compose_env
     assert told["worker"] == {"HAMGATE_BROKERS": "a:9092", "HAMGATE_GROUP_ID": "trial"}
     assert told["worker-gpu"] == {**told["worker"], "HAMGATE_ENGINE": "cuda-bf16"}
     assert told["traffic"] == told["audit"] == told["worker"]  # all of one deployment
+    own = {"HAMGATE_FEEDBACK_TOPIC": "sms.feedback", "HAMGATE_HASH_KEY_FILE": "/run/secrets/hash_key"}
+    assert told["feedback"] == {**told["worker"], **own}
 
 
 def environments(folder: Path) -> dict[str, dict[str, str]]:
@@ -158,8 +160,9 @@ def test_prometheus_scrapes_what_the_services_are_called() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
 
     jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}
-    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit"}
+    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit", "feedback"}
     assert jobs["hamgate-audit"]["dns_sd_configs"][0]["names"] == ["audit"]
+    assert jobs["hamgate-feedback"]["dns_sd_configs"][0]["names"] == ["feedback"]
     assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]
 
 

@@ -21,6 +21,7 @@ VARIANTS: Final = {
     "overlays/gpu": ("--values", "values-gpu.yaml"),
     "overlays/keda": ("--set", "autoscaling.enabled=true"),
     "overlays/audit": ("--set", "audit.enabled=true"),
+    "overlays/feedback": ("--set", "feedback.enabled=true"),
 }
 CUSTOM: Final = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
 

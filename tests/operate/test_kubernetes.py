@@ -19,7 +19,8 @@ from worker.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("base", "overlays/gpu", "overlays/keda")
-AUDIT = "overlays/audit"
+AUDIT, FEEDBACK = "overlays/audit", "overlays/feedback"
+COMPANIONS = {"hamgate-audit": AUDIT, "hamgate-feedback": FEEDBACK}
 UV = ROOT / ".venv" / "bin" / "uv"
 SCHEMAS = "kubernetes-validate==1.37.0"
 READER = Path(__file__).with_name("custom_resources.py")
@@ -46,11 +47,12 @@ def resource(overlay: str, kind: str) -> dict[str, Any]:
     return dict(found)
 
 
-def of_the_audit(kind: str) -> dict[str, Any]:
+def of_companion(kind: str, name: str) -> dict[str, Any]:
+    """A resource of a process beside the workers, from the overlay that adds it."""
     [found] = [
         each
-        for each in yaml.safe_load_all(built(AUDIT))
-        if (each["kind"], each["metadata"]["name"]) == (kind, "hamgate-audit")
+        for each in yaml.safe_load_all(built(COMPANIONS[name]))
+        if (each["kind"], each["metadata"]["name"]) == (kind, name)
     ]
     return dict(found)
 
@@ -67,7 +69,7 @@ def test_every_file_of_the_base_is_part_of_it() -> None:
     }
 
 
-@pytest.mark.parametrize(("overlay", "count"), [*((overlay, 11) for overlay in OVERLAYS), (AUDIT, 14)])
+@pytest.mark.parametrize(("overlay", "count"), [*((overlay, 11) for overlay in OVERLAYS), (AUDIT, 14), (FEEDBACK, 14)])
 def test_it_builds_and_fits_the_schemas_of_kubernetes_strictly(overlay: str, count: int, tmp_path: Path) -> None:
     path = tmp_path / "built.yaml"
     path.write_text(built(overlay))
@@ -81,7 +83,7 @@ def test_it_builds_and_fits_the_schemas_of_kubernetes_strictly(overlay: str, cou
     assert (said.stdout + said.stderr).count("passed") == count  # the others are custom resources, below
 
 
-@pytest.mark.parametrize("overlay", [*OVERLAYS, AUDIT])
+@pytest.mark.parametrize("overlay", [*OVERLAYS, AUDIT, FEEDBACK])
 def test_custom_resources_have_no_field_that_their_operators_do_not_know(overlay: str, tmp_path: Path) -> None:
     path = tmp_path / "built.yaml"
     path.write_text(built(overlay))
@@ -148,7 +150,7 @@ def test_everything_that_selects_pods_selects_these(overlay: str) -> None:
     )
 
 
-@pytest.mark.parametrize("overlay", [*OVERLAYS, AUDIT])
+@pytest.mark.parametrize("overlay", [*OVERLAYS, AUDIT, FEEDBACK])
 def test_what_the_prometheus_operator_reads_has_the_label_that_its_stack_selects_by(overlay: str) -> None:
     kinds = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
     read = [each for each in yaml.safe_load_all(built(overlay)) if each["kind"] in kinds]
@@ -160,7 +162,12 @@ def test_what_the_prometheus_operator_reads_has_the_label_that_its_stack_selects
 def test_every_job_that_a_rule_names_is_made_here_and_in_compose() -> None:
     rules = "".join(path.read_text() for path in render.RULES.glob("*.yml"))
     named = set(re.findall(r'job="([a-z-]+)"', rules))
-    monitors = [each for each in yaml.safe_load_all(built(AUDIT)) if each["kind"] in {"ServiceMonitor", "PodMonitor"}]
+    monitors = [
+        each
+        for overlay in COMPANIONS.values()
+        for each in yaml.safe_load_all(built(overlay))
+        if each["kind"] in {"ServiceMonitor", "PodMonitor"}
+    ]
     made = {
         relabelling["replacement"]
         for monitor in monitors
@@ -170,7 +177,7 @@ def test_every_job_that_a_rule_names_is_made_here_and_in_compose() -> None:
     }
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
 
-    assert named == made == {"hamgate", "hamgate-audit", "broker"}
+    assert named == made == {"hamgate", *COMPANIONS, "broker"}
     assert named <= {job["job_name"] for job in scraped}
 
 
@@ -185,17 +192,17 @@ def test_every_dashboard_is_a_configmap_that_grafanas_sidecar_finds() -> None:
         assert sum(map(len, each["data"].values())) < 250_000  # kubectl apply keeps a copy in an annotation, of 256 KiB
 
 
-@pytest.mark.parametrize("name", ["hamgate", "hamgate-audit"])
+@pytest.mark.parametrize("name", ["hamgate", *COMPANIONS])
 def test_a_network_policy_lets_out_what_is_needed_wherever_it_is(name: str) -> None:
     [policy] = [
-        each["spec"] for each in yaml.safe_load_all(built(AUDIT))
+        each["spec"] for each in yaml.safe_load_all(built(COMPANIONS.get(name, "base")))
         if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", name)
     ]  # fmt: skip
     to = {(rule["ports"][0]["port"], json.dumps(peer)) for rule in policy["egress"] for peer in rule["to"]}
 
     assert (53, json.dumps({"ipBlock": {"cidr": "169.254.20.10/32"}})) in to  # NodeLocal DNSCache
     assert (9092, json.dumps({"namespaceSelector": {}})) in to
-    assert ((4317, json.dumps({"namespaceSelector": {}})) in to) == (name == "hamgate")  # the audit has no traces
+    assert ((4317, json.dumps({"namespaceSelector": {}})) in to) == (name == "hamgate")  # the others have no traces
 
 
 def test_keda_leaves_markers_alone_and_does_not_outgrow_the_partitions() -> None:
@@ -219,31 +226,45 @@ def test_a_gpu_worker_has_a_gpu_and_room_to_leave_it() -> None:
     assert resource("overlays/gpu", "ConfigMap")["data"]["HAMGATE_ENGINE"] == "cuda-bf16"
 
 
-def test_the_audit_is_one_of_its_kind_and_told_what_the_workers_are() -> None:
-    spec = of_the_audit("Deployment")["spec"]
-    [audit] = spec["template"]["spec"]["containers"]
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_what_runs_beside_the_workers_is_one_of_its_kind_and_told_what_they_are(name: str) -> None:
+    spec = of_companion("Deployment", name)["spec"]
+    [its] = spec["template"]["spec"]["containers"]
     workers = next(
         each
-        for each in yaml.safe_load_all(built(AUDIT))
+        for each in yaml.safe_load_all(built(COMPANIONS[name]))
         if (each["kind"], each["metadata"]["name"]) == ("Deployment", "hamgate")
     )
 
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
-    assert audit["args"] == ["audit"]
-    assert audit["envFrom"] == workers["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    assert its["args"] == [name.removeprefix("hamgate-")]
+    assert its["envFrom"] == workers["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    assert {each["name"].removeprefix("HAMGATE_").lower() for each in its.get("env", [])} <= set(Settings.model_fields)
     assert spec["template"]["spec"]["enableServiceLinks"] is False
-    assert audit["securityContext"] == {
+    assert its["securityContext"] == {
         "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
     }  # fmt: skip
 
 
-def test_nothing_takes_the_audit_for_a_worker() -> None:
-    labels = of_the_audit("Deployment")["spec"]["template"]["metadata"]["labels"]
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_nothing_takes_what_runs_beside_the_workers_for_one_of_them(name: str) -> None:
+    deployment, service = of_companion("Deployment", name)["spec"], of_companion("Service", name)
+    labels = deployment["template"]["metadata"]["labels"]
 
-    assert labels == {"app.kubernetes.io/name": "hamgate-audit"}
-    assert of_the_audit("Deployment")["spec"]["selector"]["matchLabels"] == labels
-    assert of_the_audit("Service")["spec"]["selector"] == of_the_audit("Service")["metadata"]["labels"] == labels
-    assert of_the_audit("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
-    monitor = of_the_audit("ServiceMonitor")["spec"]
+    assert labels == {"app.kubernetes.io/name": name}
+    assert deployment["selector"]["matchLabels"] == labels
+    assert service["spec"]["selector"] == service["metadata"]["labels"] == labels
+    assert of_companion("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"] == labels
+    monitor = of_companion("ServiceMonitor", name)["spec"]
     assert monitor["selector"]["matchLabels"] == labels
-    assert monitor["endpoints"][0]["relabelings"][0] == {"targetLabel": "job", "replacement": "hamgate-audit"}
+    assert monitor["endpoints"][0]["relabelings"][0] == {"targetLabel": "job", "replacement": name}
+
+
+def test_reporters_are_hashed_by_keys_of_a_secret_that_the_process_reads_only() -> None:
+    pod = of_companion("Deployment", "hamgate-feedback")["spec"]["template"]["spec"]
+    [its] = pod["containers"]
+    [folder] = [each["secret"] for each in pod["volumes"] if "secret" in each]
+    [mount] = [each for each in its["volumeMounts"] if each["name"] == "hash-key"]
+
+    assert (folder["secretName"], oct(folder["defaultMode"]), mount["readOnly"]) == ("hamgate-hash-key", "0o440", True)
+    assert {"name": "HAMGATE_HASH_KEY_FILE", "value": f"{mount['mountPath']}/hash.key"} in its["env"]

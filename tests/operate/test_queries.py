@@ -23,7 +23,9 @@ from deploy.prometheus.local import LocalPrometheus
 from tests.integration.harness import until
 from worker.audit.ledger import MismatchKind
 from worker.engine.device import GpuState
-from worker.metrics import AuditMetrics, Metrics, MetricsServer
+from worker.feedback.records import HELD
+from worker.feedback.reports import ReportOutcome
+from worker.metrics import AuditMetrics, FeedbackMetrics, Metrics, MetricsServer
 from worker.model import bundle as bundles
 from worker.settings import SHIPPED_BUNDLE
 
@@ -85,6 +87,14 @@ def audit() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def reports() -> Iterator[str]:
+    server = MetricsServer(FeedbackMetrics(ReportOutcome, HELD), Well(), host=LOOPBACK, port=0)
+    server.start()
+    yield server.address.removeprefix("http://")
+    server.close()
+
+
+@pytest.fixture(scope="module")
 def asked() -> dict[str, Any]:
     """Cache of the answers of one Prometheus to all queries, for all tests of this module."""
     return {}
@@ -95,6 +105,7 @@ def watched(
     asked: dict[str, Any],
     stand_in: str,
     audit: str,
+    reports: str,
     place: Place,
     start: Callable[..., WorkerProcess],
     traffic: Traffic,
@@ -112,7 +123,8 @@ def watched(
     beside = str(bundle_beside(tmp_path / "beside"))
     worker = start(shadow=beside, shadow_topic=shadow_topic, canary=beside, canary_share="0.5")
     here, gone = f"{LOOPBACK}:{worker.port}", f"{LOOPBACK}:{free_port()}"
-    targets = {"hamgate": [here, gone], "stand-in": [stand_in], "broker": [stand_in], "hamgate-audit": [audit]}
+    targets = {"hamgate": [here, gone], "stand-in": [stand_in], "broker": [stand_in]}
+    targets |= {"hamgate-audit": [audit], "hamgate-feedback": [reports]}
     with LocalPrometheus(tmp_path / "prometheus", targets, scrape=0.5, hurry=60) as prometheus, traffic.flowing():
         until(lambda: worker.metric("hamgate_dead_letters_total") > 0)
         until(lambda: "HamgateScrapeMissing" in prometheus.firing())

@@ -189,7 +189,7 @@ def test_bash_completes_commands_options_and_values(capsys: pytest.CaptureFixtur
         done = subprocess.run([bash, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
         return set(done.stdout.split())
 
-    assert completed("hamgate", "re") == {"replay"}
+    assert completed("hamgate", "rep") == {"replay"}
     assert completed("hamgate", "replay", "--dr") == {"--dry-run"}
     assert completed("hamgate", "run", "--delivery", "exa") == {"exactly-once"}
     assert completed("hamgate", "predict", "--brok") == set()

@@ -10,12 +10,14 @@ import pytest
 from tests.listed import HASHING, NOW, listed, message
 from worker.messages import Record
 from worker.metrics import Metrics
-from worker.policy.lists import following
+from worker.policy import following
 from worker.policy.lists.entries import ListEntry, encode
 from worker.policy.lists.following import ListFollower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from worker.messages import Headers
 
 BLOCK = listed("block", "sender", "MyBank")
 FACTS = message(sender="MYBANK")
@@ -26,13 +28,14 @@ class FakeTopic:
     """A topic in memory, which may be away, and the readers that are connected to it."""
 
     records: list[Record] = field(default_factory=list)
+    name: str = "sms.lists"
     identity: str = "a"
     is_away: bool = False
     opened: int = 0
     closed: int = 0
 
-    def put(self, key: bytes, value: bytes | None) -> None:
-        self.records.append(Record("sms.lists", 0, len(self.records), NOW, key, value))
+    def put(self, key: bytes, value: bytes | None, headers: Headers = ()) -> None:
+        self.records.append(Record(self.name, 0, len(self.records), NOW, key, value, headers))
 
     def add(self, entry: ListEntry) -> None:
         self.put(*encode(entry))
@@ -54,7 +57,7 @@ class FakeTopicReader:
     at: int = 0
 
     def topic_id(self, topic: str) -> str:
-        assert topic == "sms.lists"
+        assert topic == self.topic.name
         return self.topic.identity
 
     def to_end(self, within: float = 60.0) -> Iterator[Record]:

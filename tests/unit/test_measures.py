@@ -20,13 +20,13 @@ from tests.measures import (
 
 LEVELS = 8
 LINES = 220
-SETTINGS = 44 + 22
+SETTINGS = 44 + 24
 # compression: readers of other languages need a codec that they have. predict_port, _host, _share: whether texts are
 # judged over HTTP, for whom, and what the stream gives for it. sasl_oauth_command, _url, _scope: managed brokers let
 # nobody in but by tokens. hash_key_file: numbers in lists and registries are kept as keyed hashes.
 # lists_topic: whether there are lists, and where.
-# registry: which senders and hosts are whose, a file of the operator's.
-# campaigns_topic: how workers share campaigns, and whether.
+# registry, _topic: which senders and hosts are whose, a file of the operator's, or what was pushed to a topic.
+# campaigns_topic, _rule: how workers share campaigns, and whether; and whether these may decide.
 # senders_topic, _burst, _fan_out, _rule: whether senders are watched, what is much here, and whether it may decide.
 # feedback_topic, _window: reports have a topic of their own, and how many messages a text is looked for in is memory.
 # console_host, _port, _users, _folder: where the console answers, for whom, and what it keeps.

@@ -39,7 +39,7 @@ FROZEN = {
     "hamgate_verdicts_by_flag": ("counter", ("flag", "action")),
     "hamgate_verdicts_by_language": ("counter", ("language", "action")),
     "hamgate_dead_letters": ("counter", ("reason",)),
-    "hamgate_rule_matches": ("counter", ("decider", "action", "dry_run")),
+    "hamgate_rule_matches": ("counter", ("decider", "rule", "action", "dry_run")),
     "hamgate_unscored": ("counter", ("reason",)),
     "hamgate_tokens": ("counter", ()),
     "hamgate_transactions": ("counter", ("outcome",)),
@@ -96,6 +96,7 @@ FROZEN = {
     # what is known beside the text
     "hamgate_registry_brands": ("gauge", ()),
     "hamgate_registry_refused": ("counter", ()),
+    "hamgate_registry_read_timestamp_seconds": ("gauge", ()),
     # campaigns
     "hamgate_campaigns": ("gauge", ()),
     "hamgate_campaign_messages": ("counter", ()),

@@ -76,6 +76,10 @@ TOGETHER = [
     ({"sasl_username": "me"}, "HAMGATE_SASL_MECHANISM: SASL settings need security_protocol"),
     ({"tls_certificate": __file__, "security_protocol": "SSL"}, "HAMGATE_TLS_CERTIFICATE: tls_certificate and tls_key"),
     ({"tls_ca": __file__}, "HAMGATE_TLS_CA: TLS settings need security_protocol SSL or SASL_SSL"),
+    ({"senders_rule": "on"}, "HAMGATE_SENDERS_RULE: on needs senders_topic"),
+    ({"campaigns_rule": "on"}, "HAMGATE_CAMPAIGNS_RULE: on needs campaigns_topic"),
+    ({"registry": __file__, "registry_topic": "sms.registry"}, "HAMGATE_REGISTRY_TOPIC: the registry is a file or a"),
+    ({"registry_topic": "sms.events"}, "HAMGATE_REGISTRY_TOPIC: sms.events: each topic has one use"),
     ({"feedback_topic": "sms.events"}, "HAMGATE_FEEDBACK_TOPIC: sms.events and sms.events-decisions: each topic has"),
     ({"feedback_topic": "a", "shadow_topic": "a-decisions"}, "HAMGATE_FEEDBACK_TOPIC: a and a-decisions: each topic"),
 ]

@@ -6,6 +6,7 @@ import logging
 import random
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,14 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_a_checkpoint(
 
     assert main(command) == 130
     assert capsys.readouterr().err == said
+
+
+def test_a_library_that_is_missing_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("training.commands")
+    monkeypatch.setitem(sys.modules, "training.commands", None)
+
+    with pytest.raises(ImportError, match="commands"):
+        main(["prepare"])
 
 
 def test_what_the_system_refuses_is_said_in_a_line(

@@ -42,7 +42,7 @@ building a whole batch.
 
 from __future__ import annotations
 
-from worker.broker.check import Finding, check, transaction_version
+from worker.broker.check import Finding, check, check_feedback, transaction_version
 from worker.broker.client.connecting import OUTAGES
 from worker.broker.link import BrokerError, KafkaLink, replay_name, transactional_id
 from worker.broker.member import Member
@@ -70,6 +70,7 @@ __all__ = [
     "SinkProcessError",
     "Terms",
     "check",
+    "check_feedback",
     "letter_at",
     "replay",
     "replay_name",

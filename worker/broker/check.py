@@ -14,13 +14,14 @@ from worker.broker import protocol as requests
 from worker.broker.asking import Asker
 from worker.broker.client.connecting import is_refusal
 from worker.broker.client.network import Network
-from worker.broker.compacted import CLEANUP
+from worker.broker.compacted import CLEANUP, feedback_decisions_topic
 from worker.broker.link import explain, explained, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from worker.broker.compacted import CompactedTopic
+    from worker.broker.feedback import FeedbackNames
     from worker.broker.link import KafkaLink
 
 _PATIENCE: Final = 10.0
@@ -36,6 +37,7 @@ _LIMIT, _STAMPED = "max.message.bytes", "message.timestamp.type"
 _AFTER, _BEFORE = "message.timestamp.after.max.ms", "message.timestamp.before.max.ms"
 _DIFFERENCE: Final = "message.timestamp.difference.max.ms"
 _STORED: Final = "compression.type"
+_OR_WITHOUT: Final = "; or set HAMGATE_DELIVERY=at-least-once"
 _CONFIGS: Final = (_LIMIT, CLEANUP, _STORED, _STAMPED, _AFTER, _BEFORE, _DIFFERENCE)
 
 
@@ -69,29 +71,54 @@ def check(  # noqa: PLR0913 each a setting, and each a thing that may be wrong
     bytes, its key included; `compacted` are topics that are read whole. Fences nobody, so it may be asked beside a
     running worker.
     """
-    until = time.monotonic() + min(link.patience, _PATIENCE)
     outputs = [verdict_topic, dead_letter_topic, *([shadow_topic] if shadow_topic else [])]
     rights = {input_topic: ["READ"]} | {topic: ["WRITE"] for topic in outputs}
     rights |= {topic.name: ["READ", "WRITE"] if topic.is_written else ["READ"] for topic in compacted}
     commands = {topic.name: topic.creation(link) for topic in compacted}
 
-    def ask() -> list[Finding]:
-        with link.connect(KafkaAdminClient, bootstrap_timeout_ms=milliseconds(min(link.patience, _PATIENCE))) as client:
-            findings = list(_topics(client, rights, commands))
-            findings += _group(client, group_id)
-            findings += _transactions(link, transactional_id) if transactional_id else []
-            if not findings:
-                configs = _configs(client, rights)
-                findings += _sizes(configs, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
-                findings += _compacted(configs, outputs)
-                findings += _uncompacted(configs, compacted, link)
-                findings += _timestamps(configs, outputs, _clock_ahead(client))
-            return findings
+    def ask(client: Any) -> list[Finding]:  # noqa: ANN401 the client is untyped
+        findings = list(_topics(client, rights, commands))
+        findings += _group(client, group_id)
+        findings += _transactions(link, transactional_id, _OR_WITHOUT) if transactional_id else []
+        if not findings:
+            configs = _configs(client, rights)
+            findings += _sizes(configs, input_topic, dead_letter_topic, verdict_topic, largest_verdict)
+            findings += _compacted(configs, outputs)
+            findings += _uncompacted(configs, compacted, link)
+            findings += _timestamps(configs, outputs, _clock_ahead(client))
+        return findings
 
+    return _asked_of_admin(link, ask)
+
+
+def check_feedback(link: KafkaLink, names: FeedbackNames) -> list[Finding]:
+    """Ask the same for `hamgate feedback`, of whoever asks: its topics, its group, and what it writes under."""
+    decisions = feedback_decisions_topic(names.decisions)
+    rights = {each: ["READ"] for each in (names.reports, names.events, names.verdicts)}
+    rights[decisions.name] = ["READ", "WRITE"]
+
+    def ask(client: Any) -> list[Finding]:  # noqa: ANN401 the client is untyped
+        findings = list(_topics(client, rights, {decisions.name: decisions.creation(link)}))
+        findings += _group(client, names.group)
+        findings += _transactions(link, names.writer)
+        if not findings:
+            configs = _configs(client, rights)
+            findings += _compacted(configs, [names.reports])
+            findings += _uncompacted(configs, [decisions], link)
+        return findings
+
+    return _asked_of_admin(link, ask)
+
+
+def _asked_of_admin(link: KafkaLink, ask: Callable[[Any], list[Finding]]) -> list[Finding]:
+    """What is found with a client; again, with another one, while a broker is gone."""
+    until = time.monotonic() + min(link.patience, _PATIENCE)
+    timeout = milliseconds(min(link.patience, _PATIENCE))
     try:
         while True:
             try:
-                return ask()
+                with link.connect(KafkaAdminClient, bootstrap_timeout_ms=timeout) as client:
+                    return ask(client)
             except errors.KafkaConnectionError as error:  # one of several that is gone: the next try asks another
                 if is_refusal(error) or time.monotonic() > until:
                     raise
@@ -133,13 +160,13 @@ def _group(client: Any, group_id: str) -> list[Finding]:  # noqa: ANN401 the cli
     return []
 
 
-def _transactions(link: KafkaLink, name: str) -> list[Finding]:
+def _transactions(link: KafkaLink, name: str, otherwise: str = "") -> list[Finding]:
     """Ask to abort the transaction of a producer that does not exist: the right is looked at first."""
     request = requests.end(requests.Identity(name, _NOBODY, 0), is_commit=False)
     try:
         _asked(link, lambda asker: asker.ask(CoordinatorType.TRANSACTION, name, request))
     except errors.TransactionalIdAuthorizationFailedError:
-        remedy = "grant this user WRITE on it, or on the prefix; or set HAMGATE_DELIVERY=at-least-once"
+        remedy = f"grant this user WRITE on it, or on the prefix{otherwise}"
         return [Finding(f"no WRITE right on transactional id {name}", remedy)]
     except (errors.InvalidProducerIdMappingError, errors.InvalidTxnStateError, errors.InvalidProducerEpochError):
         pass  # it may be written under, and nothing was

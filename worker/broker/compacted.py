@@ -48,6 +48,11 @@ def lists_topic(name: str) -> CompactedTopic:
     return CompactedTopic(name)
 
 
+def registry_topic(name: str) -> CompactedTopic:
+    """Return the topic of the sender registry: the last one pushed stays."""
+    return CompactedTopic(name)
+
+
 def campaigns_topic(name: str) -> CompactedTopic:
     """Return the topic of campaigns: what a worker that never comes back has written goes after a week."""
     return CompactedTopic(name, is_written=True, retention=7 * _DAY)

@@ -41,6 +41,11 @@ class FeedbackNames:
     verdicts: str
     group: str
 
+    @property
+    def writer(self) -> str:
+        """The transactional id."""
+        return f"{self.group}.decisions"
+
 
 class InputLookup:
     """Single records of the input topic, while it keeps them."""
@@ -94,9 +99,7 @@ class FeedbackTopics:
         with answered(link):
             _require_compacted(link, names.decisions)
         with answered(link), contextlib.ExitStack() as opened:
-            self._transactions = opened.enter_context(
-                contextlib.closing(Transactions(link, f"{names.group}.decisions", _TIMEOUT))
-            )
+            self._transactions = opened.enter_context(contextlib.closing(Transactions(link, names.writer, _TIMEOUT)))
             self.reports = opened.enter_context(KafkaTail(link, names.reports, group_id=names.group))
             self.recent = opened.enter_context(KafkaTail(link, names.events, names.verdicts))
             self.input = opened.enter_context(InputLookup(link, names.events))

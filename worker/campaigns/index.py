@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from worker.campaigns.signature import LENGTH, name_of
 from worker.campaigns.sketch import Sketch
+from worker.messages import Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,12 +56,24 @@ _SIMILAR_BYTES: Final = round(SIMILAR * LENGTH)
 _CLOSE_BYTES: Final = round(CLOSE * LENGTH)
 
 
+class ScoredAlone(NamedTuple):
+    """Of the messages that have a score: how many there are, how many it alone would flag, and how many block."""
+
+    scored: int = 0
+    flagged: int = 0
+    blocked: int = 0
+
+
+NONE_SCORED: Final = ScoredAlone()
+
+
 @dataclass(slots=True, eq=False)
 class KnownCampaign:
     """What is known of one. Actions, scores and sketches count from its second message on, `size` from the first.
 
-    `others` is what other workers have counted, by the keys of their records. `aliases` are ids that it had, or has on
-    other workers: of all its ids the smallest is in force.
+    `others` is what other workers have counted, by the keys of their records; `told_by` what their scores said of
+    these, and `elsewhere` the sum of it. `aliases` are ids that it had, or has on other workers: of all its ids the
+    smallest is in force.
     """
 
     id: str
@@ -76,13 +89,36 @@ class KnownCampaign:
     scored: int = 0
     scores: float = 0.0
     """The sum of those that have one."""
+    alone_flagged: int = 0
+    """Messages that the score alone would flag, whatever a rule made of them."""
+    alone_blocked: int = 0
     different: Sketch = field(default_factory=Sketch)
     before: tuple[int, int, int] = (0, 0, 0)
     """Different senders, recipients and hosts as this worker counted them before it was started anew."""
     others: dict[str, int] = field(default_factory=dict)
+    told_by: dict[str, ScoredAlone] = field(default_factory=dict)
+    elsewhere: ScoredAlone = NONE_SCORED
     aliases: tuple[str, ...] = ()
     key: str | None = None
     """Of its record in the topic, once there is one."""
+
+    def judge(self, score: float, alone: Action) -> None:
+        """Count a score, and what it alone would have had done."""
+        self.scored += 1
+        self.scores += score
+        if alone is Action.FLAG:
+            self.alone_flagged += 1
+        elif alone is Action.BLOCK:
+            self.alone_blocked += 1
+
+    def hear(self, key: str, said: ScoredAlone | None) -> None:
+        """Take up what another worker's scores said; None: its record has ended."""
+        if said is None:
+            self.told_by.pop(key, None)
+        else:
+            self.told_by[key] = said
+        told = self.told_by.values()
+        self.elsewhere = ScoredAlone(*(sum(column) for column in zip(*told, strict=True))) if told else NONE_SCORED
 
     @property
     def total(self) -> int:

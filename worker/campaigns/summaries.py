@@ -24,7 +24,8 @@ class CampaignSummary(msgspec.Struct, frozen=True, gc=False):
     """What one worker has seen of a campaign since it knows it: readers add up over workers.
 
     `aliases` are other ids of it. Different senders, recipients and hosts are estimates; one that two workers have seen
-    counts with both. Actions count from the campaign's second message on; `score` is the mean of those that have one.
+    counts with both. Actions count from the campaign's second message on; `score` is the mean of those that have one,
+    `scored` of them. `alone_flagged` and `alone_blocked` are how many their scores alone would have had so.
     """
 
     campaign: CampaignId
@@ -43,6 +44,9 @@ class CampaignSummary(msgspec.Struct, frozen=True, gc=False):
     blocked: Count = 0
     unscored: Count = 0
     score: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    scored: Count = 0
+    alone_flagged: Count = 0
+    alone_blocked: Count = 0
 
     @property
     def key(self) -> str:
@@ -62,5 +66,8 @@ def decode_summary(value: bytes) -> CampaignSummary:
         raise msgspec.DecodeError(str(error)) from None
     if not EARLIEST <= told.first.timestamp() <= told.last.timestamp() <= LATEST:
         message = "no time that messages can have: first before last, and both of this century"
+        raise msgspec.ValidationError(message)
+    if told.alone_flagged + told.alone_blocked > told.scored:
+        message = "more messages flagged and blocked by their score than have one"
         raise msgspec.ValidationError(message)
     return told

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, SignatureBands
+from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, ScoredAlone, SignatureBands
 from worker.campaigns.signature import SCHEME, Signature, constant, is_enough, signatures_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
@@ -148,8 +148,7 @@ class CampaignWatch:
         else:
             campaign.unscored += 1
         if scored.score is not None:
-            campaign.scored += 1
-            campaign.scores += scored.score
+            campaign.judge(scored.score, facts.alone or scored.action)
         if campaign.total >= LARGE:
             self.changed[campaign] = None
 
@@ -177,6 +176,9 @@ class CampaignWatch:
             blocked=campaign.blocked,
             unscored=campaign.unscored,
             score=round(campaign.scores / campaign.scored, 4) if campaign.scored else None,
+            scored=campaign.scored,
+            alone_flagged=campaign.alone_flagged,
+            alone_blocked=campaign.alone_blocked,
         )
 
     def _forget(self, gone: KnownCampaign) -> None:
@@ -190,6 +192,7 @@ class CampaignWatch:
         if told is None:
             if campaign := self.index.named(key.partition(":")[0]):
                 campaign.others.pop(key, None)
+                campaign.hear(key, None)
             return
         if told.scheme != SCHEME:
             return
@@ -203,6 +206,7 @@ class CampaignWatch:
             _restore(campaign, told)
         else:
             campaign.others[key] = told.size
+            campaign.hear(key, ScoredAlone(told.scored, told.alone_flagged, told.alone_blocked))
             campaign.first = min(campaign.first, told.first.timestamp())
         self.index.touch(campaign)
 
@@ -229,8 +233,10 @@ def _restore(campaign: KnownCampaign, told: CampaignSummary) -> None:
     campaign.flagged += told.flagged
     campaign.blocked += told.blocked
     campaign.unscored += told.unscored
+    campaign.alone_flagged += told.alone_flagged
+    campaign.alone_blocked += told.alone_blocked
     if told.score is not None:
-        scored = told.delivered + told.flagged + told.blocked
+        scored = told.scored or told.delivered + told.flagged + told.blocked
         campaign.scored += scored
         campaign.scores += told.score * scored
     campaign.before = (told.senders, told.recipients, told.hosts)

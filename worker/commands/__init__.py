@@ -132,7 +132,7 @@ def check(settings: Settings, _: argparse.Namespace) -> int:
     """Check everything that a start needs; report what is wrong and how to fix it."""
     logs.configure("critical", settings.log_format)  # what is wrong is said once, as a finding
     is_well = True
-    checks = _check_model(settings), _check_registry(settings), _check_brokers(settings)
+    checks = _check_model(settings), _check_registry(settings), _check_brokers(settings), _check_feedback(settings)
     for name, trouble in itertools.chain([("settings", None)], *checks):
         mark = "ok  " if trouble is None else "warn" if isinstance(trouble, _Caution) else "FAIL"
         print(f"{mark} {name}" + (f": {trouble}" if trouble else ""))  # noqa: T201
@@ -205,6 +205,24 @@ def _check_brokers(settings: Settings) -> Iterator[tuple[str, str | None]]:
     if sys.stderr.isatty():
         print(f"asking {settings.brokers} ...", file=sys.stderr)  # noqa: T201 which can take some seconds
     yield from findings(settings)
+
+
+def _check_feedback(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """What would keep `hamgate feedback` from starting, where its topic is set."""
+    if settings.feedback_topic is None:
+        return
+    from worker import app, broker  # noqa: PLC0415 predict needs no broker
+    from worker.commands.feeding import names_of  # noqa: PLC0415
+
+    names = names_of(settings)
+    try:
+        app.hashing(settings)
+        found = [str(finding) for finding in broker.check_feedback(app.link(settings), names)]
+    except (app.StartRefused, broker.BrokerError) as error:
+        found = [str(error)]
+    yield from ((f"feedback {names.reports}", finding) for finding in found)
+    if not found:
+        yield f"feedback {names.reports}, {names.decisions}, group and rights", None
 
 
 def replay(settings: Settings, options: argparse.Namespace) -> int:
@@ -342,6 +360,14 @@ def calibrate(settings: Settings, options: argparse.Namespace) -> int:
     return calibrating.calibrate(settings, options)
 
 
+def registry(settings: Settings, options: argparse.Namespace) -> int:
+    """Put a sender registry into its topic, or show the one that is there."""
+    from worker.commands import registering  # noqa: PLC0415 only whoever asks
+
+    logs.configure("error", settings.log_format)
+    return registering.registry(settings, options)
+
+
 def console(settings: Settings, options: argparse.Namespace) -> int:
     """Serve the console until it is stopped; or print a line for the file of its users."""
     from worker.commands import consoling  # noqa: PLC0415 only whoever asks
@@ -400,5 +426,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "tail": tail,
     "lists": lists,
     "campaigns": campaigns,
+    "registry": registry,
     "console": console,
 }

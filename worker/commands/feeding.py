@@ -20,15 +20,15 @@ from worker.feedback.reports import HAM, SPAM, FeedbackReport, ReportedPlace, Re
 from worker.feedback.running import Feedback
 from worker.messages import Outgoing, rfc3339
 from worker.metrics import FeedbackMetrics
-from worker.policy.hashing import Hashing, HashKeyError
 from worker.process import signals
+from worker.settings import decisions_topic
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from worker.feedback.records import DecisionChange
+    from worker.policy.hashing import Hashing
     from worker.settings import Settings
 
 T = TypeVar("T")
@@ -54,11 +54,11 @@ class UnknownDecisionError(LookupError):
 def feedback(settings: Settings, options: argparse.Namespace) -> int:
     """Run until told to stop; or answer what was asked."""
     try:
-        names = _names(settings)
+        names = names_of(settings)
         if not options.asked:
-            return _run(settings, names, Hashing.read(_key_file(settings)))
+            return _run(settings, names, app.hashing(settings))
         return _answer(settings, names, options)
-    except (HashKeyError, ValueError) as error:
+    except (app.StartRefused, ValueError) as error:
         print(error, file=sys.stderr)  # noqa: T201 for the person who typed it
         return signals.USAGE
     except (*NOT_READ, UnknownDecisionError) as error:
@@ -66,25 +66,14 @@ def feedback(settings: Settings, options: argparse.Namespace) -> int:
         return signals.FAILED
 
 
-def _names(settings: Settings) -> FeedbackNames:
+def names_of(settings: Settings) -> FeedbackNames:
+    """The topics and the group of reports. Raises ValueError where there are none."""
     topic = settings.feedback_topic
     if topic is None:
         message = "HAMGATE_FEEDBACK_TOPIC: name the topic of reports, as sms.feedback"
         raise ValueError(message)
     group = f"{settings.group_id}.feedback"
     return FeedbackNames(topic, decisions_topic(topic), settings.input_topic, settings.verdict_topic, group)
-
-
-def decisions_topic(topic: str) -> str:
-    """The topic of what is decided of the reports on a topic."""
-    return f"{topic}-decisions"
-
-
-def _key_file(settings: Settings) -> Path:
-    if settings.hash_key_file is None:
-        message = "HAMGATE_HASH_KEY_FILE: reporters and texts are kept as keyed hashes; name the file of the keys"
-        raise ValueError(message)
-    return settings.hash_key_file
 
 
 def _run(settings: Settings, names: FeedbackNames, hashing: Hashing) -> int:
@@ -157,7 +146,7 @@ def accepted(settings: Settings, collect: Callable[..., T]) -> T:
 
     It is given an iterable of decisions, a function from a place to its record, and the hashes of a text.
     """
-    names, hashes = _names(settings), Hashes(Hashing.read(_key_file(settings)))
+    names, hashes = names_of(settings), Hashes(app.hashing(settings))
     found = written(settings, names.decisions)
     with InputLookup(app.link(settings), names.events) as lookup:
         return collect(

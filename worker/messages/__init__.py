@@ -175,6 +175,33 @@ class Decider(enum.StrEnum):
     CAMPAIGN = "campaign"
 
 
+class RuleKind(enum.StrEnum):
+    """What kind of rule decided: a closed set, as finer than who decided as metrics tell it."""
+
+    __hash__ = str.__hash__
+
+    LIST = "list"
+    REGISTRY = "registry"
+    BEHAVIOUR = "behaviour"
+    CAMPAIGN = "campaign"
+
+
+KINDS: Final = {
+    Decider.LIST: (RuleKind.LIST,),
+    Decider.SENDER: (RuleKind.REGISTRY, RuleKind.BEHAVIOUR),
+    Decider.CAMPAIGN: (RuleKind.CAMPAIGN,),
+}
+"""Of each who decides, the kinds of its rules; the first is that of all rules without a name of their own."""
+BEHAVIOUR_RULE: Final = "sender:behaviour"
+"""The rule of sender behaviour, as a verdict names it; no brand of a registry may be called so."""
+
+
+def kind_of(rule: str) -> tuple[Decider, RuleKind]:
+    """Who decided, and the rule's kind, by its name in a verdict."""
+    who = Decider(rule.partition(":")[0])
+    return who, RuleKind.BEHAVIOUR if rule == BEHAVIOUR_RULE else KINDS[who][0]
+
+
 class DryRun(msgspec.Struct, frozen=True, gc=False):
     """A rule in dry run, and the action that it would have led to."""
 

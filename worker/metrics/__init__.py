@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Info, disable_created_metrics
 from prometheus_client.process_collector import ProcessCollector
 
-from worker.messages import Action, Decider, Flag, Unreadable, Unscored
+from worker.messages import KINDS, Action, Flag, Unreadable, Unscored
 from worker.metrics.audit import AuditMetrics
 from worker.metrics.companion import CompanionMetrics
 from worker.metrics.feedback import FeedbackMetrics
@@ -113,8 +113,9 @@ class Metrics:
         )  # fmt: skip
         self.ruled = self._counter(
             "rule_matches_total", "Verdicts that a rule decided, or in dry run would have, by the action.",
-            "decider", "action", "dry_run",
-            known=[(each, action, dry_run) for each in Decider for action in Action for dry_run in ("false", "true")],
+            "decider", "rule", "action", "dry_run",
+            known=[(each, kind, action, dry_run) for each, kinds in KINDS.items() for kind in kinds
+                   for action in Action for dry_run in ("false", "true")],
         )  # fmt: skip
         self.languages = self._counter(
             "verdicts_by_language_total", "Verdicts committed, by the text's language.", "language", "action",
@@ -239,7 +240,10 @@ class Metrics:
     def _context(self) -> None:
         self.registry_brands = self._gauge("registry_brands", "Brands of the sender registry in force.")
         self.registry_refused = self._counter(
-            "registry_refused_total", "Changes of the sender registry's file that were refused; the one before stays."
+            "registry_refused_total", "Changes of the sender registry that were refused; the one before stays."
+        )
+        self.registry_read = self._gauge(
+            "registry_read_timestamp_seconds", "When the registry's topic was last read to its end; 0 without one."
         )
 
     def _campaigns(self) -> None:

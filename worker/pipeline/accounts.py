@@ -146,8 +146,8 @@ class Accounts:
             self.tally.verdicts[action] += count
         for (flag, action), count in outcome.flagged.items():
             metrics.flagged.labels(flag, action).inc(count)
-        for (decider, action, is_dry_run), count in outcome.ruled.items():
-            metrics.ruled.labels(decider, action, "true" if is_dry_run else "false").inc(count)
+        for (who, action, is_dry_run), count in outcome.ruled.items():
+            metrics.ruled.labels(*who, action, "true" if is_dry_run else "false").inc(count)
         for (language, action), count in outcome.languages.items():
             name = language if language is None or language in LANGUAGES else OTHER_LANGUAGE
             metrics.languages.labels(name or NO_LABEL, action).inc(count)

@@ -22,6 +22,7 @@ from worker.messages import (
     Verdict,
     encode_dead_letter,
     encode_verdict,
+    kind_of,
     rfc3339,
 )
 from worker.model.classifier import UNSCORED, published
@@ -33,7 +34,7 @@ from worker.policy.order import Decided, Scored
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from worker.messages import Headers
+    from worker.messages import Decider, Headers, RuleKind
     from worker.model.models_in_service import Role
     from worker.pipeline.batch import Batch, Waiting
     from worker.policy.bands import Policy
@@ -66,7 +67,7 @@ class Outcome:
     judged: Counter[tuple[Role, str]] = field(default_factory=Counter)
     flagged: Counter[tuple[str, Action]] = field(default_factory=Counter)
     languages: Counter[tuple[str | None, Action]] = field(default_factory=Counter)
-    ruled: Counter[tuple[str, Action, bool]] = field(default_factory=Counter)
+    ruled: Counter[tuple[tuple[Decider, RuleKind], Action, bool]] = field(default_factory=Counter)
     traces: dict[int, str] = field(default_factory=dict)
     said: dict[int, tuple[str | None, Action]] = field(default_factory=dict)
 
@@ -78,10 +79,10 @@ class Outcome:
             self.flagged[flag, verdict.action] += 1
         if decided.scored.reason:
             self.unscored[decided.scored.reason] += 1
-        if decided.by:
-            self.ruled[decided.by, verdict.action, False] += 1
+        if decided.rule:
+            self.ruled[kind_of(decided.rule), verdict.action, False] += 1
         for rule, action in decided.trials:
-            self.ruled[rule.partition(":")[0], action, True] += 1
+            self.ruled[kind_of(rule), action, True] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Verdicts:
         label, score = answer
 
         def raised(odds: float) -> Scored:
-            more = _with_odds(score, odds)
+            more = with_odds(score, odds)
             is_spam = more >= self.policy.banded_of(language).threshold
             chosen = label or 1 if is_spam else 0
             return Scored(self.labels[chosen], more, self.policy.action(more, flags, language), None)
@@ -220,7 +221,7 @@ def _facts(item: Waiting, sms: Sms) -> Facts:
     return facts
 
 
-def _with_odds(score: float, odds: float) -> float:
+def with_odds(score: float, odds: float) -> float:
     """A probability with so much added to its log odds, to the digits that a verdict gives."""
     inside = min(max(score, _LEAST), 1 - _LEAST)
     return round(1 / (1 + math.exp(-(math.log(inside / (1 - inside)) + odds))), 6)

@@ -2,14 +2,14 @@
 
     | | what it looks at                          | says                  | reason of the verdict |
     |-|-------------------------------------------|-----------------------|-----------------------|
-    |1| lists: sender, recipient, links, numbers  | deliver, flag, block  | list                  |
+    |1| lists: sender, recipient, campaign, links | deliver, flag, block  | list                  |
     |2| sender registry: who may speak as whom    | at most, or more odds | sender                |
-    |3| campaigns: what was decided of its like   | deliver, flag, block  | campaign              |
+    |3| campaigns: what the score said of its like| at least              | campaign              |
     |4| the model's score, within its bands       | deliver, flag, block  | none, or why no score |
 
-A rule in dry run decides nothing: what it would have done stands in the verdict's `dry_run`, and is counted. Observers
-(campaigns, sender behaviour) look at every message before, and may add flags, which rules may use; nothing that they do
-changes a verdict by itself.
+A list entry for a campaign is a list's: its reason is `list`. A rule in dry run decides nothing: what it would have
+done stands in the verdict's `dry_run`, and is counted. Observers (campaigns, sender behaviour) look at every message
+before, and may add flags, which rules may use; nothing that they do changes a verdict by itself.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a rule says of a message: an action; or the most that may be done; or odds to add to the score's.
+    """What a rule says of a message: an action; or the most or the least that is done; or odds to add to the score's.
 
     `rule` names the entry, as `list:sender:3f9c0a…`: never what it matched.
     """
@@ -61,6 +61,7 @@ class Ruling:
     at_most: Action | None = None
     odds: float = 0.0
     is_dry_run: bool = False
+    at_least: Action | None = None
 
     def applied(self, scored: Scored) -> Scored:
         """What becomes of what the score says."""
@@ -68,6 +69,8 @@ class Ruling:
             return msgspec.structs.replace(scored, action=self.action)
         if self.odds and scored.raised:
             scored = scored.raised(self.odds)
+        if self.at_least is not None and scored.action in SEVERITY:
+            scored = msgspec.structs.replace(scored, action=max(scored.action, self.at_least, key=SEVERITY.index))
         if self.at_most is not None and scored.action in SEVERITY:
             return msgspec.structs.replace(scored, action=min(scored.action, self.at_most, key=SEVERITY.index))
         return scored
@@ -154,6 +157,7 @@ class Context:
         return decided
 
     def _decided(self, facts: Facts, scored: Scored) -> Decided:
+        facts.alone = scored.action
         trials: list[tuple[str, Action]] = []
         for rules in self.rules:
             for ruling in rules.rulings(facts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from worker.messages import Decider, Flag
+from worker.messages import BEHAVIOUR_RULE, Decider, Flag
 from worker.policy.addresses import SHORTEST_NUMBER, SenderType, sender_type
 from worker.policy.order import Ruling
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.policy.facts import Facts
     from worker.senders.behaviour import Behaviour
 
-RULE: Final = "sender:behaviour"
+RULE: Final = BEHAVIOUR_RULE
 ODDS: Final = 4.0
 """Added to the log odds of the score: 0.02 becomes 0.53, 0.1 becomes 0.86."""
 _PEOPLE: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
@@ -49,7 +49,8 @@ def is_person(sender: str) -> bool:
 class BehaviourRules:
     """First contact, and fan-out or a burst: the score's log odds are raised by ODDS.
 
-    Only of senders most of whose last messages went to strangers: a school writes to many, and to those it knows.
+    Only of senders most of whose last messages went to strangers: a school writes to many, and to those it knows. Never
+    of a registered one.
     """
 
     behaviour: Behaviour
@@ -70,4 +71,4 @@ class BehaviourRules:
         flags = facts.flags
         if not self.behaviour.is_to_strangers or not (Flag.FAN_OUT in flags or Flag.BURST in flags):
             return _NOTHING
-        return self._raised if concerns(facts) else _NOTHING
+        return self._raised if concerns(facts) and not facts.is_registered else _NOTHING

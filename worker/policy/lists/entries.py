@@ -66,7 +66,7 @@ SHORTEST_NUMBER_PART: Final = 4
 _LONGEST: Final = 253
 _WORDS: Final = 500
 _HASH: Final = re.compile(r"#[0-9a-f]{32}")
-_CAMPAIGN: Final = re.compile(r"[\x21-\x7e]{4,128}")
+_CAMPAIGN: Final = re.compile(r"[0-9a-f]{16}")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _SEPARATORS: Final = re.compile(r"[\s().\-/]+")
 _NO_HOST: Final = "no host: name it without scheme, port and path, as evil.example"
@@ -260,7 +260,7 @@ def _clear_fault(entry: ListEntry) -> str | None:
     if entry.what is What.LINK_HOST:
         return host_fault(value)
     if entry.what is What.CAMPAIGN:
-        return None if _CAMPAIGN.fullmatch(value) else "a campaign is named as verdicts name it: 4 to 128 characters"
+        return None if _CAMPAIGN.fullmatch(value) else "a campaign is named as verdicts name it: 16 of 0-9 and a-f"
     if value != normal(value):
         return "a sender stands in its one spelling: NFKC, without case"
     if entry.match is not Match.EXACT and len(value) < SHORTEST_PART:
@@ -312,7 +312,7 @@ def target(what: What, match: Match, typed: str) -> Target:
     if what is What.LINK_HOST:
         return _host(match, typed)
     if what is What.CAMPAIGN:
-        return Target(what, match, typed, is_personal=False)
+        return Target(what, match, typed.lower(), is_personal=False)
     is_personal = what is What.RECIPIENT or sender_type(typed) in (SenderType.NUMBER, SenderType.EMAIL)
     if match is not Match.EXACT and _NUMERIC.fullmatch(typed):
         if match is Match.SUFFIX:

@@ -1,36 +1,30 @@
-"""Reads the lists' topic before the worker's first message, and follows it on a thread of its own.
+"""Keeps the lists of a topic in force, by `worker.policy.following`.
 
-Every look asks the brokers for the topic's end, and reads up to it: so what is in force is known to be all there is as
-of that moment, which `hamgate_lists_read_timestamp_seconds` shows. When the brokers are away, or the topic is, the last
-state stays in force. It is read anew from its start when they are back, for a tombstone may be gone by then.
+Every look reads up to the topic's end: so what is in force is known to be all there is as of that moment, which
+`hamgate_lists_read_timestamp_seconds` shows.
 """
 
 from __future__ import annotations
 
 import heapq
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.policy.following import TopicFollower
 from worker.policy.lists.entries import ACTIONS, ListEntry, UnreadableEntryError, What, decode
 from worker.policy.lists.matching import Snapshot
-from worker.process.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from worker.messages import Record
     from worker.metrics import Metrics
+    from worker.policy.following import TopicReader
     from worker.policy.hashing import Hashing
-
-EVERY: Final = 0.25
-"""Seconds between two looks."""
-_AT_START, _PATIENCE = 60.0, 5.0
-_AFTER_AN_OUTAGE: Final = 1.0
 
 log = structlog.get_logger()
 
@@ -80,19 +74,6 @@ class Listed:
                 heapq.heappush(self._expiries, (entry.until.timestamp(), key))
 
 
-class TopicReader(Protocol):
-    """What is asked of a connection: `worker.broker.Reader` is one."""
-
-    def topic_id(self, topic: str) -> str:
-        """The id of the topic; another one once it was made anew."""
-
-    def to_end(self, within: float = 60.0) -> Iterable[Record]:
-        """What is committed as of now and not yet read. May raise."""
-
-    def close(self) -> None:
-        """Disconnect."""
-
-
 @dataclass(slots=True)
 class ListFollower:
     """Keeps `snapshot` up to date. Made, it has read the whole topic, or raises what `connect` and its reader raise.
@@ -108,55 +89,32 @@ class ListFollower:
     name: str = "lists"
     snapshot: Snapshot = field(init=False)
     _listed: Listed = field(init=False)
-    _reader: TopicReader | None = field(init=False, default=None)
-    _topic_id: str = ""
     _told: set[tuple[str, int, int]] = field(default_factory=set)
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _outage: Outage = field(init=False)
+    _follower: TopicFollower = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read all of it, with the patience of a start."""
-        self._outage = Outage("lists", {"topic": self.topic})
-        self._read_anew(_AT_START)
-        entries = len(self._listed.entries)
-        log.info("lists read", topic=self.topic, entries=entries, unreadable=len(self._listed.unreadable))
+        """Read all of it."""
+        self._follower = TopicFollower(self.connect, self.topic, self.name, self._take)
+        log.info("lists read", topic=self.topic, entries=len(self._listed.entries))
 
     def step(self) -> bool:
         """Wait, then look once. False when it is time to stop."""
-        if self._stopping.wait(_AFTER_AN_OUTAGE if self._outage.is_on else EVERY):
-            self._disconnect()
-            return False
-        try:
-            self.look()
-        except Exception as error:  # noqa: BLE001 whatever it is, the last lists stay in force and no verdict stops
-            self._outage.goes_on(str(error))
-            self._disconnect()
-        else:
-            self._outage.is_over()
-        return True
+        return self._follower.step()
 
     def stop(self) -> None:
         """Look no more."""
-        self._stopping.set()
+        self._follower.stop()
 
     def look(self) -> None:
-        """Read what is new; from the start where the connection is new, or the topic is. May raise."""
-        if self._reader is None or self._reader.topic_id(self.topic) != self._topic_id:
-            self._disconnect()
-            self._read_anew(_PATIENCE)
-            return
-        if self._listed.read(self._reader.to_end(_PATIENCE), self.clock()):
-            self._put_in_force()
-        self._account()
+        """Read what is new. May raise."""
+        self._follower.look()
 
-    def _read_anew(self, patience: float) -> None:
-        self._reader = self.connect(patience)
-        self._topic_id = self._reader.topic_id(self.topic)
-        listed = Listed(Snapshot(self.hashing))
-        listed.read(self._reader.to_end(patience), self.clock())
-        self._listed = listed
-        self._put_in_force()
-        self._account()
+    def _take(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
+        listed = Listed(Snapshot(self.hashing)) if is_anew else self._listed
+        if listed.read(records, self.clock()) or is_anew:
+            self._listed = listed
+            self._put_in_force()
+        self._account(topic_id)
 
     def _put_in_force(self) -> None:
         self.snapshot = self._listed.snapshot
@@ -164,16 +122,11 @@ class ListFollower:
             for action in ACTIONS:
                 self.metrics.list_entries.labels(what, action).set(self._listed.counts[what.value, action])
 
-    def _account(self) -> None:
+    def _account(self, topic_id: str) -> None:
         for (partition, offset), why in self._listed.unreadable.items():
-            if (place := (self._topic_id, partition, offset)) not in self._told:
+            if (place := (topic_id, partition, offset)) not in self._told:
                 self._told.add(place)
                 self.metrics.lists_unreadable.inc()
                 log.warning("list entry unreadable", topic=self.topic, partition=partition, offset=offset, cause=why)
         self._listed.unreadable.clear()
         self.metrics.lists_read.set(self.clock())
-
-    def _disconnect(self) -> None:
-        if self._reader:
-            self._reader.close()
-        self._reader = None

@@ -12,6 +12,7 @@ import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from worker.messages import BEHAVIOUR_RULE
 from worker.policy import links
 from worker.policy.addresses import normal
 from worker.policy.registry.brands import ODDS, Brand, Registry
@@ -64,22 +65,36 @@ def _refuse(name: str, what: str) -> NoReturn:
 
 def read(file: Path) -> Registry:
     """Read, check and compile. Raises RegistryError."""
+    return compiled(content_of(file), str(file), is_csv=is_csv(file))
+
+
+def content_of(file: Path) -> bytes:
+    """What a file holds. Raises RegistryError."""
     try:
-        content = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         message = f"{file}: cannot be read ({error.strerror})"
         raise RegistryError(message) from None
+
+
+def is_csv(file: Path) -> bool:
+    """Whether a file is CSV, by its name; else it is TOML."""
+    return file.suffix.lower() == ".csv"
+
+
+def compiled(content: bytes, where: str, *, is_csv: bool) -> Registry:
+    """Check and compile what a file, or a record of the topic, holds; `where` it lies. Raises RegistryError."""
     problems: list[str] = []
     brands: list[Brand] = []
     try:
-        brands = parsed(content, problems, is_csv=file.suffix.lower() == ".csv")
+        brands = parsed(content, problems, is_csv=is_csv)
     except (tomllib.TOMLDecodeError, csv.Error, UnicodeDecodeError, RecursionError) as error:
         problems.append(str(error) if not isinstance(error, UnicodeDecodeError) else f"not UTF-8 at byte {error.start}")
     if not brands and not problems:
-        problems.append("holds no brand; unset HAMGATE_REGISTRY to have none")
+        problems.append("holds no brand; to have none, unset its setting")
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise RegistryError("\n".join(f"{file}: {each}" for each in (*problems[:_SHOWN], *more)))
+        raise RegistryError("\n".join(f"{where}: {each}" for each in (*problems[:_SHOWN], *more)))
     return Registry(brands)
 
 
@@ -249,6 +264,8 @@ def _host(given: str) -> str:
 def _require_alone(brand: Brand, rules: dict[str, int], words: dict[bytes, str]) -> None:
     if brand.rule == "sender:":
         _refuse("name", f"{brand.name!r}: gives a rule no name: it needs a letter or a digit")
+    if brand.rule == BEHAVIOUR_RULE:
+        _refuse("name", f"{brand.name!r} would be called {brand.rule}, the rule of sender behaviour; name it otherwise")
     if brand.rule in rules:
         _refuse("name", f"{brand.name!r} is called {brand.rule}, as the brand of line {rules[brand.rule]}")
     for at, name in enumerate(brand.names):

@@ -93,6 +93,7 @@ def _of_the_brand(
     clean = [brand for brand in own if all(map(brand.owns, links))]
     if not clean:
         return None
+    facts.is_registered = not all(brand.is_dry_run for brand in clean)
     informs = Flag.NOTICE in facts.flags or Flag.ONE_TIME_CODE in facts.flags
     return [
         Ruling(brand.rule, at_most=Action.FLAG, is_dry_run=brand.is_dry_run)
