@@ -376,7 +376,9 @@ def _add_feedback(feedback: argparse.ArgumentParser) -> None:
         "topic:partition:offset; to decide, also a message's",
     )
     feedback.add_argument("--author", metavar="NAME", help="with decide: who decides; a name, no address")
-    feedback.add_argument("--reason", metavar="NOTE", help="with decide: why, without anything of the text; dismiss needs it")
+    feedback.add_argument(
+        "--reason", metavar="NOTE", help="with decide: why, without anything of the text; dismiss needs it"
+    )
     feedback.add_argument("--all", action="store_true", help="with show: also what is open, accepted or refused")
     feedback.add_argument("--json", action="store_true", help="with show and history: JSON lines")
 
