@@ -14,15 +14,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from console import api, pages
+from console import api, feedback, model, pages
 from console.access import COOKIE, Gate, UsersError
 from console.changes import AuditLog
+from console.evaluation import ResultFiles
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
 from console.parts import ConsoleParts, parts_of
 from console.reading import Reading
 from console.redriving import Redrive
+from console.reviewing import ReviewQueue
+from console.shadowing import ShadowReports
+from console.shelf import BundleShelf, Promotion
 from console.window import VerdictWindow, WindowError
 from worker import app as worker_app
 from worker import broker
@@ -83,6 +87,7 @@ class Console:
             dead_letters=settings.dead_letter_topic,
             input_topic=settings.input_topic,
         )
+        shelf, asked = BundleShelf(settings), dataclasses.replace(link, patience=_PATIENCE)
         parts = ConsoleParts(
             gate=gate,
             changes=changes,
@@ -91,8 +96,15 @@ class Console:
             judge=self._judge,
             redrive=redrive,
             reading=self._reading.state,
+            shelf=shelf,
+            promotion=Promotion(settings, shelf, changes, self._judge.load),
+            results=ResultFiles(),
+            shadow=ShadowReports(asked, settings.shadow_topic),
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
         )
+        if settings.feedback_topic:
+            parts.review = ReviewQueue(asked, settings.feedback_topic)
+        self._followers = [each for each in (parts.review, parts.shadow) if each]
         hosts = None if gate.has_users else LOOPBACK
         self._socket = _listening(host, settings.console_port)
         self._server = uvicorn.Server(
@@ -125,6 +137,8 @@ class Console:
             self._server.run(sockets=[self._socket])
         finally:
             self._reading.close()
+            for each in self._followers:
+                each.close()
             self._window.close()
 
     def stop(self) -> None:
@@ -145,6 +159,8 @@ def application(parts: ConsoleParts) -> FastAPI:
     made.state.parts = parts
     made.include_router(api.router)
     made.include_router(pages.router)
+    made.include_router(feedback.router)
+    made.include_router(model.router)
     made.mount("/static", StaticFiles(directory=pages.FOLDER / "static"), name="static")
 
     @made.get("/openapi.json", include_in_schema=False)
@@ -177,8 +193,9 @@ def _say_what_is_wrong(made: FastAPI) -> None:
     @made.exception_handler(405)
     def missing(request: Request, error: Exception) -> Response:
         status = getattr(error, "status_code", 404)
-        text = "There is no such page." if status == 404 else "Not by this method."  # noqa: PLR2004
-        return _problem(request, status, text)
+        said = str(getattr(error, "detail", ""))
+        text = {"Not Found": "There is no such page.", "Method Not Allowed": "Not by this method."}.get(said, said)
+        return _problem(request, status, text or "There is no such page.")
 
     @made.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
