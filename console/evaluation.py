@@ -221,7 +221,7 @@ class ResultFiles:
             found.append(RecallFigure("test rows of its split", values, figure(bundle, "test-ece")))
         prefix = f"judge/{bundle.name}/traffic/"
         rows: dict[str, dict[str, _ResultRow]] = {}
-        for row in self._rows(bundle):
+        for row in self._rows(bundle, prefix):
             place, _, name = row.name.removeprefix(prefix).partition("/")
             if not place.startswith("baseline-") and math.isfinite(row.value):
                 rows.setdefault(place, {})[name] = row
@@ -234,8 +234,8 @@ class ResultFiles:
             found.append(RecallFigure(f"traffic, {place}", values, ece.value if ece else None))
         return found
 
-    def _rows(self, bundle: Bundle) -> list[_ResultRow]:
-        found = []
+    def _rows(self, bundle: Bundle, prefix: str) -> list[_ResultRow]:
+        found: list[_ResultRow] = []
         for path in sorted(self._folder.glob(f"traffic-{bundle.name}-*.json")):
             try:
                 state = path.stat()
@@ -247,7 +247,8 @@ class ResultFiles:
                     known = self._read[path] = state.st_mtime_ns, rows
             except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
-            found += [row for row in known[1] if row.extra.get("bundle") == bundle.model]
+            if any(row.extra.get("bundle") == bundle.model for row in known[1]):  # the first figure says it for all
+                found += [row for row in known[1] if row.name.startswith(prefix)]
         return found
 
 
@@ -345,8 +346,8 @@ def _lines(counted: Sequence[_Counted]) -> tuple[tuple[str, tuple[str, ...]], ..
 
 def _times(edges: NDArray[np.float64], top: float) -> tuple[Tick, ...]:
     step = (_WIDTH - _LEFT) / POINTS
-    is_long = edges[-1] - edges[0] > 36 * 3600
-    form = "%d %b" if is_long else "%H:%M"
+    hours = (edges[-1] - edges[0]) / 3600
+    form = "%d %b" if hours > 36 else "%H:%M" if hours > 2 else "%H:%M:%S"  # noqa: PLR2004
     named = [
         Tick(_LEFT + at * step, _HEIGHT - _BOTTOM + 16, time.strftime(form, time.gmtime(float(edges[at]))))
         for at in range(0, POINTS, POINTS // 6)

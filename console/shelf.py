@@ -74,7 +74,7 @@ class BundleShelf:
         try:
             releases.current(self._link)
         except releases.LinkError as error:
-            return str(error)
+            return self._without_path(error)
         return ""
 
     def before(self) -> ShelvedBundle | str:
@@ -82,8 +82,12 @@ class BundleShelf:
         try:
             folder = releases.way_back(self._link)
         except releases.LinkError as error:
-            return str(error)
+            return self._without_path(error)
         return self._look(folder) if folder else "It is back already, since the last one was put in force."
+
+    def _without_path(self, error: releases.LinkError) -> str:
+        """A page that viewers see names no folder of this host."""
+        return str(error).replace(str(self._link), "HAMGATE_BUNDLE")
 
     def candidates(self) -> tuple[list[ShelvedBundle], str]:
         """Everything in the folder that may be a bundle, the newest first; and what is wrong with the folder."""
