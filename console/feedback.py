@@ -149,7 +149,7 @@ def decide(
     report = _correction(asked.decision, asked.label, visitor, asked.reason)
     found = queue.decision(asked.decision)
     if found is None:
-        raise HTTPException(404, "No such decision here.")
+        raise HTTPException(503 if queue.cause else 404, in_line(queue.cause, 300) or "No such decision here.")
     _send(request, visitor, "feedback decided", [report], decision=asked.decision, label=asked.label)
     return _said(found)
 

@@ -80,6 +80,11 @@ class ReviewQueue:
         with self._lock:
             return self._known.get(name)
 
+    @property
+    def cause(self) -> str:
+        """Why the brokers did not give what is new; empty: they did."""
+        return self._followed.cause
+
     def send(self, corrections: Sequence[FeedbackReport]) -> None:
         """Send them on their way. Raises BrokerError."""
         feeding.send(self._link, self.topic, corrections)
