@@ -10,10 +10,13 @@ Reading map, from the command inwards:
     window      what it has read, bounded, in SQLite; search: what is asked of it
     live        counts of the last minutes, and the newest verdicts
     judging     the model, in turns, behind a bounded queue
+    feedback    the page Feedback: reviewing the queue of decisions (reviewing), Label Studio's files (labelling)
+    model       the page Model: bundles on this disk (shelf), figures and plots (evaluation), the shadow (shadowing)
+    following   a topic that is read as far as it goes when somebody asks
     redriving   dead letters back to the input, by `worker.broker.replay`
     changes     the audit log
     visible     text and bytes of strangers, made harmless to look at
 
-It imports `worker`, never the reverse but for the command. It writes to the brokers on a redrive alone. No text, number
+It imports `worker`, never the reverse but for the command. It writes to the brokers on a redrive and for an analyst's word alone. No text, number
 or password is in a URL, a log, or the database; dead letters' bytes are read from the brokers when they are looked at.
 """

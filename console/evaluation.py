@@ -48,7 +48,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640.0, 200.0, 40.0, 10.0, 34.0
 _LEAST_BAR: Final = 1.0
 _LEAST_SHARE: Final = 0.002
 POINTS: Final = 24
-_SAMPLE: Final = 1000
+SAMPLE: Final = 500
 """Verdicts that are looked at for each point."""
 _LEAST_SCORES: Final = 30
 NO_SCORES: Final = np.zeros(0)
@@ -260,7 +260,7 @@ def course(window: VerdictWindow, bundle: Bundle, now: float | None = None) -> C
         return None
     edges = np.linspace(oldest, now + 1e-3, POINTS + 1)
     sampled = [
-        window.scores(float(since), float(until), bundle.model, _SAMPLE) for since, until in itertools.pairwise(edges)
+        window.scores(float(since), float(until), bundle.model, SAMPLE) for since, until in itertools.pairwise(edges)
     ]
     if not any(sampled):
         return None

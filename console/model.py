@@ -95,6 +95,7 @@ def _plots(parts: ConsoleParts, bundle: Bundle) -> dict[str, Any]:
     spread, course = ScoreSpread.read(bundle.quality), evaluation.course(parts.window, bundle)
     return {
         "course": course,
+        "sample": evaluation.SAMPLE,
         "histogram": evaluation.histogram(spread, course.scores if course else evaluation.NO_SCORES)
         if spread
         else None,
