@@ -17,6 +17,7 @@ Reading map, from the command inwards:
     changes     the audit log
     visible     text and bytes of strangers, made harmless to look at
 
-It imports `worker`, never the reverse but for the command. It writes to the brokers on a redrive and for an analyst's word alone. No text, number
-or password is in a URL, a log, or the database; dead letters' bytes are read from the brokers when they are looked at.
+It imports `worker`, never the reverse but for the command. It writes to the brokers on a redrive and for an analyst's
+word alone. No text, number or password is in a URL, a log, or the database; dead letters' bytes are read from the
+brokers when they are looked at.
 """
