@@ -1,5 +1,6 @@
 """The page Feedback, its JSON, and the history's buttons to learn from a verdict."""
 
+import contextlib
 import json
 from typing import Annotated, Any, Final, Literal
 
@@ -227,5 +228,8 @@ def _send(request: Request, visitor: Visitor, what: str, reports: list[FeedbackR
     try:
         _queue(request).send(reports)
     except (BrokerError, TimeoutError) as error:
-        parts.changes.write(visitor, f"{what}: not sent", error=in_line(str(error), 300), **fields)
+        with contextlib.suppress(
+            OSError
+        ):  # the words above stand in the log; that they were not sent is said to the user
+            parts.changes.write(visitor, f"{what}: not sent", error=in_line(str(error), 300), **fields)
         raise HTTPException(503, f"The brokers did not take it: {in_line(str(error), 300)}") from None

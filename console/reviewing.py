@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from console.following import FollowedTopic
 from worker.commands import feeding
 from worker.feedback.records import DecisionState
+from worker.feedback.reports import is_decision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ class ReviewQueue:
         """Return the decisions of these states: what waits by urgency, disputed first; what is decided newest first."""
         self._followed.catch_up()
         with self._lock:
-            all_known = list(self._known.values())
+            all_known = [each for each in self._known.values() if is_decision(each.id)]
         chosen = [each for each in all_known if each.state in states]
         if set(states) & set(WAITING):
             chosen.sort(key=lambda each: (each.state is not DecisionState.DISPUTED, *feeding.urgency(each)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -125,11 +126,12 @@ class BundleShelf:
 
     @staticmethod
     def _with_papers(found: ShelvedBundle) -> ShelvedBundle:
-        try:
-            with (found.folder / CARD).open("rb") as opened:
-                card = opened.read(_CARD).decode("utf-8", "replace")
-        except OSError:
-            card = ""
+        card, place = "", found.folder / CARD
+        with contextlib.suppress(OSError):
+            # No digest covers it: one that leads out of the bundle is some other file of this host.
+            if place.is_file() and place.resolve().is_relative_to(found.folder.resolve()):
+                with place.open("rb") as opened:
+                    card = opened.read(_CARD).decode("utf-8", "replace")
         try:
             return ShelvedBundle(found.folder, found.bundle, "", card, paired.read(paired.beside(found.folder)))
         except ValueError as error:

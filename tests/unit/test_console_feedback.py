@@ -255,7 +255,11 @@ def test_hostile_reasons_names_and_labels_are_shown_harmless(
         "0-7", DecisionState.ACCEPTED, text, source=ReportedPlace(text, 0, 1), said=SaidVerdict(text, 0.5, text),
         votes=[ReportVote(text, text, 0.5, 1, HOUR)], history=[change],
     )  # fmt: skip
-    reviewed.review = Queue(hostile, decision("0-8", said=SaidVerdict(text, 0.5, text), votes=[], history=[change]))
+    elsewhere = decision("0-9", votes=[])
+    elsewhere.id = text  # somebody else's record in the topic of decisions
+    reviewed.review = Queue(
+        hostile, elsewhere, decision("0-8", said=SaidVerdict(text, 0.5, text), votes=[], history=[change])
+    )
 
     for path in ("/feedback", "/feedback?show=accepted", "/feedback/0-7", "/feedback/0-8"):
         answer = analyst.get(path)

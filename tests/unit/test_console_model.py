@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -496,6 +497,20 @@ def test_reports_of_a_shadow_are_counted_shown_harmless_and_bounded(shelved: Con
     assert page.status_code == 200
     assert_no_stranger_acts(page.text)
     assert len(page.text) < 200_000
+
+
+def test_a_card_that_leads_out_of_the_bundle_is_not_shown(disk: Disk, shelved: ConsoleParts) -> None:
+    disk.add("good")
+    (disk.folder / "secret").write_text("a secret of this host")
+    (disk.candidates / "good" / "README.md").symlink_to(disk.folder / "secret")
+    disk.add("pipe")
+    os.mkfifo(disk.candidates / "pipe" / "README.md")
+    os.mkfifo(paired.beside(disk.candidates / "pipe"))
+
+    page = operator(shelved).get("/model").text
+
+    assert "a secret of this host" not in page
+    assert "Its card" not in page.partition("Candidates</h2>")[2]
 
 
 def test_a_card_is_read_to_its_bound(disk: Disk, shelved: ConsoleParts) -> None:

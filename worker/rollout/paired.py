@@ -54,13 +54,13 @@ def written(found: PairedBundles) -> bytes:
 
 def read(path: Path) -> PairedBundles | None:
     """Read a comparison; None where there is none. Raises ValueError where it is none, saying why."""
+    if not path.is_file():
+        return None
     try:
         if path.stat().st_size > _MOST_BYTES:
             message = f"larger than {_MOST_BYTES:,} bytes"
             raise ValueError(message)
         found = msgspec.json.decode(path.read_bytes(), type=PairedBundles)
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise ValueError(error.strerror) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
