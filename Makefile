@@ -1,7 +1,7 @@
 # Each target works alone, first, in a fresh clone: it installs what it needs.
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-unit protocol fuzz test-gpu operate-check compose-smoke drill check format broker broker-stop console worker kill-matrix soak model smollm2 taught swaps bench lock clean
+.PHONY: help install demo test test-unit test-long protocol fuzz test-gpu operate-check compose-smoke drill check format broker broker-stop console worker kill-matrix soak model smollm2 taught swaps bench lock clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -15,8 +15,11 @@ demo: install ## real messages through a real broker and the real worker; ends b
 test: install ## the whole suite, on a real broker
 	@$(PY) -m pytest $(ARGS)
 
-test-unit: install ## what needs no broker: seconds
+test-unit: install ## what needs no broker: a few minutes
 	@$(PY) -m pytest tests/unit $(ARGS)
+
+test-long: install ## what `make test` leaves out, for it takes minutes: outages, kills, whole trainings
+	@$(PY) -m pytest -m long $(ARGS)
 
 fuzz: install ## a million hostile events: each a verdict or a dead letter, none slower than its bound
 	@$(PY) -m tests.fuzz.run $(ARGS)

@@ -37,7 +37,7 @@ LONGEST: Final = 1024
 
 
 class UserRole(enum.StrEnum):
-    """What a user may do, each all that the one before may: look; try texts and see bytes; send back."""
+    """What a user may do, each all that the one before may: look; try texts and see bytes; change lists."""
 
     VIEWER = "viewer"
     ANALYST = "analyst"

@@ -37,7 +37,7 @@ def model(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.VIE
     in_force = shelf.in_force()
     candidates, folder_problem = shelf.candidates()
     others = [each for each in candidates if not _is_same(each, in_force)]
-    disagreements, shadow_cause, shadow_behind = parts.shadow.known() if parts.shadow else ([], "", 0)
+    disagreements, shadow_cause = parts.shadow.known() if parts.shadow else ([], "")
     return page(
         request,
         "model.html",
@@ -54,7 +54,6 @@ def model(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.VIE
         disagreements=disagreements,
         shadow_topic=parts.shadow.topic if parts.shadow else None,
         shadow_cause=shadow_cause,
-        shadow_behind=shadow_behind,
     )
 
 

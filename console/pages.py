@@ -1,5 +1,6 @@
 """The HTML pages. A page that needs a user sends to the log-in; what is wrong is a page, too, never a stack trace."""
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -22,6 +23,8 @@ from worker.messages import Decider, Unreadable, Unscored, dead_letter_notes, rf
 
 FOLDER: Final = Path(__file__).resolve().parent
 _HIGHEST: Final = 2**63 - 1
+_CAMPAIGN: Final = re.compile("[0-9a-f]{16}")
+_LIST_RULE: Final = re.compile("list:[a-z-]+:[0-9a-f]{12}")
 _REPLAYED: Final = tuple(str(each) for each in Unreadable if each is not Unreadable.UNREADABLE_BATCH)
 
 router = APIRouter(include_in_schema=False)
@@ -129,6 +132,7 @@ def history(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)
         rows=rows[:PAGE],
         next=asked.after((rows[PAGE - 1].at, rows[PAGE - 1].seq)) if len(rows) > PAGE else None,
         fault=fault,
+        is_campaign=_CAMPAIGN.fullmatch,
         actions=ACTIONS,
         flags=FLAGS,
         reasons=[*map(str, Unscored), *map(str, Decider)],
@@ -152,8 +156,16 @@ def verdict(
         visitor,
         row=row,
         fields=_flat(fields),
-        campaign=None if campaign.faults else campaign.after(None),
+        campaign=None if campaign.faults or not row.campaign else campaign.after(None),
+        campaign_page=bool(row.campaign and _CAMPAIGN.fullmatch(row.campaign)),
+        rule=_rule(fields.get("rule")),
+        why_no_lists=parts_of(request).context.why_no_lists,
     )
+
+
+def _rule(given: object) -> str | None:
+    """The list entry that decided, by its rule; None where none did."""
+    return given if isinstance(given, str) and _LIST_RULE.fullmatch(given) else None
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

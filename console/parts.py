@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from console.access import Gate
     from console.changes import AuditLog
+    from console.context import ConsoleContext
     from console.evaluation import ResultFiles
     from console.judging import Judge
     from console.live import Live
@@ -38,6 +39,7 @@ class ConsoleParts:
     """The state of the thread that reads."""
     letter: Callable[[int, int], Letter | None]
     """Fetches a dead letter from the brokers. Raises BrokerError, TimeoutError."""
+    context: ConsoleContext
     shelf: BundleShelf
     promotion: Promotion
     results: ResultFiles

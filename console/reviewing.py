@@ -7,13 +7,13 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from console.following import FollowedTopic
+from console.following import Following
 from worker.commands import feeding
 from worker.feedback.records import DecisionState
 from worker.feedback.reports import is_decision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from console.access import Visitor
     from worker.broker import KafkaLink
@@ -43,7 +43,8 @@ class KnownDecisions(NamedTuple):
     decisions: list[FeedbackDecision]
     counts: Counter[DecisionState]
     cause: str
-    behind: int
+    is_whole: bool
+    """Whether the topic has been read to its end."""
 
 
 class ReviewQueue:
@@ -54,7 +55,7 @@ class ReviewQueue:
         self._link = link
         self._lock = threading.Lock()
         self._known: dict[str, FeedbackDecision] = {}
-        self._followed = FollowedTopic(link, feeding.decisions_topic(topic), self._take, self._forget)
+        self._followed = Following(link, feeding.decisions_topic(topic), self)
 
     def known(self, states: Sequence[DecisionState]) -> KnownDecisions:
         """Return the decisions of these states: what waits by urgency, disputed first; what is decided newest first."""
@@ -67,7 +68,7 @@ class ReviewQueue:
         else:
             chosen.sort(key=lambda each: -each.touched_at)
         counts = Counter(each.state for each in all_known)
-        return KnownDecisions(chosen, counts, self._followed.cause, self._followed.behind)
+        return KnownDecisions(chosen, counts, self.cause, self._followed.state()["read_at"] is not None)
 
     def snapshot(self) -> dict[str, FeedbackDecision]:
         """Return all of them by their ids."""
@@ -83,22 +84,33 @@ class ReviewQueue:
 
     @property
     def cause(self) -> str:
-        """Why the brokers did not give what is new; empty: they did."""
-        return self._followed.cause
+        """Why the brokers do not give what is new; empty: they do."""
+        return str(self._followed.state()["cause"])
+
+    def start(self) -> None:
+        """Read from now on."""
+        self._followed.start()
 
     def send(self, corrections: Sequence[FeedbackReport]) -> None:
         """Send them on their way. Raises BrokerError."""
         feeding.send(self._link, self.topic, corrections)
 
     def close(self) -> None:
-        """Disconnect."""
+        """Read no more."""
         self._followed.close()
 
-    def _take(self, record: Record) -> None:
+    def take(self, records: Iterable[Record], now: float) -> None:  # noqa: ARG002 the topic says what is over
+        """Take up what was written."""
+        for record in records:
+            with self._lock:
+                feeding.note(self._known, record.key, record.value)
+                if len(self._known) > 2 * DECIDED:
+                    self._trim()
+
+    def forget(self) -> None:
+        """Begin anew."""
         with self._lock:
-            feeding.note(self._known, record.key, record.value)
-            if len(self._known) > 2 * DECIDED:
-                self._trim()
+            self._known.clear()
 
     def _trim(self) -> None:
         waiting = [each for each in self._known.values() if each.state in WAITING]
@@ -106,10 +118,6 @@ class ReviewQueue:
             (each for each in self._known.values() if each.state not in WAITING), key=lambda each: each.touched_at
         )
         self._known = {each.id: each for each in (*decided[-DECIDED:], *waiting[-DECIDED:])}
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._known.clear()
 
 
 def author_of(visitor: Visitor) -> str:

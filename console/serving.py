@@ -14,9 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from console import api, feedback, model, pages
+from console import api, campaigns, feedback, lists, model, pages
 from console.access import COOKIE, Gate, UsersError
 from console.changes import AuditLog
+from console.context import ConsoleContext
 from console.evaluation import ResultFiles
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
@@ -80,6 +81,7 @@ class Console:
             dead_letter_topic=settings.dead_letter_topic,
         )
         self._judge = Judge(settings)
+        self._context = ConsoleContext(settings, link)
         redrive = Redrive(
             link,
             changes,
@@ -101,6 +103,7 @@ class Console:
             results=ResultFiles(),
             shadow=ShadowReports(asked, settings.shadow_topic),
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
+            context=self._context,
         )
         if settings.feedback_topic:
             parts.review = ReviewQueue(asked, settings.feedback_topic)
@@ -131,6 +134,9 @@ class Console:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends it, or `stop`."""
         self._reading.start()
+        self._context.start()
+        for each in self._followers:
+            each.start()
         self._judge.load()
         ready()
         try:
@@ -139,6 +145,7 @@ class Console:
             self._reading.close()
             for each in self._followers:
                 each.close()
+            self._context.close()
             self._window.close()
 
     def stop(self) -> None:
@@ -157,10 +164,10 @@ def application(parts: ConsoleParts) -> FastAPI:
         description="JSON of the console's pages. POST wants the page's token in X-CSRF-Token.",
     )
     made.state.parts = parts
-    made.include_router(api.router)
-    made.include_router(pages.router)
-    made.include_router(feedback.router)
-    made.include_router(model.router)
+    for router in (api.router, lists.changes_router, pages.router, lists.router, campaigns.router):
+        made.include_router(router)
+    for router in (feedback.router, model.router):
+        made.include_router(router)
     made.mount("/static", StaticFiles(directory=pages.FOLDER / "static"), name="static")
 
     @made.get("/openapi.json", include_in_schema=False)

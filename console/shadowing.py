@@ -5,44 +5,57 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from console.following import FollowedTopic
+from console.following import Following
 from worker.rollout.compare import add
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from worker.broker import KafkaLink
     from worker.messages import Record
     from worker.rollout.compare import Comparison
 
 DAYS: Final = 7.0
+_EVERY: Final = 5.0
 _MOST_PAIRS: Final = 8
 _MOST_LABELS: Final = 100
 
 
 class ShadowReports:
-    """Reports of the last days, from the console's first look on; of too many pairs of models the newest."""
+    """Reports of the last days; of too many pairs of models the newest."""
 
     def __init__(self, link: KafkaLink, topic: str) -> None:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, str], Comparison] = {}
-        self._followed = FollowedTopic(link, topic, self._take, self._forget, days=DAYS)
+        self.topic = topic
+        self._followed = Following(link, topic, self, _EVERY)
 
-    @property
-    def topic(self) -> str:
-        """The topic of reports."""
-        return self._followed.topic
-
-    def known(self) -> tuple[list[dict[str, Any]], str, int]:
-        """Return each pair of models, the newest first; why that may be old; and how many records are not read yet."""
-        self._followed.catch_up()
+    def known(self) -> tuple[list[dict[str, Any]], str]:
+        """Return each pair of models, the newest first; and why that may be old."""
         with self._lock:
             found = [_said(each) for each in reversed(self._found.values())]
-        return [each for each in found if each], self._followed.cause, self._followed.behind
+        return [each for each in found if each], str(self._followed.state()["cause"])
+
+    def start(self) -> None:
+        """Read from now on."""
+        self._followed.start()
 
     def close(self) -> None:
-        """Disconnect."""
+        """Read no more."""
         self._followed.close()
 
-    def _take(self, record: Record) -> None:
+    def take(self, records: Iterable[Record], now: float) -> None:
+        """Count what was reported."""
+        for record in records:
+            if record.timestamp >= now - DAYS * 86_400:
+                self._add(record)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._found.clear()
+
+    def _add(self, record: Record) -> None:
         with self._lock:
             add(self._found, record.value)
             while len(self._found) > _MOST_PAIRS:
@@ -51,10 +64,6 @@ class ShadowReports:
                 for counts in (each.labels, each.examples):
                     while len(counts) > _MOST_LABELS:
                         counts.pop(next(iter(counts)))
-
-    def _forget(self) -> None:
-        with self._lock:
-            self._found.clear()
 
 
 def _said(found: Comparison) -> dict[str, Any] | None:

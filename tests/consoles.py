@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from console.access import Gate, UserRole, hashed
 from console.changes import AuditLog
+from console.context import ConsoleContext
 from console.evaluation import ResultFiles
 from console.judging import Judge
 from console.live import Live
@@ -91,6 +92,7 @@ def parts(
     users: Path | None = None,
     topic: Topic | None = None,
     settings: Settings | None = None,
+    context: ConsoleContext | None = None,
 ) -> ConsoleParts:
     """All of them, over a window in `folder`; the brokers are nowhere."""
     changes = AuditLog(folder / "audit.jsonl")
@@ -113,6 +115,7 @@ def parts(
         shelf=shelf,
         promotion=Promotion(settings, shelf, changes, judge.load),
         results=ResultFiles(),
+        context=context or ConsoleContext(Settings(), KafkaLink("127.0.0.1:1", patience=0.2)),
     )
 
 

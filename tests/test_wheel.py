@@ -84,10 +84,12 @@ def test_a_check_finds_the_shipped_bundle_well_and_no_broker(place: Path) -> Non
     assert [line for line in found if line.startswith("FAIL")]
 
 
+@pytest.mark.long
 def test_the_shipped_collections_are_prepared(place: Path) -> None:
     assert "kept      5,130" in said(place, "python", "-m", "training", "prepare")
 
 
+@pytest.mark.long
 def test_a_recipe_is_evaluated_and_its_figures_lie_beside_its_runs(place: Path) -> None:
     toy = ("--recipe", "toy.toml", "--data", "messages.tsv", "--splits", "1")
 
@@ -97,6 +99,7 @@ def test_a_recipe_is_evaluated_and_its_figures_lie_beside_its_runs(place: Path) 
     assert {row["name"] for row in json.loads(written.read_text())} >= {"judge/toy/f1-mean"}
 
 
+@pytest.mark.long
 def test_a_sweep_is_run_and_its_figures_go_where_it_is_told(place: Path) -> None:
     said(place, "python", "-m", "training", "sweep", "grid.toml", "--splits", "1", "--results", "figures")
 

@@ -90,7 +90,8 @@ USED_BY: Final = {
     "console": _MODEL
     | _LINK
     | _CONSOLE
-    | {*("input_topic", "verdict_topic", "dead_letter_topic", "shadow_topic", "feedback_topic")},
+    | {"input_topic", "verdict_topic", "dead_letter_topic", "max_event_bytes", "hash_key_file", "registry"}
+    | {"lists_topic", "campaigns_topic", "senders_topic", "shadow_topic", "feedback_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

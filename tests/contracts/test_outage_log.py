@@ -89,6 +89,7 @@ def test_a_broker_that_goes_away_is_one_line_and_its_return_another(
     assert int(str(returned["seconds"])) >= 7
 
 
+@pytest.mark.long
 def test_a_broker_that_was_never_there_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     link = KafkaLink(f"{LOOPBACK}:{free_port()}", patience=3)

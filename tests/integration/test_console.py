@@ -96,6 +96,7 @@ def test_a_topic_made_anew_is_read_anew(place: Place, tmp_path: Path) -> None:
         until(lambda: seen(console.page("/history")) == 3)
 
 
+@pytest.mark.long
 def test_an_outage_is_said_with_its_beginning_and_what_came_meanwhile_is_read(tmp_path: Path) -> None:
     with temporary("console-outage") as node:
         place = make_place(node.bootstrap)

@@ -63,8 +63,7 @@ def test_decisions_are_read_as_they_are_written_and_words_and_annotations_reach_
         partition, offset = map(int, verdict.partition('"')[0].split(":"))
         console.ask("/api/feedback/learn", {"partition": partition, "offset": offset, "label": "spam"})
         console.ask("/api/feedback/import?preview=false", [annotated("ham", data={"source": "sms.events:3:9"})])
-        page = console.page("/model")
-        assert "100 judged by both, 3 differ" in page
+        until(lambda: "100 judged by both, 3 differ" in console.page("/model"))
     with Reader(place.link, reports) as reader:
         sent = [read_report(record, max_bytes=10_000) for record in reader.to_end()]
     assert {(each.label, each.decision, each.source, each.author) for each in sent} == {

@@ -6,6 +6,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.integration.harness import Traffic, Watch, WorkerProcess, exactly_once, until
 
 if TYPE_CHECKING:
@@ -127,6 +129,7 @@ def test_at_least_once_loses_nothing_when_killed(
     until(lambda: {letter.value for letter in watch.dead_letters} == set(traffic.poison))
 
 
+@pytest.mark.long
 def test_at_least_once_goes_on_when_its_broker_is_restarted(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, kafka: Node
 ) -> None:

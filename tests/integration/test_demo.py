@@ -109,6 +109,7 @@ def test_ctrl_c_while_the_worker_loads_leaves_nothing_running(started: Demo) -> 
     assert "Traceback" not in started.said
 
 
+@pytest.mark.long
 def test_being_told_to_end_in_mid_stream_leaves_nothing_running(tmp_path: Path) -> None:
     demo = Demo(tmp_path)
     try:
@@ -122,6 +123,7 @@ def test_being_told_to_end_in_mid_stream_leaves_nothing_running(tmp_path: Path) 
         demo.close()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
 def test_killing_the_demo_ends_its_children(started: Demo) -> None:
     started.process.kill()
@@ -139,6 +141,7 @@ def test_a_child_that_dies_ends_the_demo_by_name_and_takes_the_other_along(start
     assert_nothing_runs(started)
 
 
+@pytest.mark.long
 def test_a_second_demo_in_the_same_folder_is_refused_and_disturbs_nothing(started: Demo, tmp_path: Path) -> None:
     second = Demo(tmp_path)
 

@@ -194,6 +194,7 @@ def judged(reported: Reported, count: int) -> list[str]:
     return ids
 
 
+@pytest.mark.long
 def test_through_kills_each_report_is_counted_once_and_a_thousand_false_ones_change_nothing(
     reported: Reported, tmp_path: Path
 ) -> None:

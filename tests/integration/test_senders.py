@@ -6,6 +6,8 @@ import json
 import signal
 from typing import TYPE_CHECKING
 
+import pytest
+
 from deploy.kafka import topics
 from tests.integration.harness import Watch, WorkerProcess, until
 from worker.broker import Publisher, Reader
@@ -88,6 +90,7 @@ def test_the_next_owner_of_a_partition_knows_who_writes_to_strangers(
     assert "4477009" not in first.said() + second.said()
 
 
+@pytest.mark.long
 def test_a_topic_that_is_deleted_stops_no_verdict_but_the_next_start(
     place: Place, start: Callable[..., WorkerProcess], watch: Watch, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_the_published_recipe_goes_from_a_hub_id_to_a_prediction_without_a_netwo
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["spam", "ham"]
 
 
+@pytest.mark.long
 def test_two_processes_learn_what_one_learns(
     alone: tuple[Path, str], collection: Path, hub: Path, recipe: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from worker.__main__ import main
 from worker.campaigns.signature import LENGTH
 from worker.campaigns.summaries import CampaignSummary, encode_summary
-from worker.commands.campaigning import added_up, summaries
+from worker.campaigns.totals import added_up, summaries
 from worker.messages import Record
 
 NOON = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)

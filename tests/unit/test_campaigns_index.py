@@ -180,3 +180,30 @@ def test_the_first_messages_wait_for_no_memory_once_it_is_taken() -> None:
         index.count(each, index.like(each), 0.0)
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 30
+
+
+def test_bands_made_for_many_signatures_say_the_same_as_those_made_for_one() -> None:
+    index, some = small(recent=64), np.stack([fresh() for _ in range(20)])
+    for each in some:
+        send(index, each)
+
+    for each, bands in zip(some, index.bands(some), strict=True):
+        assert index.like(each, bands) == index.like(each)
+        assert index.like(each, bands).alone
+
+
+def test_what_shares_a_slot_alone_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = small(recent=64)
+    send(index, fresh())
+    asked = fresh()
+    slots, uppers = index.bands(asked[None])[0]
+    index._table[slots] = uppers ^ np.uint32(1 << 31) | np.uint32(9)  # as another band, of the same slot, left it
+    monkeypatch.setattr(index, "_signatures", None)  # so that to compare would fail
+
+    assert index.like(asked) == index.like(asked, index.bands(asked[None])[0])
+    assert not index.like(asked).alone
+
+
+def test_more_places_than_an_entry_can_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="1048575 together"):
+        Index(1 << 20, 1)

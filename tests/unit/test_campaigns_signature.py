@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 
 from worker.campaigns import signature as signatures
 from worker.campaigns.index import SIMILAR
-from worker.campaigns.signature import LENGTH, Signature, constant, hosts, name_of, signature_of
+from worker.campaigns.signature import LENGTH, Signature, constant, is_enough, name_of, signatures_of
 from worker.campaigns.sketch import Different, Sketch
+from worker.model.normalise import is_uncovered, normalise
 
 PARCEL = "Your parcel is held at our depot. Pay the fee of £1.99 at https://parcel-fee.example/x7 to avoid return"
 
 
 def signature(text: str) -> Signature | None:
-    return signature_of(constant(text))
+    kept = constant(text)
+    return signatures_of([kept])[0] if is_enough(kept) else None
 
 
 def similarity(one: str, other: str) -> float:
@@ -102,14 +104,12 @@ def test_any_text_has_a_signature_of_one_length_or_none(text: str) -> None:
     found = signature(text)
 
     assert found is None or (found.shape, found.dtype) == ((LENGTH,), np.uint8)
-    assert hosts(text) is not None
 
 
 @pytest.mark.parametrize("piece", ["a.", "a-", "1.a", "@", "a@", "http:", "-.", ".a", "£1", "é", "\u200b"])
 @pytest.mark.timeout(20)
 def test_no_text_takes_long(piece: str) -> None:
     signature(piece * (65_536 // len(piece)))
-    hosts(piece * (65_536 // len(piece)))
 
 
 def test_of_a_long_text_no_more_is_normalised_than_is_kept() -> None:
@@ -123,14 +123,23 @@ def test_an_id_follows_from_the_wording_and_never_changes() -> None:
     found = signature(PARCEL)
     assert found is not None
 
-    assert name_of(found) == "84f95b4801538324"
-    assert signatures.SCHEME == "1.1.2"
+    assert name_of(found) == "2e2dc32f01b288bd"
+    assert signatures.SCHEME == "2.1.2"
 
 
-def test_hosts_are_those_of_links_and_of_no_address() -> None:
-    text = "See https://Parcel-Fee.example/x7, www.bank.co.uk or pay.top; mail help@bank.example. 1.99 a.m."
+@given(st.lists(st.text(max_size=200), max_size=8))
+def test_a_text_has_the_same_signature_in_whatever_batch_it_comes(texts: list[str]) -> None:
+    kept = [each for text in [*texts, PARCEL] if is_enough(each := constant(text))]
 
-    assert hosts(text) == {"parcel-fee.example", "www.bank.co.uk", "pay.top"}
+    together = signatures_of(kept)
+
+    assert together.tolist() == [signatures_of([each])[0].tolist() for each in kept]
+
+
+@given(st.text(max_size=300))
+def test_a_text_that_is_plain_need_not_be_normalised(text: str) -> None:
+    if not is_uncovered(text, normalise(text)):
+        assert constant(text, is_plain=True) == constant(text)
 
 
 @given(st.integers(0, 3000))

@@ -62,7 +62,6 @@ class Queue(ReviewQueue):
     def __init__(self, *decisions: FeedbackDecision) -> None:
         super().__init__(KafkaLink("127.0.0.1:1", patience=0.1), "sms.feedback")
         self._known = {each.id: each for each in decisions}
-        self._followed.catch_up = lambda: None  # type: ignore[method-assign]
         self.sent: list[FeedbackReport] = []
         self.error: Exception | None = None
 
@@ -274,7 +273,7 @@ def test_hostile_reasons_names_and_labels_are_shown_harmless(
 def test_where_the_brokers_do_not_answer_the_page_says_so_and_a_word_is_refused(
     analyst: TestClient, queue: Queue, tmp_path: Path
 ) -> None:
-    queue._followed.cause = f"away {HTML}"
+    queue._followed._is_away(f"away {HTML}")
     queue.error = BrokerError("away")
 
     page = analyst.get("/feedback").text
@@ -319,7 +318,7 @@ def test_decided_ones_are_bounded_and_what_waits_is_kept(monkeypatch: pytest.Mon
     queue = Queue(decision("1-1"))
     for n in range(50):
         made = decision(f"2-{n}", DecisionState.ACCEPTED, "spam", touched_at=HOUR + n)
-        queue._take(Record("t", 0, n, HOUR, key_of(made).encode(), encode_record(made), ()))
+        queue.take([Record("t", 0, n, HOUR, key_of(made).encode(), encode_record(made), ())], HOUR)
 
     known: KnownDecisions = queue.known(tuple(DecisionState))
     assert len(known.decisions) <= 21

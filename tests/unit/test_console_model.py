@@ -475,11 +475,10 @@ def test_results_of_another_bundle_are_not_shown(tmp_path: Path) -> None:
 
 def test_reports_of_a_shadow_are_counted_shown_harmless_and_bounded(shelved: ConsoleParts) -> None:
     shadow = ShadowReports(KafkaLink("127.0.0.1:1", patience=0.1), "sms.shadow")
-    shadow._followed.catch_up = lambda: None  # type: ignore[method-assign]
     shelved.shadow = shadow
 
     def take(said: dict[str, Any]) -> None:
-        shadow._take(Record("sms.shadow", 0, 0, 0.0, None, json.dumps(said).encode(), ()))
+        shadow.take([Record("sms.shadow", 0, 0, 0.0, None, json.dumps(said).encode(), ())], 1.0)
 
     opinion = {"model": HTML, "label": HTML, "score": 0.9}
     for n in range(30):
@@ -489,9 +488,9 @@ def test_reports_of_a_shadow_are_counted_shown_harmless_and_bounded(shelved: Con
           "labels": {"spam": {"ham": 9}}})  # fmt: skip
     take({"kind": "disagreement", "id": HTML, "at": "x", "primary": opinion, "shadow": opinion | {"label": None},
           "source": {"topic": HTML, "partition": 0, "offset": 1, "timestamp": 1}})  # fmt: skip
-    shadow._take(Record("sms.shadow", 0, 0, 0.0, None, b"not json", ()))
+    shadow.take([Record("sms.shadow", 0, 0, 0.0, None, b"not json", ())], 1.0)
 
-    found, _, _ = shadow.known()
+    found, _ = shadow.known()
     assert len(found) <= 8
     page = operator(shelved).get("/model")
     assert page.status_code == 200

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from console.parts import ConsoleParts
 
 HOSTILE = (HTML, BIDI, CONTROL, '"><svg/onload=alert(1)>', "{{7*191}}${7*191}", "x" * 100_000)
-PAGES = ("/", "/try", "/history", "/dead-letters", "/history/1/0", "/dead-letters/0/0")
+PAGES = (
+    *("/", "/try", "/history", "/dead-letters", "/history/1/0", "/dead-letters/0/0"),
+    *("/campaigns", "/campaigns/67fafdfa4dbe71a6", "/lists", "/lists/senders", "/lists/registry"),
+)
 
 
 @pytest.fixture(scope="session")

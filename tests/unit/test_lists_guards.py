@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.listed import HASHING, NOW, listed, message
-from worker.commands.listing import Lists, import_entries
+from worker.broker import KafkaLink
+from worker.commands.list_changes import Lists
 from worker.policy.lists.entries import EntryError, Match, What
 from worker.policy.lists.guards import (
     LEAST,
@@ -19,10 +18,6 @@ from worker.policy.lists.guards import (
     require_future,
     require_share,
 )
-from worker.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def refusal(what: str, value: str, match: str = "exact") -> str:
@@ -136,16 +131,11 @@ def test_too_few_messages_say_nothing_and_it_is_said() -> None:
         ("", "no lines"),
     ],
 )
-def test_an_import_with_a_wrong_line_names_it_and_writes_nothing(text: str, wrong: str, tmp_path: Path) -> None:
-    file = tmp_path / "lists"
-    file.write_text(text)
-    options = argparse.Namespace(
-        file=str(file), format=None, author="ana", reason="a test", max_share=0.05, force=False
-    )
-    nowhere = Lists(Settings(brokers="127.0.0.1:1"), "sms.lists", HASHING, NOW)  # type: ignore[call-arg] # mypy knows no defaults here
+def test_an_import_with_a_wrong_line_names_it_and_writes_nothing(text: str, wrong: str) -> None:
+    nowhere = Lists(KafkaLink("127.0.0.1:1"), "sms.lists", "sms.events", 65_536, HASHING, NOW)
 
     with pytest.raises(EntryError) as refused:
-        import_entries(nowhere, options)
+        nowhere.imported(text, form=None, author="ana", reason="a test", share=0.05, is_forced=False)
 
     assert wrong in str(refused.value)
     assert "nothing" in str(refused.value)

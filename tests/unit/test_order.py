@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,9 +43,13 @@ class Watching:
 
     looked: list[bool] = field(default_factory=list)
     learnt: list[Action] = field(default_factory=list)
+    foreseen: int = 0
 
     def begin(self, now: float) -> None:
         del now
+
+    def foresee(self, some: Sequence[Facts]) -> None:
+        self.foreseen += len(some)
 
     def look(self, facts: Facts) -> None:
         self.looked.append(facts.is_repeated)
@@ -64,7 +69,7 @@ def raised(odds: float) -> Scored:
     return Scored("spam" if score >= 0.5 else "ham", score, Action.BLOCK if score >= 0.5 else Action.DELIVER, None)
 
 
-SCORED = replace(raised(0.0), raised=raised)
+SCORED = msgspec.structs.replace(raised(0.0), raised=raised)
 
 one = st.builds(
     Ruling, st.just("list:sender:1"), st.sampled_from([None, *ACTIONS]), st.sampled_from([None, *ACTIONS]),

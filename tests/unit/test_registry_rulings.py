@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -229,9 +230,9 @@ def test_in_dry_run_it_changes_nothing_and_says_what_it_would_have_done(
     text: str, sender: str | None, its: tuple[Flag, ...], scored: Scored
 ) -> None:
     of = facts(text, sender, *its)
-    real = Context([RegisteredSenders(REGISTRY, normalise)]).decide(replace(of, found={}), scored)
+    real = Context([RegisteredSenders(REGISTRY, normalise)]).decide(msgspec.structs.replace(of, found={}), scored)
 
-    tried = Context([RegisteredSenders(TRIED, normalise)]).decide(replace(of, found={}), scored)
+    tried = Context([RegisteredSenders(TRIED, normalise)]).decide(msgspec.structs.replace(of, found={}), scored)
 
     assert (tried.scored, tried.by, tried.rule) == (scored, None, None)
     if real.by:

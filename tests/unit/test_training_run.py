@@ -183,6 +183,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
     ]
 
 
+@pytest.mark.long
 def test_an_interrupted_base_goes_on_with_the_next_epoch_and_ends_the_same(run: Path, tmp_path: Path) -> None:
     def stop(_phase: str, step: int, _steps: int, _loss: float, _tokens: int) -> None:
         if step == 10:  # in the second of three epochs of eight

@@ -5,5 +5,6 @@ index       finds the campaign of a signature; what is remembered, and what is f
 sketch      how many different senders, recipients and link hosts, in 64 bytes each
 watching    the observer: gives each message its campaign, and counts what became of it
 summaries   the records of the topic: one for each campaign and worker, without text or number
+totals      summaries added up over workers and ids, for whoever looks at them
 sharing     beside the pipeline: publishes summaries, and reads those of the other workers
 """

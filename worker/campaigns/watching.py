@@ -8,7 +8,6 @@ is put among the changed after it has changed: so whatever the companion reads o
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -16,13 +15,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness
-from worker.campaigns.signature import LEAST_CHARACTERS, SCHEME, Signature, constant, hosts, signature_of
+from worker.campaigns.index import LARGE, Bands, Index, KnownCampaign, Likeness
+from worker.campaigns.signature import SCHEME, Signature, constant, is_enough, signatures_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
-from worker.messages import Action
+from worker.messages import Action, Flag
+from worker.policy.links import hosts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.metrics import Metrics
     from worker.policy.facts import Facts
     from worker.policy.order import Decided
@@ -31,8 +33,14 @@ FOUND: Final = "campaign"
 """Of `Facts.found`: the campaign of a message."""
 _AT_ONCE: Final = 64
 """Summaries taken up by one transaction: some 3 ms."""
-_WORDINGS: Final = 16_384
-"""That are not looked for anew: most of what organisations send differs in numbers alone. Some 10 MB."""
+_WORDINGS: Final = 8_192
+"""That are not looked for anew: most of what organisations send differs in numbers alone. Up to twice as many are kept,
+some 1 KB each.
+"""
+_WORDING: Final = "wording"
+"""Of `Facts.found`: what is kept of a text."""
+_CHANGED: Final = frozenset((Flag.NORMALISED, Flag.TRUNCATED))
+"""One of them stands on each text that normalising may change."""
 _TOMBSTONES: Final = 100_000
 """That may wait."""
 
@@ -49,12 +57,9 @@ class Heard(NamedTuple):
 class Wording:
     """What is kept of a text, by its signature; and the campaign that it was found to be of."""
 
-    signature: Signature | None
+    signature: Signature
+    bands: Bands
     campaign: KnownCampaign | None = None
-
-
-def _wording(kept: str) -> Wording:
-    return Wording(signature_of(kept))
 
 
 class CampaignWatch:
@@ -68,7 +73,8 @@ class CampaignWatch:
         self.heard: deque[Heard] = deque()
         self._metrics = metrics
         self._now = math.inf
-        self._wordings = functools.lru_cache(_WORDINGS)(_wording)
+        self._wordings: dict[str, Wording] = {}
+        self._wordings_before: dict[str, Wording] = {}
 
     def begin(self, now: float) -> None:
         """Take up some of what other workers have told."""
@@ -76,19 +82,42 @@ class CampaignWatch:
         for _ in range(min(_AT_ONCE, len(self.heard))):
             self._take_up(self.heard.popleft())
 
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Make the signatures of a batch, of wordings that are not known."""
+        if len(self._wordings) > _WORDINGS:
+            self._wordings_before, self._wordings = self._wordings, {}
+        known, before = self._wordings, self._wordings_before
+        found = [constant(facts.text, is_plain=_CHANGED.isdisjoint(facts.flags)) for facts in some]
+        fresh: list[str] = []
+        for kept in dict.fromkeys(found):
+            if kept in known:
+                continue
+            if wording := before.get(kept):
+                known[kept] = wording
+            elif is_enough(kept):
+                fresh.append(kept)
+        if fresh:
+            signatures = signatures_of(fresh)
+            known.update(zip(fresh, map(Wording, signatures, self.index.bands(signatures)), strict=True))
+        for facts, kept in zip(some, found, strict=True):
+            facts.found[_WORDING] = known.get(kept)
+
     def look(self, facts: Facts) -> None:
         """Find a message's campaign."""
-        kept = constant(facts.text)
-        if len(kept) < LEAST_CHARACTERS:
-            return
-        wording = self._wordings(kept)
-        if wording.signature is None:
+        if _WORDING not in facts.found:
+            self.foresee((facts,))
+        wording = facts.found[_WORDING]
+        if not isinstance(wording, Wording):
             return
         campaign, gone = wording.campaign, None
-        match = Likeness(campaign, is_close=True) if campaign and campaign.place else self.index.like(wording.signature)
+        if campaign and campaign.place:
+            match = Likeness(campaign, is_close=True)
+        else:
+            match = self.index.like(wording.signature, wording.bands)
         campaign = match.campaign
         if not facts.is_repeated:
-            campaign, gone = self.index.count(wording.signature, match, min(facts.received_at, self._now))
+            at = min(facts.received_at, self._now)
+            campaign, gone = self.index.count(wording.signature, match, at, wording.bands)
         wording.campaign = campaign
         if gone:
             self._forget(gone)
@@ -107,7 +136,7 @@ class CampaignWatch:
             campaign.different.add(Different.SENDERS, facts.sender)
         if facts.recipient:
             campaign.different.add(Different.RECIPIENTS, facts.recipient)
-        for host in hosts(facts.text) if "." in facts.text else ():
+        for host in hosts_of(facts):
             campaign.different.add(Different.HOSTS, host)
         scored = decided.scored
         if scored.action is Action.DELIVER:

@@ -31,7 +31,7 @@ from worker.policy.facts import Facts
 from worker.policy.order import Decided, Scored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from worker.messages import Headers
     from worker.model.models_in_service import Role
@@ -111,6 +111,10 @@ class Verdicts:
         scores, labels = published(batch.scores.score).tolist(), batch.scores.label.tolist()
         answers = dict(zip(batch.rows, zip(labels, scores, strict=True), strict=True))
         when = _Times(batch.taken_at, _milliseconds(batch.seconds), rfc3339(batch.ended_at), now)
+        known: dict[int, tuple[Context, Facts]] = {}
+        if beside:
+            known = {row: (beside, _facts(item, item.sms)) for row, item in enumerate(batch.items) if item.sms}
+            beside.foresee([facts for _, facts in known.values()])
         for row, item in enumerate(batch.items):
             context, trace = tracecontext.carried(item.record.headers) if item.record.headers else ((), None)
             if trace:
@@ -122,7 +126,7 @@ class Verdicts:
                 outcome.dead_letters.append(encode_dead_letter(letter))
             elif item.sms:
                 its = item.model.verdicts if item.model else self
-                verdict, decided = its.verdict(item, item.sms, answers.get(row), when, beside)
+                verdict, decided = its.verdict(item, item.sms, answers.get(row), when, known.get(row))
                 outcome.count(verdict, decided)
                 if trace:
                     outcome.said[row] = verdict.label, verdict.action
@@ -132,19 +136,23 @@ class Verdicts:
         return outcome
 
     def verdict(
-        self, item: Waiting, sms: Sms, answer: tuple[int, float] | None, when: _Times, beside: Context | None = None
+        self,
+        item: Waiting,
+        sms: Sms,
+        answer: tuple[int, float] | None,
+        when: _Times,
+        known: tuple[Context, Facts] | None = None,
     ) -> tuple[Verdict, Decided]:
         """Decide on one message: the answer is the label's index and the score; none came too late."""
         record = item.record
         flags, language = (item.prepared.flags, item.prepared.language) if item.prepared else ((), None)
-        scored = Scored(*self.decide(answer, is_empty=not item.tokens, flags=flags, language=language))
-        decided, facts = Decided(scored), None
-        if beside:
-            facts = Facts(
-                sms.text, sms.sender, sms.recipient, sms.received_at, item.partition, record.offset, flags, language
-            )
-            facts.sender_type = sms.sender_type or (sender_type(sms.sender) if sms.sender else None)
-            decided = beside.decide(facts, self._raisable(scored, answer, flags, language))
+        raised = self._raisable(answer, flags, language) if known and answer and answer[0] != UNSCORED else None
+        scored = Scored(*self.decide(answer, is_empty=not item.tokens, flags=flags, language=language), raised)
+        decided = Decided(scored)
+        facts = None
+        if known:
+            beside, facts = known
+            decided = beside.decide(facts, scored)
             scored, flags = decided.scored, facts.flags
         verdict = Verdict(
             id=sms.id,
@@ -172,11 +180,9 @@ class Verdicts:
         return verdict, decided
 
     def _raisable(
-        self, scored: Scored, answer: tuple[int, float] | None, flags: tuple[str, ...], language: str | None
-    ) -> Scored:
-        """The same, able to say what it would be with more odds. A finer label than spam is not chosen anew."""
-        if answer is None or scored.score is None:
-            return scored
+        self, answer: tuple[int, float], flags: tuple[str, ...], language: str | None
+    ) -> Callable[[float], Scored]:
+        """What it would be with more odds. A finer label than spam is not chosen anew."""
         label, score = answer
 
         def raised(odds: float) -> Scored:
@@ -185,7 +191,7 @@ class Verdicts:
             chosen = label or 1 if is_spam else 0
             return Scored(self.labels[chosen], more, self.policy.action(more, flags, language), None)
 
-        return Scored(scored.label, scored.score, scored.action, scored.reason, raised)
+        return raised
 
     def decide(
         self,
@@ -202,6 +208,16 @@ class Verdicts:
         unempty = Unscored.NON_FINITE_SCORE if answer else Unscored.DEADLINE
         reason = Unscored.EMPTY_TEXT if is_empty else unempty
         return None, None, self.policy.unscored, reason
+
+
+def _facts(item: Waiting, sms: Sms) -> Facts:
+    """What is known beside the score before anybody asks."""
+    flags, language = (item.prepared.flags, item.prepared.language) if item.prepared else ((), None)
+    facts = Facts(
+        sms.text, sms.sender, sms.recipient, sms.received_at, item.partition, item.record.offset, flags, language
+    )
+    facts.sender_type = sms.sender_type or (sender_type(sms.sender) if sms.sender else None)
+    return facts
 
 
 def _with_odds(score: float, odds: float) -> float:

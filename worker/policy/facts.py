@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from worker.messages import SenderType, TopicPartition
 
 
-@dataclass(slots=True)
-class Facts:
+class Facts(msgspec.Struct, gc=False):
     """One message on its way to a verdict.
 
     `text` as sent; `sender` and `recipient` as the event gives them, None where it does not; `sender_type` as given, or
@@ -31,6 +31,6 @@ class Facts:
     campaign: str | None = None
     campaign_size: int = 0
     campaign_ids: tuple[str, ...] = ()
-    found: dict[str, object] = field(default_factory=dict)
+    found: dict[str, object] = {}
     """What was looked for in the text already, by the name of who looked: links, numbers."""
     sender_type: SenderType | None = None

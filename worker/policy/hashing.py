@@ -51,11 +51,12 @@ class Hashing:
 
     def all(self, kind: str, value: str) -> tuple[str, ...]:
         """The hashes by every key: what may stand for it in what was written before."""
-        return tuple(_hash(key, kind, value) for key in self.keys)
+        return tuple([_hash(key, kind, value) for key in self.keys])
 
 
 def _hash(key: bytes, kind: str, value: str) -> str:
-    inner, outer = (each.copy() for each in _padded(key))
+    padded = _padded(key)
+    inner, outer = padded[0].copy(), padded[1].copy()
     inner.update(f"{kind}\0{value}".encode("utf-8", "surrogatepass"))
     outer.update(inner.digest())
     digest: str = outer.hexdigest()

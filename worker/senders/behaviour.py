@@ -24,6 +24,8 @@ from worker.senders.snapshots import KIND, NOBODY, WINDOW, SenderSnapshot
 from worker.senders.table import RECIPIENTS, SenderTable, Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.messages import TopicPartition
     from worker.policy.facts import Facts
     from worker.policy.hashing import Hashing
@@ -97,6 +99,9 @@ class Behaviour:
             self._warm_from = {partition: since + WINDOW for partition, since in held.since.items()}
         if len(self._said) > _REMEMBERED:
             self._said_before, self._said = self._said, {}
+
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Nothing costs less for many."""
 
     def look(self, facts: Facts) -> None:
         """Count the message, and add its sender's flags."""

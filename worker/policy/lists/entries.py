@@ -211,7 +211,7 @@ def fault(entry: ListEntry) -> str | None:
     """What keeps it from being an entry, wherever it comes from; None: nothing. Names no value."""
     if entry.match not in MATCHES[entry.what]:
         return f"{entry.what} has no {entry.match} entries; allowed: {', '.join(MATCHES[entry.what])}"
-    if why := _signature_fault(entry):
+    if why := signature_fault(entry.author, entry.reason):
         return why
     if entry.is_hashed:
         is_of_numbers = entry.what in (What.SENDER, What.RECIPIENT, What.NUMBER)
@@ -225,12 +225,18 @@ def fault(entry: ListEntry) -> str | None:
     return _clear_fault(entry)
 
 
-def _signature_fault(entry: ListEntry) -> str | None:
-    if not entry.author.strip() or not entry.reason.strip():
+def holds_number(text: str) -> bool:
+    """Whether seven digits or more stand together, as a telephone number's do."""
+    return _MANY_DIGITS.search(text) is not None
+
+
+def signature_fault(author: str, reason: str) -> str | None:
+    """What keeps these from being who wants something and why; None: nothing."""
+    if not author.strip() or not reason.strip():
         return "an entry without an author and a reason: say who wants it (--author), and why (--reason)"
-    if max(len(entry.author), len(entry.reason)) > _WORDS:
+    if max(len(author), len(reason)) > _WORDS:
         return f"author and reason have at most {_WORDS} characters"
-    if _MANY_DIGITS.search(entry.author) or _MANY_DIGITS.search(entry.reason):
+    if holds_number(author) or holds_number(reason):
         return "author and reason stand in clear on the topic: leave telephone numbers out of them"
     return None
 

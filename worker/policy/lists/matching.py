@@ -110,15 +110,17 @@ class Lookup:
         for length, table in self.suffixes:
             yield from table.get(text[-length:], ())
 
-    def by_hash(self, text: str, hashing: Hashing) -> Iterator[ListEntry]:
+    def by_hash(self, text: str, hashing: Hashing) -> list[ListEntry]:
         """Entries that match by a hash of a text, or of a part of it."""
+        found: list[ListEntry] = []
         for of, match, length, table in self.hashed:
             if length > len(text):
                 continue
             part = (text[-length:] if match is Match.SUFFIX else text[:length]) if length else text
             for each in _shared(hashing, of, part) if 0 < length <= _SHARED else hashing.all(of, part):
                 if each in table:
-                    yield from table[each]
+                    found += table[each]
+        return found
 
 
 @functools.lru_cache(maxsize=4096)
@@ -133,12 +135,14 @@ class Snapshot:
 
     hashing: Hashing
     tables: Mapping[Place, Table] = field(default_factory=dict)
-    lookups: Mapping[What, Lookup] = field(init=False)
+    lookups: tuple[Lookup | None, ...] = field(init=False)
+    """Of each `What`, in its order; None: there are no entries for it."""
 
     def __post_init__(self) -> None:
         """Note what there are entries for."""
         whats = {place[0] for place in self.tables}
-        object.__setattr__(self, "lookups", {what: Lookup.made(what, self.tables) for what in whats})
+        lookups = tuple(Lookup.made(what, self.tables) if what in whats else None for what in What)
+        object.__setattr__(self, "lookups", lookups)
 
     def changed(self, gone: Iterable[ListEntry], come: Iterable[ListEntry]) -> Snapshot:
         """The same without some entries and with others. Costs a copy of the tables that they stand in."""
@@ -166,7 +170,7 @@ class Snapshot:
 
     def rulings(self, facts: Facts, now: float) -> Sequence[Ruling]:
         """What decides of a message, last; before it what in dry run would have. `now` in Unix seconds."""
-        if not self.lookups or not (found := self.matching(facts, now)):
+        if not self.tables or not (found := self.matching(facts, now)):
             return ()
         rulings: list[Ruling] = []
         for entry in sorted({entry.name: entry for entry in found}.values(), key=rank):
@@ -178,24 +182,25 @@ class Snapshot:
 
     def matching(self, facts: Facts, now: float) -> list[ListEntry]:
         """Every entry in force that matches a message, in no order."""
-        of, found = self.lookups.get, list[ListEntry]()
-        if facts.sender and (senders := of(What.SENDER)):
+        senders, recipients, campaigns, by_host, by_number = self.lookups
+        found: list[ListEntry] = []
+        if senders and facts.sender:
             address, is_personal = _spelt(facts.sender)
             if is_personal:
                 found += senders.by_hash(address, self.hashing)
             elif senders.is_in_clear:
                 found += senders.clear(address)
-        if facts.recipient and (recipients := of(What.RECIPIENT)):
+        if recipients and facts.recipient:
             found += recipients.by_hash(_spelt(facts.recipient)[0], self.hashing)
-        if facts.campaign and (campaigns := of(What.CAMPAIGN)):
+        if campaigns and facts.campaign:
             for each in facts.campaign_ids or (facts.campaign,):
                 found += campaigns.clear(each)
         if found:
             found = [entry for entry in found if not entry.has_expired(now)]
-        if (by_host := of(What.LINK_HOST)) and (its_hosts := hosts_of(facts)):
+        if by_host and (its_hosts := hosts_of(facts)):
             there = [Found((host,), is_certain=True) for host in its_hosts]
             found += _within(there, functools.partial(_of_host, by_host), now)
-        if (by_number := of(What.NUMBER)) and (its_numbers := numbers(facts.text)):
+        if by_number and (its_numbers := numbers(facts.text)):
             found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
         return found
 
