@@ -90,7 +90,7 @@ class KnownCampaign:
         return self.size + sum(self.others.values()) if self.others else self.size
 
 
-class Bands(NamedTuple):
+class SignatureBands(NamedTuple):
     """Of one signature: where each band stands in the table, and what of its hash stands there before the place."""
 
     slots: Places
@@ -153,13 +153,13 @@ class Index:
         found = self._signatures[campaign.place].copy()
         return found if campaign.place else None
 
-    def bands(self, signatures: NDArray[np.uint8]) -> list[Bands]:
+    def bands(self, signatures: NDArray[np.uint8]) -> list[SignatureBands]:
         """The bands of some signatures, [n, LENGTH] bytes: `like` and `count` take less time with them."""
         hashes = np.ascontiguousarray(signatures).view(np.uint32) * _FACTOR
         slots = self._rows + (hashes >> _SHIFT)
-        return [*map(Bands, slots, hashes << _UPPER)]
+        return [*map(SignatureBands, slots, hashes << _UPPER)]
 
-    def like(self, signature: Signature, bands: Bands | None = None) -> Likeness:
+    def like(self, signature: Signature, bands: SignatureBands | None = None) -> Likeness:
         """What is like a text by its signature: the most similar; a campaign rather than a single text."""
         slots, uppers = bands or self.bands(signature[None])[0]
         # What was laid down by another band differs in its upper bits, and is no place then.
@@ -182,7 +182,7 @@ class Index:
         return Likeness(alone=alone, is_close=most_alone >= _CLOSE_BYTES)
 
     def count(
-        self, signature: Signature, match: Likeness, at: float, bands: Bands | None = None
+        self, signature: Signature, match: Likeness, at: float, bands: SignatureBands | None = None
     ) -> tuple[KnownCampaign | None, KnownCampaign | None]:
         """Count a text that is like `match`. Returns its campaign, and the one that had to go for it, if any."""
         campaign, gone = match.campaign, None
@@ -239,12 +239,12 @@ class Index:
         else:
             self._small.move_to_end(place)
 
-    def _put(self, signature: Signature, place: int, bands: Bands | None = None) -> None:
+    def _put(self, signature: Signature, place: int, bands: SignatureBands | None = None) -> None:
         slots, uppers = bands or self.bands(signature[None])[0]
         self._signatures[place] = signature
         self._table[slots] = uppers | np.uint32(place)
 
-    def _lay(self, signature: Signature, owner: KnownCampaign | None, at: float, bands: Bands | None) -> None:
+    def _lay(self, signature: Signature, owner: KnownCampaign | None, at: float, bands: SignatureBands | None) -> None:
         """Into the ring, in the place of the oldest there."""
         place = 1 + self._held + self._next
         self._owners[place] = owner

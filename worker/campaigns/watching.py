@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from worker.campaigns.index import LARGE, Bands, Index, KnownCampaign, Likeness
+from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, SignatureBands
 from worker.campaigns.signature import SCHEME, Signature, constant, is_enough, signatures_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
@@ -58,7 +58,7 @@ class Wording:
     """What is kept of a text, by its signature; and the campaign that it was found to be of."""
 
     signature: Signature
-    bands: Bands
+    bands: SignatureBands
     campaign: KnownCampaign | None = None
 
 
