@@ -27,7 +27,7 @@ from worker.messages import Action
 
 _POLL: Final = 4096
 _PAGES: Final = (
-    *("/", "/try", "/history", "/dead-letters", "/history/1/1000"),
+    *("/", "/try", "/history", "/dead-letters", "/history/1/1000", "/model"),
     *("/history?action=block", "/history?action=unscored", "/history?reason=list", "/history?id=m-1000"),
     *("/history?min_score=0.999", "/history?flag=repaired", "/history?label=none", "/history?campaign=c-7"),
     *(f"/history?before={time.time():.0f}:500000", "/history?until=2000-01-01T00:00"),
@@ -44,9 +44,11 @@ def main() -> None:
     dice = random.Random("console")
     with tempfile.TemporaryDirectory() as folder:
         made = parts(Path(folder))
+        bundle = made.shelf.in_force().bundle
+        model = bundle.model if bundle else ""
         taken = 0.0
         for first in range(0, options.verdicts, _POLL):
-            batch = [_one(n, dice) for n in range(first, min(first + _POLL, options.verdicts))]
+            batch = [_one(n, dice, model) for n in range(first, min(first + _POLL, options.verdicts))]
             letters = [buried(first // _POLL, b"x" * 100)]
             began = time.perf_counter()
             made.window.take(batch, letters, {})
@@ -78,13 +80,13 @@ def main() -> None:
     print(results.record("console", entries, folder=options.results))
 
 
-def _one(number: int, dice: random.Random):  # noqa: ANN202 what `judged` returns
+def _one(number: int, dice: random.Random, model: str):  # noqa: ANN202 what `judged` returns
     score = dice.random()
     more = {"reason": "list"} if number % 1000 == 0 else {}
     if number % 5000 == 0:
         more |= {"campaign": f"c-{number // 50_000}", "campaign_size": 10, "flags": ("repaired",)}
     action = Action.BLOCK if score > 0.9 else Action.FLAG if score > 0.8 else Action.DELIVER  # noqa: PLR2004 some bands
-    return judged(number, id=f"m-{number}", score=round(score, 6), action=action, **more)
+    return judged(number, id=f"m-{number}", score=round(score, 6), action=action, model=model, **more)
 
 
 if __name__ == "__main__":

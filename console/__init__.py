@@ -9,14 +9,17 @@ Reading map, from the command inwards:
     guard       what every request must hold to before anything reads it: size, host, security headers
     reading     the thread that reads verdicts and dead letters, read_committed, in no group
     window      what it has read, bounded, in SQLite; search: what is asked of it
-    following   the threads that follow lists, campaigns and senders; context: these and the registry, as they are set
+    following   the threads that follow lists, campaigns, senders, decisions and the shadow's reports
+    context     lists, campaigns, senders and the registry, as they are set
     live        counts of the last minutes, and the newest verdicts
     judging     the model, in turns, behind a bounded queue
+    feedback    the page Feedback: reviewing the queue of decisions (reviewing), Label Studio's files (labelling)
+    model       the page Model: bundles on this disk (shelf), figures and plots (evaluation), the shadow (shadowing)
     redriving   dead letters back to the input, by `worker.broker.replay`
     changes     the audit log
     visible     text and bytes of strangers, made harmless to look at
 
-It imports `worker`, never the reverse but for the command. It writes to the brokers on a redrive and on a change of
-lists alone. No text, number or password is in a URL, a log, or the database; dead letters' bytes are read from the
-brokers when they are looked at.
+It imports `worker`, never the reverse but for the command. It writes to the brokers on a redrive, a change of lists and
+an analyst's word alone. No text, number or password is in a URL, a log, or the database; dead letters' bytes are read
+from the brokers when they are looked at.
 """

@@ -85,6 +85,7 @@ def page(request: Request, name: str, visitor: Visitor | None, status: int = 200
             "token": parts.gate.token(session),
             "has_users": parts.gate.has_users,
             "reading": parts.reading(),
+            "can_learn": parts.review is not None,
             **more,
         },
         status_code=status,

@@ -14,16 +14,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from console import api, campaigns, lists, pages
+from console import api, campaigns, feedback, lists, model, pages
 from console.access import COOKIE, Gate, UsersError
 from console.changes import AuditLog
 from console.context import ConsoleContext
+from console.evaluation import ResultFiles
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
 from console.parts import ConsoleParts, parts_of
 from console.reading import Reading
 from console.redriving import Redrive
+from console.reviewing import ReviewQueue
+from console.shadowing import ShadowReports
+from console.shelf import BundleShelf, Promotion
 from console.window import VerdictWindow, WindowError
 from worker import app as worker_app
 from worker import broker
@@ -85,6 +89,7 @@ class Console:
             dead_letters=settings.dead_letter_topic,
             input_topic=settings.input_topic,
         )
+        shelf, asked = BundleShelf(settings), dataclasses.replace(link, patience=_PATIENCE)
         parts = ConsoleParts(
             gate=gate,
             changes=changes,
@@ -93,9 +98,16 @@ class Console:
             judge=self._judge,
             redrive=redrive,
             reading=self._reading.state,
+            shelf=shelf,
+            promotion=Promotion(settings, shelf, changes, self._judge.load),
+            results=ResultFiles(),
+            shadow=ShadowReports(asked, settings.shadow_topic),
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
             context=self._context,
         )
+        if settings.feedback_topic:
+            parts.review = ReviewQueue(asked, settings.feedback_topic)
+        self._followers = [each for each in (parts.review, parts.shadow) if each]
         hosts = None if gate.has_users else LOOPBACK
         self._socket = _listening(host, settings.console_port)
         self._server = uvicorn.Server(
@@ -123,12 +135,16 @@ class Console:
         """Serve until a signal ends it, or `stop`."""
         self._reading.start()
         self._context.start()
+        for each in self._followers:
+            each.start()
         self._judge.load()
         ready()
         try:
             self._server.run(sockets=[self._socket])
         finally:
             self._reading.close()
+            for each in self._followers:
+                each.close()
             self._context.close()
             self._window.close()
 
@@ -149,6 +165,8 @@ def application(parts: ConsoleParts) -> FastAPI:
     )
     made.state.parts = parts
     for router in (api.router, lists.changes_router, pages.router, lists.router, campaigns.router):
+        made.include_router(router)
+    for router in (feedback.router, model.router):
         made.include_router(router)
     made.mount("/static", StaticFiles(directory=pages.FOLDER / "static"), name="static")
 
@@ -182,8 +200,9 @@ def _say_what_is_wrong(made: FastAPI) -> None:
     @made.exception_handler(405)
     def missing(request: Request, error: Exception) -> Response:
         status = getattr(error, "status_code", 404)
-        text = "There is no such page." if status == 404 else "Not by this method."  # noqa: PLR2004
-        return _problem(request, status, text)
+        said = str(getattr(error, "detail", ""))
+        text = {"Not Found": "There is no such page.", "Method Not Allowed": "Not by this method."}.get(said, said)
+        return _problem(request, status, text or "There is no such page.")
 
     @made.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:

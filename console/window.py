@@ -226,6 +226,27 @@ class VerdictWindow:
         """Return how many dead letters there are of each reason, most first."""
         return dict(self._all("SELECT reason, count(*) FROM letters GROUP BY reason ORDER BY count(*) DESC, reason"))
 
+    def models(self, most: int = 5000) -> list[tuple[str, int, float]]:
+        """Return by which models the newest verdicts are: each with how many, and when the last was given."""
+        found = self._all(
+            "SELECT model, count(*), max(at) FROM (SELECT model, at FROM verdicts ORDER BY at DESC, seq DESC LIMIT ?) "
+            "GROUP BY model ORDER BY max(at) DESC",
+            (most,),
+        )
+        return [(str(model), int(count), float(at)) for model, count, at in found]
+
+    def scores(self, since: float, until: float, model: str, most: int) -> list[tuple[float, bool]]:
+        """Return scores of a model's verdicts between two times, the oldest first, each with whether it is outside.
+
+        `most` verdicts of any model are looked at, so that this takes as long wherever it looks.
+        """
+        return self._all(
+            "SELECT score, instr(flags, ' outside ') > 0 FROM "
+            "(SELECT score, flags, model FROM verdicts WHERE at >= ? AND at < ? ORDER BY at LIMIT ?) "
+            "WHERE model = ? AND score IS NOT NULL",
+            (since, until, most, model),
+        )
+
     def oldest(self) -> float | None:
         """Return when the oldest verdict was given, in Unix seconds."""
         found = self._all("SELECT min(at) FROM verdicts")

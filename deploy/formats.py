@@ -306,7 +306,10 @@ _FIELDS: Final[dict[str, dict[str, Schema]]] = {
         "labels": {"description": "Messages by the primary's label, then by the shadow's (`none`: no score)."},
     },
     "FeedbackReport": {
-        "label": {"description": "What the message is: `spam`, `ham`. Absent in a subscriber's: `spam`."},
+        "label": {
+            "description": "What the message is: `spam`, `ham`. Absent in a subscriber's: `spam`. An analyst's "
+            "`dismiss`, with a reason: it is none to learn from."
+        },
         "reporter": {
             "description": "The subscriber: a number, or a pseudonym that stays the same. Kept as a keyed hash."
         },

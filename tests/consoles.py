@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from console.access import Gate, UserRole, hashed
 from console.changes import AuditLog
 from console.context import ConsoleContext
+from console.evaluation import ResultFiles
 from console.judging import Judge
 from console.live import Live
 from console.parts import ConsoleParts
 from console.redriving import Redrive
+from console.shelf import BundleShelf, Promotion
 from console.window import VerdictWindow
 from worker.broker import KafkaLink, Letter
 from worker.messages import (
@@ -89,10 +91,14 @@ def parts(
     judge: Judge | None = None,
     users: Path | None = None,
     topic: Topic | None = None,
+    settings: Settings | None = None,
     context: ConsoleContext | None = None,
 ) -> ConsoleParts:
     """All of them, over a window in `folder`; the brokers are nowhere."""
     changes = AuditLog(folder / "audit.jsonl")
+    judge = judge or Judge(Settings())
+    settings = settings or Settings()
+    shelf = BundleShelf(settings)
     redrive = Redrive(
         KafkaLink("127.0.0.1:1", patience=0.2), changes,
         name="hamgate.replay", dead_letters="sms.dead-letters", input_topic="sms.events",
@@ -102,10 +108,13 @@ def parts(
         changes=changes,
         window=VerdictWindow(folder / "window.sqlite"),
         live=Live(),
-        judge=judge or Judge(Settings()),
+        judge=judge,
         redrive=redrive,
         reading=lambda: {"away_since": None, "cause": "", "behind": 0, "is_connected": True},
         letter=topic or Topic(),
+        shelf=shelf,
+        promotion=Promotion(settings, shelf, changes, judge.load),
+        results=ResultFiles(),
         context=context or ConsoleContext(Settings(), KafkaLink("127.0.0.1:1", patience=0.2)),
     )
 

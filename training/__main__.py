@@ -107,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 a list of commands
     compare = add("compare", "say which of two bundles is better on the same test rows, by paired tests")
     compare.add_argument("bundle", type=Path, help="folder of the one")
     compare.add_argument("other", type=Path, help="folder of the other")
+    compare.add_argument(
+        "--out",
+        action="store_true",
+        help="also write it beside the one, as FOLDER.comparison.json for the console",
+    )
     report = add("report", "make pages of a results file: tables, plots, the measured part of a bundle's card")
     report.add_argument("results", type=Path, help="judge- or traffic-<name>-<device>.json, as `evaluate` writes it")
     report.add_argument("--name", default="nano", help="the judge's name in it (default: nano)")

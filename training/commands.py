@@ -211,7 +211,13 @@ def quality_of(classifier: Classifier, test: Sequence[mixture.Sourced]) -> dict[
     uci = judged.some(np.array([row.source == mixture.SOURCES[0] for row in test]))
     figures = {f"test-{name}": round(value, 4) for name, value in uci.measure().items()}
     usual = drift.usual(classifier, [row.text for row in test])
-    return {"split": 0, **mixture.made_without(test), **figures, **usual, **export.spread(judged.score)}
+    return {
+        "split": 0,
+        **mixture.made_without(test),
+        **figures,
+        **usual,
+        **export.spread(judged.score, is_spam=judged.spam),
+    }
 
 
 def corpus(options: argparse.Namespace) -> int:

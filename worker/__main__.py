@@ -263,7 +263,7 @@ def _parser(*, completing: bool = False) -> argparse.ArgumentParser:
             "decide on reports by subscribers and analysts, until SIGTERM; or show, decide, tell the history of one",
             "hamgate feedback show",
             'hamgate feedback decide 0-41 ham --author anna --reason "bank notice"',
-            takes="[show | decide ID spam|ham | history ID] ... ",
+            takes="[show | decide ID spam|ham|dismiss | history ID] ... ",
         )
     )
     console = add(
@@ -388,7 +388,9 @@ def _add_feedback(feedback: argparse.ArgumentParser) -> None:
         "topic:partition:offset; to decide, also a message's",
     )
     feedback.add_argument("--author", metavar="NAME", help="with decide: who decides; a name, no address")
-    feedback.add_argument("--reason", metavar="NOTE", help="with decide: why; a note without anything of the text")
+    feedback.add_argument(
+        "--reason", metavar="NOTE", help="with decide: why, without anything of the text; dismiss needs it"
+    )
     feedback.add_argument("--all", action="store_true", help="with show: also what is open, accepted or refused")
     feedback.add_argument("--json", action="store_true", help="with show and history: JSON lines")
 

@@ -44,7 +44,7 @@ GROUPS: Final = {
         *("compression", "transaction_timeout"),
         *("session_timeout", "audit_window"),
     ),
-    "console": ("console_host", "console_port", "console_users", "console_folder"),
+    "console": ("console_host", "console_port", "console_users", "console_folder", "console_candidates"),
     "security": (
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
         *("sasl_oauth_command", "sasl_oauth_url", "sasl_oauth_scope"),
@@ -57,7 +57,7 @@ GROUPS: Final = {
 }
 """Every setting, once."""
 
-_FOLDERS: Final = ("bundle", "canary", "shadow", "console_folder")
+_FOLDERS: Final = ("bundle", "canary", "shadow", "console_folder", "console_candidates")
 _ALL: Final = frozenset(knobs.Settings.model_fields)
 _LOG: Final = frozenset({"log_level", "log_format"})
 _MODEL: Final = _LOG | {
@@ -94,7 +94,7 @@ USED_BY: Final = {
     | _LINK
     | _CONSOLE
     | {"input_topic", "verdict_topic", "dead_letter_topic", "max_event_bytes", "hash_key_file", "registry"}
-    | {"lists_topic", "campaigns_topic", "senders_topic"},
+    | {"lists_topic", "campaigns_topic", "senders_topic", "shadow_topic", "feedback_topic"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

@@ -228,6 +228,9 @@ class Settings(BaseSettings):
     console_users: FilePath | None = Field(
         None, description="file of the console's users; none: no log-in, and loopback only"
     )
+    console_candidates: Path | None = Field(
+        None, description="folder of bundles that the console's page Model compares and puts in force; none: no such"
+    )
     console_folder: Path = Field(
         Path(".run/console"), description="folder of the console's window on the topics, and of its audit log"
     )

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 
 SPAM = "WINNER!! Call 09061701461 to claim your prize"
 SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
-PAGES = ("/", "/try", "/history", "/campaigns", "/lists", "/dead-letters")
+PAGES = ("/", "/try", "/history", "/campaigns", "/lists", "/dead-letters", "/feedback", "/model")
 # Notes when a message's row appears, by the browser's clock, which is the broker's here.
 WATCH = """() => {
   window.seen = {};
@@ -220,7 +220,7 @@ def test_a_viewer_logs_in_sees_and_is_offered_nothing_that_changes(browser: Any,
         page.press("[name=password]", "Enter")
         page.wait_for_selector("#connection")
         assert page.locator("nav a").all_inner_texts() == [
-            *("Live", "History", "Campaigns", "Lists and senders", "Dead letters")
+            *("Live", "History", "Campaigns", "Lists and senders", "Feedback", "Model", "Dead letters")
         ]
         page.goto("/dead-letters")
         until(lambda: page.reload() and page.locator("#letters a").count() == 1, within=60)

@@ -236,9 +236,10 @@ def test_an_analyst_sees_the_queue_decides_and_reads_who_changed_what(reported: 
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (["show", "more"], 2, "allowed: show, decide ID spam|ham, history ID"),
+        (["show", "more"], 2, "allowed: show, decide ID spam|ham|dismiss, history ID"),
         (["decide", "0-1", "smishing", "--author", "anna"], 2, "the label"),
         (["decide", "0-1", "spam"], 2, "--author"),
+        (["decide", "0-1", "dismiss", "--author", "anna"], 2, "dismiss needs one"),
         (["decide", "0-1", "spam", "--author", "anna", "--reason", "http://x.example"], 2, "--reason"),
         (["decide", "0-1", "spam", "--author", "anna"], 1, "0-1: no such decision"),
         (["history", "0-1"], 1, "0-1: no such decision"),

@@ -32,6 +32,30 @@ def test_a_threshold_is_no_higher_than_it_must_be(count: int, budget: float) -> 
     assert fitted.threshold == pytest.approx(scores[count - 1 - allowed] + 1e-6)
 
 
+def test_a_spread_keeps_which_part_of_each_bin_is_spam_and_one_without_it_is_read_too() -> None:
+    scores, is_spam = np.array([0.001, 0.001, 0.97, 0.97]), np.array([False, True, True, True])
+
+    spread = budgets.ScoreSpread.of(scores, is_spam)
+    read = budgets.ScoreSpread.read({"scores": spread.as_quality()})
+
+    assert read
+    assert read.spam is not None
+    assert (read.spam[0], read.spam[-3], read.spam.sum()) == (0.25, 0.5, 0.75)
+    plain = budgets.ScoreSpread.read({"scores": budgets.ScoreSpread.of(scores).as_quality()})
+    assert plain
+    assert plain.spam is None
+
+
+@pytest.mark.parametrize("part", ["x", [1.0], [9.0] * 16, [-1.0] * 16, [[0.0]] * 16, None])
+def test_a_part_that_is_not_sound_is_left_out_and_the_spread_is_kept(part: object) -> None:
+    stored = budgets.ScoreSpread.of(np.array([0.5])).as_quality() | {"spam": part}
+
+    read = budgets.ScoreSpread.read({"scores": stored})
+
+    assert read
+    assert read.spam is None
+
+
 @pytest.mark.parametrize(("reached", "count"), [(0, 50), (1, 50), (24, 2400), (50, 50)])
 def test_the_interval_of_a_share_is_clopper_and_pearsons(reached: int, count: int) -> None:
     low = 0.0 if reached == 0 else beta.ppf(0.025, reached, count - reached + 1)

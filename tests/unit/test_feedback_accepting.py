@@ -46,7 +46,7 @@ class Reports:
             return ReportOutcome.LIMITED
         return self.accepting.vote(f"0-{self._offset}", name, label, message, at)
 
-    def decide(self, subject: str, label: str, author: str = "anna", at: float = NOON) -> ReportOutcome:
+    def decide(self, subject: str, label: str | None, author: str = "anna", at: float = NOON) -> ReportOutcome:
         self._offset += 1
         decision = self.accepting.opened(f"0-{self._offset}", found(subject), at)
         return self.accepting.correct(Correction(author, label, None), decision, at)
@@ -303,7 +303,7 @@ actions = st.one_of(
         st.sampled_from([SURE_HAM, SURE_SPAM, UNSURE, None]),
         st.booleans(),
     ),
-    st.tuples(st.just("decide"), st.sampled_from(["t1", "t2", "t3"]), st.sampled_from(["ham", "spam"])),
+    st.tuples(st.just("decide"), st.sampled_from(["t1", "t2", "t3"]), st.sampled_from(["ham", "spam", None])),
 )
 
 
@@ -324,7 +324,7 @@ def test_after_a_restart_at_any_point_all_is_as_without_one(made: list[tuple[obj
                 message = found(str(subject), said, is_witnessed=bool(is_witnessed))  # type: ignore[arg-type]
                 reports.report(str(name), message, str(label), at=NOON + number)
             else:
-                reports.decide(str(each[1]), str(each[2]), at=NOON + number)
+                reports.decide(str(each[1]), each[2] and str(each[2]), at=NOON + number)
 
     assert restarted.accepting.decisions == through.accepting.decisions
     assert restarted.accepting.reporters == through.accepting.reporters
@@ -343,7 +343,7 @@ def test_credits_are_what_the_votes_say_and_nothing_is_accepted_without_enough_o
             message = found(str(subject), said, is_witnessed=bool(is_witnessed))  # type: ignore[arg-type]
             reports.report(str(name), message, str(label), at=NOON + number)
         else:
-            reports.decide(str(each[1]), str(each[2]), at=NOON + number)
+            reports.decide(str(each[1]), each[2] and str(each[2]), at=NOON + number)
 
     decisions = reports.accepting.decisions.values()
     for name, record in reports.accepting.reporters.items():
@@ -355,6 +355,32 @@ def test_credits_are_what_the_votes_say_and_nothing_is_accepted_without_enough_o
         if decision.state is DecisionState.ACCEPTED and not decision.is_analysts:
             assert sum(vote.trust for vote in decision.votes if vote.label == decision.label) >= ENOUGH
             assert not any(vote.trust for vote in decision.votes if vote.label != decision.label)
+
+
+def test_what_an_analyst_dismisses_is_no_source_and_later_votes_do_not_open_it_also_after_a_restart() -> None:
+    reports = Reports()
+    reports.report("a", found())
+    assert reports.decide("text", None) is ReportOutcome.DECIDED
+    assert reports.decide("text", None) is ReportOutcome.DUPLICATE
+
+    reports.accepting = reports.restarted()
+    reports.old("b", "c", "d")
+    for name in "bcd":
+        assert reports.report(name, found()) is ReportOutcome.COUNTED
+
+    assert reports.state() == (DecisionState.REFUSED, None)
+    assert reports.decide("text", "spam", author="ben") is ReportOutcome.DECIDED
+    assert reports.state() == (DecisionState.ACCEPTED, "spam")
+
+
+def test_a_dismissal_lapses_as_all_else_and_is_not_held_after_a_restart() -> None:
+    reports = Reports()
+    reports.report("a", found())
+    reports.decide("text", None)
+
+    assert reports.accepting.lapse(NOON + LAPSES + 1) == 1
+
+    assert reports.restarted().decisions == {}
 
 
 def test_a_record_that_cannot_be_read_is_counted_and_the_rest_is_taken() -> None:

@@ -48,6 +48,8 @@ WRONG = [
     ({"id": "m-1", "author": "anna", "label": "ham", "reason": "call 07700900001"}, ReportOutcome.WRONG_REASON),
     ({"id": "m-1", "author": "anna", "label": "ham", "reason": "see http://x.example"}, ReportOutcome.WRONG_REASON),
     ({"text": "x", "author": "anna", "label": "ham"}, ReportOutcome.NO_MESSAGE),
+    ({"id": "m-1", "author": "anna", "label": "dismiss"}, ReportOutcome.WRONG_REASON),
+    ({"id": "m-1", "reporter": "+447700900001", "label": "dismiss"}, ReportOutcome.WRONG_LABEL),
 ]
 
 

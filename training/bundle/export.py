@@ -282,7 +282,7 @@ def _write(
             ham = [row.text for row in rows if row.label == origin.labels[0]]
             hidden = [_scores(log_odds(classifier, texts), calibration) for texts in _disguised(ham)]
             threshold = calibrate.threshold(scores, [scores[~is_spam], *hidden])
-            quality = spread(scores, *hidden)
+            quality = spread(scores, *hidden, is_spam=is_spam)
             prepared = classifier.prepare([row.text for row in rows])
             allowed = msgspec.convert(origin.recipe.get("bands", {}), Budgets)
             bands, figures = _bands(rows, prepared, scores, is_spam, quality[HIGHEST], allowed, threshold)
@@ -304,12 +304,14 @@ def _write(
         return bundle.write(out, msgspec.structs.replace(fitted, canaries=canaries, quality=quality | usual), parts)
 
 
-def spread(evaluated: NDArray[np.float64], *more: NDArray[np.float64]) -> dict[str, Any]:
+def spread(
+    evaluated: NDArray[np.float64], *more: NDArray[np.float64], is_spam: NDArray[np.bool_] | None = None
+) -> dict[str, Any]:
     """How an evaluation's scores are spread, and the highest of these and `more`, to four digits and not below it."""
     top = max(float(each.max(initial=0.0)) for each in (evaluated, *more))
     return {
         HIGHEST: min(1.0, math.ceil(top * 10_000) / 10_000),
-        budgets.SPREAD: budgets.ScoreSpread.of(evaluated).as_quality(),
+        budgets.SPREAD: budgets.ScoreSpread.of(evaluated, is_spam).as_quality(),
     }
 
 

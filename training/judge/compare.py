@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from training.metrics import Figure
+from worker.rollout.paired import PairedFigures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,13 @@ class PairedComparison(NamedTuple):
         if self.difference.low > 0:
             return "better"
         return "worse" if self.difference.high < 0 else "no difference shown"
+
+    def as_figures(self, rows: str) -> PairedFigures:
+        """As a file holds it; `rows` names the set."""
+        low, high = self.difference.low, self.difference.high
+        return PairedFigures(
+            rows, self.verdict, self.difference.value, low, high, self.only_one, self.only_other, self.p
+        )
 
     def __str__(self) -> str:
         """As a line for a person."""

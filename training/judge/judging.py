@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import functools
 import hashlib
 import json
@@ -35,6 +36,8 @@ from training.judge import (
 from training.judge.evaluate import Exam, SplitReport
 from training.judge.judged import CLEAN
 from worker.model.bundle import Bundle, naming_problems
+from worker.rollout import paired
+from worker.rollout.paired import PairedBundles, PairedFigures
 
 if TYPE_CHECKING:
     import argparse
@@ -272,12 +275,24 @@ def against(options: argparse.Namespace) -> int:
         require_new(Bundle.load(bundle), rows.prepared, exam)
     one, other = (evaluate.evaluate(bundle, exam) for bundle in (options.bundle, options.other))
     groups = [row.cluster for row in exam.parts.test]
-    worst = 0
+    sets: list[PairedFigures] = []
     for name in (CLEAN, *(f"attack/{each}" for each in one.attacks)):
         found = compare.compare(one.sets[name], other.sets[name], groups)
         console.print(f"{name:<20} {found}", markup=False)
-        worst = max(worst, int(found.verdict == "worse"))
-    return worst
+        sets.append(found.as_figures(name))
+    if options.out:
+        named = PairedBundles(
+            candidate=Bundle.load(options.bundle).model,
+            other=Bundle.load(options.other).model,
+            held_out=data.digest(exam.parts.test),
+            rows=len(exam.parts.test),
+            made_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            sets=tuple(sets),
+        )
+        place = paired.beside(options.bundle.resolve())
+        whole.write(place, paired.written(named).decode())
+        console.print(f"written: {place}", markup=False)
+    return int(any(each.verdict == "worse" for each in sets))
 
 
 def require_new(bundle: Bundle, prepared: PreparedRows, exam: Exam) -> None:

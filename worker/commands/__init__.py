@@ -13,13 +13,13 @@ import msgspec
 import structlog
 
 from worker import loading
+from worker.commands import promoting
 from worker.loading import MODEL_ERRORS
 from worker.model.models_in_service import Role
 from worker.predict import attribution
 from worker.predict.answers import answers
 from worker.process import ending, logs, signals
-from worker.rollout import budgets, changeover
-from worker.rollout import link as releases
+from worker.rollout import budgets
 
 if TYPE_CHECKING:
     import argparse
@@ -259,16 +259,13 @@ def simulate(settings: Settings, options: argparse.Namespace) -> int:
 def use(settings: Settings, options: argparse.Namespace) -> int:
     """Point HAMGATE_BUNDLE at another bundle, once it is proven; the workers that watch it change over."""
     logs.configure(settings.log_level, settings.log_format)
-    link, folder = settings.bundle, Path(options.folder)
     try:
-        before = releases.current(link)
-        chosen = loading.model(settings, folder)
-        if before and before.is_dir() and before != folder.resolve():
-            changeover.require_no_worse(chosen, loading.model(settings, before))
-        releases.use(link, folder)
-    except (releases.LinkError, changeover.WorseCanariesError, *MODEL_ERRORS) as error:
+        turn = promoting.proven(settings, Path(options.folder))
+        turn.make()
+    except promoting.NOT_PROMOTED as error:
         return _fail(error)
-    print(f"{link} -> {folder.resolve()} ({chosen.name}); `hamgate back` returns to {before or 'nothing'}")  # noqa: T201
+    where = f"{turn.link} -> {turn.folder.resolve()} ({turn.model.name})"
+    print(f"{where}; `hamgate back` returns to {turn.before or 'nothing'}")  # noqa: T201
     return 0
 
 
@@ -277,16 +274,14 @@ def back(settings: Settings, options: argparse.Namespace) -> int:
     logs.configure(settings.log_level, settings.log_format)
     link = settings.bundle
     try:
-        folder = releases.way_back(link, again=options.again)
-        if folder is None:
+        turn = promoting.proven_back(settings, again=options.again)
+        if turn is None:
             print(f"{link} -> {link.resolve()} already, back since the last `hamgate use`; --again goes further")  # noqa: T201
             return 0
-        # Of the bundle that is left only what it broke is known: its canaries are no measure.
-        chosen = loading.model(settings, folder)
-        releases.back(link, folder)
-    except (releases.LinkError, *MODEL_ERRORS) as error:
+        turn.make()
+    except promoting.NOT_PROMOTED as error:
         return _fail(error)
-    print(f"{link} -> {folder} ({chosen.name})")  # noqa: T201 the answer
+    print(f"{link} -> {turn.folder} ({turn.model.name})")  # noqa: T201 the answer
     return 0
 
 

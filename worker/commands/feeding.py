@@ -16,7 +16,17 @@ from worker.commands.companions import PATIENCE, run_until_stopped
 from worker.feedback.joining import Hashes
 from worker.feedback.recent import RecentMessages
 from worker.feedback.records import HELD, DecisionState, FeedbackDecision, decode_record
-from worker.feedback.reports import HAM, SPAM, FeedbackReport, ReportedPlace, ReportOutcome, fault, is_decision, placed
+from worker.feedback.reports import (
+    DISMISS,
+    HAM,
+    SPAM,
+    FeedbackReport,
+    ReportedPlace,
+    ReportOutcome,
+    fault,
+    is_decision,
+    placed,
+)
 from worker.feedback.running import Feedback
 from worker.messages import Outgoing, rfc3339
 from worker.metrics import FeedbackMetrics
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
 
+    from worker.broker import KafkaLink
     from worker.feedback.records import DecisionChange
     from worker.policy.hashing import Hashing
     from worker.settings import Settings
@@ -36,11 +47,11 @@ NOT_READ: Final = (AwayError, broker.BrokerError, TimeoutError)
 """What reading the topics may raise."""
 _WORDS: Final = {"show": 1, "decide": 3, "history": 2}
 _WRONG: Final = {
-    ReportOutcome.WRONG_LABEL: f"the label: allowed: {SPAM} or {HAM}",
+    ReportOutcome.WRONG_LABEL: f"the label: allowed: {SPAM}, {HAM} or {DISMISS}",
     ReportOutcome.WRONG_AUTHOR: "--author: wanted: letters, digits, '.', '_' and '-', 64 at most, at least one letter "
     "and no number of five digits",
     ReportOutcome.WRONG_REASON: "--reason: allowed: 120 characters without a link, an address or five digits in a row: "
-    "no part of a message",
+    f"no part of a message; {DISMISS} needs one",
     ReportOutcome.NO_MESSAGE: "ID: wanted: a decision's, a message's, or topic:partition:offset",
 }
 
@@ -111,7 +122,7 @@ def _where(error: Exception) -> str:
 def _answer(settings: Settings, names: FeedbackNames, options: argparse.Namespace) -> int:
     what, *words = options.asked
     if what not in _WORDS or len(options.asked) != _WORDS[what]:
-        message = f"{what}: allowed: show, decide ID spam|ham, history ID"
+        message = f"{what}: allowed: show, decide ID {SPAM}|{HAM}|{DISMISS}, history ID"
         raise ValueError(message)
     if what == "decide":
         return _decide(settings, names, words, options)
@@ -129,16 +140,21 @@ def written(settings: Settings, topic: str) -> dict[str, FeedbackDecision]:
     """What is decided, by id. Raises BrokerError, TimeoutError."""
     found: dict[str, FeedbackDecision] = {}
     for key, value in decisions(app.link(settings), topic):
-        name = (key or b"").decode("utf-8", "replace").removeprefix("decision:")
-        try:
-            record = decode_record(value) if value else None
-        except msgspec.DecodeError:  # somebody else's
-            record = None
-        if isinstance(record, FeedbackDecision):
-            found[record.id] = record
-        elif value is None:
-            found.pop(name, None)
+        note(found, key, value)
     return found
+
+
+def note(found: dict[str, FeedbackDecision], key: bytes | None, value: bytes | None) -> None:
+    """Take up one record of the decisions topic, where it is a decision."""
+    name = (key or b"").decode("utf-8", "replace").removeprefix("decision:")
+    try:
+        record = decode_record(value) if value else None
+    except msgspec.DecodeError:  # somebody else's
+        record = None
+    if isinstance(record, FeedbackDecision):
+        found[record.id] = record
+    elif value is None:
+        found.pop(name, None)
 
 
 def accepted(settings: Settings, collect: Callable[..., T]) -> T:
@@ -158,7 +174,7 @@ def accepted(settings: Settings, collect: Callable[..., T]) -> T:
 
 
 def _known(known: dict[str, FeedbackDecision], name: str) -> FeedbackDecision:
-    found = known.get(name) or next((each for each in known.values() if _place(each.source) == name), None)
+    found = known.get(name) or next((each for each in known.values() if place(each.source) == name), None)
     if found is None:
         message = f"{name}: no such decision; `hamgate feedback show --all` lists them"
         raise UnknownDecisionError(message)
@@ -167,7 +183,7 @@ def _known(known: dict[str, FeedbackDecision], name: str) -> FeedbackDecision:
 
 def _show(known: Iterable[FeedbackDecision], *, is_all: bool, as_json: bool) -> None:
     chosen = [each for each in known if is_all or each.state is DecisionState.DISPUTED]
-    chosen.sort(key=lambda each: (-len(each.votes), each.touched_at))
+    chosen.sort(key=urgency)
     if as_json:
         for each in chosen:
             print(_json(_summary(each)))  # noqa: T201 the answer
@@ -177,10 +193,9 @@ def _show(known: Iterable[FeedbackDecision], *, is_all: bool, as_json: bool) -> 
         said = each.said
         score = "" if said is None or said.score is None else f"{said.score:.3f}"
         verdict = f"{said.label or said.action} {score}" if said else "not known"
-        trusted = sum(vote.trust for vote in each.votes)
-        counts = f"{each.count(SPAM):>5} {each.count(HAM):>5} {trusted:>6.1f}"
+        counts = f"{each.count(SPAM):>5} {each.count(HAM):>5} {each.trusted:>6.1f}"
         print(  # noqa: T201 the answer
-            f"{each.id:<14} {each.state:<9} {each.label or '-':<6} {counts}  {verdict:<15} {_place(each.source)}"
+            f"{each.id:<14} {each.state:<9} {each.label or '-':<6} {counts}  {verdict:<15} {place(each.source)}"
         )
     print(f"{len(chosen)} decisions", file=sys.stderr)  # noqa: T201
 
@@ -192,7 +207,7 @@ def _summary(each: FeedbackDecision) -> dict[str, Any]:
         "label": each.label,
         "spam": each.count(SPAM),
         "ham": each.count(HAM),
-        "trust": round(sum(vote.trust for vote in each.votes), 3),
+        "trust": round(each.trusted, 3),
         "verdict": each.said,
         "source": each.source,
         "touched_at": rfc3339(each.touched_at),
@@ -212,19 +227,34 @@ def _json(value: Any) -> str:  # noqa: ANN401 whatever msgspec encodes
 def _decide(settings: Settings, names: FeedbackNames, words: Sequence[str], options: argparse.Namespace) -> int:
     """Send an analyst's word on its way; the process that runs takes it in."""
     name, label = words
-    known = {"label": label, "author": options.author or "", "reason": options.reason}
-    report = FeedbackReport(**known, **_named(name))
-    if wrong := fault(report):
-        raise ValueError(_WRONG.get(wrong, str(wrong)))
+    report = correction(name, label, options.author or "", options.reason)
     if report.decision:
         _known(written(settings, names.decisions), name)
-    with broker.Publisher(app.link(settings)) as publisher:
-        publisher.publish(names.reports, [Outgoing(None, msgspec.json.encode(report))])
+    send(app.link(settings), names.reports, [report])
     where = (
         f"history {name}" if report.decision else "show --all"
     )  # of another name the id of its decision is not known
     print(f"{name}: sent as {label}; `hamgate feedback {where}` shows it once it is in force")  # noqa: T201
     return signals.DONE
+
+
+def correction(name: str, label: str, author: str, reason: str | None) -> FeedbackReport:
+    """An analyst's word on a decision, a place or a message's id. Raises ValueError saying what is wrong with it."""
+    report = FeedbackReport(label=label, author=author, reason=reason, **_named(name))
+    if wrong := fault(report):
+        raise ValueError(_WRONG.get(wrong, str(wrong)))
+    return report
+
+
+def send(link: KafkaLink, topic: str, corrections: Iterable[FeedbackReport]) -> None:
+    """Send analysts' words on their way; the process that runs takes them in. Raises BrokerError."""
+    with broker.Publisher(link) as publisher:
+        publisher.publish(topic, [Outgoing(None, msgspec.json.encode(each)) for each in corrections])
+
+
+def urgency(decision: FeedbackDecision) -> tuple[int, float]:
+    """The order of the queue: what most have reported first, then what waits longest."""
+    return -len(decision.votes), decision.touched_at
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -234,5 +264,6 @@ def _named(name: str) -> dict[str, Any]:
     return {"source": source} if source else {"id": name}
 
 
-def _place(source: ReportedPlace) -> str:
+def place(source: ReportedPlace) -> str:
+    """A message's place as it is typed."""
     return f"{source.topic}:{source.partition}:{source.offset}"

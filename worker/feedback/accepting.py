@@ -84,10 +84,10 @@ class FoundMessage(NamedTuple):
 
 
 class Correction(NamedTuple):
-    """An analyst's word."""
+    """An analyst's word; without a label it dismisses the text."""
 
     author: str
-    label: str
+    label: str | None
     reason: str | None
 
 
@@ -219,10 +219,11 @@ class Accepting:
 
     def correct(self, said: Correction, decision: FeedbackDecision, now: float) -> ReportOutcome:
         """Set an analyst's word on a text above all votes."""
-        if decision.is_analysts and decision.label == said.label:
+        state = DecisionState.ACCEPTED if said.label else DecisionState.REFUSED
+        if decision.is_analysts and (decision.state, decision.label) == (state, said.label):
             return ReportOutcome.DUPLICATE
         decision.touched_at = now
-        self._change(decision, f"{ANALYST}{said.author}", DecisionState.ACCEPTED, said.label, now, reason=said.reason)
+        self._change(decision, f"{ANALYST}{said.author}", state, said.label, now, reason=said.reason)
         self._credit(decision)
         self._mark(decision)
         self._trim_decisions()
@@ -281,7 +282,8 @@ class Accepting:
         *,
         reason: str | None = None,
     ) -> None:
-        if (state, label) == (decision.state, decision.label) and not by.startswith(ANALYST):
+        is_by_analyst = by.startswith(ANALYST) or decision.is_analysts
+        if (state, label) == (decision.state, decision.label) and not is_by_analyst:
             return
         is_first = not decision.history
         before, before_label = (None, None) if is_first else (decision.state, decision.label)
@@ -308,7 +310,7 @@ class Accepting:
     def _put(self, record: FeedbackRecord) -> None:
         match record:
             case FeedbackDecision():
-                if record.state is not DecisionState.REFUSED:
+                if record.is_held:
                     self.decisions[record.id] = record
                     self._by_subject[record.subject] = record.id
             case ReporterRecord():
@@ -348,7 +350,7 @@ class Accepting:
 
 def _decision_rank(decision: FeedbackDecision) -> tuple[bool, bool, float]:
     """What goes first where there is no room: without a trusted vote, then what is decided, then the oldest."""
-    is_decided = decision.state is DecisionState.ACCEPTED
+    is_decided = decision.state in {DecisionState.ACCEPTED, DecisionState.REFUSED}
     is_trusted = any(vote.trust for vote in decision.votes)
     return is_trusted and not is_decided, is_decided, decision.touched_at
 

@@ -11,6 +11,7 @@ from worker.feedback.accepting import Correction, FoundMessage
 from worker.feedback.recent import RecentMessage, short
 from worker.feedback.records import FirstHalf
 from worker.feedback.reports import (
+    DISMISS,
     SPAM,
     FeedbackReport,
     RefusedReportError,
@@ -152,7 +153,8 @@ class Joining:
     # --- analysts -----------------------------------------------------------------------------------------------
 
     def _correction(self, place: str, report: FeedbackReport, now: float) -> ReportOutcome:
-        said = Correction(report.author or "", report.label or "", report.reason)
+        label = None if report.label == DISMISS else report.label
+        said = Correction(report.author or "", label, report.reason)
         if report.decision is not None:
             decision = self.accepting.decisions.get(report.decision)
             if decision is None:

@@ -22,7 +22,7 @@ class DecisionState(enum.StrEnum):
     """In the queue: an analyst has to look."""
     ACCEPTED = "accepted"
     REFUSED = "refused"
-    """Nobody decided it in time."""
+    """Nobody decided it in time, or an analyst dismissed it."""
 
 
 HELD: Final = (DecisionState.OPEN, DecisionState.DISPUTED, DecisionState.ACCEPTED)
@@ -82,6 +82,16 @@ class FeedbackDecision(msgspec.Struct, tag_field="kind", tag="decision"):
     def is_analysts(self) -> bool:
         """Whether an analyst has the last word on it."""
         return bool(self.history) and self.history[-1].by.startswith(ANALYST)
+
+    @property
+    def trusted(self) -> float:
+        """The trust of all its votes together."""
+        return sum(vote.trust for vote in self.votes)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is kept in memory: what an analyst has dismissed is, so that later votes do not open it anew."""
+        return self.state is not DecisionState.REFUSED or self.is_analysts
 
     def count(self, label: str) -> int:
         """How many have reported it so."""

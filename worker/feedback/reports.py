@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 HAM: Final = "ham"
 SPAM: Final = "spam"
+DISMISS: Final = "dismiss"
+"""In the place of a label, an analyst's word that a text is none to learn from."""
 LONGEST_REASON: Final = 120
 _AUTHOR: Final = re.compile(r"(?=[^A-Za-z]*[A-Za-z])(?!.*\d{5})[A-Za-z0-9._-]{1,64}")
 _REASON: Final = re.compile(rf"(?!.*\d{{5}})(?!.*(?:://|@|www\.))[^\x00-\x1f\x7f]{{1,{LONGEST_REASON}}}")
@@ -95,7 +97,7 @@ def read_report(record: Record, *, max_bytes: int) -> FeedbackReport:
 
 def fault(report: FeedbackReport) -> ReportOutcome | None:
     """What is wrong with a report; None: nothing."""
-    if report.label not in (None, HAM, SPAM):
+    if report.label not in (None, HAM, SPAM) and (report.label != DISMISS or report.author is None):
         return ReportOutcome.WRONG_LABEL
     if (report.author is None) == (report.reporter is None):
         return ReportOutcome.NO_REPORTER  # whose word it is must be clear
@@ -115,7 +117,8 @@ def _analysts_fault(report: FeedbackReport) -> ReportOutcome | None:
         return ReportOutcome.WRONG_AUTHOR
     if report.label is None:
         return ReportOutcome.WRONG_LABEL
-    if report.reason is not None and not _REASON.fullmatch(report.reason):
+    is_reason = report.label != DISMISS if report.reason is None else _REASON.fullmatch(report.reason) is not None
+    if not is_reason:
         return ReportOutcome.WRONG_REASON
     return None if _named(report) == 1 and report.text is None else ReportOutcome.NO_MESSAGE
 

@@ -28,7 +28,7 @@ _STEPS: Final = 60
 
 
 SPREAD: Final = "scores"
-"""A spread's key in a bundle's quality: `{"bounds": [...], "shares": [...]}`."""
+"""A spread's key in a bundle's quality: `{"bounds": [...], "shares": [...], "spam": [...]}`."""
 # Not the evaluation's own deciles: eight of ten would lie within a thousandth of 0.
 _BOUNDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _TOLERANCE: Final = 1e-3
@@ -36,16 +36,22 @@ _TOLERANCE: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpread:
-    """How an evaluation's scores are spread: `bounds` between bins [bins - 1] and each bin's share of texts [bins]."""
+    """How an evaluation's scores are spread: `bounds` between bins [bins - 1] and each bin's share of texts [bins].
+
+    `spam` is the part of each share that is labelled spam; None where nobody has said which are.
+    """
 
     bounds: NDArray[np.float64]
     shares: NDArray[np.float64]
+    spam: NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, scores: NDArray[np.float64]) -> Self:
+    def of(cls, scores: NDArray[np.float64], is_spam: NDArray[np.bool_] | None = None) -> Self:
         """Count an evaluation's scores by bins; there must be one at least."""
-        counts = np.histogram(scores, np.array([-math.inf, *_BOUNDS, math.inf]))[0]
-        return cls(np.array(_BOUNDS), counts / counts.sum())
+        edges = np.array([-math.inf, *_BOUNDS, math.inf])
+        counts = np.histogram(scores, edges)[0]
+        spam = None if is_spam is None else np.histogram(scores[is_spam], edges)[0] / counts.sum()
+        return cls(np.array(_BOUNDS), counts / counts.sum(), spam)
 
     @classmethod
     def read(cls, quality: Mapping[str, Any]) -> Self | None:
@@ -64,11 +70,21 @@ class ScoreSpread:
             and bool((shares >= 0).all())
             and abs(float(shares.sum()) - 1) < _TOLERANCE
         )
-        return cls(bounds, shares) if is_sound else None
+        return cls(bounds, shares, _part(stored.get("spam"), shares)) if is_sound else None
 
     def as_quality(self) -> dict[str, list[float]]:
         """The spread as a bundle's quality holds it."""
-        return {"bounds": self.bounds.tolist(), "shares": self.shares.round(6).tolist()}
+        said = {"bounds": self.bounds.tolist(), "shares": self.shares.round(6).tolist()}
+        return said if self.spam is None else said | {"spam": self.spam.round(6).tolist()}
+
+
+def _part(stored: Any, shares: NDArray[np.float64]) -> NDArray[np.float64] | None:  # noqa: ANN401 of a file
+    try:
+        part = np.array(stored, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    is_sound = part.shape == shares.shape and bool(((part >= 0) & (part <= shares + _TOLERANCE)).all())
+    return part if is_sound else None
 
 
 @dataclass(frozen=True, slots=True)

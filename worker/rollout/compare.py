@@ -76,15 +76,19 @@ def compare(values: Iterable[bytes | None], *, since: float | None = None) -> li
     """
     found: dict[tuple[str, str], Comparison] = {}
     for value in values:
-        try:
-            report = decode_report(value or b"")
-        except msgspec.DecodeError:
-            continue
-        at = report.until if isinstance(report, Summary) else report.at
-        if since is not None and _moment(at) < since:
-            continue
-        _add(found, report)
+        add(found, value, since=since)
     return list(found.values())
+
+
+def add(found: dict[tuple[str, str], Comparison], value: bytes | None, *, since: float | None = None) -> None:
+    """Count one report; what is none is passed over."""
+    try:
+        report = decode_report(value or b"")
+    except msgspec.DecodeError:
+        return
+    at = report.until if isinstance(report, Summary) else report.at
+    if since is None or _moment(at) >= since:
+        _add(found, report)
 
 
 def _add(found: dict[tuple[str, str], Comparison], report: Disagreement | Summary) -> None:
