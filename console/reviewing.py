@@ -11,6 +11,7 @@ from console.following import Following
 from worker.commands import feeding
 from worker.feedback.records import DecisionState
 from worker.feedback.reports import is_decision
+from worker.settings import decisions_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +56,7 @@ class ReviewQueue:
         self._link = link
         self._lock = threading.Lock()
         self._known: dict[str, FeedbackDecision] = {}
-        self._followed = Following(link, feeding.decisions_topic(topic), self)
+        self._followed = Following(link, decisions_topic(topic), self)
 
     def known(self, states: Sequence[DecisionState]) -> KnownDecisions:
         """Return the decisions of these states: what waits by urgency, disputed first; what is decided newest first."""
