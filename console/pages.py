@@ -12,7 +12,7 @@ from fastapi.templating import Jinja2Templates
 
 from console.access import COOKIE, LONGEST, SESSION, User, UserRole, Visitor
 from console.live import clock
-from console.parts import parts_of
+from console.parts import parts_of, visitor_of
 from console.search import ACTIONS, FLAGS, Search
 from console.visible import escaped, hexadecimal, in_line, visible
 from console.window import PAGE, TooLongError
@@ -55,7 +55,7 @@ def needs(role: UserRole) -> Any:  # noqa: ANN401 FastAPI's own
     """A dependency: the visitor, who must have this role or more."""
 
     def checked(request: Request) -> Visitor:
-        visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+        visitor = visitor_of(request)
         if visitor is None:
             raise LogInFirst
         if not visitor.role.may(role):
@@ -70,7 +70,9 @@ def page(request: Request, name: str, visitor: Visitor | None, status: int = 200
     parts = parts_of(request)
     session, cookie = (visitor.session if visitor else parts.gate.session(request.cookies.get(COOKIE))), None
     if not session:
-        cookie = parts.gate.begin()
+        # Of one whom a proxy names it is his: nobody can bring him a session of somebody else's.
+        is_proxied = visitor is not None and visitor.is_proxied
+        cookie = parts.gate.begin(User(visitor.name, visitor.role, "") if visitor and is_proxied else None)
         session = parts.gate.session(cookie)
     may = {role.value: bool(visitor and visitor.role.may(role)) for role in UserRole}
     answer = templates.TemplateResponse(
@@ -81,6 +83,7 @@ def page(request: Request, name: str, visitor: Visitor | None, status: int = 200
             "may": may,
             "token": parts.gate.token(session),
             "has_users": parts.gate.has_users,
+            "may_log_out": bool(visitor and not visitor.is_proxied and parts.gate.has_users),
             "reading": parts.reading(),
             **more,
         },
@@ -241,9 +244,10 @@ def letter(
 def log_in_form(request: Request) -> Response:
     """Show the form; whoever is logged in goes on."""
     parts = parts_of(request)
-    if parts.gate.visitor(request.cookies.get(COOKIE)) is not None:
+    if visitor_of(request) is not None:
         return RedirectResponse("/", 303)
-    return page(request, "login.html", None)
+    claim = parts.proxies.claim(request.scope) if parts.proxies else None
+    return page(request, "login.html", None, claim=claim)
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -288,7 +292,7 @@ def log_in(request: Request, form: Fields) -> Response:
 def log_out(request: Request, form: Fields) -> Response:
     """End the session, in this browser."""
     parts = parts_of(request)
-    visitor = parts.gate.visitor(request.cookies.get(COOKIE))
+    visitor = visitor_of(request)
     if visitor is None or not parts.gate.is_token(visitor.session, form.get("token", "")):
         raise Problem(403, "The page is too old: load it again.")
     parts.changes.write(visitor, "log-out")

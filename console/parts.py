@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from console.access import COOKIE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import Request
 
-    from console.access import Gate
+    from console.access import Gate, Visitor
     from console.changes import AuditLog
     from console.judging import Judge
     from console.live import Live
+    from console.proxies import Proxies
     from console.redriving import Redrive
     from console.window import VerdictWindow
     from worker.broker import Letter
@@ -33,6 +36,8 @@ class ConsoleParts:
     """The state of the thread that reads."""
     letter: Callable[[int, int], Letter | None]
     """Fetches a dead letter from the brokers. Raises BrokerError, TimeoutError."""
+    proxies: Proxies | None = None
+    """Who may say in a header who asks."""
     is_ending: Callable[[], bool] = lambda: False
     streams: int = 0
     """Pages that are sent live events now."""
@@ -41,3 +46,10 @@ class ConsoleParts:
 def parts_of(request: Request) -> ConsoleParts:
     """The parts that serve a request."""
     return cast("ConsoleParts", request.app.state.parts)
+
+
+def visitor_of(request: Request) -> Visitor | None:
+    """Who asks; None where he must log in."""
+    parts = parts_of(request)
+    claim = parts.proxies.claim(request.scope) if parts.proxies else None
+    return parts.gate.visitor(request.cookies.get(COOKIE), claim)

@@ -15,12 +15,13 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from console import api, pages
-from console.access import COOKIE, Gate, UsersError
+from console.access import Gate, UsersError
 from console.changes import AuditLog
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
-from console.parts import ConsoleParts, parts_of
+from console.parts import ConsoleParts, visitor_of
+from console.proxies import Proxies, fronted
 from console.reading import Reading
 from console.redriving import Redrive
 from console.window import VerdictWindow, WindowError
@@ -46,10 +47,12 @@ class Console:
 
     def __init__(self, settings: Settings) -> None:
         host = settings.console_host
-        if settings.console_users is None and not is_loopback(host):
+        proxies = Proxies.of(settings)
+        if settings.console_users is None and proxies is None and not is_loopback(host):
             message = (
                 f"HAMGATE_CONSOLE_HOST: {host} is not loopback: name a file of users in HAMGATE_CONSOLE_USERS "
-                "(`hamgate console passwd NAME ROLE` prints a line), or leave it at 127.0.0.1"
+                "(`hamgate console passwd NAME ROLE` prints a line), or a proxy that logs them in in "
+                "HAMGATE_CONSOLE_PROXIES, or leave it at 127.0.0.1"
             )
             raise worker_app.StartRefused(message)
         link = dataclasses.replace(
@@ -59,7 +62,7 @@ class Console:
         folder = settings.console_folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            gate = Gate(settings.console_users)
+            gate = Gate(settings.console_users, has_proxies=proxies is not None)
             changes = AuditLog(folder / "audit.jsonl")
             self._window = VerdictWindow(folder / "window.sqlite")
         except (UsersError, WindowError) as error:
@@ -92,12 +95,14 @@ class Console:
             redrive=redrive,
             reading=self._reading.state,
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
+            proxies=proxies,
         )
-        hosts = None if gate.has_users else LOOPBACK
+        hosts = LOOPBACK if gate.is_open else None
         self._socket = _listening(host, settings.console_port)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Guard(application(parts), hosts),
+                fronted(Guard(application(parts), hosts), proxies),  # type: ignore[arg-type]
+                proxy_headers=False,  # `fronted` does it, by our settings alone
                 log_config=None,
                 access_log=False,
                 log_level="error",
@@ -149,7 +154,7 @@ def application(parts: ConsoleParts) -> FastAPI:
 
     @made.get("/openapi.json", include_in_schema=False)
     def document(request: Request) -> Any:  # noqa: ANN401 a JSON document
-        if parts_of(request).gate.visitor(request.cookies.get(COOKIE)) is None:
+        if visitor_of(request) is None:
             raise HTTPException(401, "Log in first.")
         return made.openapi()
 
@@ -200,7 +205,7 @@ def _is_api(request: Request) -> bool:
 def _problem(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     if _is_api(request):
         return JSONResponse({"error": text}, status, headers)
-    visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+    visitor = visitor_of(request)
     answer = pages.page(request, "problem.html", visitor, status, text=text)
     answer.headers.update(headers or {})
     return answer

@@ -42,7 +42,10 @@ GROUPS: Final = {
         *("compression", "transaction_timeout"),
         *("session_timeout", "audit_window"),
     ),
-    "console": ("console_host", "console_port", "console_users", "console_folder"),
+    "console": (
+        *("console_host", "console_port", "console_users", "console_folder"),
+        *("console_proxies", "console_user_header", "console_groups_header", "console_roles"),
+    ),
     "security": (
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
         *("sasl_oauth_command", "sasl_oauth_url", "sasl_oauth_scope"),

@@ -6,6 +6,7 @@ Durations are in seconds. A bad value or an unknown HAMGATE_ name stops the star
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -58,10 +59,20 @@ _ENDPOINT: Final = rf"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\
 TokenEndpoint = Annotated[str, StringConstraints(pattern=_ENDPOINT)]
 HostPorts = Annotated[str, StringConstraints(pattern=_HOST_PORTS)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
+_HEADER: Final = r"^[A-Za-z0-9-]{1,64}$"
+_GROUP_ROLE: Final = r"[^,=]+=(viewer|analyst|operator)"
+_GROUP_ROLES: Final = rf"^{_GROUP_ROLE}(,{_GROUP_ROLE})*$"
+_NETWORKS: Final = r"^[0-9A-Fa-f:./]+(, ?[0-9A-Fa-f:./]+)*$"
+HeaderName = Annotated[str, StringConstraints(pattern=_HEADER)]
+GroupRoles = Annotated[str, StringConstraints(pattern=_GROUP_ROLES)]
+Networks = Annotated[str, StringConstraints(pattern=_NETWORKS)]
 _BOUNDS: Final = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
 _ALLOWED: Final = {
     _NAME: "1 to 249 of letters, digits, '.', '_' and '-'",
     _ENDPOINT: "an https:// address, or http:// on loopback",
+    _HEADER: "the name of a header: letters, digits and '-'",
+    _GROUP_ROLES: "group=role, several joined by commas; a role is viewer, analyst or operator, the group * everybody's",
+    _NETWORKS: "addresses and networks, as 10.0.0.7 or 10.0.0.0/24, several joined by commas",
     _HOST_PORTS: "host:port, several joined by commas; ports from 1 to 65535, [address]:port for IPv6",
 }
 
@@ -225,6 +236,14 @@ class Settings(BaseSettings):
     console_folder: Path = Field(
         Path(".run/console"), description="folder of the console's window on the topics, and of its audit log"
     )
+    console_proxies: Networks | None = Field(
+        None, description="addresses and networks of proxies that log the console's users in, and are believed"
+    )
+    console_user_header: HeaderName | None = Field(None, description="header in which they name the user")
+    console_groups_header: HeaderName | None = Field(None, description="header with the user's groups; commas between")
+    console_roles: GroupRoles | None = Field(
+        None, description="which group has which role in the console; * is everybody whom a proxy names"
+    )
 
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
@@ -259,6 +278,7 @@ class Settings(BaseSettings):
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         self._require_sasl_to_fit()
+        self._require_proxies_to_fit()
         if (self.tls_certificate is None) != (self.tls_key is None):
             _refuse("tls_certificate", "tls_certificate and tls_key go together")
         if self.security_protocol not in ("SSL", "SASL_SSL") and (self.tls_ca or self.tls_certificate):
@@ -281,6 +301,22 @@ class Settings(BaseSettings):
             if mine & taken:
                 _refuse(name, f"{' and '.join(sorted(mine))}: each topic has one use; name another")
             taken |= mine
+
+    def _require_proxies_to_fit(self) -> None:
+        """Who is believed, in which header, and as what: none without the others."""
+        if self.console_proxies is None:
+            if self.console_user_header or self.console_groups_header or self.console_roles:
+                _refuse("console_proxies", "console_user_header, _groups_header and _roles need the proxies' addresses")
+            return
+        for each in self.console_proxies.split(","):
+            try:
+                network = ipaddress.ip_network(each.strip())
+            except ValueError as error:
+                _refuse("console_proxies", f"{each.strip()}: {error}")
+            if network.prefixlen == 0:
+                _refuse("console_proxies", f"{each.strip()} is everybody: name the proxies' own addresses")
+        if not (self.console_user_header and self.console_roles):
+            _refuse("console_proxies", "needs console_user_header and console_roles")
 
     def _require_sasl_to_fit(self) -> None:
         user = (self.sasl_username, self.sasl_password)
