@@ -71,7 +71,7 @@ _ALLOWED: Final = {
     _NAME: "1 to 249 of letters, digits, '.', '_' and '-'",
     _ENDPOINT: "an https:// address, or http:// on loopback",
     _HEADER: "the name of a header: letters, digits and '-'",
-    _GROUP_ROLES: "group=role, several joined by commas; a role is viewer, analyst or operator, the group * everybody's",
+    _GROUP_ROLES: "group=role, several joined by commas; a role is viewer, analyst or operator; the group * is all",
     _NETWORKS: "addresses and networks, as 10.0.0.7 or 10.0.0.0/24, several joined by commas",
     _HOST_PORTS: "host:port, several joined by commas; ports from 1 to 65535, [address]:port for IPv6",
 }

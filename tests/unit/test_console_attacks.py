@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 pytest.importorskip("uvicorn", reason="the console needs the extra `console`")
 
 import uvicorn
 
+from console import redriving
+from console.access import COOKIE, UserRole
 from console.guard import LOOPBACK, MAX_BODY, Guard
+from console.search import Search
 from console.serving import application
-from tests.consoles import fill, judged, parts
+from console.visible import visible
+from tests.consoles import buried, fill, judged, parts, users_file
+from tests.unit.test_console_pages import client_of, logged_in, routes, token_of
+from worker.broker.replay import Replayed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from console.parts import ConsoleParts
 
 PIECE = b"x" * (1 << 16)
 GIGABYTE = 1 << 30
@@ -42,6 +54,15 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             server.should_exit = True
             serving.join(30)
     assert not serving.is_alive()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> ConsoleParts:
+    """With users."""
+    made = parts(tmp_path, users=users_file(tmp_path))
+    fill(made, [judged(1)], [buried(0, b'{"text": 5')])
+    made.is_ending = lambda: True  # live events end with the first
+    return made
 
 
 def sent_until_refused(port: int, head: str, *, is_chunked: bool) -> tuple[bytes, int]:
@@ -92,3 +113,144 @@ def test_a_body_is_refused_by_its_declared_length_before_any_of_it_comes(listeni
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
+
+
+SECURITY = {
+    "content-security-policy", "x-content-type-options", "referrer-policy", "cross-origin-opener-policy",
+    "cross-origin-resource-policy", "permissions-policy", "cache-control",
+}  # fmt: skip
+IN_A_PATH = re.compile(r"\{[^}]+\}")
+BODIES: tuple[dict[str, Any], ...] = (
+    {},
+    {"json": {}},
+    {"json": {"texts": ["a"], "text": "a", "reasons": ["invalid-json"], "preview": False}},
+    {"json": {"texts": ["a"]}},
+    {"json": {"text": "a"}},
+    {"json": {"reasons": ["invalid-json"], "preview": False}},
+    {"data": {"partition": "0", "offset": "1", "sender": "anna", "what": "message"}},
+)
+
+
+def asked(made: ConsoleParts) -> list[tuple[str, str]]:
+    """Every method and address of the application's own table: a new route cannot be forgotten."""
+    return [(method, IN_A_PATH.sub("0", path)) for method, path in routes(made)]
+
+
+def kept(made: ConsoleParts, folder: Path) -> dict[str, Any]:
+    """All that a request could have changed."""
+    rows = {str(path): path.stat().st_size for path in folder.iterdir() if path.suffix == ".jsonl"}
+    found = [row.seq for row in made.window.search(Search(), 100)], [each.seq for each in made.window.letters()]
+    return rows | {"found": found, "redrive": made.redrive.state()}
+
+
+def test_a_viewer_changes_nothing_by_any_route_and_method(guarded: ConsoleParts, tmp_path: Path) -> None:
+    client = logged_in(guarded, UserRole.VIEWER)
+    before = kept(guarded, tmp_path)
+    ours = {("POST", "/login"), ("POST", "/logout")}
+
+    for method, path in asked(guarded):
+        if (method, path) in ours:
+            continue
+        for body in BODIES:
+            form = {"data": body["data"] | {"token": client.headers["X-CSRF-Token"]}} if "data" in body else body
+            status = client.request(method, path, **form).status_code
+            assert method in ("GET", "HEAD") or status == 403, (method, path, body)
+    for method in ("PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"):
+        for path in {path for _, path in asked(guarded)}:
+            assert client.request(method, path).status_code in (403, 404, 405), (method, path)
+    assert kept(guarded, tmp_path) == before
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64, "another session's"])
+def test_no_route_changes_anything_without_this_sessions_token(
+    guarded: ConsoleParts, tmp_path: Path, token: str
+) -> None:
+    client = logged_in(guarded, UserRole.OPERATOR)
+    forged = guarded.gate.token("x") if token == "another session's" else token  # noqa: S105 none of any use
+    client.headers["X-CSRF-Token"] = forged
+    before = kept(guarded, tmp_path)
+
+    for method, path in asked(guarded):
+        if method in ("GET", "HEAD"):
+            continue
+        for body in BODIES:
+            form = {"data": body["data"] | {"token": forged}} if "data" in body else body
+            assert client.request(method, path, **form).status_code == 403, (method, path, body)
+    assert kept(guarded, tmp_path) == before
+
+
+def test_a_page_of_another_site_may_ask_nothing(guarded: ConsoleParts, tmp_path: Path) -> None:
+    client = logged_in(guarded, UserRole.OPERATOR)
+    before = kept(guarded, tmp_path)
+
+    for method, path in asked(guarded):
+        for site in ("cross-site", "same-site"):
+            if method not in ("GET", "HEAD"):
+                answer = client.request(method, path, json=BODIES[2]["json"], headers={"Sec-Fetch-Site": site})
+                assert answer.status_code == 403, (method, path)
+    assert kept(guarded, tmp_path) == before
+
+
+def test_every_answer_has_the_headers_that_keep_a_browser_safe(guarded: ConsoleParts) -> None:
+    for client in (client_of(guarded), logged_in(guarded, UserRole.OPERATOR)):
+        paths = [*asked(guarded), ("GET", "/none"), ("GET", "/static/console.css"), ("GET", "/static/none")]
+        for method, path in [*paths, ("DELETE", "/"), ("GET", "/history?since=x")]:
+            answer = client.request(method, path)
+            assert set(answer.headers) >= SECURITY, (method, path)
+            assert answer.headers["content-security-policy"].startswith("default-src 'self'; frame-ancestors 'none'")
+            assert "server" not in answer.headers
+            assert "access-control-allow-origin" not in answer.headers
+    refused = client_of(guarded).post("/api/try", headers={"Content-Length": "99999999999"})
+    assert set(refused.headers) >= SECURITY
+
+
+class QuickJudge:
+    """Answers at once, whatever the text."""
+
+    @staticmethod
+    def bands() -> dict[str, Any]:
+        return {"model": None, "why": "none"}
+
+    @staticmethod
+    def judge(texts: list[str]) -> list[dict[str, Any]]:
+        return [{"text": visible(text)} for text in texts]
+
+    @staticmethod
+    def explain(text: str) -> dict[str, Any]:
+        return {"words": [visible(text)]}
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(300, marks=pytest.mark.long)])
+def test_no_request_that_the_api_describes_or_forbids_makes_the_server_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, examples: int
+) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="schemathesis makes up the requests")
+    monkeypatch.setattr(redriving, "replay", lambda *_, **__: Replayed())
+    made = parts(tmp_path, judge=QuickJudge())  # type: ignore[arg-type]
+    fill(made, [judged(1)], [])
+    made.is_ending = lambda: True
+    app: Any = Guard(application(made), LOOPBACK)
+    client = client_of(made)
+    token = token_of(client.get("/").text)
+    headers = {"Host": "127.0.0.1", "X-CSRF-Token": token, "Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
+    statuses: Counter[int] = Counter()
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
+
+            @hypothesis.settings(
+                max_examples=examples, deadline=None, database=None, derandomize=True,
+                suppress_health_check=list(hypothesis.HealthCheck), phases=[hypothesis.Phase.generate],
+            )  # fmt: skip
+            @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
+            def ask(case: Any) -> None:
+                case.headers = dict(case.headers or {}) | headers
+                answer = case.call()
+                statuses[answer.status_code] += 1
+                assert answer.status_code < 500, (case.as_curl_command(), answer.status_code)
+
+            with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # nothing can be wrong where nothing is asked
+                ask()
+    assert statuses[200] + statuses[202]
+    assert statuses[422]

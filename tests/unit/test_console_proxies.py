@@ -42,10 +42,8 @@ def proxied(folder: Path, *, users: Path | None = None, **more: Any) -> ConsoleP
 
 def client_at(made: ConsoleParts, address: str, **headers: str) -> TestClient:
     app: Any = fronted(Guard(application(made), LOOPBACK if made.gate.is_open else None), made.proxies)
-    return TestClient(
-        app, base_url="http://hamgate.example", client=(address, 5), headers={k.replace("_", "-"): v for k, v in headers.items()},
-        follow_redirects=False,
-    )  # fmt: skip
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return TestClient(app, base_url="http://hamgate.example", client=(address, 5), headers=sent, follow_redirects=False)
 
 
 @pytest.mark.parametrize(
