@@ -11,11 +11,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
 from console.access import COOKIE, LONGEST, SESSION, User, UserRole, Visitor
+from console.database import TooLongError
 from console.live import clock
 from console.parts import parts_of, visitor_of
 from console.search import ACTIONS, FLAGS, Search
 from console.visible import escaped, hexadecimal, in_line, visible
-from console.window import PAGE, TooLongError
+from console.window import PAGE
 from worker.broker import BrokerError
 from worker.commands import showing
 from worker.messages import Decider, Unreadable, Unscored, dead_letter_notes, rfc3339

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from console.database import DatabaseError
 from console.window import DAYS, verdict_of
 from worker.audit.brokers import AwayError
 from worker.broker import BrokerError
@@ -70,7 +70,7 @@ class Reading:
                     self._follow(tail)
             except (AwayError, BrokerError) as error:
                 self._is_away(str(error))
-            except sqlite3.Error as error:  # a full disk: what is not kept is read again
+            except DatabaseError as error:  # a full disk: what is not kept is read again
                 self._is_away(f"the window cannot be written: {error}")
             except Exception as error:
                 log.exception("reading failed")

@@ -17,6 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from console import api, pages
 from console.access import Gate, UsersError
 from console.changes import AuditLog
+from console.database import Database, DatabaseError, SqliteFile, TooLongError
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
@@ -24,7 +25,7 @@ from console.parts import ConsoleParts, visitor_of
 from console.proxies import Proxies, fronted
 from console.reading import Reading
 from console.redriving import Redrive
-from console.window import VerdictWindow, WindowError
+from console.window import VerdictWindow
 from worker import app as worker_app
 from worker import broker
 from worker.version import version
@@ -64,8 +65,8 @@ class Console:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             gate = Gate(settings.console_users, has_proxies=proxies is not None)
             changes = AuditLog(folder / "audit.jsonl")
-            self._window = VerdictWindow(folder / "window.sqlite")
-        except (UsersError, WindowError) as error:
+            self._window = VerdictWindow(_database(settings))
+        except (UsersError, DatabaseError) as error:
             raise worker_app.StartRefused(str(error)) from error
         except OSError as error:
             message = f"HAMGATE_CONSOLE_FOLDER: {folder}: {error.strerror}; name a folder that may be written"
@@ -177,6 +178,15 @@ def _say_what_is_wrong(made: FastAPI) -> None:
     def said(request: Request, error: pages.Problem) -> Response:
         return _problem(request, error.status, str(error))
 
+    @made.exception_handler(DatabaseError)
+    def no_database(request: Request, error: DatabaseError) -> Response:
+        log.error("database away", cause=str(error))
+        return _problem(request, 503, "The console's database does not answer; its log says why.")
+
+    @made.exception_handler(TooLongError)
+    def too_long(request: Request, _: TooLongError) -> Response:
+        return _problem(request, 503, "The question took too long and was ended.")
+
     # Starlette's own: FastAPI's is one of them, and so is what it raises where there is no such route.
     @made.exception_handler(404)
     @made.exception_handler(405)
@@ -209,6 +219,22 @@ def _problem(request: Request, status: int, text: str, headers: dict[str, str] |
     answer = pages.page(request, "problem.html", visitor, status, text=text)
     answer.headers.update(headers or {})
     return answer
+
+
+def _database(settings: Settings) -> Database:
+    """The file, or the database that a URL names. Raises StartRefused."""
+    if settings.console_database is None:
+        return SqliteFile(settings.console_folder / "window.sqlite")
+    try:
+        from console.postgres import Postgres  # noqa: PLC0415 an extra, for those who ask for it
+    except ModuleNotFoundError as error:
+        message = f"HAMGATE_CONSOLE_DATABASE needs the extra `postgres` (pip install 'hamgate[postgres]'): {error}"
+        raise worker_app.StartRefused(message) from error
+    try:
+        return Postgres(settings.console_database.get_secret_value())
+    except ValueError as error:
+        message = f"HAMGATE_CONSOLE_DATABASE: {error}"
+        raise worker_app.StartRefused(message) from error
 
 
 def is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from console.access import Gate, UserRole, hashed
 from console.changes import AuditLog
+from console.database import SqliteFile
 from console.judging import Judge
 from console.live import Live
 from console.parts import ConsoleParts
@@ -94,7 +95,7 @@ def parts(
     return ConsoleParts(
         gate=Gate(users),
         changes=changes,
-        window=VerdictWindow(folder / "window.sqlite"),
+        window=VerdictWindow(SqliteFile(folder / "window.sqlite")),
         live=Live(),
         judge=judge or Judge(Settings()),
         redrive=redrive,

@@ -43,7 +43,7 @@ GROUPS: Final = {
         *("session_timeout", "audit_window"),
     ),
     "console": (
-        *("console_host", "console_port", "console_users", "console_folder"),
+        *("console_host", "console_port", "console_users", "console_folder", "console_database"),
         *("console_proxies", "console_user_header", "console_groups_header", "console_roles"),
     ),
     "security": (

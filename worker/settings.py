@@ -236,6 +236,9 @@ class Settings(BaseSettings):
     console_folder: Path = Field(
         Path(".run/console"), description="folder of the console's window on the topics, and of its audit log"
     )
+    console_database: SecretStr | None = Field(
+        None, description="postgresql:// URL of a database for the console's window; none: a file in its folder"
+    )
     console_proxies: Networks | None = Field(
         None, description="addresses and networks of proxies that log the console's users in, and are believed"
     )
@@ -278,7 +281,7 @@ class Settings(BaseSettings):
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         self._require_sasl_to_fit()
-        self._require_proxies_to_fit()
+        self._require_console_to_fit()
         if (self.tls_certificate is None) != (self.tls_key is None):
             _refuse("tls_certificate", "tls_certificate and tls_key go together")
         if self.security_protocol not in ("SSL", "SASL_SSL") and (self.tls_ca or self.tls_certificate):
@@ -302,8 +305,10 @@ class Settings(BaseSettings):
                 _refuse(name, f"{' and '.join(sorted(mine))}: each topic has one use; name another")
             taken |= mine
 
-    def _require_proxies_to_fit(self) -> None:
+    def _require_console_to_fit(self) -> None:
         """Who is believed, in which header, and as what: none without the others."""
+        if (url := self.console_database) and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            _refuse("console_database", "must begin with postgresql://")
         if self.console_proxies is None:
             if self.console_user_header or self.console_groups_header or self.console_roles:
                 _refuse("console_proxies", "console_user_header, _groups_header and _roles need the proxies' addresses")

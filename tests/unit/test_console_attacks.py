@@ -220,7 +220,7 @@ class QuickJudge:
         return {"words": [visible(text)]}
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.long)])
 def test_no_request_that_the_api_describes_or_forbids_makes_the_server_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, examples: int
 ) -> None:
