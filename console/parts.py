@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from console.live import Live
     from console.proxies import Proxies
     from console.redriving import Redrive
+    from console.texts import RetainedTexts
     from console.window import VerdictWindow
     from worker.broker import Letter
 
@@ -38,6 +39,8 @@ class ConsoleParts:
     """Fetches a dead letter from the brokers. Raises BrokerError, TimeoutError."""
     proxies: Proxies | None = None
     """Who may say in a header who asks."""
+    texts: RetainedTexts | None = None
+    """Where they are kept."""
     is_ending: Callable[[], bool] = lambda: False
     streams: int = 0
     """Pages that are sent live events now."""

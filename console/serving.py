@@ -23,11 +23,13 @@ from console.judging import Judge
 from console.live import Live
 from console.parts import ConsoleParts, visitor_of
 from console.proxies import Proxies, fronted
-from console.reading import Reading
+from console.reading import Reading, TextReading
 from console.redriving import Redrive
+from console.texts import RetainedTexts, TextKeys, forget_all
 from console.window import VerdictWindow
 from worker import app as worker_app
 from worker import broker
+from worker.policy.hashing import HashKeyError
 from worker.version import version
 
 if TYPE_CHECKING:
@@ -65,15 +67,19 @@ class Console:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             gate = Gate(settings.console_users, has_proxies=proxies is not None)
             changes = AuditLog(folder / "audit.jsonl")
-            self._window = VerdictWindow(_database(settings))
-        except (UsersError, DatabaseError) as error:
+            database = _database(settings)
+            self._window = VerdictWindow(database)
+            texts = _texts(settings, database, changes)
+        except (UsersError, DatabaseError, HashKeyError) as error:
             raise worker_app.StartRefused(str(error)) from error
         except OSError as error:
             message = f"HAMGATE_CONSOLE_FOLDER: {folder}: {error.strerror}; name a folder that may be written"
             raise worker_app.StartRefused(message) from error
         live = Live()
+        reader = dataclasses.replace(link, patience=_PATIENCE)
+        self._reading_texts = TextReading(reader, self._window, texts) if texts else None
         self._reading = Reading(
-            dataclasses.replace(link, patience=_PATIENCE),
+            reader,
             self._window,
             live,
             verdict_topic=settings.verdict_topic,
@@ -97,6 +103,7 @@ class Console:
             reading=self._reading.state,
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
             proxies=proxies,
+            texts=texts,
         )
         hosts = LOOPBACK if gate.is_open else None
         self._socket = _listening(host, settings.console_port)
@@ -125,12 +132,16 @@ class Console:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends it, or `stop`."""
         self._reading.start()
+        if self._reading_texts:
+            self._reading_texts.start()
         self._judge.load()
         ready()
         try:
             self._server.run(sockets=[self._socket])
         finally:
             self._reading.close()
+            if self._reading_texts:
+                self._reading_texts.close()
             self._window.close()
 
     def stop(self) -> None:
@@ -235,6 +246,27 @@ def _database(settings: Settings) -> Database:
     except ValueError as error:
         message = f"HAMGATE_CONSOLE_DATABASE: {error}"
         raise worker_app.StartRefused(message) from error
+
+
+def _texts(settings: Settings, database: Database, changes: AuditLog) -> RetainedTexts | None:
+    """Where the setting is: the texts that are kept. Else none is, nor stays. Raises HashKeyError, DatabaseError."""
+    if settings.console_text_key_file is None:
+        if count := forget_all(database):
+            log.warning("texts erased", count=count, why="HAMGATE_CONSOLE_TEXT_KEY_FILE is not set")
+        return None
+    made = RetainedTexts(
+        database,
+        changes,
+        TextKeys(settings.console_text_key_file),
+        topic=settings.input_topic,
+        max_bytes=settings.max_event_bytes,
+        days=settings.console_text_days,
+        share=settings.console_text_share,
+    )
+    for key in made.state()["keys"]:
+        if not key["is_here"]:
+            log.warning("texts cannot be read", key=key["name"], count=key["count"], file="has no such key any more")
+    return made
 
 
 def is_loopback(host: str) -> bool:

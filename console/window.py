@@ -15,7 +15,7 @@ import msgspec
 from worker.messages import BYTE, FIELD, Verdict, dead_letter_notes, decode_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from console.database import Database, Statements
     from console.search import Search
@@ -57,7 +57,8 @@ CREATE TABLE IF NOT EXISTS positions (
     PRIMARY KEY (topic, partition)
 );
 """
-_VERSION: Final = 1
+VERSION: Final = 1
+"""Of all tables of the database."""
 _TEXT: Final = 512
 _BODY: Final = 1 << 14
 """Characters and bytes of a verdict that are kept; hamgate's own have fewer."""
@@ -98,13 +99,25 @@ class VerdictRow:
     latency: float
 
 
+class RecordPlace(msgspec.Struct, frozen=True):
+    """The part of a verdict's source that says where."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def as_tuple(self) -> tuple[str, int, int]:
+        """Topic, partition, offset."""
+        return self.topic, self.partition, self.offset
+
+
 class VerdictWindow:
     """The window of one console, in its database. Raises DatabaseError, also by each of its methods."""
 
     def __init__(self, database: Database, *, rows: int = ROWS, letters: int = LETTERS, days: float = DAYS) -> None:
         self._database, self._rows, self._letters, self._days = database, rows, letters, days
         self._pruned_at = 0.0
-        database.prepare(_SCHEMA, _VERSION)
+        database.prepare(_SCHEMA, VERSION)
 
     @property
     def rows(self) -> int:
@@ -176,6 +189,15 @@ class VerdictWindow:
         row = VerdictRow(*found[0])
         [[body]] = self._database.ask("SELECT body FROM bodies WHERE seq = ?", (row.seq,)) or [[b"{}"]]
         return row, msgspec.json.decode(body, type=dict)
+
+    def sources(self, rows: Sequence[VerdictRow]) -> dict[int, tuple[str, int, int]]:
+        """Return where the messages of verdicts lie in the input, by the verdict's `seq`."""
+        if not rows:
+            return {}
+        marks = ", ".join("?" * len(rows))
+        bodies = self._database.ask(f"SELECT seq, body FROM bodies WHERE seq IN ({marks})", [row.seq for row in rows])
+        found = ((seq, source_of(msgspec.json.decode(body, type=dict))) for seq, body in bodies)
+        return {seq: place for seq, place in found if place}
 
     def letters(self, reason: str | None = None, before: int | None = None, most: int = PAGE) -> list[LetterPlace]:
         """Return the newest dead letters of a reason, or of any; `most` and one more."""
@@ -252,6 +274,14 @@ def _letter(record: Record) -> tuple[object, ...] | None:
 
 def _moment(text: str) -> float:
     return dt.datetime.fromisoformat(text).timestamp()
+
+
+def source_of(fields: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """Where a verdict's message lies in the input."""
+    try:
+        return msgspec.convert(fields.get("source"), RecordPlace).as_tuple()
+    except msgspec.ValidationError:
+        return None
 
 
 def verdict_of(record: Record) -> Verdict | None:

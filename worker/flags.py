@@ -44,6 +44,7 @@ GROUPS: Final = {
     ),
     "console": (
         *("console_host", "console_port", "console_users", "console_folder", "console_database"),
+        *("console_text_key_file", "console_text_days", "console_text_share"),
         *("console_proxies", "console_user_header", "console_groups_header", "console_roles"),
     ),
     "security": (
@@ -90,7 +91,7 @@ USED_BY: Final = {
     | {*("input_topic", "verdict_topic", "max_event_bytes", "hash_key_file"), "metrics_host", "metrics_port"},
     "tail": _LINK | {"verdict_topic", "dead_letter_topic"},
     "lists": _LINK | {"input_topic", "max_event_bytes", "hash_key_file", "lists_topic"},
-    "console": _MODEL | _LINK | _CONSOLE | {"input_topic", "verdict_topic", "dead_letter_topic"},
+    "console": _MODEL | _LINK | _CONSOLE | {"input_topic", "verdict_topic", "dead_letter_topic", "max_event_bytes"},
     "completion": frozenset[str](),
     "print-settings": _ALL,
 }

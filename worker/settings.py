@@ -239,6 +239,11 @@ class Settings(BaseSettings):
     console_database: SecretStr | None = Field(
         None, description="postgresql:// URL of a database for the console's window; none: a file in its folder"
     )
+    console_text_key_file: FilePath | None = Field(
+        None, description="file of keys, the one in force first, to keep texts encrypted in the console; none: no text"
+    )
+    console_text_days: float = Field(7, gt=0, le=30, description="days that texts are kept")
+    console_text_share: float = Field(1, gt=0, le=1, description="share of the messages whose text is kept")
     console_proxies: Networks | None = Field(
         None, description="addresses and networks of proxies that log the console's users in, and are believed"
     )
