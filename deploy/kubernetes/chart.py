@@ -20,7 +20,6 @@ CHART: Final = FOLDER.parent / "helm" / "hamgate"
 _MADE: Final = "{{- /* Made by `python -m deploy.render` from deploy/kubernetes: change that. */ -}}\n"
 # Of every resource, as the base's kustomization has it.
 _LABELS: Final = {"app.kubernetes.io/name": "hamgate"}
-_AUDIT_LABELS: Final = {"app.kubernetes.io/name": "hamgate-audit"}
 
 
 class Hole(str):
@@ -50,7 +49,8 @@ def _templates(runbook: str) -> Iterator[tuple[str, str]]:
     yield "servicemonitor", _only_if("monitoring.enabled", _monitor(_one("base", "servicemonitor.yaml")))
     yield "podmonitor", _only_if("monitoring.brokers", _monitor(_one("base", "podmonitor.yaml")))
     yield "scaledobject", _only_if("autoscaling.enabled", _scaled(_one("overlays", "keda", "scaledobject.yaml")))
-    yield "audit", "".join(_audit())
+    yield "audit", "".join(_beside("audit"))
+    yield "console", "".join(_beside("console"))
     yield "prometheusrule", _rules(runbook)
     yield "dashboards", _DASHBOARDS
 
@@ -121,19 +121,26 @@ def _scaled(resource: dict[str, Any]) -> dict[str, Any]:
     return resource
 
 
-def _audit() -> Iterator[str]:
-    path = FOLDER / "components" / "audit" / "audit.yaml"
+def _beside(name: str) -> Iterator[str]:
+    """What runs beside the workers: a component, off unless its value says so."""
+    path = FOLDER / "components" / name / f"{name}.yaml"
     for resource in yaml.safe_load_all(path.read_text()):
-        resource["metadata"].setdefault("labels", {}).update(_AUDIT_LABELS)
-        switch = "audit.enabled"
+        switch = f"{name}.enabled"
         if resource["kind"] == "Deployment":
             pod = resource["spec"]["template"]
             pod["metadata"]["annotations"] = {"checksum/settings": _CHECKSUM}
-            _placed(pod["spec"], ".audit")
-            pod["spec"]["containers"][0]["resources"] = Hole(".Values.audit.resources")
+            _placed(pod["spec"], f".{name}")
+            pod["spec"]["containers"][0]["resources"] = Hole(f".Values.{name}.resources")
+            for volume in pod["spec"]["volumes"]:
+                if "secret" in volume:
+                    volume["secret"]["secretName"] = Hole(f".Values.{name}.secret")
         if resource["kind"] == "NetworkPolicy":
             _policy(resource)
+            if name == "console":
+                resource["spec"]["ingress"][0]["from"] = Hole(".Values.console.visitors")
             switch += " .Values.networkPolicy.enabled"
+        if resource["kind"] == "PersistentVolumeClaim":
+            resource["spec"]["resources"]["requests"]["storage"] = Hole(".Values.console.storage")
         if resource["kind"] == "ServiceMonitor":
             _monitor(resource)
             switch += " .Values.monitoring.enabled"

@@ -29,7 +29,7 @@ def test_compose_itself_takes_the_file_with_every_profile() -> None:
         compose = tools.tool("compose", fetch=False)
     except tools.MissingError as error:
         pytest.skip(str(error))
-    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["demo", "gpu", "audit"]):
+    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["console"], ["demo", "gpu", "audit", "console"]):
         chosen = [word for profile in profiles for word in ("--profile", profile)]
         said = subprocess.run(
             [compose, *chosen, "config", "--format", "json"],
@@ -158,7 +158,7 @@ def test_prometheus_scrapes_what_the_services_are_called() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
 
     jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}
-    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit"}
+    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit", "hamgate-console"}
     assert jobs["hamgate-audit"]["dns_sd_configs"][0]["names"] == ["audit"]
     assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]
 
