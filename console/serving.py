@@ -109,7 +109,7 @@ class Console:
         self._socket = _listening(host, settings.console_port)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                fronted(Guard(application(parts), hosts), proxies),  # type: ignore[arg-type]
+                fronted(Guard(application(parts), hosts), proxies),
                 proxy_headers=False,  # `fronted` does it, by our settings alone
                 log_config=None,
                 access_log=False,
