@@ -212,9 +212,9 @@ def texts_kept(request: Request, visitor: Annotated[Visitor, needs(UserRole.OPER
 @router.post("/texts")
 def erase_texts(request: Request, form: Fields, visitor: Annotated[Visitor, needs(UserRole.OPERATOR)]) -> HTMLResponse:
     """Erase a message's text, or all of its sender's, or of the sender that is named."""
-    texts = _texts_in_use(request)
     if not parts_of(request).gate.is_token(visitor.session, form.get("token", "")):
         raise Problem(403, "The page is too old: load it again.")
+    texts = _texts_in_use(request)
     what, sender = form.get("what", ""), form.get("sender", "").strip()
     topic, _, rest = form.get("place", "").partition(":")
     partition, _, offset = rest.partition(":")

@@ -24,6 +24,7 @@ from console.serving import application
 from console.visible import visible
 from tests.consoles import buried, fill, judged, parts, users_file
 from tests.unit.test_console_pages import client_of, logged_in, routes, token_of
+from tests.unit.test_console_texts import event, kept_in
 from worker.broker.replay import Replayed
 
 if TYPE_CHECKING:
@@ -58,8 +59,10 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> ConsoleParts:
-    """With users."""
+    """With users, and texts that are kept."""
     made = parts(tmp_path, users=users_file(tmp_path))
+    made.texts = kept_in(made.window._database, tmp_path)
+    made.texts.take([event(0)], {})
     fill(made, [judged(1)], [buried(0, b'{"text": 5')])
     made.is_ending = lambda: True  # live events end with the first
     return made
@@ -127,7 +130,8 @@ BODIES: tuple[dict[str, Any], ...] = (
     {"json": {"texts": ["a"]}},
     {"json": {"text": "a"}},
     {"json": {"reasons": ["invalid-json"], "preview": False}},
-    {"data": {"partition": "0", "offset": "1", "sender": "anna", "what": "message"}},
+    {"data": {"partition": "0", "offset": "1", "what": "message", "place": "sms.events:0:0"}},
+    {"data": {"sender": "+447700900123", "what": "sender"}},
 )
 
 
@@ -140,7 +144,8 @@ def kept(made: ConsoleParts, folder: Path) -> dict[str, Any]:
     """All that a request could have changed."""
     rows = {str(path): path.stat().st_size for path in folder.iterdir() if path.suffix == ".jsonl"}
     found = [row.seq for row in made.window.search(Search(), 100)], [each.seq for each in made.window.letters()]
-    return rows | {"found": found, "redrive": made.redrive.state()}
+    texts = made.texts.state() if made.texts else None
+    return rows | {"found": found, "redrive": made.redrive.state(), "texts": texts}
 
 
 def test_a_viewer_changes_nothing_by_any_route_and_method(guarded: ConsoleParts, tmp_path: Path) -> None:
