@@ -86,7 +86,7 @@ bench: install ## the engine's speed on this machine; benchmarks/README.md lists
 lock: install ## resolve the dependencies again
 	@.venv/bin/uv pip compile pyproject.toml --group dev --generate-hashes --universal --python-version 3.11 --quiet \
 		--upgrade --custom-compile-command "make lock" --output-file requirements.lock
-	@.venv/bin/uv pip compile pyproject.toml --extra tracing --constraint requirements.lock --generate-hashes --universal --python-version 3.11 \
+	@.venv/bin/uv pip compile pyproject.toml --extra console --extra postgres --extra tracing --constraint requirements.lock --generate-hashes --universal --python-version 3.11 \
 		--quiet --custom-compile-command "make lock" --output-file deploy/worker.lock
 
 clean: ## forget what was installed and what ran

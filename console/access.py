@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from console.proxies import Claim
+
 COOKIE: Final = "hamgate_console"
 SESSION: Final = 12 * 3600
 """Seconds until one logs in again."""
@@ -69,6 +71,8 @@ class Visitor:
     name: str
     role: UserRole
     session: str
+    is_proxied: bool = False
+    """Whether a proxy has named him; `session` is empty until he has opened a page."""
 
 
 class Throttle:
@@ -97,9 +101,9 @@ class Throttle:
 class Gate:
     """Knows users and sessions. Sessions end with the console, with their user, and when his password changes."""
 
-    def __init__(self, users: Path | None) -> None:
+    def __init__(self, users: Path | None, *, has_proxies: bool = False) -> None:
         """Read the file. Raises UsersError."""
-        self._path = users
+        self._path, self._has_proxies = users, has_proxies
         self._key = secrets.token_bytes(32)
         self._throttle, self._hashing = Throttle(), threading.Lock()
         self._lock, self._read_at = threading.Lock(), 0
@@ -112,13 +116,26 @@ class Gate:
 
     @property
     def has_users(self) -> bool:
-        """Whether one must log in."""
+        """Whether one may log in here, with a password."""
         return self._path is not None
 
-    def visitor(self, cookie: str | None) -> Visitor | None:
-        """Return whose session it is; without users, `local`, with or without one. None: log in."""
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody on this host is let in."""
+        return not (self._path or self._has_proxies)
+
+    def visitor(self, cookie: str | None, claim: Claim | None = None) -> Visitor | None:
+        """Return whom a proxy names, else whose session it is; where it is open `local`, with or without one.
+
+        None: log in.
+        """
         name, session = self._opened(cookie)
-        if not self.has_users:
+        if claim:
+            if (claimed := claim.user) is None:
+                return None
+            is_his = name == claimed.name and session.endswith(_print(claimed))
+            return Visitor(claimed.name, claimed.role, session if is_his else "", is_proxied=True)
+        if self.is_open:
             return Visitor("local", UserRole.OPERATOR, session)
         user = self._known().get(name)
         if user is None or not session.endswith(_print(user)):

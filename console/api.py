@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from console.access import COOKIE, UserRole, Visitor
+from console.access import UserRole, Visitor
 from console.judging import CHARACTERS, TEXTS, BusyError, NotReadyError
-from console.parts import ConsoleParts, parts_of
+from console.parts import ConsoleParts, parts_of, visitor_of
 from console.redriving import ChosenLetters, RunningError
 from worker.messages import Unreadable
 
@@ -32,7 +32,7 @@ def needs(role: UserRole) -> Callable[..., Visitor]:
     """A dependency: the visitor, who must have this role or more."""
 
     def checked(request: Request) -> Visitor:
-        visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+        visitor = visitor_of(request)
         if visitor is None:
             raise HTTPException(401, "Log in first.")
         if not visitor.role.may(role):

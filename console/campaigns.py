@@ -9,12 +9,13 @@ from fastapi.responses import HTMLResponse
 
 from console.access import UserRole, Visitor
 from console.context import NO_CAMPAIGNS
+from console.database import TooLongError
 from console.lists import rows_of
 from console.pages import needs, page
 from console.parts import ConsoleParts, parts_of
 from console.search import Search
 from console.visible import in_line
-from console.window import PAGE, TooLongError
+from console.window import PAGE
 from worker.campaigns.totals import CampaignTotal
 from worker.policy.lists.entries import ListEntry, What
 from worker.policy.lists.matching import rank

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from console import labelling, pages
 from console.access import UserRole, Visitor
 from console.api import changes, needs
-from console.pages import Problem, page
-from console.parts import parts_of
+from console.pages import Problem, looked, page
+from console.parts import ConsoleParts, parts_of
 from console.reviewing import SHOWN, AuthorError, ReviewQueue, author_of
+from console.texts import ShownText
 from console.visible import in_line
 from console.window import PAGE
 from worker.broker import BrokerError
@@ -53,14 +55,18 @@ def feedback(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.
     queue = parts_of(request).review
     if queue is None:
         return page(request, "feedback.html", visitor, known=None)
+    parts = parts_of(request)
     show, at = _asked(request)
     known = queue.known(SHOWN[show])
+    rows = known.decisions[at * PAGE : (at + 1) * PAGE]
     return page(
         request,
         "feedback.html",
         visitor,
         known=known,
-        rows=known.decisions[at * PAGE : (at + 1) * PAGE],
+        rows=rows,
+        keeps_texts=parts.texts is not None,
+        texts=_texts_of(parts, visitor, rows, "feedback") if request.query_params.get("texts") else None,
         show=show,
         tabs=[(name, said, sum(known.counts[state] for state in SHOWN[name])) for name, said in _TOPIC_STATES.items()],
         at=at,
@@ -70,6 +76,17 @@ def feedback(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.
         interface=labelling.INTERFACE,
         most_tasks=labelling.MOST_TASKS,
     )
+
+
+def _texts_of(
+    parts: ConsoleParts, visitor: Visitor, decisions: Sequence[FeedbackDecision], where: str
+) -> dict[str, ShownText]:
+    """What the visitor may see of the texts that decisions are on, by the decision's id."""
+    if parts.texts is None:
+        return {}
+    places = {each.id: (each.source.topic, each.source.partition, each.source.offset) for each in decisions}
+    found = looked(lambda texts: texts.look(visitor, [*places.values()], where), parts.texts)
+    return {name: found[place] for name, place in places.items() if place in found}
 
 
 def _asked(request: Request) -> tuple[str, int]:
@@ -89,7 +106,8 @@ def tasks(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.ANA
         raise Problem(404, OFF)
     show, _ = _asked(request)
     chosen = parts.review.known(SHOWN[show]).decisions[: labelling.MOST_TASKS]
-    made = [labelling.task(each, parts.text_of(each.source)) for each in chosen]
+    texts = _texts_of(parts, visitor, chosen, "feedback export")
+    made = [labelling.task(each, _whole(texts.get(each.id))) for each in chosen]
     with_text = sum(each["data"]["has_text"] for each in made)
     try:
         parts.changes.write(visitor, "feedback exported", show=show, tasks=len(made), with_text=with_text)
@@ -102,16 +120,30 @@ def tasks(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.ANA
     )
 
 
+def _whole(kept: ShownText | None) -> str | None:
+    """A text that one may label by: neither masked nor unreadable."""
+    return None if kept is None or kept.fault or kept.is_masked else kept.text
+
+
 @router.get("/feedback/{decision}", include_in_schema=False)
 def decision_page(
     request: Request, decision: str, visitor: Annotated[Visitor, pages.needs(UserRole.VIEWER)]
 ) -> HTMLResponse:
     """Show one decision: its votes, and who changed what."""
-    queue = parts_of(request).review
-    found = queue.decision(decision) if queue and is_decision(decision) else None
+    parts = parts_of(request)
+    found = parts.review.decision(decision) if parts.review and is_decision(decision) else None
     if found is None:
         raise Problem(404, "No such decision here.")
-    return page(request, "decision.html", visitor, decision=found, place=feeding.place, longest=LONGEST_REASON)
+    return page(
+        request,
+        "decision.html",
+        visitor,
+        decision=found,
+        keeps_texts=parts.texts is not None,
+        kept=_texts_of(parts, visitor, [found], "decision").get(found.id),
+        place=feeding.place,
+        longest=LONGEST_REASON,
+    )
 
 
 def _queue(request: Request) -> ReviewQueue:

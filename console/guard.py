@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import PlainTextResponse
@@ -30,11 +31,14 @@ _HEADERS: Final = {
 
 
 class _TooLargeError(Exception):
-    """The body is longer than its header said."""
+    """The body has no length given, and is longer than it may be."""
 
 
 class Guard:
-    """Refuses a body that is too large, before it is sent where its length is given; and a host that is not this one.
+    """Refuses a body that is too large, before it is read where its length is given; and a host that is not this one.
+
+    Of a body without a length as much is read as a body may have. Its connection is closed with the answer: else the
+    server would read the rest, to find the next request behind it.
 
     `hosts` are the names that a request may ask for; none: any, where users must log in. Without users a page of
     another site could else speak to this console, by a name that its owner points at this host (DNS rebinding).
@@ -50,6 +54,7 @@ class Guard:
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
         is_static = scope["path"].startswith("/static/")
+        has_no_length = b"transfer-encoding" in headers
         answered = False
 
         async def headed(message: MutableMapping[str, Any]) -> None:
@@ -57,6 +62,7 @@ class Guard:
             if message["type"] == "http.response.start":
                 answered = True
                 more = _HEADERS | {"Cache-Control": "no-cache" if is_static else "no-store"}
+                more |= {"Connection": "close"} if has_no_length else {}
                 own = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -78,16 +84,18 @@ class Guard:
             nonlocal left
             message = await receive()
             left -= len(message.get("body", b""))
+            if left < 0 and not answered:
+                await PlainTextResponse(_TOO_LARGE, 413, {"Connection": "close"})(scope, receive, headed)
             if left < 0:
                 raise _TooLargeError
             return message
 
-        try:
-            await self._app(scope, bounded, headed)
-        except _TooLargeError:
-            if not answered:
-                refused = PlainTextResponse(_TOO_LARGE, 413, {"Connection": "close"})
-                await refused(scope, receive, headed)
+        async def once(message: MutableMapping[str, Any]) -> None:
+            if left >= 0:  # else it is answered: what a route makes of the error is nobody's
+                await headed(message)
+
+        with contextlib.suppress(_TooLargeError):
+            await self._app(scope, bounded, once)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         length = headers.get(b"content-length", b"0")

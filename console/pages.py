@@ -2,8 +2,9 @@
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Depends, Request
@@ -12,11 +13,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
 from console.access import COOKIE, LONGEST, SESSION, User, UserRole, Visitor
+from console.database import TooLongError
 from console.live import clock
-from console.parts import parts_of
+from console.parts import ConsoleParts, parts_of, visitor_of
 from console.search import ACTIONS, FLAGS, Search
+from console.texts import RetainedTexts, ShownText
 from console.visible import escaped, hexadecimal, in_line, visible
-from console.window import PAGE, TooLongError
+from console.window import PAGE, VerdictRow, source_of
 from worker.broker import BrokerError
 from worker.commands import showing
 from worker.messages import Decider, Unreadable, Unscored, dead_letter_notes, rfc3339
@@ -26,6 +29,8 @@ _HIGHEST: Final = 2**63 - 1
 _CAMPAIGN: Final = re.compile("[0-9a-f]{16}")
 _LIST_RULE: Final = re.compile("list:[a-z-]+:[0-9a-f]{12}")
 _REPLAYED: Final = tuple(str(each) for each in Unreadable if each is not Unreadable.UNREADABLE_BATCH)
+
+T = TypeVar("T")
 
 router = APIRouter(include_in_schema=False)
 templates = Jinja2Templates(FOLDER / "templates")
@@ -58,7 +63,7 @@ def needs(role: UserRole) -> Any:  # noqa: ANN401 FastAPI's own
     """A dependency: the visitor, who must have this role or more."""
 
     def checked(request: Request) -> Visitor:
-        visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+        visitor = visitor_of(request)
         if visitor is None:
             raise LogInFirst
         if not visitor.role.may(role):
@@ -73,7 +78,9 @@ def page(request: Request, name: str, visitor: Visitor | None, status: int = 200
     parts = parts_of(request)
     session, cookie = (visitor.session if visitor else parts.gate.session(request.cookies.get(COOKIE))), None
     if not session:
-        cookie = parts.gate.begin()
+        # Of one whom a proxy names it is his: nobody can bring him a session of somebody else's.
+        is_proxied = visitor is not None and visitor.is_proxied
+        cookie = parts.gate.begin(User(visitor.name, visitor.role, "") if visitor and is_proxied else None)
         session = parts.gate.session(cookie)
     may = {role.value: bool(visitor and visitor.role.may(role)) for role in UserRole}
     answer = templates.TemplateResponse(
@@ -84,8 +91,10 @@ def page(request: Request, name: str, visitor: Visitor | None, status: int = 200
             "may": may,
             "token": parts.gate.token(session),
             "has_users": parts.gate.has_users,
+            "may_log_out": bool(visitor and not visitor.is_proxied and parts.gate.has_users),
             "reading": parts.reading(),
             "can_learn": parts.review is not None,
+            "has_texts": parts.texts is not None,
             **more,
         },
         status_code=status,
@@ -99,6 +108,18 @@ def _give(request: Request, answer: Response, cookie: str) -> None:
     answer.set_cookie(
         COOKIE, cookie, max_age=SESSION, httponly=True, samesite="strict", secure=request.url.scheme == "https"
     )
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a form; each once."""
+    try:
+        read = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=16)
+    except ValueError:
+        return {}
+    return {name: values[0] for name, values in read.items()}
+
+
+Fields = Annotated[dict[str, str], Depends(_form)]
 
 
 @router.get("/")
@@ -137,7 +158,26 @@ def history(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)
         flags=FLAGS,
         reasons=[*map(str, Unscored), *map(str, Decider)],
         oldest=parts.window.oldest(),
+        keeps_texts=parts.texts is not None,
+        texts=_texts_of(parts, visitor, rows[:PAGE]) if request.query_params.get("texts") else None,
     )
+
+
+def _texts_of(parts: ConsoleParts, visitor: Visitor, rows: list[VerdictRow]) -> dict[int, ShownText]:
+    """What the visitor may see of the messages of verdicts, by the verdict's `seq`."""
+    if parts.texts is None:
+        return {}
+    sources = parts.window.sources(rows)
+    found = looked(lambda texts: texts.look(visitor, [*sources.values()], "history"), parts.texts)
+    return {seq: found[place] for seq, place in sources.items() if place in found}
+
+
+def looked(look: Callable[[RetainedTexts], T], texts: RetainedTexts) -> T:
+    """What cannot be noted is not done, and said."""
+    try:
+        return look(texts)
+    except OSError as error:
+        raise Problem(503, f"The audit log cannot be written ({error.strerror}).") from error
 
 
 @router.get("/history/{partition}/{offset}")
@@ -145,10 +185,12 @@ def verdict(
     request: Request, partition: Place, offset: Place, visitor: Annotated[Visitor, needs(UserRole.VIEWER)]
 ) -> HTMLResponse:
     """Show one verdict, every field of it."""
-    found = parts_of(request).window.verdict(partition, offset)
+    parts = parts_of(request)
+    found = parts.window.verdict(partition, offset)
     if found is None:
         raise Problem(404, "No such verdict here. It may be older than the console's window, or not yet read.")
     row, fields = found
+    place = source_of(fields)
     campaign = Search.read({"campaign": row.campaign or ""})
     return page(
         request,
@@ -160,12 +202,53 @@ def verdict(
         campaign_page=bool(row.campaign and _CAMPAIGN.fullmatch(row.campaign)),
         rule=_rule(fields.get("rule")),
         why_no_lists=parts_of(request).context.why_no_lists,
+        keeps_texts=parts.texts is not None,
+        place=":".join(map(str, place or ())),
+        kept=looked(lambda texts: texts.one(visitor, place, "verdict"), parts.texts) if parts.texts and place else None,
     )
 
 
 def _rule(given: object) -> str | None:
     """The list entry that decided, by its rule; None where none did."""
     return given if isinstance(given, str) and _LIST_RULE.fullmatch(given) else None
+
+
+@router.get("/texts")
+def texts_kept(request: Request, visitor: Annotated[Visitor, needs(UserRole.OPERATOR)]) -> HTMLResponse:
+    """Show how many texts are kept, and erase those of a sender."""
+    texts = _texts_in_use(request)
+    return page(request, "texts.html", visitor, texts=texts, state=texts.state(), erased=None)
+
+
+@router.post("/texts")
+def erase_texts(request: Request, form: Fields, visitor: Annotated[Visitor, needs(UserRole.OPERATOR)]) -> HTMLResponse:
+    """Erase a message's text, or all of its sender's, or of the sender that is named."""
+    if not parts_of(request).gate.is_token(visitor.session, form.get("token", "")):
+        raise Problem(403, "The page is too old: load it again.")
+    texts = _texts_in_use(request)
+    what, sender = form.get("what", ""), form.get("sender", "").strip()
+    topic, _, rest = form.get("place", "").partition(":")
+    partition, _, offset = rest.partition(":")
+    place = (topic, int(partition), int(offset)) if _is_place(partition) and _is_place(offset) else None
+    if what == "sender" and sender and len(sender) <= 256:  # noqa: PLR2004 as in a search
+        count = looked(lambda texts: texts.erase_sender(visitor, sender), texts)
+    elif what == "sender-of" and place:
+        count = looked(lambda texts: texts.erase_sender_of(visitor, place), texts)
+    elif what == "message" and place:
+        count = looked(lambda texts: texts.erase(visitor, place), texts)
+    else:
+        raise Problem(400, "Name a sender, or choose a message.")
+    return page(request, "texts.html", visitor, texts=texts, state=texts.state(), erased=count)
+
+
+def _is_place(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19  # noqa: PLR2004 the largest of the database
+
+
+def _texts_in_use(request: Request) -> RetainedTexts:
+    if (texts := parts_of(request).texts) is None:
+        raise Problem(404, "This console keeps no texts: HAMGATE_CONSOLE_TEXT_KEY_FILE is not set.")
+    return texts
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -254,21 +337,10 @@ def letter(
 def log_in_form(request: Request) -> Response:
     """Show the form; whoever is logged in goes on."""
     parts = parts_of(request)
-    if parts.gate.visitor(request.cookies.get(COOKIE)) is not None:
+    if visitor_of(request) is not None:
         return RedirectResponse("/", 303)
-    return page(request, "login.html", None)
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form; each once."""
-    try:
-        read = parse_qs((await request.body()).decode(), keep_blank_values=True, max_num_fields=16)
-    except ValueError:
-        return {}
-    return {name: values[0] for name, values in read.items()}
-
-
-Fields = Annotated[dict[str, str], Depends(_form)]
+    claim = parts.proxies.claim(request.scope) if parts.proxies else None
+    return page(request, "login.html", None, claim=claim)
 
 
 @router.post("/login")
@@ -301,7 +373,7 @@ def log_in(request: Request, form: Fields) -> Response:
 def log_out(request: Request, form: Fields) -> Response:
     """End the session, in this browser."""
     parts = parts_of(request)
-    visitor = parts.gate.visitor(request.cookies.get(COOKIE))
+    visitor = visitor_of(request)
     if visitor is None or not parts.gate.is_token(visitor.session, form.get("token", "")):
         raise Problem(403, "The page is too old: load it again.")
     parts.changes.write(visitor, "log-out")

@@ -17,7 +17,7 @@ ACTIONS: Final = tuple(map(str, Action))
 FLAGS: Final = tuple(map(str, Flag))
 _LONGEST: Final = 256
 _HIGHEST: Final = 2**63 - 1
-"""The largest whole number that SQLite has."""
+"""The largest whole number that the database has."""
 
 
 def _moment(text: str) -> float:
@@ -49,6 +49,11 @@ def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
     return chosen
 
 
+def _flag(text: str) -> str:
+    """A pattern: no flag has one of its signs."""
+    return f"% {_one_of(FLAGS)(text)} %"
+
+
 def _words(text: str) -> str:
     if len(text) > _LONGEST:
         raise ValueError(text)
@@ -63,7 +68,7 @@ _FIELDS: Final[dict[str, tuple[Callable[[str], object], str, str]]] = {
     "min_score": (_share, "score >= ?", "a number from 0 to 1"),
     "max_score": (_share, "score <= ?", "a number from 0 to 1"),
     "reason": (_words, "reason = ?", f"at most {_LONGEST} characters"),
-    "flag": (_one_of(FLAGS), "flags <> '' AND instr(flags, ' ' || ? || ' ') > 0", ", ".join(FLAGS)),
+    "flag": (_flag, "flags <> '' AND flags LIKE ?", ", ".join(FLAGS)),
     "campaign": (_words, "campaign = ?", f"at most {_LONGEST} characters"),
     "id": (_words, "id = ?", f"at most {_LONGEST} characters"),
     "before": (_key, "(at, seq) < (?, ?)", "a key from the page before"),

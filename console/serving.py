@@ -15,22 +15,26 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from console import api, campaigns, feedback, lists, model, pages
-from console.access import COOKIE, Gate, UsersError
+from console.access import Gate, UsersError
 from console.changes import AuditLog
 from console.context import ConsoleContext
+from console.database import Database, DatabaseError, SqliteFile, TooLongError
 from console.evaluation import ResultFiles
 from console.guard import LOOPBACK, Guard
 from console.judging import Judge
 from console.live import Live
-from console.parts import ConsoleParts, parts_of
-from console.reading import Reading
+from console.parts import ConsoleParts, visitor_of
+from console.proxies import Proxies, fronted
+from console.reading import Reading, TextReading
 from console.redriving import Redrive
 from console.reviewing import ReviewQueue
 from console.shadowing import ShadowReports
 from console.shelf import BundleShelf, Promotion
-from console.window import VerdictWindow, WindowError
+from console.texts import RetainedTexts, TextKeys, forget_all
+from console.window import VerdictWindow
 from worker import app as worker_app
 from worker import broker
+from worker.policy.hashing import HashKeyError
 from worker.version import version
 
 if TYPE_CHECKING:
@@ -51,10 +55,12 @@ class Console:
 
     def __init__(self, settings: Settings) -> None:
         host = settings.console_host
-        if settings.console_users is None and not is_loopback(host):
+        proxies = Proxies.of(settings)
+        if settings.console_users is None and proxies is None and not is_loopback(host):
             message = (
                 f"HAMGATE_CONSOLE_HOST: {host} is not loopback: name a file of users in HAMGATE_CONSOLE_USERS "
-                "(`hamgate console passwd NAME ROLE` prints a line), or leave it at 127.0.0.1"
+                "(`hamgate console passwd NAME ROLE` prints a line), or a proxy that logs them in in "
+                "HAMGATE_CONSOLE_PROXIES, or leave it at 127.0.0.1"
             )
             raise worker_app.StartRefused(message)
         link = dataclasses.replace(
@@ -64,17 +70,21 @@ class Console:
         folder = settings.console_folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            gate = Gate(settings.console_users)
+            gate = Gate(settings.console_users, has_proxies=proxies is not None)
             changes = AuditLog(folder / "audit.jsonl")
-            self._window = VerdictWindow(folder / "window.sqlite")
-        except (UsersError, WindowError) as error:
+            database = _database(settings)
+            self._window = VerdictWindow(database)
+            texts = _texts(settings, database, changes)
+        except (UsersError, DatabaseError, HashKeyError) as error:
             raise worker_app.StartRefused(str(error)) from error
         except OSError as error:
             message = f"HAMGATE_CONSOLE_FOLDER: {folder}: {error.strerror}; name a folder that may be written"
             raise worker_app.StartRefused(message) from error
         live = Live()
+        reader = dataclasses.replace(link, patience=_PATIENCE)
+        self._reading_texts = TextReading(reader, self._window, texts) if texts else None
         self._reading = Reading(
-            dataclasses.replace(link, patience=_PATIENCE),
+            reader,
             self._window,
             live,
             verdict_topic=settings.verdict_topic,
@@ -104,15 +114,18 @@ class Console:
             shadow=ShadowReports(asked, settings.shadow_topic),
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
             context=self._context,
+            proxies=proxies,
+            texts=texts,
         )
         if settings.feedback_topic:
             parts.review = ReviewQueue(asked, settings.feedback_topic)
-        self._followers = [each for each in (parts.review, parts.shadow) if each]
-        hosts = None if gate.has_users else LOOPBACK
+        self._followers = [each for each in (self._reading_texts, self._context, parts.review, parts.shadow) if each]
+        hosts = LOOPBACK if gate.is_open else None
         self._socket = _listening(host, settings.console_port)
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Guard(application(parts), hosts),
+                fronted(Guard(application(parts), hosts), proxies),
+                proxy_headers=False,  # `fronted` does it, by our settings alone
                 log_config=None,
                 access_log=False,
                 log_level="error",
@@ -134,7 +147,6 @@ class Console:
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until a signal ends it, or `stop`."""
         self._reading.start()
-        self._context.start()
         for each in self._followers:
             each.start()
         self._judge.load()
@@ -145,7 +157,6 @@ class Console:
             self._reading.close()
             for each in self._followers:
                 each.close()
-            self._context.close()
             self._window.close()
 
     def stop(self) -> None:
@@ -172,7 +183,7 @@ def application(parts: ConsoleParts) -> FastAPI:
 
     @made.get("/openapi.json", include_in_schema=False)
     def document(request: Request) -> Any:  # noqa: ANN401 a JSON document
-        if parts_of(request).gate.visitor(request.cookies.get(COOKIE)) is None:
+        if visitor_of(request) is None:
             raise HTTPException(401, "Log in first.")
         return made.openapi()
 
@@ -194,6 +205,15 @@ def _say_what_is_wrong(made: FastAPI) -> None:
     @made.exception_handler(pages.Problem)
     def said(request: Request, error: pages.Problem) -> Response:
         return _problem(request, error.status, str(error))
+
+    @made.exception_handler(DatabaseError)
+    def no_database(request: Request, error: DatabaseError) -> Response:
+        log.error("database away", cause=str(error))
+        return _problem(request, 503, "The console's database does not answer; its log says why.")
+
+    @made.exception_handler(TooLongError)
+    def too_long(request: Request, _: TooLongError) -> Response:
+        return _problem(request, 503, "The question took too long and was ended.")
 
     # Starlette's own: FastAPI's is one of them, and so is what it raises where there is no such route.
     @made.exception_handler(404)
@@ -224,10 +244,47 @@ def _is_api(request: Request) -> bool:
 def _problem(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     if _is_api(request):
         return JSONResponse({"error": text}, status, headers)
-    visitor = parts_of(request).gate.visitor(request.cookies.get(COOKIE))
+    visitor = visitor_of(request)
     answer = pages.page(request, "problem.html", visitor, status, text=text)
     answer.headers.update(headers or {})
     return answer
+
+
+def _database(settings: Settings) -> Database:
+    """The file, or the database that a URL names. Raises StartRefused."""
+    if settings.console_database is None:
+        return SqliteFile(settings.console_folder / "window.sqlite")
+    try:
+        from console.postgres import Postgres  # noqa: PLC0415 an extra, for those who ask for it
+    except ModuleNotFoundError as error:
+        message = f"HAMGATE_CONSOLE_DATABASE needs the extra `postgres` (pip install 'hamgate[postgres]'): {error}"
+        raise worker_app.StartRefused(message) from error
+    try:
+        return Postgres(settings.console_database.get_secret_value())
+    except ValueError as error:
+        message = f"HAMGATE_CONSOLE_DATABASE: {error}"
+        raise worker_app.StartRefused(message) from error
+
+
+def _texts(settings: Settings, database: Database, changes: AuditLog) -> RetainedTexts | None:
+    """Where the setting is: the texts that are kept. Else none is, nor stays. Raises HashKeyError, DatabaseError."""
+    if settings.console_text_key_file is None:
+        if count := forget_all(database):
+            log.warning("texts erased", count=count, why="HAMGATE_CONSOLE_TEXT_KEY_FILE is not set")
+        return None
+    made = RetainedTexts(
+        database,
+        changes,
+        TextKeys(settings.console_text_key_file),
+        topic=settings.input_topic,
+        max_bytes=settings.max_event_bytes,
+        days=settings.console_text_days,
+        share=settings.console_text_share,
+    )
+    for key in made.state()["keys"]:
+        if not key["is_here"]:
+            log.warning("texts cannot be read", key=key["name"], count=key["count"], file="has no such key any more")
+    return made
 
 
 def is_loopback(host: str) -> bool:

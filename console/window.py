@@ -1,15 +1,11 @@
-"""What the console has read, bounded: the newest verdicts, and where dead letters lie. In SQLite, never a text.
+"""What the console has read, bounded: the newest verdicts, and where dead letters lie. Never a text.
 
 One thread writes, by `take`; any other may ask. A search that takes too long is ended, and says so.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-import queue
-import sqlite3
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -19,9 +15,9 @@ import msgspec
 from worker.messages import BYTE, FIELD, Verdict, dead_letter_notes, decode_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from console.database import Database, Statements
     from console.search import Search
     from worker.messages import Record, TopicPartition
 
@@ -32,18 +28,16 @@ LETTERS: Final = 100_000
 DAYS: Final = 30
 PAGE: Final = 50
 """Rows of a page."""
-_PATIENCE: Final = 5.0
-_READERS: Final = 4
 _PRUNED: Final = 20_000
 """Rows that one pruning removes at most: the writing thread goes on reading meanwhile."""
 _PRUNE_EVERY: Final = 1.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS verdicts (
-    seq INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL, id TEXT NOT NULL,
-    action TEXT NOT NULL, label TEXT, score REAL, reason TEXT, flags TEXT NOT NULL, language TEXT, model TEXT NOT NULL,
-    campaign TEXT, latency REAL NOT NULL
+    seq {whole} PRIMARY KEY, partition {whole} NOT NULL, "offset" {whole} NOT NULL, at {real} NOT NULL,
+    id TEXT NOT NULL, action TEXT NOT NULL, label TEXT, score {real}, reason TEXT, flags TEXT NOT NULL, language TEXT,
+    model TEXT NOT NULL, campaign TEXT, latency {real} NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS verdicts_by_place ON verdicts (partition, offset);
+CREATE UNIQUE INDEX IF NOT EXISTS verdicts_by_place ON verdicts (partition, "offset");
 CREATE INDEX IF NOT EXISTS verdicts_by_id ON verdicts (id);
 CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (at, seq);
 CREATE INDEX IF NOT EXISTS verdicts_by_action ON verdicts (action, at, seq);
@@ -51,30 +45,23 @@ CREATE INDEX IF NOT EXISTS verdicts_by_label ON verdicts (label, at, seq);
 CREATE INDEX IF NOT EXISTS verdicts_by_flags ON verdicts (at, seq, flags) WHERE flags <> '';
 CREATE INDEX IF NOT EXISTS verdicts_by_reason ON verdicts (reason, at, seq) WHERE reason IS NOT NULL;
 CREATE INDEX IF NOT EXISTS verdicts_by_campaign ON verdicts (campaign, at, seq) WHERE campaign IS NOT NULL;
-CREATE TABLE IF NOT EXISTS bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS bodies (seq {whole} PRIMARY KEY, body {bytes} NOT NULL);
 CREATE TABLE IF NOT EXISTS letters (
-    seq INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, at REAL NOT NULL,
-    reason TEXT NOT NULL, field TEXT, byte TEXT, source TEXT NOT NULL, size INTEGER NOT NULL
+    seq {serial}, partition {whole} NOT NULL, "offset" {whole} NOT NULL, at {real} NOT NULL,
+    reason TEXT NOT NULL, field TEXT, byte TEXT, source TEXT NOT NULL, size {whole} NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS letters_by_place ON letters (partition, offset);
+CREATE UNIQUE INDEX IF NOT EXISTS letters_by_place ON letters (partition, "offset");
 CREATE INDEX IF NOT EXISTS letters_by_reason ON letters (reason);
 CREATE TABLE IF NOT EXISTS positions (
-    topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, topic_id TEXT NOT NULL,
+    topic TEXT NOT NULL, partition {whole} NOT NULL, "offset" {whole} NOT NULL, topic_id TEXT NOT NULL,
     PRIMARY KEY (topic, partition)
 );
 """
-_VERSION: Final = 1
+VERSION: Final = 1
+"""Of all tables of the database."""
 _TEXT: Final = 512
 _BODY: Final = 1 << 14
 """Characters and bytes of a verdict that are kept; hamgate's own have fewer."""
-
-
-class WindowError(Exception):
-    """The database cannot be used; says which file and why."""
-
-
-class TooLongError(Exception):
-    """A search was ended: it took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,30 +99,25 @@ class VerdictRow:
     latency: float
 
 
-class VerdictWindow:
-    """The database of one console. Raises WindowError where its file cannot be used."""
+class RecordPlace(msgspec.Struct, frozen=True):
+    """The part of a verdict's source that says where."""
 
-    def __init__(self, path: Path, *, rows: int = ROWS, letters: int = LETTERS, days: float = DAYS) -> None:
-        self._path, self._rows, self._letters, self._days = path, rows, letters, days
-        self._writing = threading.Lock()
-        self._writer: sqlite3.Connection | None = None
-        self._readers: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
-        for _ in range(_READERS):
-            self._readers.put(None)
+    topic: str
+    partition: int
+    offset: int
+
+    def as_tuple(self) -> tuple[str, int, int]:
+        """Topic, partition, offset."""
+        return self.topic, self.partition, self.offset
+
+
+class VerdictWindow:
+    """The window of one console, in its database. Raises DatabaseError, also by each of its methods."""
+
+    def __init__(self, database: Database, *, rows: int = ROWS, letters: int = LETTERS, days: float = DAYS) -> None:
+        self._database, self._rows, self._letters, self._days = database, rows, letters, days
         self._pruned_at = 0.0
-        try:
-            path.touch(mode=0o600)
-            with self._connection() as connection:
-                [version] = connection.execute("PRAGMA user_version").fetchone()
-                if version not in (0, _VERSION):
-                    message = f"{path}: of another version of hamgate; remove it, and it is filled again"
-                    raise WindowError(message)
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_SCHEMA)
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
-        except (OSError, sqlite3.Error) as error:
-            message = f"{path}: {error}; name another folder in HAMGATE_CONSOLE_FOLDER, or remove the file"
-            raise WindowError(message) from error
+        database.prepare(_SCHEMA, VERSION)
 
     @property
     def rows(self) -> int:
@@ -144,15 +126,15 @@ class VerdictWindow:
 
     def positions(self) -> dict[TopicPartition, tuple[int, str]]:
         """Return the next offset to read of each partition, and the id of the topic that it was."""
-        found = self._all("SELECT topic, partition, offset, topic_id FROM positions")
+        found = self._database.ask('SELECT topic, partition, "offset", topic_id FROM positions')
         return {(topic, partition): (offset, topic_id) for topic, partition, offset, topic_id in found}
 
     def forget(self, topic: str, *, is_letters: bool) -> None:
         """Drop all that is known of a topic: it was deleted, and made anew."""
-        with self._connection() as connection:
-            connection.execute("DELETE FROM positions WHERE topic = ?", (topic,))
+        with self._database.writing() as statements:
+            statements.execute("DELETE FROM positions WHERE topic = ?", (topic,))
             for table in ("letters",) if is_letters else ("verdicts", "bodies"):
-                connection.execute(f"DELETE FROM {table}")
+                statements.execute(f"DELETE FROM {table}")
 
     def take(
         self,
@@ -161,75 +143,88 @@ class VerdictWindow:
         positions: Mapping[TopicPartition, tuple[int, str]],
     ) -> None:
         """Keep what was read, and how far, in one transaction. What is known already stays as it is."""
-        with self._connection() as connection:
-            [last] = connection.execute("SELECT coalesce(max(seq), 0) FROM verdicts").fetchone()
+        with self._database.writing() as statements:
+            [[last]] = statements.execute("SELECT coalesce(max(seq), 0) FROM verdicts")
             kept = list(enumerate(verdicts, last + 1))
-            before = connection.total_changes
-            connection.executemany(
-                "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            new = statements.executemany(
+                "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (_row(seq, record, verdict) for seq, (record, verdict) in kept),
             )
-            is_new = connection.total_changes - before == len(kept)
-            connection.executemany(
-                "INSERT OR IGNORE INTO bodies VALUES (?, ?)",
+            statements.executemany(
+                "INSERT INTO bodies VALUES (?, ?) ON CONFLICT DO NOTHING",
                 ((seq, record.value if len(record.value or b"") <= _BODY else b"{}") for seq, (record, _) in kept),
             )
-            if not is_new:
-                connection.execute(
+            if new != len(kept):
+                statements.execute(
                     "DELETE FROM bodies WHERE seq > ? "
                     "AND NOT EXISTS (SELECT 1 FROM verdicts WHERE verdicts.seq = bodies.seq)",
                     (last,),
                 )
-            connection.executemany(
-                "INSERT OR IGNORE INTO letters (partition, offset, at, reason, field, byte, source, size) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            statements.executemany(
+                'INSERT INTO letters (partition, "offset", at, reason, field, byte, source, size) '
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 filter(None, map(_letter, letters)),
             )
-            connection.executemany(
-                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)",
+            statements.executemany(
+                "INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (topic, partition) "
+                'DO UPDATE SET "offset" = excluded."offset", topic_id = excluded.topic_id',
                 ((*place, offset, topic_id) for place, (offset, topic_id) in positions.items()),
             )
             if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
-                self._prune(connection)
+                self._prune(statements)
 
     def search(self, asked: Search, most: int = PAGE) -> list[VerdictRow]:
         """Return the newest verdicts that fit, `most` and one more. Raises TooLongError."""
         where = f"WHERE {' AND '.join(asked.conditions)}" if asked.conditions else ""
-        found = self._all(
+        found = self._database.ask(
             f"SELECT * FROM verdicts {where} ORDER BY at DESC, seq DESC LIMIT ?", (*asked.values, most + 1)
         )
         return [VerdictRow(*row) for row in found]
 
     def verdict(self, partition: int, offset: int) -> tuple[VerdictRow, dict[str, Any]] | None:
         """Return a verdict by its place in its topic: its row, and all its fields."""
-        found = self._all("SELECT * FROM verdicts WHERE partition = ? AND offset = ?", (partition, offset))
+        found = self._database.ask('SELECT * FROM verdicts WHERE partition = ? AND "offset" = ?', (partition, offset))
         if not found:
             return None
         row = VerdictRow(*found[0])
-        [[body]] = self._all("SELECT body FROM bodies WHERE seq = ?", (row.seq,)) or [[b"{}"]]
+        [[body]] = self._database.ask("SELECT body FROM bodies WHERE seq = ?", (row.seq,)) or [[b"{}"]]
         return row, msgspec.json.decode(body, type=dict)
+
+    def sources(self, rows: Sequence[VerdictRow]) -> dict[int, tuple[str, int, int]]:
+        """Return where the messages of verdicts lie in the input, by the verdict's `seq`."""
+        if not rows:
+            return {}
+        marks = ", ".join("?" * len(rows))
+        bodies = self._database.ask(f"SELECT seq, body FROM bodies WHERE seq IN ({marks})", [row.seq for row in rows])
+        found = ((seq, source_of(msgspec.json.decode(body, type=dict))) for seq, body in bodies)
+        return {seq: place for seq, place in found if place}
 
     def letters(self, reason: str | None = None, before: int | None = None, most: int = PAGE) -> list[LetterPlace]:
         """Return the newest dead letters of a reason, or of any; `most` and one more."""
         conditions = {"reason = ?": reason, "seq < ?": before}
         asked = {condition: value for condition, value in conditions.items() if value is not None}
         where = f"WHERE {' AND '.join(asked)}" if asked else ""
-        found = self._all(f"SELECT * FROM letters {where} ORDER BY seq DESC LIMIT ?", (*asked.values(), most + 1))
+        found = self._database.ask(
+            f"SELECT * FROM letters {where} ORDER BY seq DESC LIMIT ?", (*asked.values(), most + 1)
+        )
         return [LetterPlace(*row) for row in found]
 
     def letter(self, partition: int, offset: int) -> LetterPlace | None:
         """Return a dead letter by its place in its topic."""
-        found = self._all("SELECT * FROM letters WHERE partition = ? AND offset = ?", (partition, offset))
+        found = self._database.ask('SELECT * FROM letters WHERE partition = ? AND "offset" = ?', (partition, offset))
         return LetterPlace(*found[0]) if found else None
 
     def reasons(self) -> dict[str, int]:
         """Return how many dead letters there are of each reason, most first."""
-        return dict(self._all("SELECT reason, count(*) FROM letters GROUP BY reason ORDER BY count(*) DESC, reason"))
+        return dict(
+            self._database.ask("SELECT reason, count(*) FROM letters GROUP BY reason ORDER BY count(*) DESC, reason")
+        )
 
     def models(self, most: int = 5000) -> list[tuple[str, int, float]]:
         """Return by which models the newest verdicts are: each with how many, and when the last was given."""
-        found = self._all(
-            "SELECT model, count(*), max(at) FROM (SELECT model, at FROM verdicts ORDER BY at DESC, seq DESC LIMIT ?) "
+        found = self._database.ask(
+            "SELECT model, count(*), max(at) FROM "
+            "(SELECT model, at FROM verdicts ORDER BY at DESC, seq DESC LIMIT ?) AS newest "
             "GROUP BY model ORDER BY max(at) DESC",
             (most,),
         )
@@ -240,68 +235,34 @@ class VerdictWindow:
 
         `most` verdicts of any model are looked at, so that this takes as long wherever it looks.
         """
-        return self._all(
-            "SELECT score, instr(flags, ' outside ') > 0 FROM "
-            "(SELECT score, flags, model FROM verdicts WHERE at >= ? AND at < ? ORDER BY at LIMIT ?) "
+        found = self._database.ask(
+            "SELECT score, flags FROM "
+            "(SELECT score, flags, model FROM verdicts WHERE at >= ? AND at < ? ORDER BY at LIMIT ?) AS looked_at "
             "WHERE model = ? AND score IS NOT NULL",
             (since, until, most, model),
         )
+        return [(float(score), " outside " in flags) for score, flags in found]
 
     def oldest(self) -> float | None:
         """Return when the oldest verdict was given, in Unix seconds."""
-        found = self._all("SELECT min(at) FROM verdicts")
+        found = self._database.ask("SELECT min(at) FROM verdicts")
         oldest: float | None = found[0][0]
         return oldest
 
     def close(self) -> None:
         """Close every connection."""
-        with self._writing:
-            opened = [self._writer, *(self._readers.get() for _ in range(_READERS))]
-            self._writer = None
-        for connection in filter(None, opened):
-            connection.close()
-        for _ in range(_READERS):
-            self._readers.put(None)
+        self._database.close()
 
-    def _prune(self, connection: sqlite3.Connection) -> None:
+    def _prune(self, statements: Statements) -> None:
         self._pruned_at = time.monotonic()
         oldest = time.time() - self._days * 86_400
         for table, most in (("verdicts", self._rows), ("letters", self._letters)):
-            connection.execute(
+            statements.execute(
                 f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} ORDER BY seq LIMIT {_PRUNED}) "
                 f"AND (at < ? OR seq <= (SELECT max(seq) FROM {table}) - ?)",
                 (oldest, most),
             )
-        connection.execute("DELETE FROM bodies WHERE seq < (SELECT coalesce(min(seq), 0) FROM verdicts)")
-
-    def _all(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
-        """Ask by one of the readers' connections; of more askers than these the others wait."""
-        reader = self._readers.get()
-        try:
-            reader = reader or self._connected()
-            until = time.monotonic() + _PATIENCE
-            reader.set_progress_handler(lambda: time.monotonic() > until, 10_000)
-            return reader.execute(statement, values).fetchall()
-        except sqlite3.OperationalError as error:
-            if "interrupted" in str(error):
-                raise TooLongError from error
-            raise
-        finally:
-            self._readers.put(reader)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection that writes, in a transaction."""
-        with self._writing:
-            self._writer = self._writer or self._connected()
-            with self._writer:
-                yield self._writer
-
-    def _connected(self) -> sqlite3.Connection:
-        made = sqlite3.connect(self._path, timeout=10, check_same_thread=False)
-        made.execute("PRAGMA synchronous = NORMAL")
-        made.execute("PRAGMA cache_size = -16384")  # 16 MiB
-        return made
+        statements.execute("DELETE FROM bodies WHERE seq < (SELECT coalesce(min(seq), 0) FROM verdicts)")
 
 
 def _row(seq: int, record: Record, verdict: Verdict) -> tuple[object, ...]:
@@ -330,11 +291,20 @@ def _letter(record: Record) -> tuple[object, ...] | None:
     source = f"{notes['source-topic']}:{notes['source-partition']}:{notes['source-offset']}"
     added = dict(record.headers)
     field, byte = ((added.get(name) or b"").decode(errors="replace") or None for name in (FIELD, BYTE))
-    return record.partition, record.offset, at, notes["reason"], field, byte, source, len(record.value or b"")
+    texts = map(_text, (notes["reason"], field, byte, source))
+    return record.partition, record.offset, at, *texts, len(record.value or b"")
 
 
 def _moment(text: str) -> float:
     return dt.datetime.fromisoformat(text).timestamp()
+
+
+def source_of(fields: Mapping[str, Any]) -> tuple[str, int, int] | None:
+    """Where a verdict's message lies in the input."""
+    try:
+        return msgspec.convert(fields.get("source"), RecordPlace).as_tuple()
+    except msgspec.ValidationError:
+        return None
 
 
 def verdict_of(record: Record) -> Verdict | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from console.access import Gate, UserRole, hashed
 from console.changes import AuditLog
 from console.context import ConsoleContext
+from console.database import SqliteFile
 from console.evaluation import ResultFiles
 from console.judging import Judge
 from console.live import Live
@@ -106,7 +107,7 @@ def parts(
     return ConsoleParts(
         gate=Gate(users),
         changes=changes,
-        window=VerdictWindow(folder / "window.sqlite"),
+        window=VerdictWindow(SqliteFile(folder / "window.sqlite")),
         live=Live(),
         judge=judge,
         redrive=redrive,

@@ -53,11 +53,22 @@ def test_every_dependency_is_locked_with_a_hash() -> None:
     locked = dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", LOCK, re.MULTILINE))
     wanted = PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"]
 
-    missing = {re.split(r"[<>=]", name)[0].lower() for name in wanted} - set(locked)
+    missing = {re.split(r"[<>=\[]", name)[0].lower() for name in wanted} - set(locked)
 
     assert missing == set()
     for requirement in re.split(r"\n(?=[a-z0-9])", LOCK)[1:]:
         assert "--hash=sha256:" in requirement, requirement.split()[0]
+
+
+def test_the_image_has_what_the_console_and_its_database_need_at_the_locked_versions() -> None:
+    image = (ROOT / "deploy" / "worker.lock").read_text()
+    locked, its = (dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", text, re.MULTILINE)) for text in (LOCK, image))
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = {re.split(r"[<>=\[]", name)[0].lower() for extra in ("console", "postgres") for name in extras[extra]}
+
+    assert {"cryptography", "fastapi", "psycopg"} <= wanted <= set(its)
+    assert {name: version for name, version in its.items() if locked.get(name) != version} == {}
+    assert "://" not in image
 
 
 def test_the_lock_names_no_address() -> None:

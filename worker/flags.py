@@ -44,7 +44,11 @@ GROUPS: Final = {
         *("compression", "transaction_timeout"),
         *("session_timeout", "audit_window"),
     ),
-    "console": ("console_host", "console_port", "console_users", "console_folder", "console_candidates"),
+    "console": (
+        *("console_host", "console_port", "console_users", "console_folder", "console_database", "console_candidates"),
+        *("console_text_key_file", "console_text_days", "console_text_share"),
+        *("console_proxies", "console_user_header", "console_groups_header", "console_roles"),
+    ),
     "security": (
         *("security_protocol", "sasl_mechanism", "sasl_username", "sasl_password"),
         *("sasl_oauth_command", "sasl_oauth_url", "sasl_oauth_scope"),

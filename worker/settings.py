@@ -6,6 +6,7 @@ Durations are in seconds. A bad value or an unknown HAMGATE_ name stops the star
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import socket
@@ -58,10 +59,20 @@ _ENDPOINT: Final = rf"^(https://[^\s/?#@]+|http://(127\.0\.0\.1|localhost|\[::1\
 TokenEndpoint = Annotated[str, StringConstraints(pattern=_ENDPOINT)]
 HostPorts = Annotated[str, StringConstraints(pattern=_HOST_PORTS)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
+_HEADER: Final = r"^[A-Za-z0-9-]{1,64}$"
+_GROUP_ROLE: Final = r"[^,=]+=(viewer|analyst|operator)"
+_GROUP_ROLES: Final = rf"^{_GROUP_ROLE}(,{_GROUP_ROLE})*$"
+_NETWORKS: Final = r"^[0-9A-Fa-f:./]+(, ?[0-9A-Fa-f:./]+)*$"
+HeaderName = Annotated[str, StringConstraints(pattern=_HEADER)]
+GroupRoles = Annotated[str, StringConstraints(pattern=_GROUP_ROLES)]
+Networks = Annotated[str, StringConstraints(pattern=_NETWORKS)]
 _BOUNDS: Final = ((">=", "ge"), (">", "gt"), ("<=", "le"), ("<", "lt"))
 _ALLOWED: Final = {
     _NAME: "1 to 249 of letters, digits, '.', '_' and '-'",
     _ENDPOINT: "an https:// address, or http:// on loopback",
+    _HEADER: "the name of a header: letters, digits and '-'",
+    _GROUP_ROLES: "group=role, several joined by commas; a role is viewer, analyst or operator; the group * is all",
+    _NETWORKS: "addresses and networks, as 10.0.0.7 or 10.0.0.0/24, several joined by commas",
     _HOST_PORTS: "host:port, several joined by commas; ports from 1 to 65535, [address]:port for IPv6",
 }
 
@@ -234,6 +245,22 @@ class Settings(BaseSettings):
     console_folder: Path = Field(
         Path(".run/console"), description="folder of the console's window on the topics, and of its audit log"
     )
+    console_database: SecretStr | None = Field(
+        None, description="postgresql:// URL of a database for the console's window; none: a file in its folder"
+    )
+    console_text_key_file: FilePath | None = Field(
+        None, description="file of keys, the one in force first, to keep texts encrypted in the console; none: no text"
+    )
+    console_text_days: float = Field(7, gt=0, le=30, description="days that texts are kept")
+    console_text_share: float = Field(1, gt=0, le=1, description="share of the messages whose text is kept")
+    console_proxies: Networks | None = Field(
+        None, description="addresses and networks of proxies that log the console's users in, and are believed"
+    )
+    console_user_header: HeaderName | None = Field(None, description="header in which they name the user")
+    console_groups_header: HeaderName | None = Field(None, description="header with the user's groups; commas between")
+    console_roles: GroupRoles | None = Field(
+        None, description="which group has which role in the console; * is everybody whom a proxy names"
+    )
 
     # What the operator sees.
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address of /metrics, /livez and /readyz")
@@ -268,6 +295,7 @@ class Settings(BaseSettings):
         if self.flag_from and self.block_from and self.flag_from > self.block_from:
             _refuse("flag_from", f"must not be above block_from: now {self.flag_from:g} and {self.block_from:g}")
         self._require_sasl_to_fit()
+        self._require_console_to_fit()
         if (self.tls_certificate is None) != (self.tls_key is None):
             _refuse("tls_certificate", "tls_certificate and tls_key go together")
         if self.security_protocol not in ("SSL", "SASL_SSL") and (self.tls_ca or self.tls_certificate):
@@ -295,6 +323,24 @@ class Settings(BaseSettings):
         for rule, topic in (("senders_rule", "senders_topic"), ("campaigns_rule", "campaigns_topic")):
             if getattr(self, rule) == "on" and getattr(self, topic) is None:
                 _refuse(rule, f"on needs {topic}: without it there is nothing to go by")
+
+    def _require_console_to_fit(self) -> None:
+        """Who is believed, in which header, and as what: none without the others."""
+        if (url := self.console_database) and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            _refuse("console_database", "must begin with postgresql://")
+        if self.console_proxies is None:
+            if self.console_user_header or self.console_groups_header or self.console_roles:
+                _refuse("console_proxies", "console_user_header, _groups_header and _roles need the proxies' addresses")
+            return
+        for each in self.console_proxies.split(","):
+            try:
+                network = ipaddress.ip_network(each.strip())
+            except ValueError as error:
+                _refuse("console_proxies", f"{each.strip()}: {error}")
+            if network.prefixlen == 0:
+                _refuse("console_proxies", f"{each.strip()} is everybody: name the proxies' own addresses")
+        if not (self.console_user_header and self.console_roles):
+            _refuse("console_proxies", "needs console_user_header and console_roles")
 
     def _require_sasl_to_fit(self) -> None:
         user = (self.sasl_username, self.sasl_password)

@@ -20,7 +20,9 @@ CHART: Final = FOLDER.parent / "helm" / "hamgate"
 _MADE: Final = "{{- /* Made by `python -m deploy.render` from deploy/kubernetes: change that. */ -}}\n"
 # Of every resource, as the base's kustomization has it.
 _LABELS: Final = {"app.kubernetes.io/name": "hamgate"}
-_COMPANIONS: Final = ("audit", "feedback")
+_COMPANIONS: Final = ("audit", "feedback", "console")
+# The value that names a companion's Secret, by the volume that it is mounted as.
+_SECRETS: Final = {"hash-key": "hashKey", "secrets": "secret"}
 
 
 class Hole(str):
@@ -123,29 +125,38 @@ def _scaled(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def _companion(name: str) -> Iterator[str]:
-    """A process of its own beside the workers, as its component has it."""
+    """A process of its own beside the workers, as its component has it; off unless its value says so."""
     path = FOLDER / "components" / name / f"{name}.yaml"
     for resource in yaml.safe_load_all(path.read_text()):
         resource["metadata"].setdefault("labels", {})["app.kubernetes.io/name"] = f"hamgate-{name}"
         switch = f"{name}.enabled"
-        if resource["kind"] == "Deployment":
-            pod = resource["spec"]["template"]
-            pod["metadata"]["annotations"] = {"checksum/settings": _CHECKSUM}
-            _placed(pod["spec"], f".{name}")
-            pod["spec"]["containers"][0]["resources"] = Hole(f".Values.{name}.resources")
-            for volume in pod["spec"]["volumes"]:
-                if "secret" in volume:
-                    volume["secret"]["secretName"] = Hole(f".Values.{name}.hashKey")
-            for setting in pod["spec"]["containers"][0].get("env", []):
-                if setting["name"] == "HAMGATE_FEEDBACK_TOPIC":
-                    setting["value"] = Hole(f".Values.{name}.topic")
-        if resource["kind"] == "NetworkPolicy":
-            _policy(resource)
-            switch += " .Values.networkPolicy.enabled"
-        if resource["kind"] == "ServiceMonitor":
-            _monitor(resource)
-            switch += " .Values.monitoring.enabled"
+        match resource["kind"]:
+            case "Deployment":
+                _its_pod(resource["spec"]["template"], name)
+            case "NetworkPolicy":
+                _policy(resource)
+                if name == "console":
+                    resource["spec"]["ingress"][0]["from"] = Hole(".Values.console.visitors")
+                switch += " .Values.networkPolicy.enabled"
+            case "PersistentVolumeClaim":
+                resource["spec"]["resources"]["requests"]["storage"] = Hole(f".Values.{name}.storage")
+            case "ServiceMonitor":
+                _monitor(resource)
+                switch += " .Values.monitoring.enabled"
         yield "---\n" + _only_if(switch, resource)
+
+
+def _its_pod(pod: dict[str, Any], name: str) -> None:
+    pod["metadata"]["annotations"] = {"checksum/settings": _CHECKSUM}
+    _placed(pod["spec"], f".{name}")
+    [container] = pod["spec"]["containers"]
+    container["resources"] = Hole(f".Values.{name}.resources")
+    for volume in pod["spec"]["volumes"]:
+        if "secret" in volume:
+            volume["secret"]["secretName"] = Hole(f".Values.{name}.{_SECRETS[volume['name']]}")
+    for setting in container.get("env", []):
+        if setting["name"] == "HAMGATE_FEEDBACK_TOPIC":
+            setting["value"] = Hole(f".Values.{name}.topic")
 
 
 def _rules(runbook: str) -> str:

@@ -25,7 +25,7 @@ from tests.consoles import buried, judged
 from tests.integration.harness import Traffic, environment, until
 from tests.running_console import running, settings
 from worker.broker import Publisher, Reader
-from worker.messages import Action, Outgoing, Unreadable
+from worker.messages import Action, Outgoing, RecordSource, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -240,3 +240,29 @@ def test_passwd_prints_a_line_that_a_users_file_takes(tmp_path: Path) -> None:
         command, input="short\n", env=variables, capture_output=True, text=True, timeout=60, check=False
     )
     assert (short.returncode, short.stderr) == (1, "a password has 10 to 1024 characters\n")
+
+
+def test_texts_are_kept_only_where_a_key_file_is_and_a_restart_keeps_each_once(place: Place, tmp_path: Path) -> None:
+    with Publisher(place.link) as publisher:
+        events = [json.dumps({"text": f"unmistakable words {n}"}).encode() for n in range(20)]
+        publisher.publish(place.input, [Outgoing(None, each) for each in events], timestamp=time.time())
+    with Reader(place.link, place.input) as reader:
+        sent = [*reader.to_end()]
+    with Publisher(place.link) as publisher:
+        sources = [RecordSource(place.input, each.partition, each.offset, 0) for each in sent]
+        made = [judged(n, source=source)[0] for n, source in enumerate(sources)]
+        publisher.publish(place.verdicts, [Outgoing(each.key, each.value) for each in made])
+    keys = tmp_path / "text-keys"
+    keys.write_text("k" * 64)
+    keys.chmod(0o600)
+    keeping = settings(place, tmp_path / "console", console_text_key_file=keys)
+    for _ in range(2):
+        with running(keeping) as console:
+            until(lambda: console.page("/history?texts=1").count("unmistakable words") == 20, within=60)
+            assert "20 of at most" in console.page("/texts")
+    with running(settings(place, tmp_path / "console")) as console:
+        until(lambda: console.page("/history?texts=1").count("m-1") > 0, within=60)
+        assert "unmistakable" not in console.page("/history?texts=1")
+    log = [json.loads(line) for line in (tmp_path / "console" / "audit.jsonl").read_text().splitlines()]
+    assert {each["what"] for each in log} == {"text shown"}
+    assert max(len(each["places"]) for each in log) == 20

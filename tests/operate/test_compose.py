@@ -29,7 +29,7 @@ def test_compose_itself_takes_the_file_with_every_profile() -> None:
         compose = tools.tool("compose", fetch=False)
     except tools.MissingError as error:
         pytest.skip(str(error))
-    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["feedback"], ["demo", "gpu", "audit"]):
+    for profiles in ([], ["demo"], ["gpu"], ["audit"], ["feedback"], ["console"], ["demo", "gpu", "audit", "console"]):
         chosen = [word for profile in profiles for word in ("--profile", profile)]
         said = subprocess.run(
             [compose, *chosen, "config", "--format", "json"],
@@ -160,7 +160,8 @@ def test_prometheus_scrapes_what_the_services_are_called() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
 
     jobs = {job["job_name"]: job for job in scraped["scrape_configs"]}
-    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - {"traffic", "audit", "feedback"}
+    own_job = {"traffic", "audit", "feedback", "hamgate-console"}
+    assert set(jobs["hamgate"]["dns_sd_configs"][0]["names"]) == OURS - own_job
     assert jobs["hamgate-audit"]["dns_sd_configs"][0]["names"] == ["audit"]
     assert jobs["hamgate-feedback"]["dns_sd_configs"][0]["names"] == ["feedback"]
     assert jobs["broker"]["static_configs"][0]["targets"] == ["redpanda:9644"]

@@ -22,6 +22,7 @@ VARIANTS: Final = {
     "overlays/keda": ("--set", "autoscaling.enabled=true"),
     "overlays/audit": ("--set", "audit.enabled=true"),
     "overlays/feedback": ("--set", "feedback.enabled=true"),
+    "overlays/console": ("--set", "console.enabled=true"),
 }
 CUSTOM: Final = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
 
@@ -101,7 +102,10 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schemas")
     package, version = Path(said.stdout.strip()).parent, SCHEMAS.partition("==")[2]
     release = package / "kubernetes-json-schema" / f"v{version}-local-strict"
-    kinds = ("ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount")
+    kinds = (
+        *("ConfigMap", "Deployment", "NetworkPolicy", "PersistentVolumeClaim", "PodDisruptionBudget"),
+        *("Service", "ServiceAccount"),
+    )
     found = [path for kind in kinds for path in release.glob(f"{kind.lower()}*-v1.json")]
     for path in (release / "_definitions.json", *found):
         text = path.read_text().replace("/api/_definitions.json", "_definitions.json")

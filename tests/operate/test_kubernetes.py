@@ -268,3 +268,58 @@ def test_reporters_are_hashed_by_keys_of_a_secret_that_the_process_reads_only() 
 
     assert (folder["secretName"], oct(folder["defaultMode"]), mount["readOnly"]) == ("hamgate-hash-key", "0o440", True)
     assert {"name": "HAMGATE_HASH_KEY_FILE", "value": f"{mount['mountPath']}/hash.key"} in its["env"]
+
+
+CONSOLE = "overlays/console"
+
+
+def of_the_console(kind: str) -> dict[str, Any]:
+    [found] = [
+        each["spec"]
+        for each in yaml.safe_load_all(built(CONSOLE))
+        if (each["kind"], each["metadata"]["name"]) == (kind, "hamgate-console")
+    ]
+    return dict(found)
+
+
+def test_the_console_is_one_writes_its_volume_alone_and_is_told_what_the_workers_are() -> None:
+    spec = of_the_console("Deployment")
+    pod = spec["template"]["spec"]
+    [console] = pod["containers"]
+    workers = next(
+        each
+        for each in yaml.safe_load_all(built(CONSOLE))
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "hamgate")
+    )
+
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert console["args"] == ["console"]
+    assert console["envFrom"] == workers["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    assert {each["name"].removeprefix("HAMGATE_").lower() for each in console["env"]} <= set(Settings.model_fields)
+    assert pod["enableServiceLinks"] is pod["automountServiceAccountToken"] is False
+    assert console["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    paths = {each["mountPath"] for each in console["volumeMounts"] if not each.get("readOnly")}
+    assert paths == {"/tmp", "/var/lib/hamgate-console"}  # noqa: S108 the pod's own
+    assert {console[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")} == {"/healthz"}
+
+
+def test_its_files_of_users_and_keys_are_not_everybodys() -> None:
+    mounted = [
+        each["secret"] for each in of_the_console("Deployment")["template"]["spec"]["volumes"] if "secret" in each
+    ]
+
+    assert {each["secretName"]: each.get("optional", False) for each in mounted} == {
+        "hamgate-console": False, "hamgate-hash-key": True,  # the second one for lists, where there are any
+    }  # fmt: skip
+    assert not any(each["defaultMode"] & 0o007 for each in mounted)  # else the console refuses them
+
+
+def test_the_console_is_reached_by_its_proxy_alone_and_by_nothing_that_seeks_workers() -> None:
+    policy, labels = of_the_console("NetworkPolicy"), {"app.kubernetes.io/name": "hamgate-console"}
+
+    assert policy["podSelector"]["matchLabels"] == of_the_console("Service")["selector"] == labels
+    [rule] = policy["ingress"]
+    assert [each["port"] for each in rule["ports"]] == [9466]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}]

@@ -13,8 +13,10 @@ from console import labelling
 from console.access import COOKIE, UserRole, Visitor
 from console.labelling import LeftOut
 from console.reviewing import AuthorError, KnownDecisions, ReviewQueue, author_of
+from console.texts import shape
 from tests.consoles import HTML, fill, judged, parts, users_file
 from tests.unit.test_console_pages import HOSTILE, assert_harmless, audit, client_of, logged_in, token_of
+from tests.unit.test_console_texts import event, kept_in
 from worker.broker import BrokerError, KafkaLink
 from worker.feedback.records import DecisionChange, DecisionState, FeedbackDecision, ReportVote, SaidVerdict
 from worker.feedback.reports import FeedbackReport, ReportedPlace, fault
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from console.parts import ConsoleParts
 
 HOUR = 3600.0
+TEXT = "free prize"
 POSTS: dict[str, Any] = {
     "/api/feedback/decide": {"decision": "0-1", "label": "spam"},
     "/api/feedback/learn": {"partition": 1, "offset": 0, "label": "spam"},
@@ -69,6 +72,12 @@ class Queue(ReviewQueue):
         if self.error:
             raise self.error
         self.sent += corrections
+
+
+def keep_text(made: ConsoleParts, folder: Path) -> None:
+    """Keep the text of the decision 0-2, and of no other."""
+    made.texts = kept_in(made.window._database, folder)
+    made.texts.take([event(2, partition=3, text=TEXT)], {})
 
 
 DECISIONS = (
@@ -360,12 +369,61 @@ def test_an_export_without_texts_says_so_and_names_what_it_is_about(analyst: Tes
 
 
 def test_an_export_has_the_text_where_it_is_kept(reviewed: ConsoleParts, analyst: TestClient, tmp_path: Path) -> None:
-    reviewed.text_of = lambda place: "free prize" if place.offset == 2 else None
+    keep_text(reviewed, tmp_path)
 
     made = analyst.get("/feedback/tasks.json").json()
 
-    assert (made[0]["data"]["text"], made[0]["data"]["has_text"]) == ("free prize", True)
-    assert audit(tmp_path)[0]["with_text"] == 1
+    assert [each["data"]["has_text"] for each in made] == [True, False, False]
+    assert made[0]["data"]["text"] == TEXT
+    shown, exported = audit(tmp_path)
+    assert (shown["what"], shown["page"], shown["places"]) == ("text shown", "feedback export", ["sms.events:3:2"])
+    assert (exported["what"], exported["with_text"]) == ("feedback exported", 1)
+
+
+def test_an_export_that_cannot_be_noted_has_no_text(
+    reviewed: ConsoleParts, analyst: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_text(reviewed, tmp_path)
+    assert reviewed.texts
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reviewed.texts._changes, "write", full)
+    answer = analyst.get("/feedback/tasks.json")
+
+    assert answer.status_code == 503
+    assert TEXT not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/feedback?texts=1", "/feedback/0-2"])
+@pytest.mark.parametrize("role", list(UserRole))
+def test_who_reviews_sees_the_text_by_role_and_each_look_is_noted(
+    tmp_path: Path, queue: Queue, path: str, role: UserRole
+) -> None:
+    made = parts(tmp_path, users=users_file(tmp_path))
+    made.review = queue
+    keep_text(made, tmp_path)
+    client = logged_in(made, role)
+
+    said = client.get(path).text
+    noted = [each for each in audit(tmp_path) if each["what"] == "text shown"]
+
+    assert (TEXT in said) == role.may(UserRole.ANALYST)
+    assert (shape(TEXT) in said) == (role is UserRole.VIEWER)
+    assert [(each["places"], each["masked"]) for each in noted] == [(["sms.events:3:2"], role is UserRole.VIEWER)]
+
+
+def test_no_text_is_shown_of_decisions_that_did_not_ask_for_it(
+    reviewed: ConsoleParts, analyst: TestClient, tmp_path: Path
+) -> None:
+    without = analyst.get("/feedback?texts=1").text
+    keep_text(reviewed, tmp_path)
+    unasked = analyst.get("/feedback").text
+
+    assert TEXT not in without + unasked
+    assert ("Show texts" in without, "Show texts" in unasked) == (False, True)
+    assert not (tmp_path / "audit.jsonl").read_text()
 
 
 def test_what_was_exported_and_annotated_comes_back_as_corrections(

@@ -98,15 +98,19 @@ def made(tmp_path: Path) -> ConsoleParts:
     return _made(tmp_path)
 
 
-def _made(folder: Path, users: Path | None = None, **more: Any) -> ConsoleParts:
+def context_in(folder: Path, **more: Any) -> ConsoleContext:
+    """With lists, campaigns and senders, and no brokers."""
     key = folder / "hash.key"
     key.write_text("0123456789abcdef0123456789abcdef\n")
     given = {
         "lists_topic": "sms.lists", "campaigns_topic": "sms.campaigns", "senders_topic": "sms.senders",
         "hash_key_file": key,
     } | more  # fmt: skip
-    context = ConsoleContext(Settings(**given), KafkaLink("127.0.0.1:1", patience=0.2))
-    made = parts(folder, users=users, context=context)
+    return ConsoleContext(Settings(**given), KafkaLink("127.0.0.1:1", patience=0.2))
+
+
+def _made(folder: Path, users: Path | None = None, **more: Any) -> ConsoleParts:
+    made = parts(folder, users=users, context=context_in(folder, **more))
     fill(made, [judged(1, campaign=CAMPAIGN)], [])
     return made
 

@@ -1,28 +1,75 @@
-"""The console's window: what is kept, found, paged and forgotten."""
+"""The console's window, in SQLite and in PostgreSQL: what is kept, found, paged and forgotten."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from console.database import DatabaseError, SqliteFile, TooLongError
 from console.search import Search
-from console.window import TooLongError, VerdictWindow, WindowError
-from tests.consoles import buried, judged
+from console.window import VerdictWindow
+from tests import postgres
+from tests.consoles import BIDI, CONTROL, buried, judged
 from worker.messages import Action, Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from console.database import Database
+
+    Another = Callable[[], Database]
 
 NOW = 1_800_000_000.0
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.PostgresServer]:
+    pytest.importorskip("psycopg", reason="the console needs the extra `postgres`")
+    if postgres.programs() is None:
+        pytest.skip("no PostgreSQL here (apt-get install postgresql)")
+    with postgres.serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Another]:
+    """Open the same database, which is new to this test, once or again."""
+    opened: list[Database] = []
+    if request.param == "sqlite":
+
+        def another() -> Database:
+            opened.append(SqliteFile(tmp_path / "window.sqlite"))
+            return opened[-1]
+
+    else:
+        server = request.getfixturevalue("server")
+        from console.postgres import Postgres  # noqa: PLC0415 an extra
+
+        first = Postgres(server.url)
+        with first.writing() as statements:
+            statements.execute("DROP SCHEMA hamgate_console CASCADE")
+            statements.execute("CREATE SCHEMA hamgate_console")
+        first.close()
+
+        def another() -> Database:
+            for each in opened:
+                each.close()
+            opened.append(Postgres(server.url))
+            return opened[-1]
+
+    yield another
+    for each in opened:
+        each.close()
+
+
 @pytest.fixture
-def window(tmp_path: Path) -> VerdictWindow:
-    window = VerdictWindow(tmp_path / "window.sqlite", days=100_000)
+def window(database: Another) -> VerdictWindow:
+    window = VerdictWindow(database(), days=100_000)
     window.take(
         [
             judged(0, at=NOW),
@@ -35,6 +82,17 @@ def window(tmp_path: Path) -> VerdictWindow:
         {("sms.verdicts", 0): (2, "id-1")},
     )  # fmt: skip
     return window
+
+
+def test_models_and_scores_are_told_of_the_newest_verdicts_and_between_two_times(window: VerdictWindow) -> None:
+    model = window.search(Search())[0].model
+
+    assert window.models() == [(model, 5, NOW + 4)]
+    assert window.models(2) == [(model, 2, NOW + 4)]
+    scores = window.scores(NOW + 1, NOW + 4, model, 100)
+    assert scores == [(0.99, False), (0.7, True)]  # one has none, and one is later
+    assert window.scores(NOW + 1, NOW + 4, model, 1) == scores[:1]
+    assert window.scores(NOW, NOW + 9, "another", 100) == []
 
 
 @pytest.mark.parametrize(
@@ -119,8 +177,8 @@ def test_a_verdict_is_found_by_its_place_with_all_its_fields(window: VerdictWind
     assert window.verdict(9, 9) is None
 
 
-def test_the_window_keeps_the_newest_rows_and_days(tmp_path: Path) -> None:
-    window = VerdictWindow(tmp_path / "window.sqlite", rows=10, letters=3, days=1)
+def test_the_window_keeps_the_newest_rows(database: Another) -> None:
+    window = VerdictWindow(database(), rows=10, letters=3, days=1)
     now = time.time()
     window.take([judged(n, at=now) for n in range(30)], [buried(n, b"x", at=now) for n in range(9)], {})
     window._pruned_at = 0
@@ -128,16 +186,24 @@ def test_the_window_keeps_the_newest_rows_and_days(tmp_path: Path) -> None:
 
     assert [row.id for row in window.search(Search())] == [f"m-{n}" for n in range(30, 20, -1)]
     assert len(window.letters()) == 3
-    assert window._all("SELECT count(*) FROM bodies") == [(10,)]
-    old = VerdictWindow(tmp_path / "old.sqlite", days=1)
+    assert window._database.ask("SELECT count(*) FROM bodies") == [(10,)]
+
+
+def test_the_window_keeps_the_newest_days(database: Another) -> None:
+    now = time.time()
+    old = VerdictWindow(database(), days=1)
     old.take([judged(0, at=now - 100_000)], [], {})
     old._pruned_at = 0
     old.take([judged(1, at=now)], [], {})
     assert [row.id for row in old.search(Search())] == ["m-1"]
 
 
-def test_positions_are_kept_with_the_rows_and_forgotten_with_a_topic(window: VerdictWindow, tmp_path: Path) -> None:
-    assert VerdictWindow(tmp_path / "window.sqlite").positions() == {("sms.verdicts", 0): (2, "id-1")}
+def test_positions_are_kept_with_the_rows_and_forgotten_with_a_topic(window: VerdictWindow, database: Another) -> None:
+    window = VerdictWindow(database(), days=100_000)
+    assert window.positions() == {("sms.verdicts", 0): (2, "id-1")}
+    assert len(window.search(Search())) == 5
+    window.take([], [], {("sms.verdicts", 0): (9, "id-2")})
+    assert window.positions() == {("sms.verdicts", 0): (9, "id-2")}
 
     window.forget("sms.verdicts", is_letters=False)
 
@@ -157,22 +223,110 @@ def test_dead_letters_are_listed_by_reason_without_a_byte_of_them(window: Verdic
     assert all(b"447700900123" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
-def test_a_search_that_takes_too_long_is_ended(window: VerdictWindow, monkeypatch: pytest.MonkeyPatch) -> None:
-    window.take([judged(n, at=NOW) for n in range(5, 30_000)], [], {})
-    monkeypatch.setattr("console.window._PATIENCE", -1.0)
+def test_a_search_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = VerdictWindow(SqliteFile(tmp_path / "window.sqlite"), days=100_000)
+    window.take([judged(n, at=NOW) for n in range(30_000)], [], {})
+    monkeypatch.setattr("console.database.PATIENCE", -1.0)
 
     with pytest.raises(TooLongError):
         window.search(Search.read({"min_score": "1"}))
+
+
+def test_a_question_that_takes_postgres_too_long_is_ended_and_the_next_is_answered(
+    server: postgres.PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from console.postgres import Postgres  # noqa: PLC0415 an extra
+
+    monkeypatch.setattr("console.postgres.PATIENCE", 0.1)
+    database = Postgres(server.url)
+
+    with pytest.raises(TooLongError):
+        database.ask("SELECT pg_sleep(60)")
+    assert database.ask("SELECT 1") == [(1,)]
+    database.close()
 
 
 def test_a_file_that_is_no_window_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "window.sqlite"
     path.write_bytes(b"no database, and long enough to tell" * 100)
 
-    with pytest.raises(WindowError, match=r"window\.sqlite: .*not a database"):
-        VerdictWindow(path)
+    with pytest.raises(DatabaseError, match=r"window\.sqlite: .*not a database"):
+        VerdictWindow(SqliteFile(path))
 
 
-def test_the_window_is_its_owners_alone(window: VerdictWindow, tmp_path: Path) -> None:
+def test_a_database_of_another_version_is_refused_by_name(database: Another) -> None:
+    database().prepare("", 99)
+
+    with pytest.raises(DatabaseError, match="of another version of hamgate"):
+        VerdictWindow(database())
+
+
+def test_hostile_content_is_kept_and_asked_for_as_it_is(window: VerdictWindow) -> None:
+    hostile = (CONTROL, "'; DROP TABLE verdicts; --", "%s %(id)s ? {whole}", BIDI, "x" * 100_000)
+    window.take([judged(n, id=each, model=each) for n, each in enumerate(hostile, 50)], [], {})
+    window.take([], [buried(3, b"x", key=b"\0")], {})
+
+    for name in hostile[1:3]:
+        [found] = window.search(Search.read({"id": name}))
+        assert found.id == name
+    assert len(window.search(Search())) == 10
+    assert window.letters("a\0b") == []
+    assert window.verdict(2**63 - 1, 2**63 - 1) is None
+    assert window.letters(before=2**62) != []
+
+
+def test_a_failed_take_keeps_nothing_of_it(window: VerdictWindow) -> None:
+    def broken() -> Iterator[Any]:
+        yield judged(70)
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 the generator's own
+        window.take(broken(), [], {("sms.verdicts", 0): (99, "id-1")})
+
+    assert len(window.search(Search())) == 5
+    assert window.positions() == {("sms.verdicts", 0): (2, "id-1")}
+
+
+def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    window = VerdictWindow(SqliteFile(tmp_path / "window.sqlite"))
+    window.take([judged(1)], [], {})
     assert [path.stat().st_mode & 0o077 for path in tmp_path.iterdir()] == [0] * len([*tmp_path.iterdir()])
     window.close()
+
+
+def test_a_password_is_in_no_message(server: postgres.PostgresServer) -> None:
+    from console.postgres import Postgres  # noqa: PLC0415 an extra
+
+    wrong = server.url.replace(postgres.QUOTED, "an-other-word")
+    with pytest.raises(DatabaseError, match=r"^postgresql://127\.0\.0\.1:\d+/postgres: .*password") as refused:
+        Postgres(wrong).ask("SELECT 1")
+    wrongly = ("a:an-other-word@h:5x/d", "a:an-other-word:b@[h/d", "127.0.0.1:1/d?an-other-word")
+    for url in (wrong, *(f"postgresql://{each}" for each in wrongly)):
+        said = str(refused.value)
+        try:
+            Postgres(url).ask("SELECT 1")
+        except (ValueError, DatabaseError) as error:
+            said += str(error)
+        assert "an-other-word" not in said
+
+
+def test_a_second_console_is_refused_and_one_that_lost_its_server_goes_on(
+    server: postgres.PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from console.postgres import Postgres  # noqa: PLC0415 an extra
+
+    monkeypatch.setattr("console.postgres._LOCK_PATIENCE", 0.3)
+    one, other = Postgres(server.url), Postgres(server.url)
+    window = VerdictWindow(one)
+    with pytest.raises(DatabaseError, match="another console writes it"):
+        VerdictWindow(other)
+    assert window.positions() == window.positions()
+    server.stop()
+    for ask in (window.positions, lambda: window.take([], [], {})):
+        with pytest.raises(DatabaseError):
+            ask()
+    server.start()
+    assert window.reasons() == window.reasons()
+    window.take([], [], {})
+    one.close()
+    other.close()

@@ -20,7 +20,7 @@ from tests.measures import (
 
 LEVELS = 8
 LINES = 220
-SETTINGS = 44 + 25
+SETTINGS = 44 + 25 + 8
 # compression: readers of other languages need a codec that they have. predict_port, _host, _share: whether texts are
 # judged over HTTP, for whom, and what the stream gives for it. sasl_oauth_command, _url, _scope: managed brokers let
 # nobody in but by tokens. hash_key_file: numbers in lists and registries are kept as keyed hashes.
@@ -31,6 +31,9 @@ SETTINGS = 44 + 25
 # feedback_topic, _window: reports have a topic of their own, and how many messages a text is looked for in is memory.
 # console_host, _port, _users, _folder: where the console answers, for whom, and what it keeps.
 # console_candidates: bundles that an operator of the console may put in force, and none from elsewhere.
+# console_text_key_file, _days, _share: whether the console keeps texts, encrypted, how long, and how many of them.
+# console_database: its window in a database that is there already, by URL.
+# console_proxies, _user_header, _groups_header, _roles: which proxy logs its users in, and how it says who they are.
 # Of documents: characters of a line, a paragraph and a decision, and words of nine sentences in ten.
 LINE, PARAGRAPH, PAGE, WORDS = 120, 700, 2000, 30
 
