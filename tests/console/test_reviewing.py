@@ -19,7 +19,7 @@ from deploy.kafka.node import die_with_parent, free_port
 from tests import toy_messages
 from tests.console.conftest import TOOLS
 from tests.integration.harness import until
-from tests.integration.test_feedback import FeedbackProcess, Reported, reported, variables  # noqa: F401 a fixture among them
+from tests.integration.test_feedback import Reported, feeding, reported, variables  # noqa: F401 a fixture among them
 from tests.integration.test_training_commands import (  # noqa: F401 fixtures among them
     collection,
     hub,
@@ -208,7 +208,7 @@ def walking(browser: Any, reported: Reported, folder: Path, given: dict[str, str
     with contextlib.ExitStack() as opened:
         opened.enter_context(command(folder / "worker.log", given, "run", answers=ready))
         opened.enter_context(command(folder / "console.log", given, "console", answers=f"{address}/healthz"))
-        opened.enter_context(FeedbackProcess(reported, folder / "feedback.log"))
+        opened.enter_context(feeding(reported, folder / "feedback.log"))
         context = browser.new_context(base_url=address, locale="en-GB", viewport={"width": 1280, "height": 860})
         context.set_default_timeout(60_000)
         opened.callback(context.close)
