@@ -33,6 +33,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
+@pytest.mark.long
 def test_a_broker_that_goes_away_is_one_line_and_its_return_another(
     node: Node, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.broker
     "cell",
     [
         Cell("worker-sigkill", "cooperative", "steady"),
-        Cell("coordinator-killed", "eager", "burst"),
+        pytest.param(Cell("coordinator-killed", "eager", "burst"), marks=pytest.mark.long),
         Cell("network-cut", "cooperative", "burst"),
     ],
     ids=lambda cell: cell.name,

@@ -111,6 +111,7 @@ def test_an_audit_beside_workers_that_come_and_go_finds_all_proven(
     assert report["offsets"] == {str(partition): [0, end] for partition, end in ends.items()}
 
 
+@pytest.mark.long
 def test_an_audit_that_is_stopped_or_killed_goes_on_where_it_was(
     place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_killing_the_demo_ends_its_children(started: Demo) -> None:
     assert_nothing_runs(started, within=10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("child", ["broker", "worker"])
 def test_a_child_that_dies_ends_the_demo_by_name_and_takes_the_other_along(started: Demo, child: str) -> None:
     os.kill(started.pid(child), signal.SIGKILL)

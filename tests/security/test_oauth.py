@@ -98,6 +98,7 @@ def test_who_has_a_token_is_let_in_and_works(by: str, secured: Secured, endpoint
         assert len(endpoint.asked) == (2 if is_apart else 1), "once a process"
 
 
+@pytest.mark.long
 def test_a_connection_outlives_its_token(secured: Secured) -> None:
     provider.cache_clear()
     life = 6.0
