@@ -24,7 +24,9 @@ def watched(pid: int) -> Iterator[int]:
 
 def has_ended(process: int, *, within: float) -> bool:
     """Whether a watched one has, or does in so many seconds."""
-    return bool(select.select([process], [], [], within)[0])
+    waiting = select.poll()  # `select` takes no descriptor from 1,024 on, which a long run of tests may reach
+    waiting.register(process, select.POLLIN)
+    return bool(waiting.poll(1000 * within))
 
 
 def phase(port: int) -> str:

@@ -189,8 +189,9 @@ def test_all_of_a_sender_is_erased_however_he_is_written_and_nobody_elses(
 
 def test_texts_are_bounded_by_days_and_by_rows(database: Another, tmp_path: Path) -> None:  # noqa: F811
     texts = kept_in(database(), tmp_path, days=1.0, rows=4)
-    texts.take([event(0, at=NOW - 86_300), event(1, at=NOW + 999_999)], {})
-    assert texts.state()["oldest"] < NOW
+    now = time.time()
+    texts.take([event(0, at=now - 86_300), event(1, at=now + 999_999)], {})
+    assert texts.state()["oldest"] < now
     assert texts.one(OPERATOR, place(1), "verdict").at < time.time() + 1  # type: ignore[union-attr]
     texts.days = 86_200 / 86_400
     assert texts.one(OPERATOR, place(0), "verdict") is None  # not shown, also before it is erased
