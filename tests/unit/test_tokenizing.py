@@ -343,7 +343,9 @@ def plain(found: Iterable[Tokenised]) -> Answer:
 
 def wait_for_bytes(process: TokenizerProcess) -> None:
     """Until it has answered."""
-    assert select.select([process._process.stdout], [], [], 10)[0]
+    answer = select.poll()
+    answer.register(process._process.stdout, select.POLLIN)
+    assert answer.poll(10_000)
 
 
 @contextlib.contextmanager
