@@ -11,10 +11,10 @@ import queue
 import sqlite3
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 PATIENCE: Final = 5.0
@@ -57,6 +57,42 @@ class Database(Protocol):
         """Close every connection; the next question opens one."""
 
 
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=_Closable)
+
+
+class Connections(Generic[C]):
+    """Connections to ask by, made when they are needed, READERS at most; the last one used goes out first."""
+
+    def __init__(self, connect: Callable[[], C]) -> None:
+        self._connect = connect
+        self._idle: queue.LifoQueue[C | None] = queue.LifoQueue()
+        self._put_back_none()
+
+    @contextlib.contextmanager
+    def one(self, is_usable: Callable[[C], bool] = lambda _: True) -> Iterator[C]:
+        """Lend one. Raises what connecting raises. One that is not usable afterwards is not lent again."""
+        lent = self._idle.get()
+        try:
+            lent = lent or self._connect()
+            yield lent
+        finally:
+            self._idle.put(lent if lent is not None and is_usable(lent) else None)
+
+    def close(self) -> None:
+        """Close all of them, once nobody asks; the next question opens one."""
+        for connection in filter(None, [self._idle.get() for _ in range(READERS)]):
+            connection.close()
+        self._put_back_none()
+
+    def _put_back_none(self) -> None:
+        for _ in range(READERS):
+            self._idle.put(None)
+
+
 class SqliteFile:
     """A file that its owner alone may read."""
 
@@ -64,9 +100,7 @@ class SqliteFile:
         self._path = path
         self._lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
-        self._readers: queue.LifoQueue[sqlite3.Connection | None] = queue.LifoQueue()
-        for _ in range(READERS):
-            self._readers.put(None)
+        self._readers = Connections(self._connected)
 
     def prepare(self, schema: str, version: int) -> None:
         """Make the tables. Raises DatabaseError."""
@@ -89,18 +123,15 @@ class SqliteFile:
 
     def ask(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows. Raises TooLongError, DatabaseError."""
-        reader = self._readers.get()
         try:
-            reader = reader or self._connected()
-            until = time.monotonic() + PATIENCE
-            reader.set_progress_handler(lambda: time.monotonic() > until, 10_000)
-            return reader.execute(statement, values).fetchall()
+            with self._readers.one() as reader:
+                until = time.monotonic() + PATIENCE
+                reader.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+                return reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             if "interrupted" in str(error):
                 raise TooLongError from error
             raise self._fault(error) from error
-        finally:
-            self._readers.put(reader)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Statements]:
@@ -116,12 +147,10 @@ class SqliteFile:
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            opened = [self._writer, *(self._readers.get() for _ in range(READERS))]
+            if self._writer:
+                self._writer.close()
             self._writer = None
-        for connection in filter(None, opened):
-            connection.close()
-        for _ in range(READERS):
-            self._readers.put(None)
+        self._readers.close()
 
     def _fault(self, error: sqlite3.Error) -> DatabaseError:
         return DatabaseError(f"{self._path}: {error}")

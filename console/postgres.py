@@ -7,7 +7,6 @@ that gives a session to several clients.
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from console.database import PATIENCE, READERS, DatabaseError, TooLongError
+from console.database import PATIENCE, Connections, DatabaseError, TooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,9 +42,8 @@ class Postgres:
         )
         self._lock = threading.Lock()
         self._writer: psycopg.Connection[Any] | None = None
-        self._readers: queue.LifoQueue[psycopg.Connection[Any] | None] = queue.LifoQueue()
-        for _ in range(READERS):
-            self._readers.put(None)
+        limit = f"-c statement_timeout={int(PATIENCE * 1000)}"
+        self._readers: Connections[psycopg.Connection[Any]] = Connections(lambda: self._connected(limit))
 
     def prepare(self, schema: str, version: int) -> None:
         """Make the tables. Raises DatabaseError."""
@@ -65,23 +63,22 @@ class Postgres:
 
     def ask(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows. Raises TooLongError, DatabaseError."""
-        reader = self._readers.get()
         try:
-            reader = reader or self._connected(f"-c statement_timeout={int(PATIENCE * 1000)}")
-            return reader.execute(_spelt(statement), _clean(values)).fetchall()
+            with self._readers.one(_is_open) as reader:
+                return reader.execute(_spelt(statement), _clean(values)).fetchall()
         except psycopg.errors.QueryCanceled as error:
             raise TooLongError from error
         except psycopg.Error as error:
             raise self._fault(error) from None
-        finally:
-            self._readers.put(_usable(reader))
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Statements]:
         """Begin a transaction, and commit it. Raises DatabaseError."""
         with self._lock:
             try:
-                writer = self._writer = _usable(self._writer) or self._alone()
+                if self._writer is None or self._writer.closed:
+                    self._writer = self._alone()
+                writer = self._writer
                 with writer.transaction():
                     yield _PostgresStatements(writer)
             except psycopg.Error as error:
@@ -90,12 +87,10 @@ class Postgres:
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            opened = [self._writer, *(self._readers.get() for _ in range(READERS))]
+            if self._writer:
+                self._writer.close()
             self._writer = None
-        for connection in filter(None, opened):
-            connection.close()
-        for _ in range(READERS):
-            self._readers.put(None)
+        self._readers.close()
 
     def _alone(self) -> psycopg.Connection[Any]:
         """Connect to write, as the only one."""
@@ -161,6 +156,6 @@ def _clean(values: Sequence[object]) -> list[object]:
     return [value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values]
 
 
-def _usable(connection: psycopg.Connection[Any] | None) -> psycopg.Connection[Any] | None:
-    """None for a connection that is broken: the next question makes another."""
-    return None if connection is None or connection.closed else connection
+def _is_open(connection: psycopg.Connection[Any]) -> bool:
+    """Whether it may be lent again: in place of a broken one, the next question makes another."""
+    return not connection.closed
