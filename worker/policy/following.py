@@ -6,9 +6,10 @@ in force stays in force. It is read anew from its start when they are back, for 
 
 from __future__ import annotations
 
+import abc
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from worker.process.outage import Outage
 
@@ -36,34 +37,30 @@ class TopicReader(Protocol):
         """Disconnect."""
 
 
-class Take(Protocol):
-    """Takes up what was read."""
-
-    def __call__(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
-        """Records, in their order; where it `is_anew`, all that the topic holds. May raise what reading raises."""
-
-
 @dataclass(slots=True)
-class TopicFollower:
-    """Made, it has read the whole topic, or raises what `connect`, its reader and `take` raise.
+class TopicFollower(abc.ABC):
+    """A companion of the pipeline. Made, it has read the whole topic, or raises what `connect`, reading and `take` do.
 
     `connect` is given the seconds that an outage may last.
     """
 
+    name: ClassVar[str]
+    """Of what the topic holds, for the log."""
     connect: Callable[[float], TopicReader]
     topic: str
-    name: str
-    """Of what the topic holds, for the log."""
-    take: Take
     _reader: TopicReader | None = field(init=False, default=None)
-    _topic_id: str = ""
-    _stopping: threading.Event = field(default_factory=threading.Event)
+    _topic_id: str = field(init=False, default="")
+    _stopping: threading.Event = field(init=False, default_factory=threading.Event)
     _outage: Outage = field(init=False)
 
     def __post_init__(self) -> None:
         """Read all of it, with the patience of a start."""
         self._outage = Outage(self.name, {"topic": self.topic})
         self._read_anew(_AT_START)
+
+    @abc.abstractmethod
+    def take(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
+        """Take up records in order; where it `is_anew`, all that the topic holds. May raise what reading does."""
 
     def step(self) -> bool:
         """Wait, then look once. False when it is time to stop."""

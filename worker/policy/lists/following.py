@@ -10,7 +10,7 @@ import heapq
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import structlog
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from worker.messages import Record
     from worker.metrics import Metrics
-    from worker.policy.following import TopicReader
     from worker.policy.hashing import Hashing
 
 log = structlog.get_logger()
@@ -75,41 +74,24 @@ class Listed:
 
 
 @dataclass(slots=True)
-class ListFollower:
-    """Keeps `snapshot` up to date. Made, it has read the whole topic, or raises what `connect` and its reader raise.
+class ListFollower(TopicFollower):
+    """Keeps `snapshot` up to date."""
 
-    `connect` is given the seconds that an outage may last.
-    """
-
-    connect: Callable[[float], TopicReader]
-    topic: str
+    name: ClassVar[str] = "lists"
     hashing: Hashing
     metrics: Metrics
     clock: Callable[[], float] = time.time
-    name: str = "lists"
     snapshot: Snapshot = field(init=False)
     _listed: Listed = field(init=False)
-    _told: set[tuple[str, int, int]] = field(default_factory=set)
-    _follower: TopicFollower = field(init=False)
+    _told: set[tuple[str, int, int]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         """Read all of it."""
-        self._follower = TopicFollower(self.connect, self.topic, self.name, self._take)
+        TopicFollower.__post_init__(self)
         log.info("lists read", topic=self.topic, entries=len(self._listed.entries))
 
-    def step(self) -> bool:
-        """Wait, then look once. False when it is time to stop."""
-        return self._follower.step()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._follower.stop()
-
-    def look(self) -> None:
-        """Read what is new. May raise."""
-        self._follower.look()
-
-    def _take(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
+    def take(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
+        """Take up entries and tombstones, and put what has changed in force."""
         listed = Listed(Snapshot(self.hashing)) if is_anew else self._listed
         if listed.read(records, self.clock()) or is_anew:
             self._listed = listed

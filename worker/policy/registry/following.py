@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import structlog
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from worker.messages import Record
     from worker.metrics import Metrics
-    from worker.policy.following import TopicReader
 
 KEY: Final = b"registry"
 FORMATS: Final = ("toml", "csv")
@@ -63,46 +62,29 @@ def header(record: Record, name: str) -> str:
 
 
 @dataclass(slots=True)
-class RegistryFollower:
-    """A companion of the pipeline. Made, it has read the topic. Raises RegistryError, or what reading raises.
+class RegistryFollower(TopicFollower):
+    """Keeps `rules` up to date. `plain` undoes a text's disguises. Raises RegistryError where a start reads none."""
 
-    `connect` is given the seconds that an outage may last; `plain` undoes a text's disguises.
-    """
-
-    connect: Callable[[float], TopicReader]
-    topic: str
+    name: ClassVar[str] = "registry"
     metrics: Metrics
     plain: Callable[[str], str]
     clock: Callable[[], float] = time.time
-    name: str = "registry"
     rules: RegisteredSenders = field(init=False)
-    _seen: tuple[str, int] | None = None
+    _seen: tuple[str, int] | None = field(init=False, default=None)
     """The record that has been dealt with, in force or refused: the topic's id, and its offset."""
-    _is_begun: bool = False
-    _follower: TopicFollower = field(init=False)
+    _is_begun: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         """Read all of it."""
         self.rules = RegisteredSenders(Registry(()), self.plain)
-        self._follower = TopicFollower(self.connect, self.topic, self.name, self._take)
+        TopicFollower.__post_init__(self)
         self.rules.begin()
         if self._seen is None:
             log.warning("no registry in its topic; `hamgate registry push` puts one there", topic=self.topic)
         self._is_begun = True
 
-    def step(self) -> bool:
-        """Wait, then look once. False when it is time to stop."""
-        return self._follower.step()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._follower.stop()
-
-    def look(self) -> None:
-        """Read what is new. May raise."""
-        self._follower.look()
-
-    def _take(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
+    def take(self, records: Iterable[Record], topic_id: str, *, is_anew: bool) -> None:
+        """Take up the last record, unless it has been dealt with."""
         del is_anew
         record = last_of(records)
         if record and (place := (topic_id, record.offset)) != self._seen:
