@@ -99,7 +99,7 @@ class Console:
             dead_letters=settings.dead_letter_topic,
             input_topic=settings.input_topic,
         )
-        shelf, asked = BundleShelf(settings), dataclasses.replace(link, patience=_PATIENCE)
+        shelf = BundleShelf(settings)
         parts = ConsoleParts(
             gate=gate,
             changes=changes,
@@ -111,14 +111,14 @@ class Console:
             shelf=shelf,
             promotion=Promotion(settings, shelf, changes, self._judge.load),
             results=ResultFiles(),
-            shadow=ShadowReports(asked, settings.shadow_topic),
+            shadow=ShadowReports(reader, settings.shadow_topic),
             letter=lambda partition, offset: broker.letter_at(link, settings.dead_letter_topic, partition, offset),
             context=self._context,
             proxies=proxies,
             texts=texts,
         )
         if settings.feedback_topic:
-            parts.review = ReviewQueue(asked, settings.feedback_topic)
+            parts.review = ReviewQueue(reader, settings.feedback_topic)
         self._followers = [each for each in (self._reading_texts, self._context, parts.review, parts.shadow) if each]
         hosts = LOOPBACK if gate.is_open else None
         self._socket = _listening(host, settings.console_port)

@@ -24,7 +24,7 @@ from worker.broker import Publisher, Reader
 from worker.messages import Outgoing, decode_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tests.conftest import Place
     from worker.messages import Record, Verdict
@@ -71,6 +71,15 @@ def _run_worker(variables: dict[str, str], log: str, *changes: Callable[[], None
     sys.exit(main(["run"]))
 
 
+def metric_at(port: int, name: str, labels: Mapping[str, str]) -> float:
+    """The sum of a series of a process on loopback over those of its labels that are not given."""
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
+    return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
+
+
 class WorkerProcess:
     """A worker, its log kept, its probes asked."""
 
@@ -114,11 +123,7 @@ class WorkerProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a counter over those of its labels that are not given."""
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
-        return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
+        return metric_at(self.port, name, labels)
 
     def children(self) -> list[int]:
         """The processes that it has started and not yet ended."""
@@ -308,11 +313,7 @@ class CompanionProcess:
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a series over those of its labels that are not given."""
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        mine = [line for line in lines if line.partition("{")[0].partition(" ")[0] == name]
-        return sum(float(line.rpartition(" ")[2]) for line in mine if all(each in line for each in wanted))
+        return metric_at(self.port, name, labels)
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

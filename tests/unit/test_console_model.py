@@ -275,7 +275,7 @@ def test_a_model_that_does_not_know_its_canaries_is_refused_as_by_the_command(
 
 
 @pytest.fixture
-def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no model loaded: these tests are about what comes before and after."""
 
     def proven(settings: Settings, folder: Path) -> Any:
@@ -288,7 +288,7 @@ def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promoting, "proven", proven)
 
 
-@pytest.mark.usefixtures("unproven")
+@pytest.mark.usefixtures("unverified")
 def test_what_was_confirmed_must_still_be_so(disk: Disk, shelved: ConsoleParts) -> None:
     candidate, other = disk.add("good"), disk.add("other", created_at="2026-03-03T00:00:00Z")
     client = operator(shelved)
@@ -300,7 +300,7 @@ def test_what_was_confirmed_must_still_be_so(disk: Disk, shelved: ConsoleParts) 
     assert not (disk.folder / "audit.jsonl").read_text()
 
 
-@pytest.mark.usefixtures("unproven")
+@pytest.mark.usefixtures("unverified")
 @pytest.mark.parametrize(
     "body", [{}, {"digest": "../nano", "in_force": "x"}, {"digest": "A" * 64, "in_force": "0" * 64}, {"folder": "/"}]
 )
@@ -309,7 +309,7 @@ def test_only_digests_name_a_bundle(disk: Disk, shelved: ConsoleParts, body: dic
     assert disk.link.resolve() == bundles.NANO
 
 
-@pytest.mark.usefixtures("unproven")
+@pytest.mark.usefixtures("unverified")
 def test_only_an_operator_with_the_pages_token_changes_the_model(disk: Disk) -> None:
     guarded = parts(disk.folder, users=users_file(disk.folder), settings=disk.settings)
     candidate = disk.add("good")
@@ -330,7 +330,7 @@ def test_only_an_operator_with_the_pages_token_changes_the_model(disk: Disk) -> 
     assert disk.link.resolve() == bundles.NANO
 
 
-@pytest.mark.usefixtures("unproven")
+@pytest.mark.usefixtures("unverified")
 def test_a_promotion_that_cannot_be_noted_or_turned_is_not_made_and_says_why(
     disk: Disk, shelved: ConsoleParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
