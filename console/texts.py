@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from console.access import UserRole
-from console.window import VERSION
+from console.window import VERSION, keep_positions
 from worker.messages import UnreadableError, decode
 from worker.policy.addresses import normal
 from worker.policy.hashing import Hashing, HashKeyError
@@ -190,11 +190,7 @@ class RetainedTexts:
                 "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 rows,
             )
-            statements.executemany(
-                "INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (topic, partition) "
-                'DO UPDATE SET "offset" = excluded."offset", topic_id = excluded.topic_id',
-                [(*place, offset, topic_id) for place, (offset, topic_id) in positions.items()],
-            )
+            keep_positions(statements, positions)
         self.prune()
 
     def prune(self) -> None:

@@ -111,6 +111,15 @@ class RecordPlace(msgspec.Struct, frozen=True):
         return self.topic, self.partition, self.offset
 
 
+def keep_positions(statements: Statements, positions: Mapping[TopicPartition, tuple[int, str]]) -> None:
+    """Keep how far topics were read, in the transaction of what was."""
+    statements.executemany(
+        "INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (topic, partition) "
+        'DO UPDATE SET "offset" = excluded."offset", topic_id = excluded.topic_id',
+        ((*place, offset, topic_id) for place, (offset, topic_id) in positions.items()),
+    )
+
+
 class VerdictWindow:
     """The window of one console, in its database. Raises DatabaseError, also by each of its methods."""
 
@@ -165,11 +174,7 @@ class VerdictWindow:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 filter(None, map(_letter, letters)),
             )
-            statements.executemany(
-                "INSERT INTO positions VALUES (?, ?, ?, ?) ON CONFLICT (topic, partition) "
-                'DO UPDATE SET "offset" = excluded."offset", topic_id = excluded.topic_id',
-                ((*place, offset, topic_id) for place, (offset, topic_id) in positions.items()),
-            )
+            keep_positions(statements, positions)
             if time.monotonic() - self._pruned_at > _PRUNE_EVERY:
                 self._prune(statements)
 
