@@ -13,7 +13,7 @@ from console.database import TooLongError
 from console.lists import rows_of
 from console.pages import needs, page
 from console.parts import ConsoleParts, parts_of
-from console.search import Search
+from console.search import Search, whole
 from console.visible import in_line
 from console.window import PAGE
 from worker.campaigns.totals import CampaignTotal
@@ -38,8 +38,7 @@ def campaigns(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWE
     asked = request.query_params
     sort = found if (found := asked.get("sort", "")) in SORTS else "size"
     span = found if (found := asked.get("span", "")) in SPANS else "day"
-    skipped = asked.get("skip", "")
-    skip = min(int(skipped), _FURTHEST) if skipped.isascii() and skipped.isdigit() and len(skipped) < 9 else 0  # noqa: PLR2004
+    skip = min(whole(asked.get("skip", ""), 8) or 0, _FURTHEST)
     totals = known.totals() if known is not None else []
     recent = [each for each in totals if each.last >= now - SPANS[span]]
     if known is not None and sort == "rate":

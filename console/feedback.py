@@ -15,6 +15,7 @@ from console.api import changes, needs
 from console.pages import Problem, looked, page
 from console.parts import ConsoleParts, parts_of
 from console.reviewing import SHOWN, AuthorError, ReviewQueue, author_of
+from console.search import whole
 from console.texts import ShownText
 from console.visible import in_line
 from console.window import PAGE
@@ -93,9 +94,10 @@ def _asked(request: Request) -> tuple[str, int]:
     show, at = request.query_params.get("show", "waiting"), request.query_params.get("page", "0")
     if show not in SHOWN:
         raise Problem(400, f"Allowed: {', '.join(SHOWN)}.")
-    if not (at.isascii() and at.isdigit() and len(at) < 5 and int(at) < _MOST_PAGES):  # noqa: PLR2004 before it is read
+    number = whole(at, 4)
+    if number is None or number >= _MOST_PAGES:
         raise Problem(400, "There is no such page of the list.")
-    return show, int(at)
+    return show, number
 
 
 @router.get("/feedback/tasks.json", include_in_schema=False)

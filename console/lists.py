@@ -18,6 +18,7 @@ from console.api import changes
 from console.guard import MAX_BODY
 from console.pages import Fields, Problem, needs, page
 from console.parts import ConsoleParts, parts_of
+from console.search import whole
 from console.visible import in_line, visible
 from console.window import PAGE
 from worker import app
@@ -364,8 +365,7 @@ def entries_page(request: Request, visitor: Annotated[Visitor, needs(UserRole.VI
     """Show the entries that fit, the newest first."""
     parts, now = parts_of(request), time.time()
     given = {name: text[:VALUE] for name in _FILTERS if (text := request.query_params.get(name, "").strip())}
-    skipped = request.query_params.get("skip", "")
-    skip = min(int(skipped), _FURTHEST) if skipped.isascii() and skipped.isdigit() and len(skipped) < 9 else 0  # noqa: PLR2004
+    skip = min(whole(request.query_params.get("skip", ""), 8) or 0, _FURTHEST)
     every = _newest(parts)
     entries = [entry for entry in every if all(_FILTERS[name](entry, wanted, now) for name, wanted in given.items())]
     shown = entries[skip : skip + PAGE]

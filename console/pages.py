@@ -16,7 +16,7 @@ from console.access import COOKIE, LONGEST, SESSION, User, UserRole, Visitor
 from console.database import TooLongError
 from console.live import clock
 from console.parts import ConsoleParts, parts_of, visitor_of
-from console.search import ACTIONS, FLAGS, Search
+from console.search import ACTIONS, FLAGS, Search, whole
 from console.texts import RetainedTexts, ShownText
 from console.visible import escaped, hexadecimal, in_line, visible
 from console.window import PAGE, VerdictRow, source_of
@@ -228,8 +228,9 @@ def erase_texts(request: Request, form: Fields, visitor: Annotated[Visitor, need
     texts = _texts_in_use(request)
     what, sender = form.get("what", ""), form.get("sender", "").strip()
     topic, _, rest = form.get("place", "").partition(":")
-    partition, _, offset = rest.partition(":")
-    place = (topic, int(partition), int(offset)) if _is_place(partition) and _is_place(offset) else None
+    before, _, behind = rest.partition(":")
+    partition, offset = whole(before), whole(behind)
+    place = (topic, partition, offset) if partition is not None and offset is not None else None
     if what == "sender" and sender and len(sender) <= 256:  # noqa: PLR2004 as in a search
         count = looked(lambda texts: texts.erase_sender(visitor, sender), texts)
     elif what == "sender-of" and place:
@@ -239,10 +240,6 @@ def erase_texts(request: Request, form: Fields, visitor: Annotated[Visitor, need
     else:
         raise Problem(400, "Name a sender, or choose a message.")
     return page(request, "texts.html", visitor, texts=texts, state=texts.state(), erased=count)
-
-
-def _is_place(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) < 19  # noqa: PLR2004 the largest of the database
 
 
 def _texts_in_use(request: Request) -> RetainedTexts:
@@ -278,8 +275,7 @@ def letters(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWER)
     reason, before = request.query_params.get("reason") or None, request.query_params.get("before", "")
     if reason and len(reason) > 64:  # noqa: PLR2004 none of ours is as long
         raise Problem(400, "No such reason.")
-    key = int(before) if before.isascii() and before.isdigit() and len(before) < 19 else None  # noqa: PLR2004 SQLite's largest
-    rows = window.letters(reason, key)
+    rows = window.letters(reason, whole(before))
     return page(
         request,
         "letters.html",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 ACTIONS: Final = tuple(map(str, Action))
 FLAGS: Final = tuple(map(str, Flag))
 _LONGEST: Final = 256
-_HIGHEST: Final = 2**63 - 1
 """The largest whole number that the database has."""
 
 
@@ -32,12 +31,18 @@ def _share(text: str) -> float:
     return number
 
 
+def whole(text: str, digits: int = 18) -> int | None:
+    """A whole number as an address gives it; None for what is none, or longer: any of 18 digits fits the database."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= digits else None
+
+
 def _key(text: str) -> tuple[float, int]:
     """A row's time and number, as `after` writes them."""
-    at, _, seq = text.partition(":")
-    if not (seq.isascii() and seq.isdigit() and len(seq) < len(str(_HIGHEST)) and math.isfinite(float(at))):
+    at, _, number = text.partition(":")
+    seq = whole(number)
+    if seq is None or not math.isfinite(float(at)):
         raise ValueError(text)
-    return float(at), int(seq)
+    return float(at), seq
 
 
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
