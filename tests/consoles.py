@@ -86,6 +86,15 @@ def users_file(folder: Path) -> Path:
     return path
 
 
+_windows: list[VerdictWindow] = []
+
+
+def close_windows() -> None:
+    """Close the files of every window that was made: else a whole run of the tests holds a thousand of them open."""
+    while _windows:
+        _windows.pop().close()
+
+
 def parts(
     folder: Path,
     *,
@@ -104,10 +113,11 @@ def parts(
         KafkaLink("127.0.0.1:1", patience=0.2), changes,
         name="hamgate.replay", dead_letters="sms.dead-letters", input_topic="sms.events",
     )  # fmt: skip
+    _windows.append(VerdictWindow(SqliteFile(folder / "window.sqlite")))
     return ConsoleParts(
         gate=Gate(users),
         changes=changes,
-        window=VerdictWindow(SqliteFile(folder / "window.sqlite")),
+        window=_windows[-1],
         live=Live(),
         judge=judge,
         redrive=redrive,
