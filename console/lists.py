@@ -31,7 +31,6 @@ from worker.policy.lists.entries import ACTIONS, EntryError, ListEntry, Match, T
 from worker.policy.lists.entries import target as target_of
 from worker.policy.lists.matching import rank
 from worker.policy.registry.brands import Brand
-from worker.senders.behaviour import spelt
 from worker.senders.snapshots import KIND, SenderSnapshot
 from worker.senders.table import A_MINUTE, RECIPIENTS
 
@@ -499,7 +498,7 @@ def _senders(request: Request, visitor: Visitor, status: int = 200, **more: Any)
 
 def _hash(parts: ConsoleParts, typed: str) -> str | None:
     hashing = parts.context.hashing
-    return hashing.of(KIND, spelt(typed)) if hashing else None
+    return hashing.of(KIND, normal(typed)) if hashing else None
 
 
 def known_of(parts: ConsoleParts, typed: str, now: float) -> dict[str, Any]:
@@ -512,7 +511,7 @@ def known_of(parts: ConsoleParts, typed: str, now: float) -> dict[str, Any]:
         as_listed = target.value(hashing) if target.is_personal else "in clear"
     snapshot = None
     if context.senders is not None and hashing:
-        snapshot = context.senders.latest(hashing.all(KIND, spelt(typed)), now)
+        snapshot = context.senders.latest(hashing.all(KIND, normal(typed)), now)
     registry, _ = context.registry()
     kind = sender_type(typed)
     own = registry.registered(typed) if registry else ()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ("0044 7700-900123", SenderType.NUMBER, "447700900123"),
         ("(650) 555-0100", SenderType.NUMBER, "6505550100"),
         ("72655", SenderType.SHORT_CODE, "72655"),
+        ("+60777", SenderType.NUMBER, "60777"),
         ("00123", SenderType.SHORT_CODE, "00123"),
         ("MyBank", SenderType.ALPHANUMERIC, "mybank"),
         ("MYBANK", SenderType.ALPHANUMERIC, "mybank"),
@@ -38,6 +39,12 @@ def test_an_address_has_a_kind_and_one_spelling(address: str, kind: SenderType, 
 def test_spelling_it_again_changes_nothing_whatever_it_is(address: str) -> None:
     assert sender_type(address) in set(SenderType)
     assert isinstance(normal(address), str)
+
+
+@given(st.from_regex(r"[+]?[0-9\u0660-\u0669]{1,16}", fullmatch=True))
+def test_the_short_way_for_digits_is_the_long_one(address: str) -> None:
+    """White space around an address, which says nothing, has it read the long way."""
+    assert (sender_type(address), normal(address)) == (sender_type(f"{address} "), normal(f"{address} "))
 
 
 def test_a_hash_depends_on_key_kind_and_value(tmp_path: Path) -> None:

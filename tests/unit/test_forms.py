@@ -16,7 +16,6 @@ from worker.policy.forms import nfkc, nfkd
 from worker.policy.links import hosts
 from worker.policy.lists.finding import numbers
 from worker.policy.registry.skeleton import skeleton
-from worker.senders.behaviour import spelt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +26,6 @@ _LOOKING = {
     "skeleton": skeleton,
     "normalise": normalise,
     "address": normal,
-    "sender": spelt,
     "nfkc": nfkc,
     "nfkd": nfkd,
 }

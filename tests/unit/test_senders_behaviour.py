@@ -14,7 +14,7 @@ from worker.policy.hashing import Hashing
 from worker.policy.order import Context, Decided, Scored
 from worker.senders import Behaviour, BehaviourRules, SenderLimits
 from worker.senders.contacts import Contacts
-from worker.senders.rules import RULE, is_person
+from worker.senders.rules import RULE
 from worker.senders.snapshots import KIND, OLDEST, WINDOW, Held, SenderSnapshot
 from worker.senders.table import SenderTable
 
@@ -251,12 +251,3 @@ def test_what_a_worker_knows_itself_is_not_replaced_by_what_is_older() -> None:
     after.send(recipient=BEN, at=NOON + OLDEST + 1801)
 
     assert after.behaviour.table.lately(after.behaviour.table.slot(hash(ADA[1:]), NOON)).last > NOON + OLDEST
-
-
-@pytest.mark.parametrize(
-    ("sender", "is_one"),
-    [("+447700900001", True), ("447700900001", True), ("60777", False), ("+60777", True), ("BANK", False),
-     ("a@b.example", True), ("+44 7700 900001", True), ("", False)],
-)  # fmt: skip
-def test_people_have_numbers_or_e_mail_addresses(sender: str, is_one: bool) -> None:  # noqa: FBT001 a table's column
-    assert is_person(sender) is is_one

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.policy.addresses import normal
-from worker.senders.behaviour import spelt
 from worker.senders.contacts import MISTAKEN, Contacts
 from worker.senders.table import BITS, HALF_LIFE, HALF_WINDOW, RECIPIENTS, SPAN, WAYS, SenderTable
 
@@ -118,11 +116,6 @@ def test_a_rate_fades_by_half_in_its_half_life() -> None:
     busy = counted([NOON] * 100, table)
 
     assert counted([NOON + HALF_LIFE], table) == pytest.approx(busy / 2, rel=0.05)
-
-
-@given(st.text(max_size=20) | st.from_regex(r"[+]?[0-9 ()-]{0,16}", fullmatch=True))
-def test_an_address_is_spelt_as_everywhere(address: str) -> None:
-    assert spelt(address) == normal(address)
 
 
 def test_those_who_have_met_are_known_in_either_direction() -> None:

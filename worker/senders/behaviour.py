@@ -118,7 +118,7 @@ class Behaviour:
         table, now, at = self.table, self._now, facts.received_at
         if at > now:  # noqa: PLR1730 `min` takes twice as long
             at = now
-        one = hash(spelt(sender))
+        one = hash(normal(sender))
         self._slot = slot = table.slot(one, at)
         first, published, generation, is_restored = table.standing(slot)
         if generation != self._taken_up.generation:
@@ -128,7 +128,7 @@ class Behaviour:
         if recipient is None:
             is_new, other = False, None
         else:
-            other = hash(spelt(recipient))
+            other = hash(normal(recipient))
             is_new = self.contacts.meet(one, other)
         is_counted = now >= warm_from and other is not None and not is_taken_over
         rate, bits, strangers = table.add(slot, at, other, is_stranger=is_new if is_counted else None)
@@ -167,7 +167,7 @@ class Behaviour:
         """Take over what another worker has published of a sender, if that is newer; whether he is restored."""
         table, held = self.table, self._taken_up
         standing = standing._replace(generation=held.generation)
-        found = [held.snapshots.get(name) for name in self.hashing.all(KIND, spelt(sender))] if held.snapshots else []
+        found = [held.snapshots.get(name) for name in self.hashing.all(KIND, normal(sender))] if held.snapshots else []
         its = table.lately(slot)
         if (snapshot := next(filter(None, found), None)) and (not its.weight or snapshot.at > its.last):
             standing = standing._replace(first=int(snapshot.first), is_restored=int(snapshot.counted > 0))
@@ -178,10 +178,4 @@ class Behaviour:
     def _offer(self, slot: int, sender: str, bits: int, at: float) -> None:
         standing = Standing(*self.table.standing(slot))
         self.table.stand(slot, standing._replace(published=int(at)))
-        self.due.append((spelt(sender), SenderSnapshot.of(self.table, slot, bits)))
-
-
-def spelt(address: str) -> str:
-    """As `addresses.normal`, which takes ten times as long; most addresses are digits already."""
-    digits = address[1:] if address[:1] == "+" else address
-    return digits if digits.isdigit() and digits.isascii() and digits[:2] != "00" else normal(address)
+        self.due.append((normal(sender), SenderSnapshot.of(self.table, slot, bits)))

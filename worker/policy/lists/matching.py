@@ -16,7 +16,6 @@ allowed; else a spammer would add one. What is in dry run is reported where it w
 from __future__ import annotations
 
 import functools
-import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -25,7 +24,7 @@ from worker.messages import Decider
 from worker.policy.addresses import SenderType, normal, sender_type
 from worker.policy.links import hosts_of
 from worker.policy.lists.entries import ACTIONS, ListEntry, Match, What, as_listed, kind
-from worker.policy.lists.finding import SHORTEST, Found, numbers
+from worker.policy.lists.finding import Found, numbers
 from worker.policy.order import Ruling
 
 if TYPE_CHECKING:
@@ -41,7 +40,6 @@ Rank: TypeAlias = "tuple[bool, int, int, int, str]"
 
 _PERSONAL: Final = (SenderType.NUMBER, SenderType.EMAIL)
 _SHARED: Final = 7
-_DIGITS: Final = re.compile(r"[0-9]+")
 _ACTIONS: Final = list(ACTIONS)
 _WHATS: Final = list(What)
 _MOST_TRIALS: Final = 4
@@ -185,13 +183,13 @@ class Snapshot:
         senders, recipients, campaigns, by_host, by_number = self.lookups
         found: list[ListEntry] = []
         if senders and facts.sender:
-            address, is_personal = _spelt(facts.sender)
-            if is_personal:
+            address = normal(facts.sender)
+            if sender_type(facts.sender) in _PERSONAL:
                 found += senders.by_hash(address, self.hashing)
             elif senders.is_in_clear:
                 found += senders.clear(address)
         if recipients and facts.recipient:
-            found += recipients.by_hash(_spelt(facts.recipient)[0], self.hashing)
+            found += recipients.by_hash(normal(facts.recipient), self.hashing)
         if campaigns and facts.campaign:
             for each in facts.campaign_ids or (facts.campaign,):
                 found += campaigns.clear(each)
@@ -203,13 +201,6 @@ class Snapshot:
         if by_number and (its_numbers := numbers(facts.text)):
             found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
         return found
-
-
-def _spelt(address: str) -> tuple[str, bool]:
-    """An address in its one spelling, and whether it is personal."""
-    if address[0] == "+" and len(address) > SHORTEST and address[1] != "0" and _DIGITS.fullmatch(address, 1):
-        return address[1:], True  # as nearly all are: what `normal` says, for a tenth of its time
-    return normal(address), sender_type(address) in _PERSONAL
 
 
 def _of_host(lookup: Lookup, host: str) -> Iterator[ListEntry]:
