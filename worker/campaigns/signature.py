@@ -8,6 +8,7 @@ of equal bytes estimates the Jaccard similarity of two texts. All texts of a bat
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import re
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from worker.model.normalise import NORMALISER_VERSION, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 Signature: TypeAlias = NDArray[np.uint8]
 
@@ -30,7 +31,7 @@ LEAST_CHARACTERS: Final = 20
 """Of what is kept of a text, some four words: a shorter one is too short to tell, and belongs to no campaign."""
 LEAST_LETTERS: Final = 8
 """Different ones: laughter is no campaign."""
-SCHEME: Final = f"2.{NORMALISER_VERSION}.{rensa.RMinHash.ALGORITHM_VERSION}"
+SCHEME: Final = f"3.{NORMALISER_VERSION}.{rensa.RMinHash.ALGORITHM_VERSION}"
 """Ours, the normaliser's, rensa's: signatures of different schemes cannot be compared."""
 
 _SEED: Final = 20_110_907
@@ -47,40 +48,103 @@ _NEAR: Final = 2 * _MOST_CHARACTERS
 _ID_BYTES: Final = 8
 _ZERO: Final = np.zeros(1, dtype=np.int64)
 
-# Bounded, as all of these patterns are: a sender chooses the text.
-_HOST_NAME: Final = r"(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}(?![a-z])"
-_VARIABLE: Final = re.compile(rf"[\d@]|https?:|www\.|{_HOST_NAME}")
-_RUN: Final = re.compile(r"[!-~£€₦₹¥]+")
+_TOP_LEVEL: Final = (2, 24)
+"""Letters of a host's last label."""
+_LETTER, _RUN, _VARIES, _LABEL, _SMALL, _POINT = 1, 2, 4, 8, 16, 32
+"""What a character is, by bits: a letter, part of a run, why a run is dropped; of a host's label, a to z, or ending
+what begins a link.
+"""
+_PATTERNS: Final = {
+    _LETTER: r"[^\W\d_]", _RUN: "[!-~£€₦₹¥]", _VARIES: "[0-9@]", _LABEL: "[a-z0-9-]", _SMALL: "[a-z]", _POINT: "[.:]",
+}  # fmt: skip
+_CODES: Final = 0x33480
+"""There are no letters from here on (Unicode 16): private ones are none."""
+_SEPARATOR: Final = "\n"
 _GREETING: Final = re.compile(
-    r"[^\w]*(?:hi|hiya|hello|hey|dear|greetings|good (?:morning|afternoon|evening|day)|hola|buenos dias|buenas tardes"
-    r"|bonjour|bonsoir|salut|hallo|guten tag|ciao|ola|oi|bom dia|merhaba|habari|jambo|kamusta|namaste|halo|salam)\b"
-    r"(?:(?: [^\W\d_]+){0,2} ?[,!:;.-]+)?"
+    r"[^\w]*(?:hi|hiya|hello|hey|dear|greetings|good\s+(?:morning|afternoon|evening|day)|hola|buenos\s+dias|buenas\s+tardes"
+    r"|bonjour|bonsoir|salut|hallo|guten\s+tag|ciao|ola|oi|bom\s+dia|merhaba|habari|jambo|kamusta|namaste|halo|salam)\b"
+    r"(?:(?:\s+[^\W\d_]+){0,2}\s*[,!:;.-]+)?"
 )
-_MARKS: Final = ".,!?:;'\"()-"
-_WORD: Final = re.compile(r"[^\W\d_]+")
 
 
-def constant(text: str, *, is_plain: bool = False) -> str:
-    """What of a text stays the same between variants of one campaign: its words, in lower case.
+def constant(text: str) -> str:
+    """What of a text stays the same between variants of one campaign: its words, in lower case."""
+    return constants([text], are_plain=[False])[0]
 
-    `is_plain`: normalising it would change white space alone.
+
+def constants(texts: Sequence[str], *, are_plain: Iterable[bool]) -> list[str]:
+    """As `constant`, of some at once, which takes a third of the time.
+
+    Those that `are_plain` would be changed by normalising in their white space alone.
     """
-    plain = (" ".join(text[:_NEAR].split()) if is_plain else normalise(text[:_NEAR]))[:_MOST_CHARACTERS].lower()
-    if greeting := _GREETING.match(plain):
-        plain = plain[greeting.end() :]
-    kept: list[str] = []
-    for piece in plain.split():
-        if piece.isalpha():
-            kept.append(piece)
-        elif (word := piece.strip(_MARKS)).isalpha():
-            kept.append(word)
-        elif word:
-            kept += _WORD.findall(_RUN.sub(_without_variable, word))
-    return " ".join(kept)
+    if not texts:
+        return []
+    read = [*map(_read, texts, are_plain)]
+    ends = np.cumsum([len(each) + 1 for each in read]) - 1
+    joined = _SEPARATOR.join((*read, ""))
+    units = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    what = _classes().take(units, mode="clip")
+    is_shown = (what & _LETTER).astype(np.bool_)
+    is_shown &= ~_is_dropped(units, what)
+    shown = np.where(is_shown, units, np.uint32(ord(" ")))
+    shown[ends] = ord(_SEPARATOR)
+    is_shown[:-1] |= is_shown[1:]  # and the place in front of each word
+    is_shown[ends] = True
+    found = shown[is_shown].tobytes().decode("utf-32-le", "surrogatepass")
+    return [each.strip(" ") for each in found.split(_SEPARATOR)[:-1]]
 
 
-def _without_variable(run: re.Match[str]) -> str:
-    return " " if _VARIABLE.search(run[0]) else run[0]
+def _read(text: str, is_plain: bool) -> str:  # noqa: FBT001 as `map` gives it
+    """The beginning of a text in lower case, without a greeting."""
+    if not is_plain:
+        text = normalise(text[:_NEAR])
+    elif len(text) > _MOST_CHARACTERS:
+        text = " ".join(text[:_NEAR].split())
+    read = text[:_MOST_CHARACTERS].lower()
+    greeting = _GREETING.match(read)
+    return read[greeting.end() :] if greeting else read
+
+
+@functools.cache
+def _classes() -> NDArray[np.uint8]:
+    """What each character is; the last one stands for all behind it."""
+    every = "".join(map(chr, range(_CODES)))
+    found = np.zeros(_CODES + 1, dtype=np.uint8)
+    for bit, pattern in _PATTERNS.items():
+        found[[match.start() for match in re.finditer(pattern, every)]] |= bit
+    return found
+
+
+def _is_dropped(units: NDArray[np.uint32], what: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What stands in a run, between white space, in which there is a digit, an address or a link."""
+    is_run = (what & _RUN).astype(np.bool_)
+    is_first = is_run.copy()
+    is_first[1:] &= ~is_run[:-1]
+    runs = np.cumsum(is_first, dtype=np.int32)
+    varies = np.zeros(runs[-1] + 1, dtype=np.bool_)
+    places = np.flatnonzero(what & (_VARIES | _POINT))
+    is_point = (what[places] & _POINT).astype(np.bool_)
+    varies[runs[places[~is_point]]] = True
+    varies[runs[_links(units, what, places[is_point])]] = True
+    return varies[runs] & is_run
+
+
+def _links(units: NDArray[np.uint32], what: NDArray[np.uint8], points: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the points that stand between a label and a top level, or end a link's beginning."""
+    dots = points[units[points] == ord(".")]
+    dots = dots[(what[dots - 1] & _LABEL).astype(np.bool_)]
+    ends = np.flatnonzero(what & _SMALL == 0)
+    letters = ends[np.searchsorted(ends, dots, side="right")] - dots - 1
+    least, most = _TOP_LEVEL
+    links = [_endings(units, points, begins) for begins in ("http:", "https:", "www.")]
+    return np.concatenate((dots[(least <= letters) & (letters <= most)], *links))
+
+
+def _endings(units: NDArray[np.uint32], places: NDArray[np.int64], word: str) -> NDArray[np.int64]:
+    """Those of the places at which a word ends."""
+    for back, character in enumerate(reversed(word)):
+        places = places[units[places - back] == ord(character)]  # what is before the first place is a separator
+    return places
 
 
 def is_enough(kept: str) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, ScoredAlone, SignatureBands
-from worker.campaigns.signature import SCHEME, Signature, constant, is_enough, signatures_of
+from worker.campaigns.signature import SCHEME, Signature, constants, is_enough, signatures_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
 from worker.messages import Action, Flag
@@ -87,7 +87,8 @@ class CampaignWatch:
         if len(self._wordings) > _WORDINGS:
             self._wordings_before, self._wordings = self._wordings, {}
         known, before = self._wordings, self._wordings_before
-        found = [constant(facts.text, is_plain=_CHANGED.isdisjoint(facts.flags)) for facts in some]
+        are_plain = (_CHANGED.isdisjoint(facts.flags) for facts in some)
+        found = constants([facts.text for facts in some], are_plain=are_plain)
         fresh: list[str] = []
         for kept in dict.fromkeys(found):
             if kept in known:
