@@ -32,6 +32,7 @@ def near(signature: Signature, share: float) -> Signature:
 
 
 def send(index: Index, signature: Signature, at: float = 0.0) -> KnownCampaign | None:
+    index.settle()
     return index.count(signature, index.like(signature), at)[0]
 
 

@@ -24,7 +24,7 @@ from worker.campaigns.sketch import Sketch
 from worker.messages import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from worker.campaigns.signature import Signature
 
@@ -52,6 +52,7 @@ _SHIFT: Final = np.uint32(32 - _SLOT_BITS)
 _PLACES: Final = 1 << _SLOT_BITS
 """An entry of the table is a place in its lower bits, and in its upper ones what of the hash names no slot."""
 _UPPER: Final = np.uint32(_SLOT_BITS)
+_ONE: Final = np.uint32(1)
 _SIMILAR_BYTES: Final = round(SIMILAR * LENGTH)
 _CLOSE_BYTES: Final = round(CLOSE * LENGTH)
 
@@ -127,7 +128,7 @@ class KnownCampaign:
 
 
 class SignatureBands(NamedTuple):
-    """Of one signature: where each band stands in the table, and what of its hash stands there before the place."""
+    """Of a signature: where each band stands in the table, and what of its hash stands there before the place."""
 
     slots: Places
     uppers: NDArray[np.uint32]
@@ -162,6 +163,8 @@ class Index:
         self._small: OrderedDict[int, None] = OrderedDict()
         self._large: OrderedDict[int, None] = OrderedDict()
         self._by_id: dict[str, KnownCampaign] = {}
+        self._to_lay: list[tuple[Signature, SignatureBands, float]] = []
+        self._to_put: list[tuple[Signature, int]] = []
 
     def __len__(self) -> int:
         """Campaigns held."""
@@ -191,13 +194,64 @@ class Index:
 
     def bands(self, signatures: NDArray[np.uint8]) -> list[SignatureBands]:
         """The bands of some signatures, [n, LENGTH] bytes: `like` and `count` take less time with them."""
+        return [*map(SignatureBands, *self._bands(signatures))]
+
+    def _bands(self, signatures: NDArray[np.uint8]) -> SignatureBands:
         hashes = np.ascontiguousarray(signatures).view(np.uint32) * _FACTOR
-        slots = self._rows + (hashes >> _SHIFT)
-        return [*map(SignatureBands, slots, hashes << _UPPER)]
+        return SignatureBands(self._rows + (hashes >> _SHIFT), hashes << _UPPER)
+
+    def are_alone(self, some: Sequence[tuple[Signature, SignatureBands]]) -> NDArray[np.bool_]:
+        """Of some different texts that come next, those that are like nothing here, nor like one another.
+
+        Of nearly all traffic this tells at a fifth of the cost what `like` would of each.
+        """
+        self.settle()
+        signatures = np.array([signature for signature, _ in some])
+        slots = np.array([bands.slots for _, bands in some])
+        uppers = np.array([bands.uppers for _, bands in some])
+        entries = self._table.take(slots) ^ uppers
+        rows, columns = np.nonzero(entries - _ONE < _PLACES - 1)  # 0 becomes the greatest of all
+        there = self._signatures.take(entries[rows, columns], axis=0)
+        equal = np.count_nonzero(there == signatures.take(rows, axis=0), axis=1)
+        are_alone = np.ones(len(some), dtype=np.bool_)
+        are_alone[rows[equal >= _SIMILAR_BYTES]] = False
+        every = slots.astype(np.uint64) << np.uint64(32) | uppers
+        ordered = np.sort(every, axis=None)
+        common = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(common):
+            are_alone[(common.take(np.searchsorted(common, every), mode="clip") == every).any(axis=1)] = False
+        return are_alone
+
+    def add_alone(self, signature: Signature, bands: SignatureBands, at: float) -> None:
+        """Count a text that is alone, by `are_alone`. It is found from `settle` on."""
+        self._to_lay.append((signature, bands, at))
+
+    def settle(self) -> None:
+        """Put into the table what waits: at once it takes a fifth of the time."""
+        if self._to_lay:
+            signatures, bands, times = zip(*self._to_lay, strict=True)
+            ring = (self._next + np.arange(len(times))) % self._recent
+            places = 1 + self._held + ring
+            self._next = (self._next + len(times)) % self._recent
+            self._seen_at[ring] = times
+            for place in places.tolist():
+                self._owners[place] = None
+            self._place(np.array(signatures), places, SignatureBands(
+                np.array([each.slots for each in bands]), np.array([each.uppers for each in bands])))  # fmt: skip
+            self._to_lay = []
+        if self._to_put:
+            signatures, put = zip(*self._to_put, strict=True)
+            self._place(np.array(signatures), np.array(put))
+            self._to_put = []
+
+    def _place(self, signatures: NDArray[np.uint8], places: Places, bands: SignatureBands | None = None) -> None:
+        slots, uppers = bands or self._bands(signatures)
+        self._signatures[places] = signatures
+        self._table[slots] = uppers | places[:, None].astype(np.uint32)
 
     def like(self, signature: Signature, bands: SignatureBands | None = None) -> Likeness:
         """What is like a text by its signature: the most similar; a campaign rather than a single text."""
-        slots, uppers = bands or self.bands(signature[None])[0]
+        slots, uppers = bands or self._bands(signature)
         # What was laid down by another band differs in its upper bits, and is no place then.
         named = {each for each in (self._table.take(slots) ^ uppers).tolist() if 0 < each < _PLACES}
         if not named:
@@ -253,7 +307,8 @@ class Index:
         self._owners[place] = made
         self._by_id.setdefault(made.id, made)
         self._small[place] = None
-        self._put(signature, place)
+        self._signatures[place] = signature
+        self._to_put.append((signature, place))  # until then it is found by its text in the ring
         return made, gone
 
     def also_named(self, campaign: KnownCampaign, name: str) -> None:
@@ -275,18 +330,15 @@ class Index:
         else:
             self._small.move_to_end(place)
 
-    def _put(self, signature: Signature, place: int, bands: SignatureBands | None = None) -> None:
-        slots, uppers = bands or self.bands(signature[None])[0]
-        self._signatures[place] = signature
-        self._table[slots] = uppers | np.uint32(place)
-
     def _lay(self, signature: Signature, owner: KnownCampaign | None, at: float, bands: SignatureBands | None) -> None:
         """Into the ring, in the place of the oldest there."""
         place = 1 + self._held + self._next
         self._owners[place] = owner
         self._seen_at[self._next] = at
         self._next = (self._next + 1) % self._recent
-        self._put(signature, place, bands)
+        slots, uppers = bands or self._bands(signature)
+        self._signatures[place] = signature
+        self._table[slots] = uppers | np.uint32(place)
 
     def _least(self) -> KnownCampaign:
         """Take out the campaign that is to go."""

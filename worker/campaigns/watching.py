@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -60,6 +60,8 @@ class Wording:
     signature: Signature
     bands: SignatureBands
     campaign: KnownCampaign | None = None
+    is_alone: bool = False
+    """Whether no text before it is like it, as of this batch."""
 
 
 class CampaignWatch:
@@ -102,6 +104,15 @@ class CampaignWatch:
             known.update(zip(fresh, map(Wording, signatures, self.index.bands(signatures)), strict=True))
         for facts, kept in zip(some, found, strict=True):
             facts.found[_WORDING] = known.get(kept)
+        self._look_ahead([known[kept] for kept, times in Counter(found).items() if times == 1 and kept in known])
+
+    def _look_ahead(self, once: Sequence[Wording]) -> None:
+        """Find which of the wordings that come once in a batch are like no other, neither there nor before."""
+        loose = [each for each in once if not (each.campaign and each.campaign.place)]
+        if loose:
+            are_alone = self.index.are_alone([(each.signature, each.bands) for each in loose])
+            for wording, is_alone in zip(loose, are_alone.tolist(), strict=True):
+                wording.is_alone = is_alone
 
     def look(self, facts: Facts) -> None:
         """Find a message's campaign."""
@@ -109,6 +120,11 @@ class CampaignWatch:
             self.foresee((facts,))
         wording = facts.found[_WORDING]
         if not isinstance(wording, Wording):
+            return
+        if wording.is_alone:
+            wording.is_alone = False
+            if not facts.is_repeated:
+                self.index.add_alone(wording.signature, wording.bands, min(facts.received_at, self._now))
             return
         campaign, gone = wording.campaign, None
         if campaign and campaign.place:
@@ -217,6 +233,7 @@ class CampaignWatch:
             if campaign := self.index.named(name):
                 return campaign
         its = np.frombuffer(told.signature, dtype=np.uint8)
+        self.index.settle()
         if campaign := self.index.like(its).campaign:
             return campaign
         campaign, gone = self.index.found(its, told.last.timestamp(), told.campaign)
