@@ -23,6 +23,7 @@ from worker.engine import Kind
 from worker.model import tokenizer_process
 from worker.model.bundle import Bundle, BundleError, Coverage
 from worker.model.classifier import Classifier
+from worker.model.normalise import normalise
 from worker.model.tokenizer import FLAGS, LANGUAGES, TextTokenizer, Tokenised, UnreadableTokenizerError, parse
 from worker.model.tokenizer_process import Reply, TokenizerProcess, TokenizerProcessError, TokenizerProcesses
 from worker.process import signals
@@ -112,6 +113,14 @@ def test_a_text_is_flagged_with_what_was_done_to_it(tokenizer: Tokenizes, name: 
     assert found == flags
     assert len(tokens) <= MOST
     assert bool(tokens) == bool(text.strip(" \n\t\u200b"))
+
+
+def test_what_normalising_changed_is_handed_on(tokenizer: Tokenizes) -> None:
+    given = ["as  it was", "fr\u200bee", "a &amp; b", *["as it was"] * 30, "w1n " * 600]
+
+    found = [each.plain for each in tokenizer.begin(given)()]
+
+    assert found == [None, "free", "a & b", *[None] * 30, normalise(given[-1])[:1024]]
 
 
 # With a bundle's coverage: what a text is, and its language.

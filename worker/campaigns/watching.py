@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, ScoredAlone, SignatureBands
-from worker.campaigns.signature import SCHEME, Signature, constants, is_enough, signatures_of
+from worker.campaigns.signature import NEAR, SCHEME, Signature, constants, is_enough, signatures_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
 from worker.messages import Action, Flag
+from worker.model.normalise import normalise
 from worker.policy.links import hosts_of
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ some 1 KB each.
 """
 _WORDING: Final = "wording"
 """Of `Facts.found`: what is kept of a text."""
-_CHANGED: Final = frozenset((Flag.NORMALISED, Flag.TRUNCATED))
-"""One of them stands on each text that normalising may change."""
 _TOMBSTONES: Final = 100_000
 """That may wait."""
 
@@ -89,8 +88,7 @@ class CampaignWatch:
         if len(self._wordings) > _WORDINGS:
             self._wordings_before, self._wordings = self._wordings, {}
         known, before = self._wordings, self._wordings_before
-        are_plain = (_CHANGED.isdisjoint(facts.flags) for facts in some)
-        found = constants([facts.text for facts in some], are_plain=are_plain)
+        found = constants([*map(_plain, some)])
         fresh: list[str] = []
         for kept in dict.fromkeys(found):
             if kept in known:
@@ -240,6 +238,13 @@ class CampaignWatch:
         if gone:
             self._forget(gone)
         return campaign
+
+
+def _plain(facts: Facts) -> str:
+    """A text, normalised but for white space: most are so as they are sent."""
+    if facts.plain is not None:
+        return facts.plain
+    return normalise(facts.text[:NEAR]) if Flag.NORMALISED in facts.flags else facts.text
 
 
 def _restore(campaign: KnownCampaign, told: CampaignSummary) -> None:

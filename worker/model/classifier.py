@@ -38,12 +38,16 @@ UNSCORED: Final = -1
 
 
 class Prepared(msgspec.Struct, frozen=True, gc=False):
-    """A message made ready for the engine. `len()` is what it costs in a batch's token budget."""
+    """A message made ready for the engine. `len()` is what it costs in a batch's token budget.
+
+    `plain` is the beginning of what normalising made of its text, where it changed more than white space.
+    """
 
     tokens: NDArray[np.int32]
     flags: tuple[str, ...] = ()
     shared: int = 0
     language: str | None = None
+    plain: str | None = None
 
     def __len__(self) -> int:
         """Tokens that the engine computes: all, less those that every message begins with where these cost nothing."""
@@ -209,8 +213,8 @@ class Classifier:
 
         def prepared() -> list[Prepared]:
             return [
-                Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0, LANGUAGES[language])
-                for tokens, flags, language in tokenised()
+                Prepared(tokens, FLAGS[flags], shared if len(tokens) else 0, LANGUAGES[language], plain)
+                for tokens, flags, language, plain in tokenised()
             ]
 
         return prepared

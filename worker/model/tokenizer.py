@@ -40,16 +40,22 @@ _LANGUAGE: Final = {code: index for index, code in enumerate(LANGUAGES)}
 _CHARACTERS_A_TOKEN: Final = 32
 # Before disguises are undone a text may be this much longer; the middle of more is not looked at.
 _DISGUISE: Final = 2
+# Of a text that was normalised so much is handed on, for who compares texts with one another.
+_KEPT: Final = 1024
 
 _NO_TOKENS: Final = np.empty(0, dtype=np.int32)
 
 
 class Tokenised(NamedTuple):
-    """A text's token ids (none where nothing is left of it), its index into FLAGS, and its index into LANGUAGES."""
+    """A text's token ids (none where nothing is left of it), its index into FLAGS, and its index into LANGUAGES.
+
+    `plain` is the beginning of what normalising made of it, where it changed more than white space.
+    """
 
     tokens: NDArray[np.int32]
     flags: int
     language: int
+    plain: str | None = None
 
 
 class UnreadableTokenizerError(Exception):
@@ -104,14 +110,15 @@ class TextTokenizer:
         is_truncated = len(tokens) > self._max_tokens or len(seen) < len(text)
         language = language_of(plain)
         flags = _BIT[kind_of(plain)]
-        flags += _BIT[Flag.NORMALISED] * is_uncovered(seen, plain) + _BIT[Flag.TRUNCATED] * is_truncated
+        is_normalised = is_uncovered(seen, plain)
+        flags += _BIT[Flag.NORMALISED] * is_normalised + _BIT[Flag.TRUNCATED] * is_truncated
         if self._covered and plain:
             # What is beyond the reach was not cut, so a text that long is compared by what was.
             was_cut = plain if len(plain) <= 2 * self._reach else plain[: 2 * self._reach]
             flags += _BIT[Flag.OUTSIDE] * is_outside(was_cut, len(tokens), language, self._covered)
         if len(tokens) > self._max_tokens:
             tokens = cut(tokens, self._max_tokens)
-        return Tokenised(tokens, flags, _LANGUAGE[language])
+        return Tokenised(tokens, flags, _LANGUAGE[language], plain[:_KEPT] if is_normalised else None)
 
 
 def cut(tokens: NDArray[np.int32], most: int) -> NDArray[np.int32]:

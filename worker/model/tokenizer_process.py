@@ -40,13 +40,14 @@ class TokenizerProcessError(ChildError):
 class Reply(msgspec.Struct, array_like=True, gc=False):
     """Tokens of all texts end to end (int32), how many each has, and a byte each: indexes into FLAGS and LANGUAGES.
 
-    `failure` names what went wrong instead.
+    `plain` has what is handed on of those normalised, by their place. `failure` names what went wrong instead.
     """
 
     tokens: bytes = b""
     lengths: list[int] = []
     flags: bytes = b""
     languages: bytes = b""
+    plain: dict[int, bytes] = {}
     failure: str = ""
 
 
@@ -163,7 +164,10 @@ def _tokens(reply: Reply) -> Iterable[Tokenised]:
     tokens = np.frombuffer(reply.tokens, dtype=np.int32)
     ends = itertools.accumulate(reply.lengths, initial=0)
     parts = [tokens[start:end] for start, end in itertools.pairwise(ends)]
-    return map(Tokenised, parts, reply.flags, reply.languages)
+    plain: list[str | None] = [None] * len(parts)
+    for place, text in reply.plain.items():
+        plain[place] = str(text, *_UTF8)
+    return map(Tokenised, parts, reply.flags, reply.languages, plain)
 
 
 def serve(max_tokens: int, covered: Coverage | None = None) -> None:
@@ -200,6 +204,7 @@ def _answered(tokenizer: TextTokenizer, request: bytes | bytearray) -> Reply:
         [len(each.tokens) for each in made],
         bytes([each.flags for each in made]),
         bytes([each.language for each in made]),
+        {place: each.plain.encode(*_UTF8) for place, each in enumerate(made) if each.plain is not None},
     )
 
 

@@ -217,6 +217,7 @@ def _facts(item: Waiting, sms: Sms) -> Facts:
     facts = Facts(
         sms.text, sms.sender, sms.recipient, sms.received_at, item.partition, item.record.offset, flags, language
     )
+    facts.plain = item.prepared.plain if item.prepared else None
     facts.sender_type = sms.sender_type or (sender_type(sms.sender) if sms.sender else None)
     return facts
 
