@@ -102,6 +102,8 @@ def test_what_a_list_blocks_does_not_count_as_blocked_by_the_score() -> None:
 
         def begin(self) -> None: ...
 
+        def foresee(self, some: Sequence[Facts]) -> None: ...
+
         def rulings(self, facts: Facts) -> Sequence[Ruling]:
             return [Ruling("list:campaign:1", BLOCK)] if facts.offset < 1_000 else []
 
@@ -126,6 +128,8 @@ def test_a_list_decides_before_it() -> None:
         decider = Decider.LIST
 
         def begin(self) -> None: ...
+
+        def foresee(self, some: Sequence[Facts]) -> None: ...
 
         def rulings(self, facts: Facts) -> Sequence[Ruling]:
             del facts

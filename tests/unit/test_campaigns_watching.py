@@ -110,6 +110,8 @@ class Blocking:
     def begin(self) -> None:
         pass
 
+    def foresee(self, some: Sequence[Facts]) -> None: ...
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         return [Ruling("list:campaign:1", Action.BLOCK)] if facts.campaign in self.blocked else []
 

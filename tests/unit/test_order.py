@@ -32,6 +32,8 @@ class Always:
     def begin(self) -> None:
         self.begun += 1
 
+    def foresee(self, some: Sequence[Facts]) -> None: ...
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         del facts
         return self.said

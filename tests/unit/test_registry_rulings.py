@@ -162,6 +162,8 @@ class Fixed:
 
     def begin(self) -> None: ...
 
+    def foresee(self, some: Sequence[Facts]) -> None: ...
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         del facts
         return self.said
@@ -181,6 +183,20 @@ texts = st.sampled_from([text for text, _, _ in TABLE]) | st.text(max_size=40)
 senders = st.sampled_from([sender for _, sender, _ in TABLE]) | st.text(max_size=12) | st.none()
 flags = st.sampled_from([(), (Flag.NOTICE,), (Flag.ONE_TIME_CODE,)])
 ACTIONS = [Action.DELIVER, Action.FLAG, Action.BLOCK]
+
+
+@given(st.lists(texts | st.sampled_from(["rn\0north", "wind\0", "\0Northwind Bank", "北风银行你好"]), max_size=8))
+def test_texts_that_stand_together_name_what_each_names_alone(several: list[str]) -> None:
+    assert REGISTRY.named_in(several) == [REGISTRY.named(text) for text in several]
+
+
+@given(st.lists(st.tuples(texts, senders), max_size=6))
+def test_what_is_foreseen_of_a_batch_changes_no_ruling(several: list[tuple[str, str | None]]) -> None:
+    rules = RegisteredSenders(REGISTRY, normalise)
+    foreseen = [facts(text, sender) for text, sender in several]
+    rules.foresee(foreseen)
+
+    assert [*map(rules.rulings, foreseen)] == [rules.rulings(facts(text, sender)) for text, sender in several]
 
 
 @given(texts, senders, flags, scores, st.sampled_from(ACTIONS))
@@ -332,6 +348,8 @@ class Noting:
         self.noted: list[SenderType | None] = []
 
     def begin(self) -> None: ...
+
+    def foresee(self, some: Sequence[Facts]) -> None: ...
 
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         self.noted.append(facts.sender_type)

@@ -44,6 +44,9 @@ class CampaignRules:
     def begin(self) -> None:
         """Nothing changes while it runs."""
 
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Nothing costs less for many."""
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         """Say at least what was said of nearly all before it, by `CampaignWatch`, which must look first."""
         campaign = facts.found.get(FOUND)

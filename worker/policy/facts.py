@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ class Facts(msgspec.Struct, gc=False):
     campaign: str | None = None
     campaign_size: int = 0
     campaign_ids: tuple[str, ...] = ()
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     """What was looked for in the text already, by the name of who looked: links, numbers."""
     sender_type: SenderType | None = None
     is_registered: bool = False

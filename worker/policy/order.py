@@ -98,6 +98,9 @@ class Rules(Protocol):
     def begin(self) -> None:
         """Take up what has changed: called at each transaction's beginning, and at no other time."""
 
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Make ready for some messages that come next: what costs less for many at once."""
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         """What its rules say of a message, the deciding one first; those in dry run anywhere."""
 
@@ -140,6 +143,8 @@ class Context:
 
     def foresee(self, some: Sequence[Facts]) -> None:
         """Make ready for a batch's messages, which need not all come to be decided."""
+        for rules in self.rules:
+            rules.foresee(some)
         for observer in self.observers:
             observer.foresee(some)
 

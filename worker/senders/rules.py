@@ -58,6 +58,9 @@ class BehaviourRules:
     def begin(self) -> None:
         """Nothing changes while it runs."""
 
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Nothing costs less for many."""
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         """Raise the odds where the flags say so."""
         flags = facts.flags

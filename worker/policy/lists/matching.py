@@ -39,7 +39,8 @@ Place: TypeAlias = "tuple[What, Match, bool, int]"
 Rank: TypeAlias = "tuple[bool, int, int, int, str]"
 
 _PERSONAL: Final = (SenderType.NUMBER, SenderType.EMAIL)
-_SHARED: Final = 7
+_REMEMBERED: Final = 16_384
+"""Numbers, or parts of them, that are not hashed anew."""
 _ACTIONS: Final = list(ACTIONS)
 _WHATS: Final = list(What)
 _MOST_TRIALS: Final = 4
@@ -115,15 +116,15 @@ class Lookup:
             if length > len(text):
                 continue
             part = (text[-length:] if match is Match.SUFFIX else text[:length]) if length else text
-            for each in _shared(hashing, of, part) if 0 < length <= _SHARED else hashing.all(of, part):
+            for each in _remembered(hashing, of, part):
                 if each in table:
                     found += table[each]
         return found
 
 
-@functools.lru_cache(maxsize=4096)
-def _shared(hashing: Hashing, of: str, part: str) -> tuple[str, ...]:
-    """The hashes of a prefix that thousands of numbers share, which are asked for all the time."""
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _remembered(hashing: Hashing, of: str, part: str) -> tuple[str, ...]:
+    """The hashes of a number or a part of one: who sends at all mostly sends again, and prefixes are shared."""
     return hashing.all(of, part)
 
 
@@ -256,6 +257,9 @@ class ListRules:
     def begin(self) -> None:
         """Take up the latest snapshot, and the time by which entries expire."""
         self._snapshot, self._now = self.latest(), self.clock()
+
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Nothing costs less for many."""
 
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         """What the lists say of a message."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 import unicodedata
@@ -30,6 +31,8 @@ _UNSPACED: Final = re.compile(f"[{links.UNSPACED}]")
 _ACCENTS: Final = re.compile("(?<=[a-z])[\u0300-\u036f]+")
 _NOT_IN_SLUG: Final = re.compile(r"\W+")
 _WORD: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_")
+_END: Final = b"\0"
+"""Of one text, where some stand together: in no name, and no part of a word, as \\1 is none."""
 _ASCII: Final = 0x80
 _START_OF_CHARACTER: Final = 0xC0
 _LONGEST_CHARACTER: Final = 4
@@ -126,6 +129,19 @@ class Registry:
         found = self._words.find_matches_as_indexes(plain, overlapping=True)
         return self._chosen(plain, found) if found else ()
 
+    def named_in(self, texts: Sequence[str]) -> list[tuple[Brand, ...]]:
+        """As `named`, of each of some texts: looked for at once, for a third of the time."""
+        parts = _skeletons(texts)
+        found = self._words.find_matches_as_indexes(_END.join(parts), overlapping=True)
+        if not found:
+            return [()] * len(texts)
+        begins = [*itertools.accumulate((len(part) + 1 for part in parts), initial=0)]
+        of_text: dict[int, list[tuple[int, int, int]]] = {}
+        for index, start, end in found:
+            text = bisect.bisect(begins, start) - 1
+            of_text.setdefault(text, []).append((index, start - begins[text], end - begins[text]))
+        return [self._chosen(parts[text], of_text[text]) if text in of_text else () for text in range(len(texts))]
+
     def _chosen(self, plain: bytes, found: list[tuple[int, int, int]]) -> tuple[Brand, ...]:
         words = [
             (start, -end, index)
@@ -173,6 +189,16 @@ class Registry:
             for registered, brand in self._near.get(each, ())
             if registered == given or (min(len(registered), len(given)) >= LEAST_NEAR and is_near(registered, given))
         )
+
+
+def _skeletons(texts: Sequence[str]) -> list[bytes]:
+    """The skeletons of some texts, in none of which is an _END: those in ASCII are made together."""
+    plain = ["" if "\0" in text or not text.isascii() else text for text in texts]
+    made = skeleton("\0".join(plain)).split(_END)
+    for place, text in enumerate(texts):
+        if text and not plain[place]:
+            made[place] = skeleton(text).replace(_END, b"\1")
+    return made
 
 
 def is_alphanumeric(address: str) -> bool:

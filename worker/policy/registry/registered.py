@@ -34,6 +34,8 @@ _NUMBER: Final = re.compile(r"\+?\(?\d(?:[ ().-]{0,2}\d){8,14}(?!\d)")
 _SPELT_OUT: Final = re.compile(r"(?<![^\W_])[^\W_](?:[\W_]{1,4}[^\W_]){2}(?![^\W_])|&#?\w{2,8};")
 _NEAR: Final = 2048
 """Characters of a text whose disguises are undone here: what says who speaks stands at its beginning."""
+_NAMED: Final = "brands"
+"""Of `Facts.found`: the brands that a text names, without its disguises undone."""
 _PERSONAL: Final = frozenset((SenderType.NUMBER, SenderType.EMAIL))
 
 
@@ -60,13 +62,19 @@ class RegisteredSenders:
         """Take up what was offered."""
         self._registry = self._next
 
+    def foresee(self, some: Sequence[Facts]) -> None:
+        """Look for the brands that a batch's texts name."""
+        for facts, named in zip(some, self._registry.named_in([facts.text for facts in some]), strict=True):
+            facts.found[_NAMED] = named
+
     def rulings(self, facts: Facts) -> Sequence[Ruling]:
         """One ruling at most for each brand, the one with the most odds first."""
         if facts.sender is None:
             return ()
         registry = self._registry
         own = registry.registered(facts.sender)
-        named = registry.named(facts.text)
+        if (named := facts.found.get(_NAMED)) is None:
+            named = registry.named(facts.text)
         links = hosts_of(facts)
         if not named and Flag.NORMALISED in facts.flags and (links or own or _NUMBER.search(facts.text)):
             named = self._named_in_disguise(facts.text)
