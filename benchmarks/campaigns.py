@@ -193,7 +193,7 @@ def watched(stream: Traffic, dice: random.Random) -> Watched:
             )
         ]
         for facts in some:
-            facts.flags = _flags(facts.text)
+            _normalised(facts)
         seconds.append(_shown(watch, some))
         given += [facts.campaign for facts in some]
         watch.changed.clear()  # as the companion does
@@ -213,9 +213,9 @@ def fresh(stream: Traffic, watch: CampaignWatch) -> float:
         pieces = [*text.split(), *dice.choices(words, k=3)]
         dice.shuffle(pieces)
         texts.append(" ".join(pieces))
-    some = [
-        Facts(text, "+44780", "+44790", 1.7e9, ("sms.events", 1), at, _flags(text)) for at, text in enumerate(texts)
-    ]
+    some = [Facts(text, "+44780", "+44790", 1.7e9, ("sms.events", 1), at) for at, text in enumerate(texts)]
+    for facts in some:
+        _normalised(facts)
     return _shown(watch, some) / len(some) * 1e6
 
 
@@ -231,9 +231,11 @@ def _shown(watch: CampaignWatch, some: Sequence[Facts]) -> float:
     return time.process_time() - began
 
 
-def _flags(text: str) -> tuple[str, ...]:
-    """What the reader has said of it."""
-    return (Flag.NORMALISED.value,) if is_uncovered(text, normalise(text)) else ()
+def _normalised(facts: Facts) -> None:
+    """As the reader has made it ready."""
+    plain = normalise(facts.text)
+    if is_uncovered(facts.text, plain):
+        facts.flags, facts.plain = (Flag.NORMALISED.value,), plain
 
 
 def _sender(number: int, dice: random.Random) -> str:
