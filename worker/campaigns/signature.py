@@ -1,9 +1,10 @@
 """The signature of a text's wording: near where two texts are variants of one another, whatever numbers and hosts.
 
 Of the normalised text, in lower case, links, addresses and words that hold a digit (amounts, codes, telephone
-numbers) are dropped, and so are a greeting at its beginning, punctuation and emoji. The MinHash (Broder 1997, by rensa)
-of the 3-grams of what is left is the signature, one byte a hash (b-bit minwise hashing, Li and Koenig 2010). The share
-of equal bytes estimates the Jaccard similarity of two texts. All texts of a batch are hashed at once.
+numbers) are dropped, and so are a greeting at its beginning, punctuation and emoji; that it links is kept. The MinHash
+(Broder 1997, by rensa) of the 3-grams of what is left is the signature, one byte a hash (b-bit minwise hashing, Li and
+Koenig 2010). The share of equal bytes estimates the Jaccard similarity of two texts. All texts of a batch are hashed at
+once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ LEAST_LETTERS: Final = 8
 SCHEME: Final = f"3.{NORMALISER_VERSION}.{rensa.RMinHash.ALGORITHM_VERSION}"
 """Ours, the normaliser's, rensa's: signatures of different schemes cannot be compared."""
 
+LINKING: Final = "@"
+"""Before the words of a text with a link: no text without one is near it. A scam that copies a lawful notice word for
+word, and adds its link, is no variant of the notice.
+"""
+_OTHER_ALPHABET: Final = np.uint64(32)
 _SEED: Final = 20_110_907
 _GRAM: Final = 3
 """Characters that are hashed together."""
@@ -68,7 +74,7 @@ _GREETING: Final = re.compile(
 
 
 def constant(text: str) -> str:
-    """What of a text stays the same between variants of one campaign: its words, in lower case."""
+    """What stays the same between variants of one campaign: a text's words, in lower case, and whether it links."""
     return constants([normalise(text[:NEAR])])[0]
 
 
@@ -81,14 +87,20 @@ def constants(plain: Sequence[str]) -> list[str]:
     joined = _SEPARATOR.join((*read, ""))
     units = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     what = _classes().take(units, mode="clip")
+    points = np.flatnonzero(what & (_VARIES | _POINT))
+    is_point = (what[points] & _POINT).astype(np.bool_)
+    links = _links(units, what, points[is_point])
     is_shown = (what & _LETTER).astype(np.bool_)
-    is_shown &= ~_is_dropped(units, what)
+    is_shown &= ~_is_in_run_of(what, np.concatenate((points[~is_point], links)))
     shown = np.where(is_shown, units, np.uint32(ord(" ")))
     shown[ends] = ord(_SEPARATOR)
     is_shown[:-1] |= is_shown[1:]  # and the place in front of each word
     is_shown[ends] = True
     found = shown[is_shown].tobytes().decode("utf-32-le", "surrogatepass")
-    return [each.strip(" ") for each in found.split(_SEPARATOR)[:-1]]
+    kept = [each.strip(" ") for each in found.split(_SEPARATOR)[:-1]]
+    for place in {*np.searchsorted(ends, links).tolist()}:
+        kept[place] = LINKING + kept[place]
+    return kept
 
 
 def _read(plain: str) -> str:
@@ -110,17 +122,14 @@ def _classes() -> NDArray[np.uint8]:
     return found
 
 
-def _is_dropped(units: NDArray[np.uint32], what: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What stands in a run, between white space, in which there is a digit, an address or a link."""
+def _is_in_run_of(what: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """What stands in a run, between white space, with one of the places."""
     is_run = (what & _RUN).astype(np.bool_)
     is_first = is_run.copy()
     is_first[1:] &= ~is_run[:-1]
     runs = np.cumsum(is_first, dtype=np.int32)
     varies = np.zeros(runs[-1] + 1, dtype=np.bool_)
-    places = np.flatnonzero(what & (_VARIES | _POINT))
-    is_point = (what[places] & _POINT).astype(np.bool_)
-    varies[runs[places[~is_point]]] = True
-    varies[runs[_links(units, what, places[is_point])]] = True
+    varies[runs[places]] = True
     return varies[runs] & is_run
 
 
@@ -144,7 +153,8 @@ def _endings(units: NDArray[np.uint32], places: NDArray[np.int64], word: str) ->
 
 def is_enough(kept: str) -> bool:
     """Whether what is kept of a text is long enough to tell, and no laughter."""
-    return len(kept) >= LEAST_CHARACTERS and len(set(kept)) >= LEAST_LETTERS
+    words = kept.removeprefix(LINKING)
+    return len(words) >= LEAST_CHARACTERS and len(set(words)) >= LEAST_LETTERS
 
 
 def signatures_of(kept: Sequence[str]) -> NDArray[np.uint8]:
@@ -152,6 +162,8 @@ def signatures_of(kept: Sequence[str]) -> NDArray[np.uint8]:
     units = np.frombuffer("".join(kept).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
     lengths = np.array([len(each) for each in kept])
     count = len(units) - _GRAM + 1
+    links = np.array([each.startswith(LINKING) for each in kept], dtype=np.uint64)
+    units |= np.repeat(links << _OTHER_ALPHABET, lengths)
     hashes = units[:count].copy()
     for at in range(1, _GRAM):
         hashes *= _FACTOR
