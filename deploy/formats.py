@@ -3,12 +3,7 @@
 python -m deploy.formats            write them
 python -m deploy.formats --check    say which differ from what the types give; exit 1 if any does
 
-Names and types come from `worker.messages`, `worker.campaigns` and `worker.rollout.shadow`; units, sources and limits
-stand here.
-Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.senders.snapshots`; units, sources and
-limits stand here.
-Names and types come from `worker.messages`, `worker.rollout.shadow` and `worker.feedback`; units, sources and limits
-stand here.
+Names and types come from the types in `worker`; units, sources and limits stand here.
 """
 
 from __future__ import annotations
@@ -45,6 +40,8 @@ from worker.messages import (
     encode_dead_letter,
 )
 from worker.policy.lists.entries import ListEntry
+from worker.policy.registry.following import FORMATS as FORMATS_OF_REGISTRY
+from worker.policy.registry.following import KEY
 from worker.predict.openapi import document
 from worker.rollout.shadow import Disagreement, Summary
 from worker.senders.snapshots import SenderSnapshot
@@ -655,6 +652,12 @@ def asyncapi() -> Schema:
             "lists": _channel(
                 "sms.lists", "Compacted; followed only where the setting names it.", "HAMGATE_LISTS_TOPIC", "listEntry"
             ),
+            "registry": _channel(
+                "sms.registry",
+                "Compacted, one partition; followed only where the setting names it.",
+                "HAMGATE_REGISTRY_TOPIC",
+                "senderRegistry",
+            ),
             "campaigns": _channel(
                 "sms.campaigns",
                 "Compacted. Written without a transaction, and read by the workers, only where the setting is there.",
@@ -680,6 +683,9 @@ def asyncapi() -> Schema:
         "operations": {
             "receiveEvents": _operation("receive", "events", "Each event is judged; a tombstone is skipped."),
             "receiveLists": _operation("receive", "lists", "In force within two seconds; a tombstone removes."),
+            "receiveRegistry": _operation(
+                "receive", "registry", "In force within two seconds, if nothing in it is wrong; a tombstone ends it."
+            ),
             "sendVerdicts": _operation("send", "verdicts", "One for each readable event, in its key's order."),
             "sendDeadLetters": _operation(
                 "send", "deadLetters", "One for each unreadable event, in the transaction of its neighbours' verdicts."
@@ -707,6 +713,21 @@ def asyncapi() -> Schema:
                 "shadowDisagreement": _message("Shadow disagreement", "shadow-disagreement", {"type": "null"}),
                 "shadowSummary": _message("Shadow summary", "shadow-summary", {"type": "null"}),
                 "listEntry": _message("List entry", "list-entry", _ENTRY_KEY),
+                "senderRegistry": {
+                    "title": "Sender registry",
+                    "summary": "The file that `hamgate registry push` has checked, as docs/operations.md says.",
+                    "contentType": "application/octet-stream",
+                    "headers": {
+                        "type": "object",
+                        "properties": {
+                            "format": {"type": "string", "enum": list(FORMATS_OF_REGISTRY)},
+                            "author": {"type": "string", "description": "Who pushed it."},
+                            "reason": {"type": "string", "description": "Why."},
+                        },
+                    },
+                    "payload": {"type": "string", "format": "binary"},
+                    "bindings": _bindings({"type": "string", "const": KEY.decode()}),
+                },
                 "campaignSummary": _message("Campaign summary", "campaign-summary", _CAMPAIGN_KEY),
                 "senderSnapshot": _message("Sender snapshot", "sender-snapshot", _HASH),
                 "feedbackReport": _message("Report", "feedback-report-v1", _REPORTERS_KEY),

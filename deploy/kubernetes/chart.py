@@ -21,7 +21,7 @@ _MADE: Final = "{{- /* Made by `python -m deploy.render` from deploy/kubernetes:
 # Of every resource, as the base's kustomization has it.
 _LABELS: Final = {"app.kubernetes.io/name": "hamgate"}
 _COMPANIONS: Final = ("audit", "feedback", "console")
-# The value that names a companion's Secret, by the volume that it is mounted as.
+# The value that names a Secret, by the volume that it is mounted as.
 _SECRETS: Final = {"hash-key": "hashKey", "secrets": "secret"}
 
 
@@ -76,6 +76,7 @@ def _deployment() -> str:
     pod = spec["template"]
     pod["metadata"] = {"labels": dict(_LABELS), "annotations": {"checksum/settings": _CHECKSUM}}
     _placed(pod["spec"], "")
+    _name_secrets(pod["spec"], "")
     [worker] = pod["spec"]["containers"]
     worker["startupProbe"]["failureThreshold"] = Hole(".Values.startupFailureThreshold")
     worker["resources"] = Hole(".Values.resources")
@@ -94,6 +95,12 @@ def _placed(pod: dict[str, Any], under: str) -> None:
     pod["imagePullSecrets"] = Hole(".Values.image.pullSecrets")
     for name in ("nodeSelector", "tolerations", "affinity"):
         pod[name] = Hole(f".Values{under}.{name}")
+
+
+def _name_secrets(pod: dict[str, Any], under: str) -> None:
+    for volume in pod["volumes"]:
+        if "secret" in volume:
+            volume["secret"]["secretName"] = Hole(f".Values{under}.{_SECRETS[volume['name']]}")
 
 
 def _policy(resource: dict[str, Any]) -> dict[str, Any]:
@@ -151,9 +158,7 @@ def _its_pod(pod: dict[str, Any], name: str) -> None:
     _placed(pod["spec"], f".{name}")
     [container] = pod["spec"]["containers"]
     container["resources"] = Hole(f".Values.{name}.resources")
-    for volume in pod["spec"]["volumes"]:
-        if "secret" in volume:
-            volume["secret"]["secretName"] = Hole(f".Values.{name}.{_SECRETS[volume['name']]}")
+    _name_secrets(pod["spec"], f".{name}")
     for setting in container.get("env", []):
         if setting["name"] == "HAMGATE_FEEDBACK_TOPIC":
             setting["value"] = Hole(f".Values.{name}.topic")
