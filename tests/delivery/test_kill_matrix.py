@@ -25,7 +25,7 @@ pytestmark = pytest.mark.broker
     [
         Cell("worker-sigkill", "cooperative", "steady"),
         pytest.param(Cell("coordinator-killed", "eager", "burst"), marks=pytest.mark.long),
-        Cell("network-cut", "cooperative", "burst"),
+        pytest.param(Cell("network-cut", "cooperative", "burst"), marks=pytest.mark.long),
     ],
     ids=lambda cell: cell.name,
 )

@@ -71,6 +71,7 @@ def from_the_start(place: Place) -> list[str]:
     return [word for partition in range(place.partitions) for word in ("--from-offset", f"{partition}:0")]
 
 
+@pytest.mark.long
 def test_an_audit_beside_workers_that_come_and_go_finds_all_proven(
     place: Place,
     start: Callable[..., WorkerProcess],

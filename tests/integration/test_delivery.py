@@ -49,6 +49,7 @@ def test_a_worker_killed_in_mid_batch_is_replaced_without_loss_or_repeat(
     exactly_once(traffic, watch)
 
 
+@pytest.mark.long
 def test_workers_that_join_and_leave_share_the_work_without_loss_or_repeat(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
@@ -99,6 +100,7 @@ def test_the_older_of_two_workers_of_one_name_stops(
     assert '"cause": "FencedError: another instance has taken over' in older.said()
 
 
+@pytest.mark.long
 def test_a_broker_that_is_restarted_ends_no_worker(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, kafka: Node
 ) -> None:

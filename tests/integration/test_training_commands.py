@@ -121,6 +121,7 @@ def test_two_processes_learn_what_one_learns(
         torch.testing.assert_close(two[name], weights, rtol=1e-3, atol=2e-4, msg=name)
 
 
+@pytest.mark.long
 def test_the_notebook_runs_from_its_first_cell_to_its_last(
     collection: Path, hub: Path, recipe: Path, tmp_path: Path
 ) -> None:

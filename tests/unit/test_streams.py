@@ -44,7 +44,14 @@ def pipe() -> Iterator[tuple[int, int]]:
                 os.close(each)
 
 
-@pytest.mark.parametrize("log", LOGS)
+# Each starts a whole worker: what is alike in effect waits for `make test-long`.
+@pytest.mark.parametrize(
+    "log",
+    [
+        pytest.param(log, marks=[pytest.mark.long] if log in {"its disk is full", "all three are closed"} else [])
+        for log in LOGS
+    ],
+)
 def test_a_worker_whose_log_cannot_be_written_starts_and_ends_as_it_is_told(log: str, tmp_path: Path) -> None:
     port = free_port()
     worker = f"exec {sys.executable} -m worker run --brokers 127.0.0.1:{free_port()} --metrics-port {port}"

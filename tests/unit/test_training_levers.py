@@ -107,6 +107,7 @@ def test_dora_over_nf4_is_merged_into_what_training_computed_with(tmp_path: Path
     np.testing.assert_allclose(CpuEngine(read).logits(tokens), trained, atol=1e-4)
 
 
+@pytest.mark.long
 def test_a_runs_mean_is_kept_when_it_is_interrupted(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
@@ -20,8 +21,6 @@ from worker.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from typing import Any
-
-    import pytest
 
     from worker.model.bundle import Bundle
 
@@ -56,6 +55,7 @@ def made_of(config: Any, folder: Path) -> Bundle:
     return export.export(folder / "run", rows(60, 2), "digest", folder / "bundle")
 
 
+@pytest.mark.long
 def test_a_family_that_is_not_served_is_trained_and_judged(tmp_path: Path) -> None:
     bundle = made_of(Gemma3TextConfig(**SIZES, **MORE, query_pre_attn_scalar=16), tmp_path)
 
@@ -67,6 +67,7 @@ def test_a_family_that_is_not_served_is_trained_and_judged(tmp_path: Path) -> No
     assert [classifier.labels[label] for label in scores.label] == [row.label for row in rows(40, 5)]
 
 
+@pytest.mark.long
 def test_a_base_in_half_precision_is_judged_too_by_the_head_as_it_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +95,7 @@ def test_the_engine_answers_what_transformers_answers(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_base_by_path_goes_into_the_bundle_and_its_place_does_not(tmp_path: Path) -> None:
     bundle = made_of(LlamaConfig(**SIZES, **MORE), tmp_path)
 

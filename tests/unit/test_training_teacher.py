@@ -142,6 +142,7 @@ def test_a_writer_that_repeats_itself_is_stopped(
         making.make(plan, rows, loaders.toy(), tmp_path / "run", tmp_path / "out", seed=0, on=CPU, progress=silent)
 
 
+@pytest.mark.long
 def test_a_judge_learns_to_tell_the_classes_apart_and_forgets(rows: tuple[Sourced, ...]) -> None:
     teacher = judge.JudgingTeacher(toys.encoder())
     texts = [row.text for row in rows]
