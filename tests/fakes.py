@@ -222,7 +222,7 @@ class FakeClassifier:
     threshold: Final = 0.5
 
     def __init__(self) -> None:
-        self.has_tokenizer = True
+        self.has_tokenizer = self.has_engine = True
         self.turns = Turns()
         self.batches: list[int] = []
         self._words: defaultdict[str, int] = defaultdict(itertools.count(3).__next__, {"win": 1, "nan": 2})

@@ -23,6 +23,7 @@ from worker.engine import Kind
 from worker.messages import VERDICT_BYTES, Unreadable
 from worker.metrics import STAGES, Metrics, MetricsServer
 from worker.metrics.probes import Probes
+from worker.model.engine_process import EngineProcessError
 from worker.model.models_in_service import ModelsInService, Role
 from worker.model.normalise import normalise
 from worker.model.tokenizer_process import TokenizerProcessError
@@ -356,18 +357,23 @@ def _bound(prefix: str, host: str, port: int) -> Iterator[None]:
 
 
 def _model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
-    """Return a verified model to serve with, with tokenizer processes of its own where that pays.
+    """Return a verified model to serve with, with processes of its own where that pays.
 
     Raises StartRefused, or what loading.model raises.
     """
-    model = loading.model(settings, folder, role)
-    if processes := tokenizer_processes(model.classifier.engine.kind):
-        try:
+    try:
+        model = loading.model(settings, folder, role, apart=has_engine_process())
+        if processes := tokenizer_processes(model.classifier.engine.kind):
             model.classifier.tokenise_in_processes(processes)
-        except TokenizerProcessError as error:
-            message = f"{error}; see Subprocesses in docs/operations.md"
-            raise StartRefused(message) from error
+    except (EngineProcessError, TokenizerProcessError) as error:
+        message = f"{error}; see Subprocesses in docs/operations.md"
+        raise StartRefused(message) from error
     return model
+
+
+def has_engine_process() -> bool:
+    """Whether a model that is run on the CPU has a process of its own: its threads and these share no interpreter."""
+    return cores.available() > 1
 
 
 def tokenizer_processes(kind: Kind) -> int:
@@ -690,6 +696,7 @@ def _introduce(settings: Settings, metrics: Metrics, pipeline: Pipeline, server:
         version=version(),
         model=model.name,
         engine=str(running.kind),
+        engine_process=running.pid,
         tokenizer_processes=list(model.classifier.tokenizer_pids),
         sink_process=sink.pid if isinstance(sink, broker.SinkProcess) else None,
         token_budget=settings.token_budget or running.token_budget,

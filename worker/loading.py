@@ -31,10 +31,11 @@ NO_CANARIES: Final = (
 log = structlog.get_logger()
 
 
-def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY) -> Model:
+def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIMARY, *, apart: bool = False) -> Model:
     """Load a bundle (none: HAMGATE_BUNDLE) and its engine, have it judge its canaries, and put the policy on top.
 
-    Raises BundleError, UnsupportedModelError, CanaryError or PolicyError.
+    `apart`: the CPU's engine in a process of its own. Raises BundleError, UnsupportedModelError, CanaryError,
+    PolicyError; with `apart` EngineProcessError.
     """
     engine.limit_gpu(settings.gpu_share)
     classifier = Classifier.load(
@@ -43,6 +44,7 @@ def model(settings: Settings, folder: Path | None = None, role: Role = Role.PRIM
         threads=settings.threads,
         token_budget=settings.token_budget or 0,
         threshold=settings.threshold,
+        apart=apart,
     )
     if not classifier.bundle.canaries:
         log.warning("unverified", bundle=classifier.bundle.model, role=role, cause=NO_CANARIES)

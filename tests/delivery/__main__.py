@@ -86,10 +86,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--context", action="store_true", help="the workers know lists with entries, a registry, campaigns, senders"
     )
+    parser.add_argument("--engine-process", action="store_true", help="and one that runs the model")
     parser.add_argument("--sink-process", action="store_true", help="the workers have one, although on a CPU")
     options = parser.parse_args()
-    if options.record and (options.set or options.sink_process or options.context):
-        parser.error("--record is for workers as they are by themselves: without --set, --context and --sink-process")
+    if options.record and (options.set or options.sink_process or options.engine_process or options.context):
+        parser.error("--record is for workers as they are by themselves: without options")
     return options
 
 
@@ -107,7 +108,7 @@ def _play(todo: list[matrix.Cell], notebook: matrix.Notebook, options: argparse.
     """Whether all held. There is one cluster for the cells of each transaction version."""
     held, numbers = True, itertools.count(1)
     load = Load(total=options.messages, rate=options.rate)
-    parts = replace(BATCHES, has_sink_process=options.sink_process)
+    parts = replace(BATCHES, has_sink_process=options.sink_process, has_engine_process=options.engine_process)
     with tempfile.TemporaryDirectory() as scratch:
         bundle = build(Path(scratch) / "tiny")
         context = ContextOn(Path(scratch)) if options.context else None

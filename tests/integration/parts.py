@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Parts:
-    """Called in a worker's process before it starts: small batches, quick looks at bundles, subprocesses on a CPU too.
+    """Called in a worker's process before it starts: small batches, quick looks at bundles, only chosen subprocesses.
 
-    Batches are small so that whatever happens happens in the middle of one of many transactions.
+    A process for the engine takes seconds to start: a worker here has one only where it matters. Batches are small so that whatever happens happens in the middle of one of many transactions.
     """
 
     batch_messages: int = 64
     bundle_watch: float | None = None
     tokenizer_processes: int | None = None
     has_sink_process: bool = False
+    has_engine_process: bool = False
 
     def __call__(self) -> None:
         _replace("MAX_MESSAGES", self.batch_messages)
         if self.bundle_watch is not None:
             _replace("BUNDLE_WATCH", self.bundle_watch)
+        _replace("has_engine_process", lambda: self.has_engine_process)
         if self.tokenizer_processes is not None:
             _replace("tokenizer_processes", lambda _: self.tokenizer_processes)
         if self.has_sink_process:

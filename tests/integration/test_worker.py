@@ -115,6 +115,7 @@ def test_a_worker_that_cannot_start_says_why_and_ends(start: Callable[..., Worke
     [
         (Parts(tokenizer_processes=1), "TokenizerProcessError: the tokenizer process ended with -9 (Killed)"),
         (Parts(has_sink_process=True), "SinkProcessError: the sink process ended with -9 (Killed)"),
+        (Parts(has_engine_process=True), "EngineProcessError: the engine process ended with -9 (Killed)"),
     ],
 )
 def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next_one_goes_on(
@@ -142,6 +143,7 @@ def test_a_worker_one_of_whose_processes_is_killed_ends_uncommitted_and_the_next
     [
         (Parts(tokenizer_processes=1), "read: the tokenizer process has ended"),
         (Parts(has_sink_process=True), "write: the sink process has ended"),
+        (Parts(has_engine_process=True), "judge: the engine process has ended"),
     ],
 )
 def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_when_it_is_asked(
@@ -160,15 +162,14 @@ def test_a_worker_one_of_whose_processes_is_killed_while_nothing_comes_says_so_w
 def test_a_worker_that_is_killed_takes_its_processes_along(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
-    worker = start(parts=Parts(tokenizer_processes=1, has_sink_process=True))
+    worker = start(parts=Parts(tokenizer_processes=1, has_sink_process=True, has_engine_process=True))
     traffic.feed(100)
     until(lambda: len(watch.verdicts) > 0)
-    one, other = worker.children()
-    with watched(one) as first, watched(other) as second:
+    one, two, three = worker.children()
+    with watched(one) as first, watched(two) as second, watched(three) as third:
         worker.send(signal.SIGKILL)
 
-        assert has_ended(first, within=10)
-        assert has_ended(second, within=10)
+        assert all(has_ended(each, within=10) for each in (first, second, third))
 
 
 def log_to_nobody() -> None:

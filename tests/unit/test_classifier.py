@@ -38,6 +38,8 @@ class WordEngine:
         self.batches: list[int] = []
 
     shared_tokens = 0
+    pid = None
+    has_ended = False
 
     def begin(self, tokens: Sequence[Sequence[int]]) -> Done:
         return Done(self.logits(tokens) if tokens else np.empty((0, self.labels), dtype=np.float32))

@@ -164,3 +164,14 @@ def test_a_canary_whose_tokenizer_is_gone_is_told_from_the_model_in_force() -> N
         "read: the tokenizer process has ended",
         "read: the canary's tokenizer process has ended",
     ]
+
+
+def test_an_engine_that_is_gone_is_told_with_whose_it_is() -> None:
+    pipeline = make(FakeBroker())
+    first, canary = model(901), model(902, role=Role.CANARY)
+    pipeline.adopt(ModelsInService(first, canary, 0.3))
+    first.classifier.has_engine = canary.classifier.has_engine = False  # type: ignore[misc] # a fake's
+
+    losses = Service(pipeline, grace=1.0, stall=1.0)._losses()
+
+    assert losses == ["judge: the engine process has ended", "judge: the canary's engine process has ended"]

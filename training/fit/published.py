@@ -48,6 +48,9 @@ def classifier(folder: Path) -> Classifier:
 class ReferenceEngine:
     """An engine as `worker.engine` wants one, with PEFT's model behind it, its base quantised as training saw it."""
 
+    pid = None
+    has_ended = False
+
     def __init__(self, bundle: Bundle) -> None:
         loaded = model.load(_recipe(bundle), base_folder(bundle), bundle.labels, 0)
         self._model: Any = PeftModel.from_pretrained(loaded, str(bundle.adapter)).eval()

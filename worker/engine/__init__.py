@@ -18,6 +18,7 @@ Importing this loads no torch; `load` does. Read next:
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ __all__ = [
     "limit_gpu",
     "load",
     "release",
+    "resolve",
 ]
 
 
@@ -63,6 +65,28 @@ def load(
     from worker.engine import loading  # noqa: PLC0415 # torch, and seconds, only for those who run a model
 
     return loading.load(bundle, tokenizer, Kind(kind), threads=threads, token_budget=token_budget)
+
+
+def resolve(kind: Kind | str) -> Kind:
+    """The kind that will run here, never `auto`. Loads torch only where there may be a GPU.
+
+    Raises UnsupportedModelError for one that this machine has not.
+    """
+    kind = Kind(kind)
+    if kind is Kind.CPU or (kind is Kind.AUTO and not _has_driver()):
+        return Kind.CPU
+    from worker.engine import loading  # noqa: PLC0415 # torch
+
+    return loading.resolve(kind)
+
+
+def _has_driver() -> bool:
+    """Whether NVIDIA's driver is here, without which there is no GPU for torch."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def release() -> None:

@@ -75,6 +75,8 @@ class CpuEngine:
     kind = Kind.CPU
     halvings = 0
     shared_tokens = 0
+    pid = None
+    has_ended = False
 
     def __init__(self, weights: Weights, *, threads: int = 0, token_budget: int | None = None) -> None:
         if threads:

@@ -140,6 +140,9 @@ class CudaEngine:
     out here, once, and no batch contains it.
     """
 
+    pid = None
+    has_ended = False
+
     def __init__(
         self,
         forward: Forward,

@@ -75,6 +75,14 @@ class Engine(Protocol):
     def halvings(self) -> int:
         """Number of times it ran out of memory and halved its token budget."""
 
+    @property
+    def pid(self) -> int | None:
+        """The id of the process that runs it; None: this one does."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether that process is gone, so that the next batch will fail. May be asked by any thread."""
+
     def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
         """Judge messages, each given as its token ids: [n, labels], in the order given.
 

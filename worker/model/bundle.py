@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 MANIFEST: Final = "bundle.json"
 CARD: Final = "README.md"
+TOKENIZER: Final = "tokenizer/tokenizer.json"
 HARMLESS: Final = "ham"
 """The label that stands first in every bundle."""
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray  # noqa: TC002 # a field's type
 
 from worker import engine as engines
-from worker.model.bundle import Bundle, BundleError
+from worker.model.bundle import TOKENIZER, Bundle, BundleError
+from worker.model.engine_process import EngineProcess
 from worker.model.tokenizer import FLAGS, LANGUAGES, TextTokenizer, UnreadableTokenizerError, parse
 from worker.model.tokenizer_process import TokenizerProcesses
 from worker.model.turns import Turns
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from worker.engine import Begun, Engine, Kind
     from worker.model.bundle import Thresholds
 
-_TOKENIZER: Final = "tokenizer/tokenizer.json"
 HAM: Final = 0
 """The index of the harmless label, in every bundle."""
 UNSCORED: Final = -1
@@ -152,11 +152,11 @@ class Classifier:
             for language, own in bundle.by_language.items()
         }
         with _unreadable(bundle):
-            parsed = parse(bundle.read(_TOKENIZER)) if tokenizer is None else tokenizer
+            parsed = parse(bundle.read(TOKENIZER)) if tokenizer is None else tokenizer
         self._tokenizer: TextTokenizer | TokenizerProcesses = TextTokenizer(parsed, bundle.max_tokens, bundle.coverage)
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 what there is to choose
         cls,
         path: Path | str,
         kind: Kind | str = engines.Kind.AUTO,
@@ -164,12 +164,21 @@ class Classifier:
         threads: int = 0,
         token_budget: int | None = None,
         threshold: float | None = None,
+        apart: bool = False,
     ) -> Self:
-        """Load and verify a bundle, and make its engine. Raises BundleError, UnsupportedModelError."""
+        """Load and verify a bundle, and make its engine: `apart`, if it is the CPU's, in a process of its own.
+
+        Raises BundleError, UnsupportedModelError, EngineProcessError.
+        """
         bundle = Bundle.load(path)
         with _unreadable(bundle):
-            tokenizer = parse(bundle.read(_TOKENIZER))
-        engine = engines.load(bundle, tokenizer, kind, threads=threads, token_budget=token_budget)
+            tokenizer = parse(bundle.read(TOKENIZER))
+        kind = engines.resolve(kind)
+        engine: Engine
+        if apart and kind is engines.Kind.CPU:
+            engine = EngineProcess(bundle, threads=threads, token_budget=token_budget)
+        else:
+            engine = engines.load(bundle, tokenizer, kind, threads=threads, token_budget=token_budget)
         return cls(bundle, engine, threshold=threshold, tokenizer=tokenizer)
 
     def tokenise_in_processes(self, processes: int = 1) -> None:
@@ -179,7 +188,7 @@ class Classifier:
         """
         with _unreadable(self.bundle):
             self._tokenizer = TokenizerProcesses(
-                self.bundle.read(_TOKENIZER), self.bundle.max_tokens, processes, self.bundle.coverage
+                self.bundle.read(TOKENIZER), self.bundle.max_tokens, processes, self.bundle.coverage
             )
 
     def beside(self) -> Self:
@@ -189,7 +198,7 @@ class Classifier:
         """
         made = copy.copy(self)
         with _unreadable(self.bundle):
-            parsed = parse(self.bundle.read(_TOKENIZER))
+            parsed = parse(self.bundle.read(TOKENIZER))
         made._tokenizer = TextTokenizer(parsed, self.bundle.max_tokens, self.bundle.coverage)  # noqa: SLF001 its own
         return made
 
@@ -197,6 +206,11 @@ class Classifier:
     def tokenizer_pids(self) -> tuple[int, ...]:
         """The processes that tokenise for it; none where this one does."""
         return self._tokenizer.pids
+
+    @property
+    def has_engine(self) -> bool:
+        """Whether what judges for it is still there, and the next batch will not fail for that."""
+        return not self.engine.has_ended
 
     @property
     def has_tokenizer(self) -> bool:
@@ -269,7 +283,7 @@ def _unreadable(bundle: Bundle) -> Iterator[None]:
     try:
         yield
     except UnreadableTokenizerError as error:
-        raise BundleError(bundle.folder, f"{_TOKENIZER}: {error}") from error
+        raise BundleError(bundle.folder, f"{TOKENIZER}: {error}") from error
 
 
 def platt(logits: NDArray[np.float64], slope: float, intercept: float) -> NDArray[np.float64]:

@@ -158,9 +158,13 @@ class Service:
     def _losses(self) -> list[str]:
         """The subprocesses that have ended, by stage: the stage will fail as soon as there is work."""
         pipeline = self._pipeline
-        mute = [model.role for model in pipeline.models.all if not model.classifier.has_tokenizer]
-        whose = ["the canary's" if role is Role.CANARY else "the" for role in mute]
-        losses = [f"read: {each} tokenizer process has ended" for each in whose]
+        losses = []
+        for model in pipeline.models.all:
+            whose = "the canary's" if model.role is Role.CANARY else "the"
+            if not model.classifier.has_tokenizer:
+                losses.append(f"read: {whose} tokenizer process has ended")
+            if not model.classifier.has_engine:
+                losses.append(f"judge: {whose} engine process has ended")
         return [*losses, "write: the sink process has ended"] if pipeline.sink.has_ended else losses
 
     def readiness_problems(self) -> list[str]:

@@ -1,0 +1,231 @@
+"""A process that only runs the model on the CPU, so that its threads and the worker's never wait for one interpreter.
+
+`EngineProcess` is the engine that the worker holds; `python -m worker.model.engine_process` is what it starts
+(`worker.process.child`). The process loads the bundle itself, and says what it has loaded. Then come requests, as many
+as are on their way at once, and answers in the same order: a batch's tokens, and its logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import sys
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import msgspec
+import numpy as np
+
+from worker.engine import load
+from worker.engine.kinds import Engine, Kind, UnsupportedModelError
+from worker.model.bundle import TOKENIZER, Bundle, BundleError
+from worker.model.tokenizer import UnreadableTokenizerError, parse
+from worker.process.child import Child, ChildError, Frames, framed, reply, served
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from worker.engine.kinds import Tokens
+
+_COUNT: Final = struct.Struct("<q")
+# What the pipe of requests holds, where the system lets it: a batch's tokens, so that the next batch is there when one
+# is done.
+_ROOM: Final = 1 << 20
+
+
+class EngineProcessError(ChildError):
+    """The engine process ended, failed, or could not be started. Says how, and never what it was given."""
+
+
+class Loaded(msgspec.Struct, array_like=True, gc=False):
+    """What the process has loaded; `unsupported` says why it cannot run the model, `failure` what else went wrong."""
+
+    labels: int = 0
+    token_budget: int = 0
+    unsupported: str = ""
+    failure: str = ""
+
+
+class Answer(msgspec.Struct, array_like=True, gc=False):
+    """A batch's logits, float32 end to end; `failure` names what went wrong instead."""
+
+    logits: bytes = b""
+    failure: str = ""
+
+
+_loaded: Final = msgspec.msgpack.Decoder(Loaded)
+_answer: Final = msgspec.msgpack.Decoder(Answer)
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request on its way, then its answer; none once the process is gone."""
+
+    is_done: threading.Event = field(default_factory=threading.Event)
+    answer: bytearray | None = None
+
+
+@dataclass(slots=True)
+class _Line:
+    """Who waits for an answer, in order. Closed once there will be no more."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    asked: deque[_Asked] = field(default_factory=deque)
+    is_closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OnItsWay:
+    """A batch that the process judges."""
+
+    engine: EngineProcess
+    asked: _Asked
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its logits can be had without waiting."""
+        return self.asked.is_done.is_set()
+
+    def logits(self) -> NDArray[np.float32]:
+        """Wait for it; its logits [n, labels], in the order given. Raises EngineProcessError."""
+        self.asked.is_done.wait()
+        return self.engine.read(self.asked.answer)
+
+
+class EngineProcess(Child):
+    """An `Engine` of the kind `cpu` in a process of its own. Raises EngineProcessError, UnsupportedModelError.
+
+    It ends with `close`, with the last reference to this, or with this process.
+    """
+
+    kind = Kind.CPU
+    halvings = 0
+    shared_tokens = 0
+
+    def __init__(self, bundle: Bundle, *, threads: int = 0, token_budget: int | None = None) -> None:
+        arguments = (str(bundle.folder.absolute()), bundle.model, str(threads), str(token_budget or 0))
+        super().__init__(__name__, *arguments, name="the engine process", error=EngineProcessError)
+        with self.in_turn():
+            loaded = _loaded.decode(self.next())
+        if loaded.unsupported:
+            raise UnsupportedModelError(loaded.unsupported)
+        if loaded.failure:
+            raise EngineProcessError(loaded.failure)
+        self.labels, self.token_budget = loaded.labels, loaded.token_budget
+        self._requests = self._process.stdin.fileno()  # type: ignore[union-attr] # it was asked for
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._requests, fcntl.F_SETPIPE_SZ, _ROOM)
+        self._line = _Line()
+        # It knows nothing of this object, which therefore ends with its last reference.
+        threading.Thread(
+            target=_take_answers, args=(self._replies, self._line, self._turn), name="answers", daemon=True
+        ).start()
+
+    def begin(self, tokens: Sequence[Tokens]) -> OnItsWay:
+        """Begin to judge messages; another batch may be begun before this one is done."""
+        lengths = np.fromiter(map(len, tokens), dtype=np.int32, count=len(tokens))
+        if not lengths.all():
+            message = "a message without tokens"
+            raise ValueError(message)
+        flat = [np.asarray(each, dtype=np.int32) for each in tokens] or [lengths]
+        request = b"".join((_COUNT.pack(len(tokens)), lengths.tobytes(), np.concatenate(flat).tobytes()))
+        asked = _Asked()
+        with self._line.lock:
+            if self._line.is_closed:
+                raise self._ended()
+            self._line.asked.append(asked)
+            self._write(request)
+        return OnItsWay(self, asked)
+
+    def logits(self, tokens: Sequence[Tokens]) -> NDArray[np.float32]:
+        """Judge messages, as every engine does."""
+        return self.begin(tokens).logits()
+
+    def read(self, answer: bytearray | None) -> NDArray[np.float32]:
+        """The logits of an answer. Raises EngineProcessError."""
+        if answer is None:
+            raise self._ended()
+        found = _answer.decode(answer)
+        if found.failure:
+            message = f"the engine process failed: {found.failure}"
+            raise EngineProcessError(message)
+        return np.frombuffer(found.logits, dtype=np.float32).reshape(-1, self.labels)
+
+    def _write(self, request: bytes) -> None:
+        left = framed(request)
+        while left:
+            try:
+                left = left[os.write(self._requests, left) :]
+            except BlockingIOError:
+                room = select.poll()
+                room.register(self._requests, select.POLLOUT)
+                room.poll()
+            except BrokenPipeError:
+                raise self._ended() from None
+
+
+def _take_answers(replies: Frames, line: _Line, turn: threading.Lock) -> None:
+    """Until the process is gone; whoever ends it waits for the turn before closing the pipe."""
+    with turn, contextlib.suppress(EOFError, OSError, ValueError):
+        while True:
+            answer = replies.next()
+            asked = line.asked.popleft()
+            asked.answer = answer
+            asked.is_done.set()
+    with line.lock:
+        line.is_closed = True
+        for asked in line.asked:
+            asked.is_done.set()
+
+
+# --- in the process -------------------------------------------------------------------------------------------------
+
+
+def serve(folder: str, model: str, threads: int, token_budget: int) -> None:
+    """Answer requests until there are no more."""
+    with served() as requests:
+        _serve(requests, _engine(Path(folder), model, threads, token_budget))
+
+
+def _engine(folder: Path, model: str, threads: int, token_budget: int) -> Engine:
+    try:
+        bundle = Bundle.load(folder)
+        if bundle.model != model:
+            raise BundleError(folder, "it was changed while it was loaded")  # noqa: TRY301 said as any other
+        tokenizer = parse(bundle.read(TOKENIZER))
+        engine = load(bundle, tokenizer, Kind.CPU, threads=threads, token_budget=token_budget or None)
+    except UnsupportedModelError as error:
+        reply(msgspec.msgpack.encode(Loaded(unsupported=str(error))))
+        raise EOFError from error  # nobody will ask
+    except (BundleError, UnreadableTokenizerError) as error:
+        reply(msgspec.msgpack.encode(Loaded(failure=str(error))))
+        raise EOFError from error
+    reply(msgspec.msgpack.encode(Loaded(engine.labels, engine.token_budget)))
+    return engine
+
+
+def _serve(requests: Frames, engine: Engine) -> NoReturn:
+    while True:
+        reply(msgspec.msgpack.encode(_answered(engine, requests.next())))
+
+
+def _answered(engine: Engine, request: bytearray) -> Answer:
+    try:
+        (count,) = _COUNT.unpack_from(request)
+        lengths = np.frombuffer(request, dtype=np.int32, count=count, offset=_COUNT.size)
+        flat = np.frombuffer(request, dtype=np.int32, offset=_COUNT.size + lengths.nbytes)
+        return Answer(engine.logits(np.split(flat, np.cumsum(lengths[:-1]))).tobytes() if count else b"")
+    except BaseException as error:  # noqa: BLE001 whatever it is, the worker ends by it
+        return Answer(failure=type(error).__name__)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
