@@ -143,6 +143,7 @@ def decision_page(
         decision=found,
         keeps_texts=parts.texts is not None,
         kept=_texts_of(parts, visitor, [found], "decision").get(found.id),
+        verdict=parts.window.place_of_verdict_on((found.source.topic, found.source.partition, found.source.offset)),
         place=feeding.place,
         longest=LONGEST_REASON,
     )
