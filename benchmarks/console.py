@@ -78,26 +78,13 @@ def main() -> None:
             made.live.take(batch, letters, time.time())
             taken += time.perf_counter() - began
             topic.letters |= {(each.partition, each.offset): each for each in letters}
+        size = (Path(folder) / "window.sqlite").stat().st_size
         made.review = around.review(options.verdicts)
         database = SqliteFile(Path(folder) / "window.sqlite")
         made.texts = around.texts(made, database, Path(folder), options.verdicts)
-        size = (Path(folder) / "window.sqlite").stat().st_size
         client = TestClient(Guard(application(made), LOOPBACK), base_url="http://127.0.0.1")  # type: ignore[arg-type]
         figures = [("taken", "verdicts/s", options.verdicts / taken), ("window", "MB", size / 1e6)]
-        token = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)
-        assert token  # noqa: S101 the benchmark's own
-        asked: dict[str, Callable[[], Response]] = {
-            path: functools.partial(client.get, path) for path in (*_PAGES, *_DOWNLOADS)
-        }
-        for path, form in _FORMS.items():
-            asked[f"POST {path}"] = functools.partial(client.post, path, data=form | {"token": token[1]})
-        for name, ask in asked.items():
-            spent = []
-            for _ in range(options.requests):
-                began = time.perf_counter()
-                assert ask().status_code == 200, name  # noqa: PLR2004, S101 the benchmark's own
-                spent.append(time.perf_counter() - began)
-            figures.append((f"{name} p95", "ms", 1e3 * float(np.quantile(spent, 0.95))))
+        figures += [(f"{name} p95", "ms", _p95(name, ask, options.requests)) for name, ask in _asked(client).items()]
         database.close()
         made.window.close()
     figures.append(("peak memory", "MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3))
@@ -117,6 +104,28 @@ def main() -> None:
     ]
     print(f"pages of {_GOAL:g} ms or more: {', '.join(slow) or 'none'}")
     print(results.record("console", entries, folder=options.results))
+
+
+def _asked(client: TestClient) -> dict[str, Callable[[], Response]]:
+    """Every request that is measured, by its name."""
+    token = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)
+    assert token  # noqa: S101 the benchmark's own
+    made: dict[str, Callable[[], Response]] = {
+        path: functools.partial(client.get, path) for path in (*_PAGES, *_DOWNLOADS)
+    }
+    for path, form in _FORMS.items():
+        made[f"POST {path}"] = functools.partial(client.post, path, data=form | {"token": token[1]})
+    return made
+
+
+def _p95(name: str, ask: Callable[[], Response], requests: int) -> float:
+    """Milliseconds of a request."""
+    spent = []
+    for _ in range(requests):
+        began = time.perf_counter()
+        assert ask().status_code == 200, name  # noqa: PLR2004, S101 the benchmark's own
+        spent.append(time.perf_counter() - began)
+    return 1e3 * float(np.quantile(spent, 0.95))
 
 
 def _one(number: int, dice: random.Random, model: str):  # noqa: ANN202 what `judged` returns

@@ -273,8 +273,12 @@ class KnownCampaigns:
         return [total for _, total in sorted(rated, key=lambda each: -each[0])]
 
     def _rate(self, total: CampaignTotal, now: float) -> float:
-        found = (self._found.get(part.key) for part in total.parts)
-        return sum(pace.a_minute(now, told.size) for told, pace in filter(None, found))
+        rate = 0.0
+        for part in total.parts:
+            if found := self._found.get(part.key):
+                told, pace = found
+                rate += pace.a_minute(now, told.size)
+        return rate
 
 
 class KnownSenders:
