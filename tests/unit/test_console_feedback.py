@@ -128,6 +128,16 @@ def test_what_is_disputed_comes_first_then_what_waits_and_decided_ones_have_page
     assert "f" * 9 not in one
 
 
+def test_a_decision_on_a_place_that_cannot_be_is_shown_all_the_same(
+    reviewed: ConsoleParts, analyst: TestClient, tmp_path: Path
+) -> None:
+    keep_text(reviewed, tmp_path)
+    reviewed.review = Queue(decision("0-8", source=ReportedPlace("sms.events", -1, 2**70)))
+
+    for path in ("/feedback?texts=1", "/feedback/0-8", "/feedback/tasks.json"):
+        assert analyst.get(path).status_code == 200, path
+
+
 def test_a_decision_leads_to_the_verdict_on_its_message_where_the_window_has_it(
     reviewed: ConsoleParts, analyst: TestClient
 ) -> None:
