@@ -22,6 +22,7 @@ from tests.consoles import PASSWORD, users_file
 from tests.integration.harness import until
 from tests.integration.test_feedback import Reported, feeding, reported  # noqa: F401 a fixture among them
 from tests.running_console import running, settings
+from worker.rollout import link as releases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,9 +65,13 @@ class KeptEverything:
         key.write_text("f" * 64 + "\n")
         key.chmod(0o600)
         candidates.mkdir()
-        shutil.copytree(NANO, candidates / "nano-again")
         (candidates / "half-copied").mkdir()
-        self.live.symlink_to(NANO)
+        copies = [candidates / "nano-again", candidates / "nano-third"]
+        for copy in copies:
+            shutil.copytree(NANO, copy)
+        for bundle in (NANO, *copies):
+            releases.use(self.live, bundle)
+        releases.back(self.live, copies[0])
         self.settings = {
             **self.context,
             "hash_key_file": reported.settings["hash_key_file"],
@@ -179,11 +184,13 @@ READY: Final[dict[str, Callable[[Any], object]]] = {
     "verdict-text": lambda page: page.wait_for_selector(".card .message"),
     "decision": lambda page: page.wait_for_selector(".card .message"),
     "letters": preview,
+    "model-further": lambda page: page.click(".turn[data-again] .ask"),
 }
 PATHS: Final = {
     "live": "/", "try": "/try", "try-lines": "/try", "history": "/history", "history-texts": "/history?texts=1",
     "texts": "/texts", "feedback": "/feedback", "feedback-texts": "/feedback?texts=1",
     "feedback-accepted": "/feedback?show=accepted&texts=1", "letters": "/dead-letters", "model": "/model",
+    "model-further": "/model",
 }  # fmt: skip
 
 
@@ -209,6 +216,19 @@ def test_no_page_has_a_serious_fault_or_is_wider_than_its_window_also_with_texts
         first.context.close()
 
         assert looked_at(browser, console.address, PATHS | single) == {}
+
+
+def test_one_goes_further_back_on_the_page_by_the_keyboard(browser: Any, everything: KeptEverything) -> None:
+    with everything.console("console") as console:
+        page = browser.new_context(base_url=console.address, locale="en-GB").new_page()
+        page.goto("/model")
+        page.focus(".turn[data-again] .ask")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#said:has-text('The link points to')", timeout=60_000)
+        page.context.close()
+
+    assert everything.live.resolve() == NANO
 
 
 def test_the_log_in_and_what_a_viewer_is_shown_have_no_serious_fault_either(
