@@ -42,7 +42,7 @@ def campaigns(request: Request, visitor: Annotated[Visitor, needs(UserRole.VIEWE
     totals = known.totals() if known is not None else []
     recent = [each for each in totals if each.last >= now - SPANS[span]]
     if known is not None and sort == "rate":
-        recent.sort(key=lambda each: -known.rate(each, now))
+        recent = known.fastest(recent, now)
     elif sort == "last":
         recent.sort(key=lambda each: -each.last)
     entries = _entries(parts)

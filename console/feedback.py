@@ -1,10 +1,10 @@
 """The page Feedback, its JSON, and the history's buttons to learn from a verdict."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
+import msgspec
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -116,7 +116,7 @@ def tasks(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.ANA
     except OSError as error:
         raise Problem(503, f"The audit log cannot be written ({error.strerror}).") from error
     return Response(
-        json.dumps(made, indent=1),
+        msgspec.json.format(msgspec.json.encode(made), indent=1),  # json with an indent takes forty times as long
         media_type="application/json",
         headers={"Content-Disposition": f'attachment; filename="hamgate-{show}.json"'},
     )
@@ -143,6 +143,7 @@ def decision_page(
         decision=found,
         keeps_texts=parts.texts is not None,
         kept=_texts_of(parts, visitor, [found], "decision").get(found.id),
+        verdict=parts.window.place_of_verdict_on((found.source.topic, found.source.partition, found.source.offset)),
         place=feeding.place,
         longest=LONGEST_REASON,
     )

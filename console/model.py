@@ -29,6 +29,12 @@ class TurnRequest(BaseModel):
     in_force: str = Field(pattern=_DIGEST)
 
 
+class BackRequest(TurnRequest):
+    """The same; `again` goes one further back, where the one before is back in force or is gone."""
+
+    again: bool = False
+
+
 @router.get("/model", include_in_schema=False)
 def model(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.VIEWER)]) -> HTMLResponse:
     """Show all of it."""
@@ -37,6 +43,8 @@ def model(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.VIE
     in_force = shelf.in_force()
     candidates, folder_problem = shelf.candidates()
     others = [each for each in candidates if not _is_same(each, in_force)]
+    before = shelf.before()
+    further = shelf.before(again=True) if isinstance(before, str) else ""
     disagreements, shadow_cause = parts.shadow.known() if parts.shadow else ([], "")
     return page(
         request,
@@ -49,7 +57,8 @@ def model(request: Request, visitor: Annotated[Visitor, pages.needs(UserRole.VIE
         candidates=[(each, _beside(each, in_force)) for each in others],
         folder_problem=folder_problem,
         has_folder=shelf.has_folder,
-        before=shelf.before(),
+        before=before,
+        further=further if not isinstance(further, str) and further.bundle else None,
         fixed=shelf.fixed(),
         disagreements=disagreements,
         shadow_topic=parts.shadow.topic if parts.shadow else None,
@@ -145,11 +154,11 @@ def use(
 
 @router.post("/api/model/back", tags=["model"], summary="Go back to the bundle before, as `hamgate back`")
 def back(
-    asked: TurnRequest, request: Request, visitor: Annotated[Visitor, Depends(changes(UserRole.OPERATOR))]
+    asked: BackRequest, request: Request, visitor: Annotated[Visitor, Depends(changes(UserRole.OPERATOR))]
 ) -> dict[str, str]:
     """Prove it, note it, and turn the link."""
     with _Refused():
-        return {"model": parts_of(request).promotion.back(visitor, asked.digest, asked.in_force)}
+        return {"model": parts_of(request).promotion.back(visitor, asked.digest, asked.in_force, again=asked.again)}
 
 
 class _Refused:

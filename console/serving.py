@@ -46,6 +46,8 @@ _PATIENCE: Final = 5.0
 """Seconds that a broker may take to answer."""
 _CONNECTIONS: Final = 400
 _GRACE: Final = 5
+UNTAKEN: Final = 30.0
+"""Seconds after which a connection ends whose other side takes nothing of what it is sent: its machine may be gone."""
 
 log = structlog.get_logger()
 
@@ -302,6 +304,8 @@ def _listening(host: str, port: int) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections take it from the socket that listens
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNTAKEN * 1000))
         made.bind((host, port))
         made.listen(512)
     except OSError as error:

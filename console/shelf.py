@@ -78,10 +78,10 @@ class BundleShelf:
             return self._without_path(error)
         return ""
 
-    def before(self) -> ShelvedBundle | str:
-        """The bundle to go back to; or why there is none."""
+    def before(self, *, again: bool = False) -> ShelvedBundle | str:
+        """The bundle to go back to; or why there is none. `again`: one further back, as `hamgate back --again`."""
         try:
-            folder = releases.way_back(self._link)
+            folder = releases.way_back(self._link, again=again)
         except releases.LinkError as error:
             return self._without_path(error)
         return self._look(folder) if folder else "It is back already, since the last one was put in force."
@@ -157,16 +157,17 @@ class Promotion:
 
         return self._make(visitor, "model promoted", prove, digest, in_force)
 
-    def back(self, visitor: Visitor, digest: str, in_force: str) -> str:
-        """Go back to the bundle before; return its name. Raises PromotionError."""
+    def back(self, visitor: Visitor, digest: str, in_force: str, *, again: bool = False) -> str:
+        """Go back to the bundle before, or `again` one further; return its name. Raises PromotionError."""
 
         def prove() -> promoting.ProvenTurn:
-            found = promoting.proven_back(self._settings)
+            found = promoting.proven_back(self._settings, again=again)
             if found is None:
                 raise PromotionError(409, "It is back already, since the last one was put in force.")
             return found
 
-        return self._make(visitor, "model gone back", prove, digest, in_force)
+        what = "model gone further back" if again else "model gone back"
+        return self._make(visitor, what, prove, digest, in_force)
 
     def _make(
         self, visitor: Visitor, what: str, prove: Callable[[], promoting.ProvenTurn], digest: str, in_force: str

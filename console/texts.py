@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from console.access import UserRole
-from console.window import VERSION, keep_positions
+from console.window import VERSION, is_place, keep_positions
 from worker.messages import UnreadableError, decode
 from worker.policy.addresses import normal
 from worker.policy.hashing import Hashing, HashKeyError
@@ -48,6 +48,8 @@ SHAPE: Final = 400
 """Characters of a text that are shown masked."""
 _PRUNED: Final = 20_000
 PRUNE_EVERY: Final = 5.0
+_PORTION: Final = 500
+"""Texts that the database is asked for at once."""
 _SALT, _NONCE = 16, 12
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _DIGIT: Final = re.compile(r"\d")
@@ -134,7 +136,7 @@ class RetainedTexts:
         An analyst or operator sees the text, a viewer its length and shape. Each look at something is noted, with the
         page it was on. Raises OSError where it cannot be: then nothing is shown.
         """
-        found = {place: row for place in dict.fromkeys(places) if (row := self._row(place))}
+        found = self._rows(places)
         if not found:
             return {}
         is_masked = not visitor.role.may(UserRole.ANALYST)
@@ -207,11 +209,26 @@ class RetainedTexts:
             self._pruning.release()
 
     def _row(self, place: TextPlace) -> tuple[float, str, str, bytes] | None:
-        found = self._database.ask(
-            'SELECT at, key, sender, sealed FROM texts WHERE topic = ? AND partition = ? AND "offset" = ? AND at >= ?',
-            (*place, time.time() - self.days * 86_400),
-        )
-        return found[0] if found else None
+        return self._rows([place]).get(place)
+
+    def _rows(self, places: Sequence[TextPlace]) -> dict[TextPlace, tuple[float, str, str, bytes]]:
+        """The rows of these places, in their order: many are asked for at once."""
+        by_partition: dict[tuple[str, int], list[int]] = {}
+        for topic, partition, offset in dict.fromkeys(places):
+            if is_place(partition, offset):
+                by_partition.setdefault((topic, partition), []).append(offset)
+        oldest = time.time() - self.days * 86_400
+        found: dict[TextPlace, tuple[float, str, str, bytes]] = {}
+        for of, offsets in by_partition.items():
+            for first in range(0, len(offsets), _PORTION):
+                portion = offsets[first : first + _PORTION]
+                rows = self._database.ask(
+                    'SELECT "offset", at, key, sender, sealed FROM texts WHERE topic = ? AND partition = ? '
+                    f'AND "offset" IN ({", ".join("?" * len(portion))}) AND at >= ?',
+                    (*of, *portion, oldest),
+                )
+                found |= {(*of, offset): tuple(row) for offset, *row in rows}
+        return {place: found[place] for place in places if place in found}
 
     def _shown(self, row: tuple[float, str, str, bytes], place: TextPlace, *, is_masked: bool) -> ShownText:
         opened = self._opened(row, place)

@@ -46,6 +46,8 @@ CREATE INDEX IF NOT EXISTS verdicts_by_flags ON verdicts (at, seq, flags) WHERE 
 CREATE INDEX IF NOT EXISTS verdicts_by_reason ON verdicts (reason, at, seq) WHERE reason IS NOT NULL;
 CREATE INDEX IF NOT EXISTS verdicts_by_campaign ON verdicts (campaign, at, seq) WHERE campaign IS NOT NULL;
 CREATE TABLE IF NOT EXISTS bodies (seq {whole} PRIMARY KEY, body {bytes} NOT NULL);
+CREATE TABLE IF NOT EXISTS sources (seq {whole} PRIMARY KEY, partition {whole} NOT NULL, "offset" {whole} NOT NULL);
+CREATE INDEX IF NOT EXISTS sources_by_place ON sources (partition, "offset");
 CREATE TABLE IF NOT EXISTS letters (
     seq {serial}, partition {whole} NOT NULL, "offset" {whole} NOT NULL, at {real} NOT NULL,
     reason TEXT NOT NULL, field TEXT, byte TEXT, source TEXT NOT NULL, size {whole} NOT NULL
@@ -59,6 +61,11 @@ CREATE TABLE IF NOT EXISTS positions (
 """
 VERSION: Final = 1
 """Of all tables of the database."""
+_BESIDE: Final = ("bodies", "sources")
+"""Tables with a row for each verdict, by its `seq`."""
+_OF_ONE_PLACE: Final = 20
+"""Verdicts on one place of the input that are looked at: of several topics, or on a message that was judged again."""
+_HIGHEST: Final = 2**63 - 1
 _TEXT: Final = 512
 _BODY: Final = 1 << 14
 """Characters and bytes of a verdict that are kept; hamgate's own have fewer."""
@@ -142,7 +149,7 @@ class VerdictWindow:
         """Drop all that is known of a topic: it was deleted, and made anew."""
         with self._database.writing() as statements:
             statements.execute("DELETE FROM positions WHERE topic = ?", (topic,))
-            for table in ("letters",) if is_letters else ("verdicts", "bodies"):
+            for table in ("letters",) if is_letters else ("verdicts", *_BESIDE):
                 statements.execute(f"DELETE FROM {table}")
 
     def take(
@@ -163,10 +170,18 @@ class VerdictWindow:
                 "INSERT INTO bodies VALUES (?, ?) ON CONFLICT DO NOTHING",
                 ((seq, record.value if len(record.value or b"") <= _BODY else b"{}") for seq, (record, _) in kept),
             )
-            if new != len(kept):
+            statements.executemany(
+                "INSERT INTO sources VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    (seq, verdict.source.partition, verdict.source.offset)
+                    for seq, (_, verdict) in kept
+                    if is_place(verdict.source.partition, verdict.source.offset)
+                ),
+            )
+            for table in _BESIDE if new != len(kept) else ():
                 statements.execute(
-                    "DELETE FROM bodies WHERE seq > ? "
-                    "AND NOT EXISTS (SELECT 1 FROM verdicts WHERE verdicts.seq = bodies.seq)",
+                    f"DELETE FROM {table} WHERE seq > ? "
+                    f"AND NOT EXISTS (SELECT 1 FROM verdicts WHERE verdicts.seq = {table}.seq)",
                     (last,),
                 )
             statements.executemany(
@@ -194,6 +209,22 @@ class VerdictWindow:
         row = VerdictRow(*found[0])
         [[body]] = self._database.ask("SELECT body FROM bodies WHERE seq = ?", (row.seq,)) or [[b"{}"]]
         return row, msgspec.json.decode(body, type=dict)
+
+    def place_of_verdict_on(self, message: tuple[str, int, int]) -> tuple[int, int] | None:
+        """Return where the newest verdict on a message of the input lies: its partition and offset."""
+        topic, *place = message
+        if not is_place(*place):
+            return None
+        found = self._database.ask(
+            'SELECT verdicts.partition, verdicts."offset", body FROM sources '
+            "JOIN verdicts ON verdicts.seq = sources.seq JOIN bodies ON bodies.seq = sources.seq "
+            'WHERE sources.partition = ? AND sources."offset" = ? ORDER BY sources.seq DESC LIMIT ?',
+            (*place, _OF_ONE_PLACE),
+        )
+        said = (
+            (partition, offset, source_of(msgspec.json.decode(body, type=dict))) for partition, offset, body in found
+        )
+        return next(((partition, offset) for partition, offset, at in said if at and at[0] == topic), None)
 
     def sources(self, rows: Sequence[VerdictRow]) -> dict[int, tuple[str, int, int]]:
         """Return where the messages of verdicts lie in the input, by the verdict's `seq`."""
@@ -267,7 +298,8 @@ class VerdictWindow:
                 f"AND (at < ? OR seq <= (SELECT max(seq) FROM {table}) - ?)",
                 (oldest, most),
             )
-        statements.execute("DELETE FROM bodies WHERE seq < (SELECT coalesce(min(seq), 0) FROM verdicts)")
+        for table in _BESIDE:
+            statements.execute(f"DELETE FROM {table} WHERE seq < (SELECT coalesce(min(seq), 0) FROM verdicts)")
 
 
 def _row(seq: int, record: Record, verdict: Verdict) -> tuple[object, ...]:
@@ -302,6 +334,11 @@ def _letter(record: Record) -> tuple[object, ...] | None:
 
 def _moment(text: str) -> float:
     return dt.datetime.fromisoformat(text).timestamp()
+
+
+def is_place(partition: int, offset: int) -> bool:
+    """Whether these can be of a record: a stranger's numbers may be larger than a database stores."""
+    return 0 <= partition <= _HIGHEST and 0 <= offset <= _HIGHEST
 
 
 def source_of(fields: Mapping[str, Any]) -> tuple[str, int, int] | None:

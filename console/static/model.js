@@ -34,7 +34,9 @@ async function go(turn) {
   say("It is being proven: its files, its canaries, and those of the bundle in force …");
   window.scrollTo(0, 0);
   try {
-    const { model } = await ask(`/api/model/${turn.dataset.turn}`, { digest: turn.dataset.digest, in_force: turn.dataset.inForce });
+    const digests = { digest: turn.dataset.digest, in_force: turn.dataset.inForce };
+    const again = turn.dataset.again ? { again: true } : {};
+    const { model } = await ask(`/api/model/${turn.dataset.turn}`, { ...digests, ...again });
     open(turn, false);
     say(`The link points to ${model} now. Waiting for a verdict by it … `, made("a", { class: "button", href: "/model" }, "Load the page again"));
     byId("said").querySelector("a").focus();

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 pytest.importorskip("uvicorn", reason="the console needs the extra `console`")
 
 from deploy.kafka import topics
+from tests.console import looks
 from tests.integration.harness import until
 from tests.running_console import running, settings
 from worker.broker import Publisher, Reader
@@ -31,10 +31,6 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 TEXT = "Your parcel is held at our depot. Pay the fee of £{}.99 at https://{}.example/x7 to avoid return"
 NUMBER = "+447700900123"
 WITHIN = 5.0
-SIZES = {"desktop": (1280, 860), "phone": (390, 844)}
-AXE = Path(__file__).parents[2] / ".run" / "tools" / "axe.min.js"
-SHOTS = os.environ.get("HAMGATE_TEST_SHOTS")
-"""A folder; with it each page is also drawn to a file."""
 
 
 def feed(place: Place, numbers: range) -> None:
@@ -62,18 +58,6 @@ def context(place: Place, tmp_path: Path) -> dict[str, str]:
     for topic in made.values():
         topics.create_compacted(place.link.brokers, topic)
     return made | {"hash_key_file": str(key), "registry": str(registry)}
-
-
-def serious(page: Any) -> list[str]:
-    """What axe-core finds of serious and critical faults."""
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("async () => (await axe.run()).violations")
-    return [
-        f"{each['id']}: {node['html'][:200]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
 
 
 def tab_to(page: Any, wanted: str) -> None:
@@ -186,7 +170,7 @@ def fill_lists(place: Place, page: Any, context: dict[str, str], hashed: Callabl
         page.wait_for_function("() => !document.querySelector('#add button').disabled")
 
 
-@pytest.mark.skipif(not AXE.exists(), reason="axe-core's axe.min.js is to lie in .run/tools (npm pack axe-core)")
+@looks.needs_axe
 def test_no_page_of_lists_and_campaigns_has_a_serious_fault_or_is_wider_than_its_window(
     browser: Any, place: Place, start: Callable[..., WorkerProcess], context: dict[str, str], tmp_path: Path
 ) -> None:
@@ -208,29 +192,19 @@ def test_no_page_of_lists_and_campaigns_has_a_serious_fault_or_is_wider_than_its
         verdict = first.get_attribute("td.id a >> nth=0", "href")
         first.context.close()
         found: dict[str, list[str]] = {}
-        for size, (width, height) in SIZES.items():
-            for scheme in ("light", "dark"):
-                opened = browser.new_context(
-                    base_url=console.address, locale="en-GB", color_scheme=scheme, bypass_csp=True,
-                    viewport={"width": width, "height": height},
-                )  # fmt: skip
-                page = opened.new_page()
-                for name, path in (
-                    ("campaigns", "/campaigns"), ("campaign", campaign), ("lists", "/lists"),
-                    ("lists-add", "/lists#add-title"), ("registry", "/lists/registry"), ("sender", "/lists/senders"),
-                    ("verdict", verdict),
-                ):  # fmt: skip
-                    page.goto(path)
-                    if name == "sender":
-                        page.fill("[name=sender]", NUMBER)
-                        page.press("[name=sender]", "Enter")
-                        page.wait_for_selector("#found")
-                    if name == "lists":
-                        page.click("#fresh summary >> nth=0")
-                    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (name, size)
-                    if SHOTS:
-                        page.screenshot(path=Path(SHOTS) / f"{name}-{size}-{scheme}.png")
-                    if faults := serious(page):
-                        found[f"{name}-{size}-{scheme}"] = faults
-                opened.close()
+        for window, page in looks.windows(browser, console.address):
+            for name, path in (
+                ("campaigns", "/campaigns"), ("campaign", campaign), ("lists", "/lists"),
+                ("lists-add", "/lists#add-title"), ("registry", "/lists/registry"), ("sender", "/lists/senders"),
+                ("verdict", verdict),
+            ):  # fmt: skip
+                page.goto(path)
+                if name == "sender":
+                    page.fill("[name=sender]", NUMBER)
+                    page.press("[name=sender]", "Enter")
+                    page.wait_for_selector("#found")
+                if name == "lists":
+                    page.click("#fresh summary >> nth=0")
+                if wrong := looks.faults(page, f"{name}-{window}"):
+                    found[f"{name}-{window}"] = wrong
         assert found == {}

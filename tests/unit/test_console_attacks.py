@@ -16,7 +16,7 @@ pytest.importorskip("uvicorn", reason="the console needs the extra `console`")
 
 import uvicorn
 
-from console import redriving
+from console import redriving, serving
 from console.access import COOKIE, UserRole
 from console.guard import LOOPBACK, MAX_BODY, Guard
 from console.search import Search
@@ -24,6 +24,7 @@ from console.serving import application
 from console.visible import visible
 from tests.consoles import buried, fill, judged, parts, users_file
 from tests.unit.test_console_feedback import DECISIONS, Queue
+from tests.unit.test_console_following import until
 from tests.unit.test_console_lists import BLOCK, ListsTopic, context_in
 from tests.unit.test_console_pages import client_of, logged_in, routes, token_of
 from tests.unit.test_console_texts import event, kept_in
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from console.parts import ConsoleParts
 
+UNTAKEN = 1.0
 PIECE = b"x" * (1 << 16)
 GIGABYTE = 1 << 30
 MOST = 16 << 20
@@ -46,17 +48,24 @@ def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a console without brokers and without a model, by the server that it has in operation."""
     made = parts(tmp_path_factory.mktemp("listening"))
     fill(made, [judged(1)], [])
+    with socket.create_server(("127.0.0.1", 0)) as taken, in_operation(made, taken) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def in_operation(made: ConsoleParts, taken: socket.socket) -> Iterator[int]:
+    """Serve on a socket, and end; yields its port."""
     app: Any = Guard(application(made), LOOPBACK)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        serving = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, name="server")
-        serving.start()
-        try:
-            yield taken.getsockname()[1]
-        finally:
-            server.should_exit = True
-            serving.join(30)
-    assert not serving.is_alive()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]}, name="server")
+    thread.start()
+    made.is_ending = lambda: server.should_exit
+    try:
+        yield taken.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
 
 
 def with_every_page(folder: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) -> ConsoleParts:
@@ -131,6 +140,20 @@ def test_a_body_is_refused_by_its_declared_length_before_any_of_it_comes(listeni
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"connection: close" in answer.lower()
+
+
+def test_a_viewer_whose_machine_takes_nothing_any_more_loses_his_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "UNTAKEN", UNTAKEN)
+    made = parts(tmp_path)
+    with serving._listening("127.0.0.1", 0) as taken, in_operation(made, taken) as port, socket.socket() as viewer:
+        viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        viewer.connect(("127.0.0.1", port))
+        viewer.sendall(f"GET /api/live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        until(lambda: made.streams == 1, 30)
+
+        until(lambda: made.streams == 0, 30 * UNTAKEN)
 
 
 SECURITY = {

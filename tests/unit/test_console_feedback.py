@@ -128,6 +128,28 @@ def test_what_is_disputed_comes_first_then_what_waits_and_decided_ones_have_page
     assert "f" * 9 not in one
 
 
+def test_a_decision_on_a_place_that_cannot_be_is_shown_all_the_same(
+    reviewed: ConsoleParts, analyst: TestClient, tmp_path: Path
+) -> None:
+    keep_text(reviewed, tmp_path)
+    reviewed.review = Queue(decision("0-8", source=ReportedPlace("sms.events", -1, 2**70)))
+
+    for path in ("/feedback?texts=1", "/feedback/0-8", "/feedback/tasks.json"):
+        assert analyst.get(path).status_code == 200, path
+
+
+def test_a_decision_leads_to_the_verdict_on_its_message_where_the_window_has_it(
+    reviewed: ConsoleParts, analyst: TestClient
+) -> None:
+    assert "The verdict in the history" not in analyst.get("/feedback/0-2").text
+
+    fill(reviewed, [judged(9, source=RecordSource("sms.events", 3, 2, 0))], [])
+
+    assert '<a href="/history/1/2">The verdict in the history</a>' in analyst.get("/feedback/0-2").text
+    assert analyst.get("/history/1/2").status_code == 200
+    assert "The verdict in the history" not in analyst.get("/feedback/0-1").text
+
+
 @pytest.mark.parametrize("path", ["/feedback?show=x", "/feedback?page=x", "/feedback?page=99999", "/feedback?page=-1"])
 def test_what_is_no_list_is_refused(analyst: TestClient, path: str) -> None:
     assert analyst.get(path).status_code == 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -258,6 +259,41 @@ def test_a_candidate_is_put_in_force_and_one_goes_back_both_noted_with_both_dige
         ("model promoted", candidate.digest, before.digest),
         ("model gone back", before.digest, candidate.digest),
     ]
+
+
+def test_one_goes_further_back_where_the_one_before_is_back_in_force(disk: Disk, shelved: ConsoleParts) -> None:
+    first, second = nano(), Bundle.load(bundles.reissued(disk.candidates / "second"))
+    third = disk.add("third")
+    for folder in ("second", "third"):
+        releases.use(disk.link, disk.candidates / folder)
+    client = operator(shelved)
+    assert "One further back" not in client.get("/model").text
+    assert client.post("/api/model/back", json=asked(second, third)).json() == {"model": second.model}
+
+    page = client.get("/model").text
+    further = f'data-turn="back" data-again="true" data-digest="{first.digest}" data-in-force="{second.digest}"'
+    assert "It is back already" in page
+    assert further in page
+    assert client.post("/api/model/back", json=asked(first, second)).status_code == 409, "not without saying so"
+    assert client.post("/api/model/back", json=asked(first, second) | {"again": True}).json() == {"model": first.model}
+
+    assert disk.link.resolve() == bundles.NANO
+    assert "One further back" not in client.get("/model").text
+    assert [each["what"] for each in audit(disk.folder)] == ["model gone back", "model gone further back"]
+
+
+def test_one_goes_further_back_over_a_bundle_that_is_gone(disk: Disk, shelved: ConsoleParts) -> None:
+    gone, new = Bundle.load(bundles.reissued(disk.candidates / "gone")), disk.add("new")
+    for folder in ("gone", "new"):
+        releases.use(disk.link, disk.candidates / folder)
+    shutil.rmtree(disk.candidates / "gone")
+    client = operator(shelved)
+
+    page = client.get("/model").text
+    assert "is no longer there" in page
+    assert gone.digest not in page
+    assert f'data-again="true" data-digest="{nano().digest}" data-in-force="{new.digest}"' in page
+    assert client.post("/api/model/back", json=asked(nano(), new) | {"again": True}).json() == {"model": nano().model}
 
 
 def test_a_model_that_does_not_know_its_canaries_is_refused_as_by_the_command(

@@ -92,6 +92,22 @@ def test_an_analyst_sees_the_text_a_viewer_its_shape_and_each_look_is_noted(
     assert "unmistakable" not in json.dumps(noted)
 
 
+def test_thousands_are_looked_at_by_a_few_questions_in_the_order_they_were_named(
+    texts: RetainedTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts.take([event(n, partition=n % 2, text=f"number {n}") for n in range(3, 1203)], {})
+    places = [("sms.events", n % 2, n) for n in reversed(range(3, 1300))]
+    asked: list[str] = []
+    ask = texts._database.ask
+    monkeypatch.setattr(texts._database, "ask", lambda *given: (asked.append(given[0]), ask(*given))[1])
+
+    found = texts.look(OPERATOR, [*places, *places, ("sms.events", 0, 2**70), ("none", 0, 3)], "a test")
+
+    assert [shown.text for shown in found.values()] == [f"number {n}" for n in reversed(range(3, 1203))]
+    assert list(found) == [("sms.events", n % 2, n) for n in reversed(range(3, 1203))]
+    assert len(asked) <= 6
+
+
 def test_what_cannot_be_noted_is_not_shown_nor_erased(texts: RetainedTexts, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -14,7 +14,7 @@ from console.search import Search
 from console.window import VerdictWindow
 from tests import postgres
 from tests.consoles import BIDI, CONTROL, buried, judged
-from worker.messages import Action, Unreadable
+from worker.messages import Action, RecordSource, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,6 +163,7 @@ def test_what_is_read_twice_is_kept_once(window: VerdictWindow) -> None:
 
     assert [4 * row.offset + row.partition for row in window.search(Search())] == [5, 4, 3, 2, 1, 0]
     assert len(window.letters()) == 1
+    assert window._database.ask("SELECT count(*) FROM sources") == [(6,)]
     found = window.verdict(1, 1)
     assert found
     assert found[1]["id"] == "m-5"
@@ -177,6 +178,21 @@ def test_a_verdict_is_found_by_its_place_with_all_its_fields(window: VerdictWind
     assert window.verdict(9, 9) is None
 
 
+def test_the_newest_verdict_on_a_message_is_found_by_the_messages_place(window: VerdictWindow) -> None:
+    elsewhere = RecordSource("other.events", 0, 4, 0)
+    window.take([judged(5, at=NOW + 5, source=RecordSource("sms.events", 0, 3, 0))], [], {})
+    window.take([judged(6, source=elsewhere), judged(7, source=RecordSource("sms.events", 0, 2**70, 0))], [], {})
+
+    assert window.place_of_verdict_on(("sms.events", 0, 1)) == (1, 0)
+    assert window.place_of_verdict_on(("sms.events", 0, 3)) == (1, 1), "it was judged again"
+    assert window.place_of_verdict_on(("sms.events", 0, 4)) == (0, 1), "of this topic, not of another"
+    for message in (("none.events", 0, 1), ("sms.events", 0, 99), ("sms.events", 0, 2**70), ("sms.events", -1, 0)):
+        assert window.place_of_verdict_on(message) is None
+    window.forget("sms.verdicts", is_letters=False)
+    assert window.place_of_verdict_on(("sms.events", 0, 1)) is None
+    assert window._database.ask("SELECT count(*) FROM sources") == [(0,)]
+
+
 def test_the_window_keeps_the_newest_rows(database: Another) -> None:
     window = VerdictWindow(database(), rows=10, letters=3, days=1)
     now = time.time()
@@ -186,7 +202,8 @@ def test_the_window_keeps_the_newest_rows(database: Another) -> None:
 
     assert [row.id for row in window.search(Search())] == [f"m-{n}" for n in range(30, 20, -1)]
     assert len(window.letters()) == 3
-    assert window._database.ask("SELECT count(*) FROM bodies") == [(10,)]
+    for table in ("bodies", "sources"):
+        assert window._database.ask(f"SELECT count(*) FROM {table}") == [(10,)]  # noqa: S608 names of ours
 
 
 def test_the_window_keeps_the_newest_days(database: Another) -> None:
