@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Parts:
     """Called in a worker's process before it starts: small batches, quick looks at bundles, only chosen subprocesses.
 
-    A process for the engine takes seconds to start: a worker here has one only where it matters. Batches are small so that whatever happens happens in the middle of one of many transactions.
+    A process for the engine takes seconds to start: a worker here has one only where it matters. Batches are small so
+    that whatever happens happens in the middle of one of many transactions.
     """
 
     batch_messages: int = 64

@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 Table: TypeAlias = "Mapping[str, tuple[ListEntry, ...]]"
 Place: TypeAlias = "tuple[What, Match, bool, int]"
 """Where an entry is looked up: what, how, whether hashed, and of how many characters; 0: all, or labels of a host."""
+_Memory: TypeAlias = "dict[str, tuple[ListEntry, ...]]"
 Rank: TypeAlias = "tuple[bool, int, int, int, str]"
 
 _PERSONAL: Final = (SenderType.NUMBER, SenderType.EMAIL)
+_SHARED: Final = 7
 _REMEMBERED: Final = 16_384
-"""Numbers, or parts of them, that are not hashed anew."""
+"""Senders, recipients, and hosts, of each, that are not looked up anew: who sends at all mostly sends again."""
 _ACTIONS: Final = list(ACTIONS)
 _WHATS: Final = list(What)
 _MOST_TRIALS: Final = 4
@@ -116,26 +118,32 @@ class Lookup:
             if length > len(text):
                 continue
             part = (text[-length:] if match is Match.SUFFIX else text[:length]) if length else text
-            for each in _remembered(hashing, of, part):
+            for each in _shared(hashing, of, part) if 0 < length <= _SHARED else hashing.all(of, part):
                 if each in table:
                     found += table[each]
         return found
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
-def _remembered(hashing: Hashing, of: str, part: str) -> tuple[str, ...]:
-    """The hashes of a number or a part of one: who sends at all mostly sends again, and prefixes are shared."""
+@functools.lru_cache(maxsize=4096)
+def _shared(hashing: Hashing, of: str, part: str) -> tuple[str, ...]:
+    """The hashes of a prefix that thousands of numbers share, which are asked for all the time."""
     return hashing.all(of, part)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All entries at one moment, made to be looked up in. Never changed: a change makes another one."""
+    """All entries at one moment, made to be looked up in. Never changed: a change makes another one.
+
+    It remembers what it was asked for last.
+    """
 
     hashing: Hashing
     tables: Mapping[Place, Table] = field(default_factory=dict)
     lookups: tuple[Lookup | None, ...] = field(init=False)
     """Of each `What`, in its order; None: there are no entries for it."""
+    _of_senders: _Memory = field(init=False, default_factory=dict, compare=False)
+    _of_recipients: _Memory = field(init=False, default_factory=dict, compare=False)
+    _of_hosts: _Memory = field(init=False, default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         """Note what there are entries for."""
@@ -184,24 +192,45 @@ class Snapshot:
         senders, recipients, campaigns, by_host, by_number = self.lookups
         found: list[ListEntry] = []
         if senders and facts.sender:
-            address = normal(facts.sender)
-            if sender_type(facts.sender) in _PERSONAL:
-                found += senders.by_hash(address, self.hashing)
-            elif senders.is_in_clear:
-                found += senders.clear(address)
+            found += _asked(self._of_senders, facts.sender, functools.partial(_of_sender, senders, self.hashing))
         if recipients and facts.recipient:
-            found += recipients.by_hash(normal(facts.recipient), self.hashing)
+            its = functools.partial(_of_recipient, recipients, self.hashing)
+            found += _asked(self._of_recipients, facts.recipient, its)
         if campaigns and facts.campaign:
             for each in facts.campaign_ids or (facts.campaign,):
                 found += campaigns.clear(each)
         if found:
             found = [entry for entry in found if not entry.has_expired(now)]
         if by_host and (its_hosts := hosts_of(facts)):
-            there = [Found((host,), is_certain=True) for host in its_hosts]
-            found += _within(there, functools.partial(_of_host, by_host), now)
+            of = functools.partial(_of_host, by_host)
+            listed = {host: entries for host in its_hosts if (entries := _asked(self._of_hosts, host, of))}
+            if listed:
+                there = [Found((host,), is_certain=True) for host in its_hosts]
+                found += _within(there, lambda host: listed.get(host, ()), now)
         if by_number and (its_numbers := numbers(facts.text)):
             found += _within(its_numbers, functools.partial(by_number.by_hash, hashing=self.hashing), now)
         return found
+
+
+def _asked(memory: _Memory, what: str, of: Callable[[str], Iterable[ListEntry]]) -> tuple[ListEntry, ...]:
+    """The entries for it, as remembered."""
+    entries = memory.get(what)
+    if entries is None:
+        if len(memory) >= _REMEMBERED:
+            memory.clear()
+        entries = memory[what] = tuple(of(what))
+    return entries
+
+
+def _of_sender(lookup: Lookup, hashing: Hashing, sender: str) -> Iterable[ListEntry]:
+    address = normal(sender)
+    if sender_type(sender) in _PERSONAL:
+        return lookup.by_hash(address, hashing)
+    return lookup.clear(address) if lookup.is_in_clear else ()
+
+
+def _of_recipient(lookup: Lookup, hashing: Hashing, recipient: str) -> Iterable[ListEntry]:
+    return lookup.by_hash(normal(recipient), hashing)
 
 
 def _of_host(lookup: Lookup, host: str) -> Iterator[ListEntry]:
