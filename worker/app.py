@@ -34,6 +34,7 @@ from worker.pipeline.service import Service
 from worker.pipeline.slices import Limits
 from worker.pipeline.stages import Pipeline
 from worker.pipeline.throughput import Throughput
+from worker.policy import links
 from worker.policy.hashing import Hashing, HashKeyError
 from worker.policy.lists.following import ListFollower
 from worker.policy.lists.matching import ListRules
@@ -457,7 +458,10 @@ def _context(
         observers.append(behaviour)
         followers.append(snapshots)
         rules += [rule] if rule else []
-    return (Context(rules, observers) if rules or observers else None), followers
+    if not rules and not observers:
+        return None, followers
+    links.take_up()
+    return Context(rules, observers), followers
 
 
 def _lists(settings: Settings, topic: str, metrics: Metrics) -> ListFollower:

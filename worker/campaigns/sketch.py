@@ -25,6 +25,10 @@ class Different(enum.IntEnum):
     HOSTS = 2
 
 
+_SENDERS, _RECIPIENTS, _HOSTS = (kind * _REGISTERS for kind in Different)
+"""Where the registers of each begin."""
+
+
 class Sketch:
     """Counts different strings of each kind."""
 
@@ -33,10 +37,18 @@ class Sketch:
     def __init__(self) -> None:
         self._registers = bytearray(_REGISTERS * len(Different))
 
-    def add(self, kind: Different, text: str) -> None:
-        """Count one, if it is another."""
+    def add(self, sender: str | None, recipient: str | None, hosts: tuple[str, ...] = ()) -> None:
+        """Count those of a message that are others."""
+        if sender:
+            self._add(_SENDERS, sender)
+        if recipient:
+            self._add(_RECIPIENTS, recipient)
+        for host in hosts:
+            self._add(_HOSTS, host)
+
+    def _add(self, begins: int, text: str) -> None:
         hashed = hash(text) & _WORD
-        at, rest = kind * _REGISTERS + (hashed & (_REGISTERS - 1)), hashed >> _BITS
+        at, rest = begins + (hashed & (_REGISTERS - 1)), hashed >> _BITS
         rank = (rest & -rest).bit_length() or 64 - _BITS
         self._registers[at] = max(self._registers[at], rank)
 

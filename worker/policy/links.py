@@ -85,6 +85,11 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(accept_unknown=False)  # the list that the package brings; nothing is fetched
 
 
+def take_up() -> None:
+    """Read the list of public suffixes now: else the first link waits for it, 0.2 s."""
+    _suffixes()
+
+
 def hosts_of(facts: Facts) -> tuple[str, ...]:
     """The hosts of a message's links, looked for once."""
     found = facts.found.get("hosts")
@@ -96,7 +101,9 @@ def hosts_of(facts: Facts) -> tuple[str, ...]:
 def hosts(text: str) -> tuple[str, ...]:
     """Each host that a text links to, once, in the text's order."""
     if text.isascii():
-        if ("." not in text and "//" not in text and "\\\\" not in text) or not _JOINED.search(text):
+        # Most dots end a sentence: to look for these takes a tenth of the pattern's time.
+        joined = text.replace(". ", "").rstrip(".")
+        if ("." not in joined and "//" not in text and "\\\\" not in text) or not _JOINED.search(text):
             return ()
     elif not _JOINED_ANYHOW.search(text):
         return ()
