@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, ScoredAlone, SignatureBands
+from worker.campaigns.index import LARGE, Index, KnownCampaign, Likeness, ScoredAlone, SignatureBands, Similar
 from worker.campaigns.signature import NEAR, SCHEME, Signature, constants, is_enough, signatures_of
 from worker.campaigns.sketch import Different
 from worker.campaigns.summaries import CampaignSummary
@@ -38,6 +38,8 @@ _WORDINGS: Final = 8_192
 """That are not looked for anew: most of what organisations send differs in numbers alone. Up to twice as many are kept,
 some 1 KB each.
 """
+_TEXTS: Final = 16_384
+"""Whose words are not taken out again; some 5 MB."""
 _WORDING: Final = "wording"
 """Of `Facts.found`: what is kept of a text."""
 _TOMBSTONES: Final = 100_000
@@ -59,8 +61,8 @@ class Wording:
     signature: Signature
     bands: SignatureBands
     campaign: KnownCampaign | None = None
-    is_alone: bool = False
-    """Whether no text before it is like it, as of this batch."""
+    similar: Similar | None = None
+    """What it is like, by `Index.ahead`, for the batch that comes next; None: to be looked up when it comes."""
 
 
 class CampaignWatch:
@@ -76,6 +78,7 @@ class CampaignWatch:
         self._now = math.inf
         self._wordings: dict[str, Wording] = {}
         self._wordings_before: dict[str, Wording] = {}
+        self._texts: dict[str, str] = {}
         constants([""])  # else the first messages wait for its table, 0.1 s
 
     def begin(self, now: float) -> None:
@@ -89,7 +92,7 @@ class CampaignWatch:
         if len(self._wordings) > _WORDINGS:
             self._wordings_before, self._wordings = self._wordings, {}
         known, before = self._wordings, self._wordings_before
-        found = constants([*map(_plain, some)])
+        found = self._kept(some)
         fresh: list[str] = []
         for kept in dict.fromkeys(found):
             if kept in known:
@@ -103,15 +106,25 @@ class CampaignWatch:
             known.update(zip(fresh, map(Wording, signatures, self.index.bands(signatures)), strict=True))
         for facts, kept in zip(some, found, strict=True):
             facts.found[_WORDING] = known.get(kept)
-        self._look_ahead([known[kept] for kept, times in Counter(found).items() if times == 1 and kept in known])
+        self._look_ahead([(known[kept], times) for kept, times in Counter(found).items() if kept in known])
 
-    def _look_ahead(self, once: Sequence[Wording]) -> None:
-        """Find which of the wordings that come once in a batch are like no other, neither there nor before."""
-        loose = [each for each in once if not (each.campaign and each.campaign.place)]
+    def _kept(self, some: Sequence[Facts]) -> list[str]:
+        """What stays the same of each text: the same text is often sent to many."""
+        texts = [*map(_plain, some)]
+        if len(self._texts) > _TEXTS:
+            self._texts.clear()
+        known = self._texts
+        if fresh := [text for text in dict.fromkeys(texts) if text not in known]:
+            known.update(zip(fresh, constants(fresh), strict=True))
+        return [known[text] for text in texts]
+
+    def _look_ahead(self, some: Sequence[tuple[Wording, int]]) -> None:
+        """Find what the wordings of a batch are like. One that comes again must find itself when it does."""
+        loose = [(each, times) for each, times in some if not (each.campaign and each.campaign.place)]
         if loose:
-            are_alone = self.index.are_alone([(each.signature, each.bands) for each in loose])
-            for wording, is_alone in zip(loose, are_alone.tolist(), strict=True):
-                wording.is_alone = is_alone
+            ahead = self.index.ahead([(each.signature, each.bands) for each, _ in loose])
+            for (wording, times), similar in zip(loose, ahead, strict=True):
+                wording.similar = similar if times == 1 else None
 
     def look(self, facts: Facts) -> None:
         """Find a message's campaign."""
@@ -120,8 +133,8 @@ class CampaignWatch:
         wording = facts.found[_WORDING]
         if not isinstance(wording, Wording):
             return
-        if wording.is_alone:
-            wording.is_alone = False
+        similar, wording.similar = wording.similar, None
+        if similar == ():
             if not facts.is_repeated:
                 self.index.add_alone(wording.signature, wording.bands, min(facts.received_at, self._now))
             return
@@ -129,7 +142,7 @@ class CampaignWatch:
         if campaign and campaign.place:
             match = Likeness(campaign, is_close=True)
         else:
-            match = self.index.like(wording.signature, wording.bands)
+            match = self.index.like(wording.signature, wording.bands, similar)
         campaign = match.campaign
         if not facts.is_repeated:
             at = min(facts.received_at, self._now)
