@@ -8,7 +8,6 @@ as are on their way at once, and answers in the same order: a batch's tokens, an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import struct
@@ -16,6 +15,7 @@ import sys
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -121,13 +121,12 @@ class EngineProcess(Child):
             raise EngineProcessError(loaded.failure)
         self.labels, self.token_budget = loaded.labels, loaded.token_budget
         self._requests = self._process.stdin.fileno()  # type: ignore[union-attr] # it was asked for
-        with contextlib.suppress(OSError, AttributeError):
-            fcntl.fcntl(self._requests, fcntl.F_SETPIPE_SZ, _ROOM)
+        _make_room(self._requests)
         self._line = _Line()
-        # It knows nothing of this object, which therefore ends with its last reference.
-        threading.Thread(
-            target=_take_answers, args=(self._replies, self._line, self._turn), name="answers", daemon=True
-        ).start()
+        # The thread knows nothing of this object, which therefore ends with its last reference; and reads by a file of
+        # its own, which nobody closes while it does.
+        replies = FileIO(os.dup(self._process.stdout.fileno()))  # type: ignore[union-attr] # it was asked for
+        threading.Thread(target=_take_answers, args=(replies, self._line), name="answers", daemon=True).start()
 
     def begin(self, tokens: Sequence[Tokens]) -> OnItsWay:
         """Begin to judge messages; another batch may be begun before this one is done."""
@@ -170,13 +169,24 @@ class EngineProcess(Child):
                 room.poll()
             except BrokenPipeError:
                 raise self._ended() from None
+            except BaseException:  # of what is written in part nothing else can be read
+                self._process.kill()
+                raise
 
 
-def _take_answers(replies: Frames, line: _Line, turn: threading.Lock) -> None:
-    """Until the process is gone; whoever ends it waits for the turn before closing the pipe."""
-    with turn, contextlib.suppress(EOFError, OSError, ValueError):
+def _make_room(pipe: int) -> None:
+    with contextlib.suppress(ImportError, AttributeError, OSError):  # Linux's alone
+        import fcntl  # noqa: PLC0415
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ROOM)
+
+
+def _take_answers(replies: FileIO, line: _Line) -> None:
+    """Until the process is gone."""
+    frames = Frames(replies)
+    with replies, contextlib.suppress(EOFError):
         while True:
-            answer = replies.next()
+            answer = frames.next()
             asked = line.asked.popleft()
             asked.answer = answer
             asked.is_done.set()

@@ -11,6 +11,8 @@ from typing import Final
 
 _MOST: Final = 32
 """Marks on one letter: more than any script has, and those behind them are dropped."""
+_FIRST_MARK: Final = "\u0300"
+"""Below it are the letters of most Latin texts that are not ASCII."""
 _LAST_MARK: Final = 0x1F000
 
 
@@ -25,9 +27,13 @@ _PILE: Final = re.compile(f"([{_MARKS}]{{{_MOST}}})[{_MARKS}]+")
 
 def nfkc(text: str) -> str:
     """As `unicodedata.normalize`, but for piles of marks."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", _PILE.sub(r"\1", text))
+    return text if text.isascii() else unicodedata.normalize("NFKC", _without_piles(text))
 
 
 def nfkd(text: str) -> str:
     """As `unicodedata.normalize`, but for piles of marks."""
-    return text if text.isascii() else unicodedata.normalize("NFKD", _PILE.sub(r"\1", text))
+    return text if text.isascii() else unicodedata.normalize("NFKD", _without_piles(text))
+
+
+def _without_piles(text: str) -> str:
+    return text if max(text) < _FIRST_MARK else _PILE.sub(r"\1", text)
