@@ -29,6 +29,15 @@ def has_ended(process: int, *, within: float) -> bool:
     return bool(waiting.poll(1000 * within))
 
 
+def is_gone(pid: int) -> bool:
+    """Whether there is no such process, not even one that nobody has waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def phase(port: int) -> str:
     """What /readyz of a worker on loopback says last, or that nobody answers yet."""
     with socket.socket() as probe:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from tests import bundles
+from tests.processes import has_ended, is_gone, watched
 from worker.engine import Kind, UnsupportedModelError
 from worker.model.bundle import Bundle
 from worker.model.classifier import Classifier
@@ -43,14 +43,6 @@ def there() -> Iterator[EngineProcess]:
 
 def tokens(classifier: Classifier, texts: list[str] = TEXTS) -> list[np.ndarray]:
     return [each.tokens for each in classifier.prepare(texts)]
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_it_answers_bit_for_bit_what_the_engine_here_does(here: Classifier, there: EngineProcess) -> None:
@@ -147,15 +139,14 @@ def test_it_ends_when_the_worker_is_killed() -> None:
         f"from pathlib import Path; engine = EngineProcess(Bundle.load(Path({str(SHIPPED_BUNDLE)!r})))\n"
         "print(engine.pid, flush=True); import time; time.sleep(60)"
     )
-    worker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    pid = int(worker.stdout.readline())  # type: ignore[union-attr] # it was asked for
-    worker.kill()
-    worker.communicate()
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout
+        with watched(int(worker.stdout.readline())) as process:
+            assert not has_ended(process, within=0)
 
-    deadline = time.monotonic() + 20
-    while not is_gone(pid):
-        assert time.monotonic() < deadline, "it outlives the worker"
-        time.sleep(0.05)
+            worker.kill()
+
+            assert has_ended(process, within=20), "it outlives the worker"
 
 
 def test_a_model_that_is_not_run_is_refused_in_the_same_words(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from tests.bundles import NANO
-from tests.processes import has_ended, watched
+from tests.processes import has_ended, is_gone, watched
 from tests.unit.test_classifier import WordEngine, bundle
 from worker import app
 from worker.engine import Kind
@@ -94,14 +94,6 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizes:
 
 def answer(tokenizer: Tokenizes, texts: Sequence[str]) -> Answer:
     return plain(tokenizer.begin(texts)())
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("name", CASES)
