@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Place
 
-SWAPS = 6
+SWAPS = 4
 QUICK = Parts(bundle_watch=0.05)
 
 
@@ -36,7 +36,7 @@ def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_no
     releases.use(link, folders[0])
 
     with traffic.flowing():
-        worker = start(bundle=str(link), parts=replace(QUICK, tokenizer_processes=2))
+        worker = start(bundle=str(link), parts=replace(QUICK, tokenizer_processes=2, has_engine_process=True))
         first = worker.children()
         for number in range(1, SWAPS + 1):
             releases.use(link, folders[number % 2])
@@ -46,8 +46,8 @@ def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_no
     assert {verdict.model for verdict in watch.verdicts} == set(models)
     assert worker.metric("hamgate_model_changes_total") == SWAPS
     assert worker.metric("hamgate_model_refused") == 0
-    assert len(first) == 2, "its tokenizer, twice"
-    until(lambda: len(worker.children()) == 2)  # those of the models that are gone have ended with them
+    assert len(first) == 3, "its tokenizer, twice, and its engine"
+    until(lambda: len(worker.children()) == 3)  # those of the models that are gone have ended with them
     assert not set(worker.children()) & set(first)
 
 
