@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import re
 import unicodedata
@@ -125,37 +124,32 @@ class Registry:
 
     def named(self, text: str) -> tuple[Brand, ...]:
         """The brands that a text names, as words of their own; the longer of two names that overlap."""
-        plain = skeleton(text)
-        found = self._words.find_matches_as_indexes(plain, overlapping=True)
-        return self._chosen(plain, found) if found else ()
+        return self.named_in([text])[0]
 
     def named_in(self, texts: Sequence[str]) -> list[tuple[Brand, ...]]:
         """As `named`, of each of some texts: looked for at once, for a third of the time."""
+        named: list[tuple[Brand, ...]] = [()] * len(texts)
         parts = _skeletons(texts)
-        found = self._words.find_matches_as_indexes(_END.join(parts), overlapping=True)
+        plain = _END.join(parts)
+        found = self._words.find_matches_as_indexes(plain, overlapping=True)
         if not found:
-            return [()] * len(texts)
-        begins = [*itertools.accumulate((len(part) + 1 for part in parts), initial=0)]
-        of_text: dict[int, list[tuple[int, int, int]]] = {}
-        for index, start, end in found:
-            text = bisect.bisect(begins, start) - 1
-            of_text.setdefault(text, []).append((index, start - begins[text], end - begins[text]))
-        return [self._chosen(parts[text], of_text[text]) if text in of_text else () for text in range(len(texts))]
-
-    def _chosen(self, plain: bytes, found: list[tuple[int, int, int]]) -> tuple[Brand, ...]:
+            return named
         words = [
             (start, -end, index)
             for index, start, end in found
             if not (self._names[index].begins and _is_word_before(plain, start))
             and not (self._names[index].ends and _is_word_behind(plain, end))
         ]
-        chosen: dict[Brand, None] = {}
-        reached = 0
-        for _, minus_end, index in sorted(words):
+        begins = [*itertools.accumulate((len(part) + 1 for part in parts), initial=0)]
+        text = reached = 0
+        for start, minus_end, index in sorted(words):
             if -minus_end > reached:
                 reached = -minus_end
-                chosen[self._names[index].brand] = None
-        return tuple(chosen)
+                while start >= begins[text + 1]:
+                    text += 1
+                if (brand := self._names[index].brand) not in named[text]:
+                    named[text] = (*named[text], brand)
+        return named
 
     def named_by_host(self, host: str) -> tuple[Brand, ...]:
         """The brands whose names stand anywhere in a host, as in `northwind-pay.example`."""
