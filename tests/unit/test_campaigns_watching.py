@@ -76,6 +76,37 @@ def test_a_message_has_its_campaign_and_the_size_so_far_from_the_second_on() -> 
     assert seen[2].campaign == seen[3].campaign
 
 
+WORDINGS = [
+    TEXT,
+    TEXT.replace("depot", "warehouse"),
+    TEXT.replace("Pay the fee", "Settle the small charge"),
+    TEXT.replace(" at https://{}.example/x7", " to {}"),
+    OTHER,
+    OTHER.replace("blue folder", "red one"),
+    "ok {} {}",
+    "x" * 400 + " a text that nobody sends to many people at all {} {}",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(WORDINGS), st.integers(1, 9)), max_size=40), st.integers(2, 20))
+def test_a_batch_that_is_foreseen_has_the_campaigns_of_its_messages_one_by_one(
+    sent: list[tuple[str, int]], most: int
+) -> None:
+    texts = [wording.replace("{}", str(number)) for wording, number in sent]
+    alone = feed(Context(observers=[watch()]), texts)
+    context, together = Context(observers=[watch()]), [facts(text, at) for at, text in enumerate(texts)]
+
+    for first in range(0, len(together), most):
+        context.begin(2e9)
+        context.foresee(together[first : first + most])
+        for each in together[first : first + most]:
+            context.decide(each, SCORED)
+
+    assert [(each.campaign, each.campaign_size) for each in together] == [
+        (each.campaign, each.campaign_size) for each in alone
+    ]
+
+
 def test_what_is_read_again_counts_once_and_has_its_campaign_all_the_same() -> None:
     watching = watch()
     context = Context(observers=[watching])

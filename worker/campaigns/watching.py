@@ -40,6 +40,8 @@ some 1 KB each.
 """
 _TEXTS: Final = 16_384
 """Whose words are not taken out again; some 5 MB."""
+_SHORT: Final = 320
+"""Characters of these at most: longer ones are rarely sent to many, and a sender chooses how long."""
 _WORDING: Final = "wording"
 """Of `Facts.found`: what is kept of a text."""
 _TOMBSTONES: Final = 100_000
@@ -114,9 +116,10 @@ class CampaignWatch:
         if len(self._texts) > _TEXTS:
             self._texts.clear()
         known = self._texts
-        if fresh := [text for text in dict.fromkeys(texts) if text not in known]:
-            known.update(zip(fresh, constants(fresh), strict=True))
-        return [known[text] for text in texts]
+        fresh = [text for text in dict.fromkeys(texts) if text not in known]
+        made = dict(zip(fresh, constants(fresh), strict=True))
+        known.update((text, kept) for text, kept in made.items() if len(text) <= _SHORT)
+        return [made[text] if text in made else known[text] for text in texts]
 
     def _look_ahead(self, some: Sequence[tuple[Wording, int]]) -> None:
         """Find what the wordings of a batch are like. One that comes again must find itself when it does."""
