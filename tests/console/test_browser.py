@@ -99,6 +99,7 @@ def test_a_typed_message_is_judged_explained_and_what_if_is_redrawn_without_aski
     assert asked == []
 
 
+@pytest.mark.long
 def test_a_file_of_a_thousand_messages_is_judged_with_progress(page: Any, tmp_path: Path) -> None:
     lines = [f"{SPAM} {n}" if n % 10 == 0 else f"see you at {n}" for n in range(1000)]
     (tmp_path / HTML.replace("/", "")).write_text("\n".join(lines))
@@ -152,6 +153,7 @@ def test_a_dead_letter_is_previewed_sent_back_and_answered(
     assert "1 left: sent back before." in page.inner_text("#said")
 
 
+@pytest.mark.long
 def test_every_step_of_a_redrive_can_be_taken_by_the_keyboard(page: Any, place: Place) -> None:
     bury(place, b'{"text": "hello"}')
     page.goto("/dead-letters")
@@ -232,6 +234,7 @@ def test_a_viewer_logs_in_sees_and_is_offered_nothing_that_changes(browser: Any,
         page.context.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_is_wider_than_its_window_and_each_is_drawn_within_a_second(

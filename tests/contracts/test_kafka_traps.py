@@ -134,6 +134,7 @@ def test_a_broker_that_does_not_answer_is_waited_for_and_its_transaction_rolled_
     sink.close()
 
 
+@pytest.mark.long
 def test_a_broker_that_stays_away_ends_the_worker_after_its_patience(in_kafka: InKafka, kafka: Node) -> None:
     in_kafka.feed(*events(1))
     impatient = replace(in_kafka.place.link, patience=2)

@@ -326,6 +326,7 @@ def test_where_no_worker_has_been_there_is_nothing_to_prove(place: Place, tmp_pa
     assert json.loads(done.stdout)["offsets"] == {str(partition): [0, 0] for partition in range(place.partitions)}
 
 
+@pytest.mark.long
 def test_an_audit_that_can_prove_nothing_says_why(place: Place, tmp_path: Path) -> None:
     wrong = once(place, tmp_path, "--from-offset", "7:0")
     assert (wrong.returncode, wrong.stdout) == (1, "")

@@ -206,6 +206,7 @@ def test_it_does_not_begin_where_its_decisions_would_be_deleted_or_have_no_topic
     assert f"topic {reported.topic}.absent" in "".join(capfd.readouterr())
 
 
+@pytest.mark.long
 def test_an_analyst_sees_the_queue_decides_and_reads_who_changed_what(reported: Reported, tmp_path: Path) -> None:
     ids = judged(reported, 3)
     with feeding(reported, tmp_path / "feedback.log") as process:

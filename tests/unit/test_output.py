@@ -38,7 +38,12 @@ def test_letters_that_the_terminal_cannot_show_are_escaped(encoding: str, monkey
 
 
 @pytest.mark.parametrize(
-    "command", ["worker predict hello", "worker print-settings", "training prepare --data rows.tsv"]
+    "command",
+    [
+        "worker predict hello",
+        "worker print-settings",
+        pytest.param("training prepare --data rows.tsv", marks=pytest.mark.long),
+    ],
 )
 def test_a_full_disk_behind_standard_output_is_said_in_a_line(command: str, tmp_path: Path) -> None:
     lines = [f"{'ham' if at % 3 else 'spam'}\tmessage {at:b} of {at * 7919}\n" for at in range(90)]

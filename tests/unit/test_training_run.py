@@ -158,6 +158,7 @@ class StoppedError(Exception):
     """Someone pulled the plug."""
 
 
+@pytest.mark.long
 def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

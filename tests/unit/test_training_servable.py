@@ -138,7 +138,7 @@ def test_labels_that_no_bundle_can_have_are_refused_too() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"attention_bias": True}, {"mlp_bias": True}, {"rope_parameters": YARN}],
+    [{"attention_bias": True}, pytest.param({"mlp_bias": True}, marks=pytest.mark.long), {"rope_parameters": YARN}],
     ids=["attention_bias", "mlp_bias", "yarn"],
 )
 def test_a_base_with_biases_or_yarn_is_trained_exported_and_answers_as_transformers_does(

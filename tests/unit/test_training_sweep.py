@@ -218,6 +218,7 @@ def test_a_configuration_that_failed_keeps_none_of_the_others_from_being_written
     )
 
 
+@pytest.mark.long
 def test_what_a_configuration_is_judged_by_is_train_and_no_near_duplicate_of_what_it_learns() -> None:
     prepared = data.prepare()
     parts = evaluate.cut(prepared.rows, 0)

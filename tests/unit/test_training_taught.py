@@ -51,6 +51,7 @@ def test_a_damaged_file_is_named(folder: Path) -> None:
         taught.unlabelled(folder)
 
 
+@pytest.mark.long
 def test_what_is_shipped_tells_nothing_of_test_rows_nor_of_uci() -> None:
     parts = mixture.cut(mixture.read(), 0)
     told = taught.soften((*parts.fit, *parts.calibration, *parts.test))

@@ -98,6 +98,7 @@ def test_a_student_reads_what_was_made(rows: tuple[Sourced, ...], made: tuple[Pa
     assert json.loads((out / "card.json").read_text())["figures"].keys() >= {"auc/out-of-fold", "auc/calibration"}
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_its_stages_and_ends_the_same(
     rows: tuple[Sourced, ...], made: tuple[Path, Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_toy_never_replaces_what_students_learn_from(capsys: pytest.CaptureFix
     assert "is not to be learnt from" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_command_says_how_good_the_teacher_is(
     rows: tuple[Sourced, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -264,6 +264,7 @@ def toys(count: int) -> tuple[Sourced, ...]:
     return tuple(toy(number) for number in range(count))
 
 
+@pytest.mark.long
 def test_a_bundle_is_judged_beside_linear_svc_and_kinds_are_left_out_of_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

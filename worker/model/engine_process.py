@@ -54,7 +54,7 @@ class Loaded(msgspec.Struct, array_like=True, gc=False):
     failure: str = ""
 
 
-class Answer(msgspec.Struct, array_like=True, gc=False):
+class LogitsReply(msgspec.Struct, array_like=True, gc=False):
     """A batch's logits, float32 end to end; `failure` names what went wrong instead."""
 
     logits: bytes = b""
@@ -62,11 +62,11 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
 
 
 _loaded: Final = msgspec.msgpack.Decoder(Loaded)
-_answer: Final = msgspec.msgpack.Decoder(Answer)
+_logits: Final = msgspec.msgpack.Decoder(LogitsReply)
 
 
 @dataclass(slots=True)
-class _Asked:
+class _BatchAsked:
     """A request on its way, then its answer; none once the process is gone."""
 
     is_done: threading.Event = field(default_factory=threading.Event)
@@ -74,11 +74,11 @@ class _Asked:
 
 
 @dataclass(slots=True)
-class _Line:
+class _AskedInOrder:
     """Who waits for an answer, in order. Closed once there will be no more."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    asked: deque[_Asked] = field(default_factory=deque)
+    asked: deque[_BatchAsked] = field(default_factory=deque)
     is_closed: bool = False
 
 
@@ -87,7 +87,7 @@ class OnItsWay:
     """A batch that the process judges."""
 
     engine: EngineProcess
-    asked: _Asked
+    asked: _BatchAsked
 
     @property
     def is_done(self) -> bool:
@@ -122,11 +122,11 @@ class EngineProcess(Child):
         self.labels, self.token_budget = loaded.labels, loaded.token_budget
         self._requests = self._process.stdin.fileno()  # type: ignore[union-attr] # it was asked for
         _make_room(self._requests)
-        self._line = _Line()
+        self._asked = _AskedInOrder()
         # The thread knows nothing of this object, which therefore ends with its last reference; and reads by a file of
         # its own, which nobody closes while it does.
         replies = FileIO(os.dup(self._process.stdout.fileno()))  # type: ignore[union-attr] # it was asked for
-        threading.Thread(target=_take_answers, args=(replies, self._line), name="answers", daemon=True).start()
+        threading.Thread(target=_take_answers, args=(replies, self._asked), name="answers", daemon=True).start()
 
     def begin(self, tokens: Sequence[Tokens]) -> OnItsWay:
         """Begin to judge messages; another batch may be begun before this one is done."""
@@ -136,11 +136,11 @@ class EngineProcess(Child):
             raise ValueError(message)
         flat = [np.asarray(each, dtype=np.int32) for each in tokens] or [lengths]
         request = b"".join((_COUNT.pack(len(tokens)), lengths.tobytes(), np.concatenate(flat).tobytes()))
-        asked = _Asked()
-        with self._line.lock:
-            if self._line.is_closed:
+        asked = _BatchAsked()
+        with self._asked.lock:
+            if self._asked.is_closed:
                 raise self._ended()
-            self._line.asked.append(asked)
+            self._asked.asked.append(asked)
             self._write(request)
         return OnItsWay(self, asked)
 
@@ -152,7 +152,7 @@ class EngineProcess(Child):
         """The logits of an answer. Raises EngineProcessError."""
         if answer is None:
             raise self._ended()
-        found = _answer.decode(answer)
+        found = _logits.decode(answer)
         if found.failure:
             message = f"the engine process failed: {found.failure}"
             raise EngineProcessError(message)
@@ -181,18 +181,18 @@ def _make_room(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ROOM)
 
 
-def _take_answers(replies: FileIO, line: _Line) -> None:
+def _take_answers(replies: FileIO, waiting: _AskedInOrder) -> None:
     """Until the process is gone."""
     frames = Frames(replies)
     with replies, contextlib.suppress(EOFError):
         while True:
             answer = frames.next()
-            asked = line.asked.popleft()
+            asked = waiting.asked.popleft()
             asked.answer = answer
             asked.is_done.set()
-    with line.lock:
-        line.is_closed = True
-        for asked in line.asked:
+    with waiting.lock:
+        waiting.is_closed = True
+        for asked in waiting.asked:
             asked.is_done.set()
 
 
@@ -227,14 +227,14 @@ def _serve(requests: Frames, engine: Engine) -> NoReturn:
         reply(msgspec.msgpack.encode(_answered(engine, requests.next())))
 
 
-def _answered(engine: Engine, request: bytearray) -> Answer:
+def _answered(engine: Engine, request: bytearray) -> LogitsReply:
     try:
         (count,) = _COUNT.unpack_from(request)
         lengths = np.frombuffer(request, dtype=np.int32, count=count, offset=_COUNT.size)
         flat = np.frombuffer(request, dtype=np.int32, offset=_COUNT.size + lengths.nbytes)
-        return Answer(engine.logits(np.split(flat, np.cumsum(lengths[:-1]))).tobytes() if count else b"")
+        return LogitsReply(engine.logits(np.split(flat, np.cumsum(lengths[:-1]))).tobytes() if count else b"")
     except BaseException as error:  # noqa: BLE001 whatever it is, the worker ends by it
-        return Answer(failure=type(error).__name__)
+        return LogitsReply(failure=type(error).__name__)
 
 
 if __name__ == "__main__":
