@@ -44,6 +44,7 @@ def test_nothing_is_lost_or_doubled_when_commits_come_late(play: Play) -> None:
     assert (found["lost"], found["duplicated"], found["reordered"]) == (0, 0, 0), found
 
 
+@pytest.mark.long
 def test_a_worker_that_sends_its_commit_again_under_the_same_epoch_is_found(play: Play) -> None:
     found = play(plants.sends_the_end_again)
 

@@ -35,6 +35,7 @@ def test_a_worker_told_to_stop_finishes_and_the_next_goes_on_where_it_stopped(
     exactly_once(traffic, watch)
 
 
+@pytest.mark.long
 def test_a_worker_killed_in_mid_batch_is_replaced_without_loss_or_repeat(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_broker_that_is_restarted_ends_no_worker(
     assert worker.is_running()
 
 
+@pytest.mark.long
 def test_at_least_once_loses_nothing_when_killed(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch
 ) -> None:

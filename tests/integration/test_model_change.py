@@ -10,6 +10,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from deploy.kafka import topics
 from tests import bundles
 from tests.integration.harness import Traffic, Watch, WorkerProcess, environment, exactly_once, until
@@ -75,6 +77,7 @@ def test_a_bundle_that_is_refused_under_load_is_told_loudly_and_judges_nothing(
     assert worker.is_ready()
 
 
+@pytest.mark.long
 def test_a_canary_judges_some_keys_and_a_shadow_is_compared_with_the_rest(
     place: Place, start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, tmp_path: Path
 ) -> None:

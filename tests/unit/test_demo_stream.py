@@ -101,6 +101,7 @@ def test_senders_are_numbers_that_belong_to_nobody(events: list[Event]) -> None:
     assert all(event.key.startswith(b"+447700900") and len(event.key) == 13 for event in events)
 
 
+@pytest.mark.long
 def test_todays_messages_stand_behind_the_disguises_with_their_kinds() -> None:
     some = [Row(f"message {number}", is_spam=False, kind="ham/delivery") for number in range(30)]
 

@@ -59,6 +59,7 @@ def test_a_full_disk_behind_standard_output_is_said_in_a_line(command: str, tmp_
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_reader_who_has_gone_is_no_error(tmp_path: Path) -> None:
     lines = [f"{'ham' if at % 3 else 'spam'}\tmessage {at:b} of {at * 7919}\n" for at in range(90)]
     (tmp_path / "rows.tsv").write_text("".join(lines))
