@@ -210,6 +210,30 @@ def test_rows_of_a_template_differ_in_their_choices() -> None:
     assert len(made.messages) == len({each.text for each in made.messages}) > 1
 
 
+def test_a_row_of_a_later_voice_that_joins_two_groups_of_earlier_ones_is_left_out() -> None:
+    words = [f"{one}{other}u" for one in "bdfghk" for other in "aeio"]
+    texts = [" ".join(words[start : start + 20]) for start in (0, 2, 4)]
+    lines = [template(texts[0], family="us-0001"), template(texts[2], family="us-0002")]
+    between = template(texts[1], family="isles-0001", voice="isles")
+    apart = modern.make(lines).messages
+
+    made = modern.make(
+        [*lines, between, template("see you at noon by the old bridge", family="isles-2", voice="isles")]
+    )
+
+    assert {each.group for each in apart} == {"us-0001", "us-0002"}
+    assert made.messages[:2] == apart
+    assert [each.family for each in made.messages] == ["us-0001", "us-0002", "isles-2"]
+    assert made.dropped == {"near two groups of earlier voices": 1}
+
+
+def test_a_row_of_a_later_voice_near_an_earlier_one_is_of_its_group() -> None:
+    text = "your parcel waits at the corner shop until friday at six"
+    lines = [template(text, family="us-0001"), template(f"{text} pm", family="isles-0001", voice="isles")]
+
+    assert [each.group for each in modern.make(lines[:1] + lines[1:]).messages] == ["us-0001", "us-0001"]
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_scam_whose_text_is_lawful_elsewhere_is_dropped(order: int) -> None:
     lines = [template("is this still available", family="us-ham"), template("Is this still available?", "smishing")]

@@ -10,6 +10,7 @@ import pytest
 from training.data import mixture, taught
 from training.data import split as data
 from training.data.split import Row
+from training.data.taught import Told
 from training.fit import epochs, recipe
 
 if TYPE_CHECKING:
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 ROWS = (Row("Your code is 4471", "ham"), Row("Pay the fee at once", "spam"), Row("see you at six", "ham"))
 
 
+MESSAGES = (("call me back", Told(3.0)), ("lunch?", Told(-1.5)))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    taught.write([(ROWS[0], -3.0), (ROWS[1], 1.5)], [("call me back", 3.0), ("lunch?", -1.5)], tmp_path)
+    taught.write([(ROWS[0], Told(-3.0)), (ROWS[1], Told(1.5))], MESSAGES, tmp_path)
     return tmp_path
 
 
@@ -40,7 +44,7 @@ def test_unlabelled_messages_have_the_teachers_probability(folder: Path) -> None
 
 def test_the_same_is_written_as_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    taught.write([(ROWS[1], 1.5), (ROWS[0], -3.0)], [("call me back", 3.0), ("lunch?", -1.5)], again)
+    taught.write([(ROWS[1], Told(1.5)), (ROWS[0], Told(-3.0))], MESSAGES, again)
     for name in ("rows.tsv.gz", "messages.tsv.gz"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
@@ -49,6 +53,28 @@ def test_a_damaged_file_is_named(folder: Path) -> None:
     (folder / "messages.tsv.gz").write_bytes(b"nonsense")
     with pytest.raises(data.DataError, match=r"messages\.tsv\.gz: cannot be read"):
         taught.unlabelled(folder)
+
+
+def test_each_text_has_its_own_state(tmp_path: Path) -> None:
+    rows = [(ROWS[0], Told(-3.0, b"\x01\xff")), (ROWS[1], Told(1.5, b"\x02\xfe"))]
+    taught.write(
+        rows[::-1], [(text, Told(told.odds, bytes([at, 9]))) for at, (text, told) in enumerate(MESSAGES)], tmp_path
+    )
+    assert [row.state for row in taught.soften(ROWS, tmp_path)] == [b"\x01\xff", b"\x02\xfe", b""]
+    assert [row.state for row in taught.unlabelled(tmp_path)] == [b"\x00\x09", b"\x01\x09"]
+
+
+def test_states_of_other_texts_are_refused(tmp_path: Path) -> None:
+    taught.write([(ROWS[0], Told(-3.0, b"\x01"))], [(MESSAGES[0][0], Told(1.0, b"\x02"))], tmp_path)
+    other = tmp_path / "other"
+    taught.write([(ROWS[0], Told(-3.0, b"\x01"))], [(text, Told(1.0, b"\x02")) for text, _ in MESSAGES], other)
+    (tmp_path / "states.npy").write_bytes((other / "states.npy").read_bytes()[:-1])
+    with pytest.raises(data.DataError, match=r"states\.npy: "):
+        taught.unlabelled(tmp_path)
+    (tmp_path / "messages.tsv.gz").write_bytes((other / "messages.tsv.gz").read_bytes())
+    (tmp_path / "states.npy").write_bytes(b"nonsense")
+    with pytest.raises(data.DataError, match=r"states\.npy: cannot be read"):
+        taught.unlabelled(tmp_path)
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@
 
 UCI's test rows are those of its own honest split, so that figures stay comparable. Of Mendeley's set only the texts
 that UCI lacks are taken. Clusters are found over all three at once, and a group of `data/modern` is never parted: no
-near-duplicate of any collection's test row is learnt from.
+near-duplicate of any collection's test row is learnt from. Voices that were written later are split by themselves.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 SOURCES: Final = ("uci", "mendeley", "modern")
+_PARTS: Final = (*((source, False) for source in SOURCES), ("modern", True))
+"""What is split by itself: each collection, and the later voices of `data/modern`, so that no row changes sides."""
 HELD_OUT: Final = "held-out-mixture"
 """The digest of a mixture's test rows, in a bundle's quality."""
 LEARNT: Final = "collections"
@@ -56,10 +59,34 @@ def read() -> tuple[Sourced, ...]:
     # A group keeps UCI's own clusters whole.
     rows = [_sourced(row, "uci", f"uci-{row.cluster}") for row in uci]
     rows += [_sourced(row, "mendeley", "") for row in mendeley]
-    rows += [_modern(message) for message in modern.read() if data.key(message.text) not in known]
-    found = clusters.cluster([made_key(row.text) for row in rows])
-    whole = clusters.joined(found, [row.group for row in rows])
-    return tuple(replace(row, cluster=each) for row, each in zip(rows, whole, strict=True))
+    ours = [_modern(message) for message in modern.read() if data.key(message.text) not in known]
+    rows += [row for row in ours if not is_later(row)]
+    rows = [replace(row, cluster=each) for row, each in zip(rows, _clusters(rows), strict=True)]
+    return (*rows, *_later(rows, [row for row in ours if is_later(row)]))
+
+
+def _clusters(rows: Sequence[Sourced]) -> list[int]:
+    return clusters.joined(clusters.cluster([made_key(row.text) for row in rows]), [row.group for row in rows])
+
+
+def _later(rows: Sequence[Sourced], more: Sequence[Sourced]) -> list[Sourced]:
+    """The rows of later voices, clustered so that what `rows` are split into does not change.
+
+    One that is a near-duplicate of any of `rows` is borrowed: it is in their cluster, and tests nothing.
+    """
+    found = _clusters([*rows, *more])
+    near: defaultdict[int, set[int]] = defaultdict(set)
+    for row, root in zip(rows, found, strict=False):
+        near[root].add(row.cluster)
+    return [
+        replace(
+            row,
+            cluster=min(near[root], default=len(rows) + root),
+            borrowed=bool(near[root]),
+            near=tuple(sorted(near[root])),
+        )
+        for row, root in zip(more, found[len(rows) :], strict=True)
+    ]
 
 
 def made_key(text: str) -> str:
@@ -71,15 +98,16 @@ def made_key(text: str) -> str:
 
 
 def cut(rows: Sequence[Sourced], seed: int) -> MixtureParts:
-    """A fifth of each collection's clusters to test, of the rest a tenth to calibration; UCI's test is its own."""
+    """A fifth of each part's clusters to test, of the rest a tenth to calibration; UCI's test is its own."""
     test = own = _uci_test(rows, seed)
-    for source in SOURCES[1:]:
-        test = [*test, *cast("tuple[Sourced, ...]", data.split(_left(rows, source, own), seed).test)]
+    for part in _PARTS[1:]:
+        test = [*test, *cast("tuple[Sourced, ...]", data.split(_left(rows, part, own), seed).test)]
     calibration: list[Sourced] = []
-    for source in SOURCES:
-        calibration += cast("tuple[Sourced, ...]", data.hold_out(_left(rows, source, test), seed, SLICE)[1])
+    for part in _PARTS:
+        calibration += cast("tuple[Sourced, ...]", data.hold_out(_left(rows, part, test), seed, SLICE)[1])
     taken = {row.cluster for row in (*test, *calibration)}
-    return MixtureParts(tuple(row for row in rows if row.cluster not in taken), tuple(calibration), tuple(test))
+    fit = tuple(row for row in rows if row.cluster not in taken and taken.isdisjoint(row.near))
+    return MixtureParts(fit, tuple(calibration), tuple(test))
 
 
 def made_without(test: Iterable[Sourced]) -> dict[str, Any]:
@@ -115,10 +143,15 @@ def _uci_test(rows: Sequence[Sourced], seed: int) -> list[Sourced]:
     return [row for row in own if row.text in texts]
 
 
-def _left(rows: Sequence[Sourced], source: str, taken: Iterable[Sourced]) -> tuple[Sourced, ...]:
-    """A collection's rows of other clusters than those of `taken`."""
+def _left(rows: Sequence[Sourced], part: tuple[str, bool], taken: Iterable[Sourced]) -> tuple[Sourced, ...]:
+    """A part's rows of other clusters than those of `taken`."""
     gone = {row.cluster for row in taken}
-    return tuple(row for row in rows if row.source == source and row.cluster not in gone)
+    return tuple(row for row in rows if (row.source, is_later(row)) == part and row.cluster not in gone)
+
+
+def is_later(row: Sourced) -> bool:
+    """Whether a row is of a voice that was written when the split of the earlier ones had been drawn."""
+    return row.voice in modern.LATER
 
 
 def _sourced(row: Row, source: str, group: str) -> Sourced:

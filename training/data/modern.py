@@ -1,4 +1,4 @@
-"""The corpus of our own, `data/modern`: the lines of ten voices in, one table of messages out, the same everywhere.
+"""The corpus of our own, `data/modern`: the lines of its voices in, one table of messages out, the same everywhere.
 
 A voice is a file of lines, `label | kind | sender | language | text`; a line `+ | text` is another wording of the
 family above it. A text with slots is a template: `fillers` fills them, `balance` says how often.
@@ -27,7 +27,14 @@ MESSAGES: Final = FOLDER / "messages.tsv"
 VOICES: Final = (
     "africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us",
     "northam", "systems", "tropics", "gulf", "atlantic",
+    "notices", "isles", "bharat", "savanna", "straits", "romance", "anatolia", "threads",
+    "retail", "desk", "campus", "ledger", "depot", "rhine", "crescent", "yamuna",
 )  # fmt: skip
+LATER: Final = frozenset(VOICES[15:])
+"""Voices that were written when the others had been split: `mixture` splits them by themselves.
+
+Their lines are without slots, and those whose shape leans to its label are not in them any more.
+"""
 SENDERS: Final = ("short", "alpha", "number", "unknown")
 LANGUAGES: Final = (
     "en", "es", "fr", "de", "pt", "tr", "hi", "id", "ar", "sw", "hi-Latn", "ar-Latn", "pcm", "tl", "es-en", "mix",
@@ -140,37 +147,65 @@ def make(lines: Iterable[Template] | None = None) -> Made:
                 if line.label == "ham":
                     del kept[name]
                     kept[name] = (text, line)
-    groups = _groups(kept, [line.family for _, line in kept.values()])
+    groups = _groups(kept, [line for _, line in kept.values()])
     messages = tuple(
         Message(text, line.label, line.kind, line.family, group, line.sender, line.language, line.voice)
         for (text, line), group in zip(kept.values(), groups, strict=True)
+        if group
     )
+    if between := groups.count(""):
+        dropped["near two groups of earlier voices"] = between
     return Made(messages, dropped, one_off)
 
 
 def _rows(line: Template) -> Iterator[str]:
     first = _row(line, 0)
-    if "{" in line.text or balance.is_kept(line.label, first, line.language):
+    if "{" in line.text or line.voice in LATER or balance.is_kept(line.label, first, line.language):
         yield first
     if "{" in line.text:
         yield from (_row(line, number) for number in range(1, balance.rows(line.label, first, line.language)))
 
 
 def _row(line: Template, number: int) -> str:
+    if "{" not in line.text:
+        return line.text
     is_personal = line.sender in {"number", "unknown"} and not _NOT_PERSONAL.search(line.text)
     return fillers.fill(line.text, voice=line.voice, language=line.language, is_personal=is_personal, number=number)
 
 
 def balanced() -> str:
-    """The table of rows by shape, fitted anew to the voices."""
+    """The table of rows by shape, fitted anew to the earlier voices."""
     return balance.written(
-        balance.fitted((line.label, _row(line, 0), line.language, "{" in line.text) for line in templates())
+        balance.fitted(
+            (line.label, _row(line, 0), line.language, "{" in line.text)
+            for line in templates()
+            if line.voice not in LATER
+        )
     )
 
 
-def _groups(names: Iterable[str], families: Sequence[str]) -> list[str]:
-    """The least family of each row's group: families are joined that have near-duplicates in each other."""
-    return [families[at] for at in clusters.joined(clusters.by_minhash(list(names), clusters.silent), families)]
+def _groups(names: Iterable[str], lines: Sequence[Template]) -> list[str]:
+    """The least family of each row's group: families are joined that have near-duplicates in each other.
+
+    A row of a later voice never joins two groups of the earlier ones, or the split would change: it has no group.
+    """
+    names, families = list(names), [line.family for line in lines]
+    earlier = [at for at, line in enumerate(lines) if line.voice not in LATER]
+    found = _joined([names[at] for at in earlier], [families[at] for at in earlier])
+    known = dict(zip(earlier, (families[earlier[at]] for at in found), strict=True))
+    whole = _joined(names, families)
+    within: dict[int, set[str]] = {}
+    for at, group in known.items():
+        within.setdefault(whole[at], set()).add(group)
+    return [
+        known.get(at) or ("" if len(near) > 1 else next(iter(near), families[root]))
+        for at, root in enumerate(whole)
+        for near in (within.get(root, set()),)
+    ]
+
+
+def _joined(names: Sequence[str], families: Sequence[str]) -> list[int]:
+    return clusters.joined(clusters.by_minhash(names, clusters.silent), families)
 
 
 def written(messages: Iterable[Message]) -> str:

@@ -59,6 +59,7 @@ class Row:
     Rows of one `group`, which a source may name, are in one cluster whether they are alike or not. `source` and `kind`
     say where it is from and what it is, where that is known.
     `spam` is a teacher's probability of spam, in [0, 1]: a row that has one is learnt by it, not by its label.
+    `state` is what the teacher made of the text, a byte a value (`batches.STATE_UNIT`); none where it has not seen it.
     """
 
     text: str
@@ -68,6 +69,7 @@ class Row:
     near: tuple[int, ...] = ()
     group: str = ""
     spam: float | None = None
+    state: bytes = field(default=b"", repr=False)
     source: str = field(default="", compare=False)
     kind: str = field(default="", compare=False)
 
@@ -294,7 +296,12 @@ def check(rows: Iterable[Row], *, least: int) -> None:
 
 def digest(rows: Iterable[Row]) -> str:
     """Name these rows, in this order, with what a teacher says of them."""
-    named = (f"{row.label}\t{row.text}" + ("" if row.spam is None else f"\t{row.spam:.6f}") for row in rows)
+    named = (
+        f"{row.label}\t{row.text}"
+        + ("" if row.spam is None else f"\t{row.spam:.6f}")
+        + (f"\t{row.state.hex()}" if row.state else "")
+        for row in rows
+    )
     return hashlib.sha256("\0".join(named).encode()).hexdigest()
 
 

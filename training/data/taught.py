@@ -12,7 +12,9 @@ import hashlib
 import math
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import numpy as np
 
 from training import whole
 from training.data import mixture
@@ -26,40 +28,57 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Row)
 FOLDER: Final = ROOT / "data" / "taught"
+_ROWS: Final = "rows.tsv.gz"
+_MESSAGES: Final = "messages.tsv.gz"
+_STATES: Final = "states.npy"
 TEMPERATURE: Final = 1.5
 """Log-odds are divided by it: a teacher is surer of itself than it should be."""
 WEIGHT: Final = 0.7
 """The teacher's share in what is learnt of a labelled row; the rest is the label's."""
 
 
+class Told(NamedTuple):
+    """What a teacher says of a text: log-odds of spam, and its state, a signed byte a value (`batches.STATE_UNIT`)."""
+
+    odds: float
+    state: bytes = b""
+
+
 def soften(rows: Iterable[R], folder: Path = FOLDER) -> tuple[R, ...]:
-    """The rows, those that the teacher has judged with a probability of spam. Raises DataError."""
+    """The rows, those that the teacher has judged with a probability of spam, and its state. Raises DataError."""
     known = _of_rows(folder)
     return tuple(_softened(row, known) for row in rows)
 
 
 def unlabelled(folder: Path = FOLDER) -> tuple[Row, ...]:
-    """Messages that nobody has labelled, each with the teacher's probability of spam. Raises DataError."""
+    """Messages that nobody has labelled, each with the teacher's probability and state. Raises DataError."""
+    lines = _lines(folder / _MESSAGES)
+    states = _states(folder, len(_of_rows(folder)), len(lines))
     rows = []
-    for line in _lines(folder / "messages.tsv.gz"):
+    for line, state in zip(lines, states, strict=True):
         odds, _, text = line.partition("\t")
         spam = _probability(float(odds))
-        rows.append(Row(text, LABELS[spam >= 0.5], spam=spam))  # noqa: PLR2004
+        rows.append(Row(text, LABELS[spam >= 0.5], spam=spam, state=state))  # noqa: PLR2004
     return tuple(rows)
 
 
-def write(rows: Iterable[tuple[Row, float]], messages: Iterable[tuple[str, float]], folder: Path = FOLDER) -> None:
-    """Write what `soften` and `unlabelled` read: log-odds of spam by row, and by message."""
+def write(rows: Iterable[tuple[Row, Told]], messages: Iterable[tuple[str, Told]], folder: Path = FOLDER) -> None:
+    """Write what `soften` and `unlabelled` read: of each row, and of each message."""
     folder.mkdir(parents=True, exist_ok=True)
-    _put(folder / "rows.tsv.gz", sorted(f"{_name(row.text)}\t{odds:.2f}" for row, odds in rows))
-    _put(folder / "messages.tsv.gz", (f"{odds:.2f}\t{text}" for text, odds in messages))
+    named, messages = sorted((_name(row.text), told) for row, told in rows), list(messages)
+    _put(folder / _ROWS, (f"{name}\t{told.odds:.2f}" for name, told in named))
+    _put(folder / _MESSAGES, (f"{told.odds:.2f}\t{text}" for text, told in messages))
+    states = b"".join(told.state for _, told in (*named, *messages))
+    if states:
+        with whole.writing(folder / _STATES) as making, making.open("wb") as opened:
+            np.save(opened, np.frombuffer(states, np.int8).reshape(len(named) + len(messages), -1), allow_pickle=False)
 
 
-def _softened(row: R, known: Mapping[str, float]) -> R:
-    if (odds := known.get(_name(row.text))) is None:
+def _softened(row: R, known: Mapping[str, Told]) -> R:
+    if (told := known.get(_name(row.text))) is None:
         return row
     is_spam = float(row.label != LABELS[0])
-    return replace(row, spam=WEIGHT * _probability(odds) + (1 - WEIGHT) * is_spam)
+    return replace(row, spam=WEIGHT * _probability(told.odds) + (1 - WEIGHT) * is_spam, state=told.state)
 
 
 def _probability(odds: float) -> float:
@@ -71,9 +90,26 @@ def _name(text: str) -> str:
 
 
 @cache
-def _of_rows(folder: Path) -> Mapping[str, float]:
-    pairs = (line.split("\t") for line in _lines(folder / "rows.tsv.gz"))
-    return {name: float(odds) for name, odds in pairs}
+def _of_rows(folder: Path) -> Mapping[str, Told]:
+    lines = _lines(folder / _ROWS)
+    pairs = zip((line.split("\t") for line in lines), _states(folder, 0, len(lines)), strict=True)
+    return {name: Told(float(odds), state) for (name, odds), state in pairs}
+
+
+def _states(folder: Path, start: int, count: int) -> list[bytes]:
+    """The states of so many texts, of the rows and then the messages, from one on; empty where the folder has none."""
+    file = folder / _STATES
+    if not file.exists():
+        return [b""] * count
+    try:
+        found = np.load(file, allow_pickle=False)[start : start + count]
+    except (OSError, ValueError) as error:
+        message = f"{file}: cannot be read ({type(error).__name__}); it comes with the repository"
+        raise data.DataError(message) from None
+    if found.dtype != np.int8 or found.ndim != 2 or len(found) != count:  # noqa: PLR2004 -- texts, values
+        message = f"{file}: holds the states of other texts than {_ROWS} and {_MESSAGES}; it comes with the repository"
+        raise data.DataError(message)
+    return [each.tobytes() for each in found]
 
 
 def _lines(file: Path) -> list[str]:

@@ -23,6 +23,8 @@ IGNORED: Final = -100
 """The label of a place whose label is not learnt, as PyTorch's losses know it."""
 NOT_TAUGHT: Final = -1.0
 """The probability of spam of a message that has none."""
+STATE_UNIT: Final = 1 / 32
+"""What one is worth in a teacher's state, whose values are signed bytes."""
 
 
 class ProgressCallback(Protocol):
@@ -40,12 +42,13 @@ class DivergedError(ArithmeticError):
 class Example:
     """A message's token ids, as many as are kept, and its label's index or, of two labels, a probability of spam.
 
-    One that is IGNORED, and has no probability, has no target.
+    One that is IGNORED, and has no probability, has no target. `state` is a row's.
     """
 
     ids: list[int]
     label: int
     spam: float | None = None
+    state: bytes = b""
 
     @property
     def targets(self) -> tuple[int, float]:
@@ -55,12 +58,16 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class PaddedBatch:
-    """Padded on the right: ids and mask [n, longest]; labels and probabilities of spam [n], as `loss` takes them."""
+    """Padded on the right: ids and mask [n, longest]; labels and probabilities of spam [n], as `loss` takes them.
+
+    `states` are the teacher's [n, values], NaN where it has none; of no values where it has none of the batch.
+    """
 
     ids: Tensor
     mask: Tensor
     labels: Tensor
     spam: Tensor
+    states: Tensor
 
 
 def encode(  # noqa: PLR0913, PLR0917 texts, what is learnt of each, and how they are cut
@@ -70,11 +77,12 @@ def encode(  # noqa: PLR0913, PLR0917 texts, what is learnt of each, and how the
     names: Sequence[str],
     max_tokens: int,
     spam: Iterable[float | None] = itertools.repeat(None),
+    states: Iterable[bytes] = itertools.repeat(b""),
 ) -> list[Example]:
     """Tokenise; a text of more than `max_tokens` keeps its first and its last half of them, as in serving.
 
     Nothing is learnt of a text without tokens, which is not judged in serving: it is a pad without a target.
-    `spam` gives each text's probability of spam, None where its label is to be learnt.
+    `spam` gives each text's probability of spam, None where its label is to be learnt; `states` the teacher's.
     """
     tail = max_tokens // 2
     # As in serving, a special token's name within a text is no special token.
@@ -82,8 +90,8 @@ def encode(  # noqa: PLR0913, PLR0917 texts, what is learnt of each, and how the
     cut = [ids if len(ids) <= max_tokens else ids[: max_tokens - tail] + ids[len(ids) - tail :] for ids in found]
     nothing = Example([tokenizer.pad_token_id or 0], IGNORED)
     return [
-        Example(ids, names.index(label), share) if ids else nothing
-        for ids, label, share in zip(cut, labels, spam, strict=False)
+        Example(ids, names.index(label), share, state) if ids else nothing
+        for ids, label, share, state in zip(cut, labels, spam, states, strict=False)
     ]
 
 
@@ -116,7 +124,16 @@ def collate(examples: Sequence[Example], *, pad: int) -> PaddedBatch:
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         mask[row, : len(example.ids)] = 1
     labels, spam = zip(*(example.targets for example in examples), strict=True)
-    return PaddedBatch(ids, mask, torch.tensor(labels), torch.tensor(spam))
+    return PaddedBatch(ids, mask, torch.tensor(labels), torch.tensor(spam), _states(examples))
+
+
+def _states(examples: Sequence[Example]) -> Tensor:
+    values = max(len(example.state) for example in examples)
+    found = torch.full((len(examples), values), math.nan)
+    for row, example in enumerate(examples):
+        if example.state:
+            found[row] = torch.frombuffer(bytearray(example.state), dtype=torch.int8) * STATE_UNIT
+    return found
 
 
 def loss(logits: Tensor, labels: Tensor, spam: Tensor) -> Tensor:

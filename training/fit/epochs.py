@@ -91,8 +91,8 @@ def examples(
     max_tokens: int,
 ) -> list[Example]:
     """Tokenise an epoch's texts, with what is learnt of each row."""
-    names, spam = [row.label for row in rows], [row.spam for row in rows]
-    return batches.encode(tokenizer, texts, names, labels, max_tokens, spam)
+    names, spam, states = [row.label for row in rows], [row.spam for row in rows], [row.state for row in rows]
+    return batches.encode(tokenizer, texts, names, labels, max_tokens, spam, states)
 
 
 def shown(recipe: Recipe) -> list[str]:

@@ -62,7 +62,8 @@ def make_base(  # noqa: PLR0913 what a base is made of
     tokenizer = make_tokenizer(texts, wanted.vocabulary, wanted.alphabet)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    fresh = _fresh(wanted, tokenizer, labels).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type] # transformers is untyped
+    values = max(len(row.state) for row in (*rows, *taught))
+    fresh = _fresh(wanted, tokenizer, labels, values).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type] # transformers is untyped
     classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept, taught)
     _save(classifier, folder / "base")
 
@@ -101,9 +102,9 @@ def make_tokenizer(texts: Sequence[str], vocabulary: int, alphabet: int = 120) -
 
 
 def _fresh(
-    wanted: Pretraining, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str]
+    wanted: Pretraining, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], values: int
 ) -> LlamaForSequenceClassification:
-    return LlamaForSequenceClassification(
+    model = LlamaForSequenceClassification(
         LlamaConfig(  # type: ignore[call-arg] # num_labels is a PreTrainedConfig's
             vocab_size=len(tokenizer),
             hidden_size=wanted.width,
@@ -119,6 +120,9 @@ def _fresh(
             tie_word_embeddings=True,
         )
     )
+    if wanted.states:
+        model.states = torch.nn.Linear(wanted.width, values)
+    return model
 
 
 def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
@@ -169,8 +173,10 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
             ids = torch.where(is_shown | (batch.ids == tokenizer.bos_token_id), batch.ids, tokenizer.unk_token_id)
             states = model.model(input_ids=ids.to(device), attention_mask=batch.mask.to(device)).last_hidden_state
             ends = (batch.mask.sum(dim=1) - 1).to(device)
-            logits = model.score(states[torch.arange(len(ends), device=device), ends])
-            loss = batches.loss(logits, batch.labels.to(device), batch.spam.to(device)) / len(ends)
+            pooled = states[torch.arange(len(ends), device=device), ends]
+            loss = batches.loss(model.score(pooled), batch.labels.to(device), batch.spam.to(device)) / len(ends)
+            if wanted.states and batch.states.shape[1]:
+                loss = loss + wanted.states * _state_loss(model.states(pooled), batch.states.to(device))
             if wanted.language:
                 loss = loss + wanted.language * _next_piece_loss(model, states, batch)
             if device.type == "cpu" or step % _LOOK_EVERY == 0:
@@ -196,6 +202,12 @@ def _next_piece_loss(model: Any, states: torch.Tensor, batch: PaddedBatch) -> to
     at, answers = asked.flatten().nonzero()[:, 0], batch.ids[:, 1:][asked]
     guesses = states[:, :-1].flatten(0, 1)[at.to(states.device)] @ model.model.embed_tokens.weight.T
     return cross_entropy(guesses, answers.to(states.device))
+
+
+def _state_loss(guessed: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the teacher's states, over the texts that it has seen (FitNets, arXiv 1412.6550)."""
+    known = ~states.isnan()
+    return ((guessed.float() - states.nan_to_num()) ** 2 * known).sum() / known.sum().clamp(min=1)
 
 
 def _drop_while_training(model: Any, share: float) -> None:  # noqa: ANN401

@@ -35,6 +35,7 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `language` is the weight of guessing each next piece beside the label: a text teaches more than its class.
     `alphabet` is how many of the commonest characters have a piece of their own; the others are spelt in bytes.
     `embedding` is the share of the learning rate that the pieces' vectors learn at.
+    `states` is the weight of guessing what the teacher made of a text (its states, `data/taught`).
     """
 
     vocabulary: Annotated[int, Meta(ge=260)]  # four signs and every byte
@@ -53,6 +54,7 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: Amount = 0.0
     alphabet: Count = 120
     embedding: Amount = 1.0
+    states: Amount = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a shape that no Llama can have."""

@@ -57,23 +57,29 @@ class JudgingTeacher(torch.nn.Module):
             each.copy_(weights[name])
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Log-odds [n], in float32. An empty text is judged as a full stop."""
-        device = self.head.weight.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            vectors = self.encoder([text or "." for text in texts])
-        found: Tensor = self.head(vectors.float())[:, 0]
+        """Log-odds [n], in float32."""
+        found: Tensor = self.head(self.vectors(texts))[:, 0]
         return found
 
+    def vectors(self, texts: Sequence[str]) -> Tensor:
+        """The encoder's [n, width], in float32. An empty text is read as a full stop."""
+        device = self.head.weight.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            found: Tensor = self.encoder([text or "." for text in texts])
+        return found.float()
+
     @torch.no_grad()
-    def log_odds(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Log-odds of normalised texts, of about equal length in a pass."""
+    def judged(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Log-odds [n] of normalised texts, and the vectors [n, width] that they come of."""
         self.eval()
-        found = np.zeros(len(texts), dtype=np.float32)
+        odds = np.zeros(len(texts), dtype=np.float32)
+        states = np.zeros((len(texts), self.encoder.width), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         for start in range(0, len(order), _TEXTS):
             places = order[start : start + _TEXTS]
-            found[places] = self([texts[at] for at in places]).cpu().numpy()
-        return found
+            vectors = self.vectors([texts[at] for at in places])
+            states[places], odds[places] = vectors.cpu().numpy(), self.head(vectors)[:, 0].cpu().numpy()
+        return odds, states
 
 
 def learn(  # noqa: PLR0913 what is learnt, how, and who is told

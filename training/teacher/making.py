@@ -18,7 +18,7 @@ from training import hardware, metrics, results, whole
 from training.data import mixture, taught
 from training.data import split as data
 from training.data.split import LABELS
-from training.teacher import stages
+from training.teacher import stages, states
 from training.teacher.judge import JudgingTeacher
 from training.teacher.stages import Learnt, Stages, TeacherError
 from worker.model.normalise import normalise
@@ -72,22 +72,31 @@ def make(  # noqa: PLR0913 what is made, of what, where
         made.learn(judging, each)
     messages = made.messages()
     asked = {name: [normalise(row.text) for row in part] for name, part in zip(_HELD, held, strict=True)}
-    asked["messages"] = [message.text for message in messages]
+    asked[_MESSAGES] = [message.text for message in messages]
     odds = {name: np.zeros(len(texts), dtype=np.float32) for name, texts in asked.items()}
-    own = np.zeros(len(fit), dtype=np.float32)
+    own, plain = np.zeros(len(fit), dtype=np.float32), [normalise(row.text) for row in fit]
+    judging.begin(seed)  # as it was before it learnt anything
+    _, before = judging.judged([*plain, *asked[_MESSAGES]])
+    after = np.zeros_like(before)
     for each in range(plan.folds):
         made.learn(judging, each)
         mine = [at for at, number in enumerate(fold) if number == each]
-        own[mine] = judging.log_odds([normalise(fit[at].text) for at in mine])
+        own[mine], after[mine] = judging.judged([plain[at] for at in mine])
         for name, texts in asked.items():
-            odds[name] += judging.log_odds(texts) / plan.folds
+            found, vectors = judging.judged(texts)
+            odds[name] += found / plan.folds
+            if name == _MESSAGES:
+                after[len(fit) :] += vectors / plan.folds
         progress("judging", each + 1, plan.folds, 0.0, 0)
-    judged = zip(asked["messages"], odds["messages"].tolist(), strict=True)
-    taught.write(zip(fit, own.tolist(), strict=True), judged, out)
+    told = [
+        taught.Told(each, state.tobytes())
+        for each, state in zip([*own.tolist(), *odds[_MESSAGES].tolist()], states.reduced(before, after), strict=True)
+    ]
+    taught.write(zip(fit, told[: len(fit)], strict=True), zip(asked[_MESSAGES], told[len(fit) :], strict=True), out)
     by_part = {"out-of-fold": (fit, own)} | {
         name: (part, odds[name]) for name, part in zip(_HELD, held, strict=True)
     }  # fmt: skip
-    as_asked = (odds["messages"] > 0) == np.array([message.label != LABELS[0] for message in messages])
+    as_asked = (odds[_MESSAGES] > 0) == np.array([message.label != LABELS[0] for message in messages])
     card = {
         "seed": seed,
         "folds": plan.folds,
@@ -95,8 +104,8 @@ def make(  # noqa: PLR0913 what is made, of what, where
         "rows-digest": data.digest(fit),
         "by-collection": dict(Counter(row.source for row in fit)),
         "messages": len(messages),
-        "messages-digest": hashlib.sha256("\n".join(asked["messages"]).encode()).hexdigest(),
-        "judged-spam": round(float((odds["messages"] > 0).mean()), 4),
+        "messages-digest": hashlib.sha256("\n".join(asked[_MESSAGES]).encode()).hexdigest(),
+        "judged-spam": round(float((odds[_MESSAGES] > 0).mean()), 4),
         "judged-as-asked": round(float(as_asked.mean()), 4),
         "figures": _figures(by_part),
         "teachers": dict(teachers.about),
@@ -109,6 +118,7 @@ def make(  # noqa: PLR0913 what is made, of what, where
 
 
 _HELD: Final = ("calibration", "test")
+_MESSAGES: Final = "messages"
 
 
 def _figures(parts: Mapping[str, tuple[Sequence[Sourced], NDArray[np.float32]]]) -> dict[str, Any]:
