@@ -75,22 +75,18 @@ def make(  # noqa: PLR0913 what is made, of what, where
     asked[_MESSAGES] = [message.text for message in messages]
     odds = {name: np.zeros(len(texts), dtype=np.float32) for name, texts in asked.items()}
     own, plain = np.zeros(len(fit), dtype=np.float32), [normalise(row.text) for row in fit]
-    judging.begin(seed)  # as it was before it learnt anything
+    judging.begin(seed)  # its states are taken before it learns, so that no label is in them
     _, before = judging.judged([*plain, *asked[_MESSAGES]])
-    after = np.zeros_like(before)
     for each in range(plan.folds):
         made.learn(judging, each)
         mine = [at for at, number in enumerate(fold) if number == each]
-        own[mine], after[mine] = judging.judged([plain[at] for at in mine])
+        own[mine], _ = judging.judged([plain[at] for at in mine])
         for name, texts in asked.items():
-            found, vectors = judging.judged(texts)
-            odds[name] += found / plan.folds
-            if name == _MESSAGES:
-                after[len(fit) :] += vectors / plan.folds
+            odds[name] += judging.judged(texts)[0] / plan.folds
         progress("judging", each + 1, plan.folds, 0.0, 0)
     told = [
         taught.Told(each, state.tobytes())
-        for each, state in zip([*own.tolist(), *odds[_MESSAGES].tolist()], states.reduced(before, after), strict=True)
+        for each, state in zip([*own.tolist(), *odds[_MESSAGES].tolist()], states.reduced(before), strict=True)
     ]
     taught.write(zip(fit, told[: len(fit)], strict=True), zip(asked[_MESSAGES], told[len(fit) :], strict=True), out)
     by_part = {"out-of-fold": (fit, own)} | {
