@@ -17,8 +17,9 @@ from training.__main__ import main
 from training.data import mixture, taught
 from training.data import split as data
 from training.data.mixture import Sourced
+from training.fit.batches import STATE_UNIT
 from training.fit.packages import PackageError
-from training.teacher import judge, loaders, making, stages, toys, writer
+from training.teacher import judge, loaders, making, stages, states, toys, writer
 from training.teacher.stages import TOY, TeacherError
 from training.teacher.writer import BEGIN, END, Heading
 
@@ -96,6 +97,30 @@ def test_a_student_reads_what_was_made(rows: tuple[Sourced, ...], made: tuple[Pa
     fit = [row for row in mixture.cut(rows, 0).fit if row.source != "uci"]
     assert all(row.spam is not None for row in taught.soften(fit, out))
     assert json.loads((out / "card.json").read_text())["figures"].keys() >= {"auc/out-of-fold", "auc/calibration"}
+
+
+def test_states_are_the_main_axes_of_vectors_a_byte_each() -> None:
+    dice = np.random.default_rng(0)
+    topic, noise = dice.normal(size=(400, 2)) * (3, 2), dice.normal(size=(400, 40)) * 0.4
+    vectors = np.concatenate([topic, noise], axis=1).astype(np.float32) + 5
+
+    found = states.reduced(vectors)
+
+    assert found.shape == (400, states.VALUES)
+    assert abs(np.corrcoef(found[:, 0], topic[:, 0])[0, 1]) > 0.95
+    assert abs(np.corrcoef(found[:, 1], topic[:, 1])[0, 1]) > 0.95
+    assert np.mean((found * STATE_UNIT) ** 2) == pytest.approx(1, abs=0.05)
+
+
+def test_what_is_made_has_a_state_for_every_row_and_message(
+    rows: tuple[Sourced, ...], made: tuple[Path, Path, dict[str, Any]]
+) -> None:
+    _, out, _ = made
+    fit = [row for row in mixture.cut(rows, 0).fit if row.source != "uci"]
+
+    sizes = {len(row.state) for row in (*taught.soften(fit, out), *taught.unlabelled(out))}
+    assert len(sizes) == 1
+    assert sizes.pop() > 0
 
 
 @pytest.mark.long

@@ -53,7 +53,7 @@ def soften(rows: Iterable[R], folder: Path = FOLDER) -> tuple[R, ...]:
 def unlabelled(folder: Path = FOLDER) -> tuple[Row, ...]:
     """Messages that nobody has labelled, each with the teacher's probability and state. Raises DataError."""
     lines = _lines(folder / _MESSAGES)
-    states = _states(folder, len(_of_rows(folder)), len(lines))
+    states = _states(folder, len(_of_rows(folder)), len(lines), is_all=True)
     rows = []
     for line, state in zip(lines, states, strict=True):
         odds, _, text = line.partition("\t")
@@ -69,6 +69,7 @@ def write(rows: Iterable[tuple[Row, Told]], messages: Iterable[tuple[str, Told]]
     _put(folder / _ROWS, (f"{name}\t{told.odds:.2f}" for name, told in named))
     _put(folder / _MESSAGES, (f"{told.odds:.2f}\t{text}" for text, told in messages))
     states = b"".join(told.state for _, told in (*named, *messages))
+    (folder / _STATES).unlink(missing_ok=True)
     if states:
         with whole.writing(folder / _STATES) as making, making.open("wb") as opened:
             np.save(opened, np.frombuffer(states, np.int8).reshape(len(named) + len(messages), -1), allow_pickle=False)
@@ -96,20 +97,24 @@ def _of_rows(folder: Path) -> Mapping[str, Told]:
     return {name: Told(float(odds), state) for (name, odds), state in pairs}
 
 
-def _states(folder: Path, start: int, count: int) -> list[bytes]:
-    """The states of so many texts, of the rows and then the messages, from one on; empty where the folder has none."""
+def _states(folder: Path, start: int, count: int, *, is_all: bool = False) -> list[bytes]:
+    """The states of so many texts, of the rows and then the messages, from one on; empty where the folder has none.
+
+    `is_all` says that there are none beyond. Raises DataError.
+    """
     file = folder / _STATES
     if not file.exists():
         return [b""] * count
     try:
-        found = np.load(file, allow_pickle=False)[start : start + count]
+        found = np.load(file, allow_pickle=False)
     except (OSError, ValueError) as error:
         message = f"{file}: cannot be read ({type(error).__name__}); it comes with the repository"
         raise data.DataError(message) from None
-    if found.dtype != np.int8 or found.ndim != 2 or len(found) != count:  # noqa: PLR2004 -- texts, values
+    is_fit = len(found) == start + count if is_all else len(found) >= start + count
+    if found.dtype != np.int8 or found.ndim != 2 or not is_fit:  # noqa: PLR2004 -- texts, values
         message = f"{file}: holds the states of other texts than {_ROWS} and {_MESSAGES}; it comes with the repository"
         raise data.DataError(message)
-    return [each.tobytes() for each in found]
+    return [each.tobytes() for each in found[start : start + count]]
 
 
 def _lines(file: Path) -> list[str]:

@@ -120,7 +120,7 @@ def _fresh(
             tie_word_embeddings=True,
         )
     )
-    if wanted.states:
+    if wanted.states and values:
         model.states = torch.nn.Linear(wanted.width, values)
     return model
 
