@@ -111,7 +111,7 @@ def test_the_page_says_what_is_in_force_and_by_what_the_verdicts_are(shelved: Co
     assert "The newest verdicts are by" in page
     assert "judge with another bundle" not in page
     assert "(100, the last" in page
-    assert "ar, de, en, es, fr, pt, tr" in page
+    assert "ar, de, en, es, fr, hi, id, pt, sw, tr" in page
     assert "traffic, mendeley" in page
     assert_no_stranger_acts(page)
 
