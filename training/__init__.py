@@ -7,7 +7,7 @@ Read in this order:
                (CSV, read strictly), typed (JSON, Parquet, workbooks, the hub), split, clusters (near-duplicates),
                disguises, card (what was dropped and why). Of data/modern: modern (its table), fillers (its templates),
                balance and surface (keep surface features from telling the class). taught: data/taught, a teacher's
-               probabilities. feedback: accepted reports, off the topics
+               probabilities and vectors. feedback: accepted reports, off the topics
     fit/       a recipe and a split to an adapter: train (a flat page: load, build, fit, save), recipe, model, pretrain
                (a small base of our own), epochs, batches, packing, passes (gradients that fit the memory), checkpoint,
                log (losses, seconds, memory), runs (what a run was made of), hub (the commit of a base), published (a

@@ -141,8 +141,12 @@ def _of_mixture(chosen: Recipe, options: argparse.Namespace) -> int:
         check_replaceable(place)  # now, not when it has been trained
     rows = mixture.read()
     parts = mixture.cut(rows, 0)
+    softened = taught.soften(parts.fit)
+    if chosen.pretraining and chosen.pretraining.states and not any(row.state for row in softened):
+        message = f"{taught.FOLDER}: no states, which recipe {chosen.name} learns from; they come with the repository"
+        raise data.DataError(message)
     with progress() as show:
-        train.fit(chosen, taught.soften(parts.fit), options.run, seed=0, progress=show, taught=taught.unlabelled())
+        train.fit(chosen, softened, options.run, seed=0, progress=show, taught=taught.unlabelled())
     made = export.export(options.run, parts.calibration, mixture.digest(rows), options.run / "bundle")
     if unknown := export.missed(made):
         console.print(f"{len(unknown)} of its canaries are judged wrongly; not shipped: {options.run / 'bundle'}")

@@ -64,17 +64,25 @@ def test_each_text_has_its_own_state(tmp_path: Path) -> None:
     assert [row.state for row in taught.unlabelled(tmp_path)] == [b"\x00\x09", b"\x01\x09"]
 
 
-def test_states_of_other_texts_are_refused(tmp_path: Path) -> None:
-    taught.write([(ROWS[0], Told(-3.0, b"\x01"))], [(MESSAGES[0][0], Told(1.0, b"\x02"))], tmp_path)
-    other = tmp_path / "other"
-    taught.write([(ROWS[0], Told(-3.0, b"\x01"))], [(text, Told(1.0, b"\x02")) for text, _ in MESSAGES], other)
-    (tmp_path / "states.npy").write_bytes((other / "states.npy").read_bytes()[:-1])
-    with pytest.raises(data.DataError, match=r"states\.npy: "):
-        taught.unlabelled(tmp_path)
-    (tmp_path / "messages.tsv.gz").write_bytes((other / "messages.tsv.gz").read_bytes())
-    (tmp_path / "states.npy").write_bytes(b"nonsense")
+@pytest.mark.parametrize("damaged", [b"", b"nonsense"])
+def test_states_that_cannot_be_read_are_named(folder: Path, damaged: bytes) -> None:
+    (folder / "states.npy").write_bytes(damaged)
     with pytest.raises(data.DataError, match=r"states\.npy: cannot be read"):
-        taught.unlabelled(tmp_path)
+        taught.soften(ROWS, folder)
+
+
+def test_states_of_more_texts_or_fewer_are_refused(tmp_path: Path) -> None:
+    told = [(text, Told(odds, b"\x02")) for text, (odds, _) in MESSAGES]
+    taught.write([(ROWS[0], Told(-3.0, b"\x01"))], told[:1], tmp_path / "one")
+    taught.write([(ROWS[0], Told(-3.0, b"\x01"))], told, tmp_path / "other")
+    (tmp_path / "one" / "states.npy").write_bytes((tmp_path / "other" / "states.npy").read_bytes())
+    with pytest.raises(data.DataError, match=r"states\.npy: not a row of bytes for each of the 2 texts"):
+        taught.soften(ROWS, tmp_path / "one")
+
+
+def test_texts_with_and_without_a_state_are_not_written_together(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unpack"):
+        taught.write([(ROWS[0], Told(-3.0, b"\x01"))], MESSAGES, tmp_path)
 
 
 @pytest.mark.long

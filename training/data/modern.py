@@ -104,6 +104,9 @@ def templates(folder: Path = FOLDER / "voices") -> Iterator[Template]:
             if unknown := [slot for slot in fillers.slots(above.text) if slot not in fillers.SLOTS]:
                 message = f"{path.name}:{number}: no slot is called {unknown[0]}"
                 raise DataError(message)
+            if "{" in above.text and voice in LATER:
+                message = f"{path.name}:{number}: a later voice has no slots"
+                raise DataError(message)
             if wrong := fillers.unmatched(above.text):
                 message = f"{path.name}:{number}: {{{wrong[0]}}} needs as many choices as the pick before it"
                 raise DataError(message)

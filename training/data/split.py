@@ -56,6 +56,7 @@ class Row:
     """A message and its label; `cluster` tells near-duplicates within the first source.
 
     A row of another source is `borrowed`; `near` are the clusters of the first source that it is a near-duplicate of.
+    In a mixture, so is a row of a later voice that is near an earlier one.
     Rows of one `group`, which a source may name, are in one cluster whether they are alike or not. `source` and `kind`
     say where it is from and what it is, where that is known.
     `spam` is a teacher's probability of spam, in [0, 1]: a row that has one is learnt by it, not by its label.

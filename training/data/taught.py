@@ -23,7 +23,7 @@ from training.data.split import LABELS, Row
 from training.results import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 R = TypeVar("R", bound=Row)
@@ -46,33 +46,34 @@ class Told(NamedTuple):
 
 def soften(rows: Iterable[R], folder: Path = FOLDER) -> tuple[R, ...]:
     """The rows, those that the teacher has judged with a probability of spam, and its state. Raises DataError."""
-    known = _of_rows(folder)
+    known = _read(folder).rows
     return tuple(_softened(row, known) for row in rows)
 
 
 def unlabelled(folder: Path = FOLDER) -> tuple[Row, ...]:
     """Messages that nobody has labelled, each with the teacher's probability and state. Raises DataError."""
-    lines = _lines(folder / _MESSAGES)
-    states = _states(folder, len(_of_rows(folder)), len(lines), is_all=True)
     rows = []
-    for line, state in zip(lines, states, strict=True):
-        odds, _, text = line.partition("\t")
-        spam = _probability(float(odds))
-        rows.append(Row(text, LABELS[spam >= 0.5], spam=spam, state=state))  # noqa: PLR2004
+    for text, told in _read(folder).messages:
+        spam = _probability(told.odds)
+        rows.append(Row(text, LABELS[spam >= 0.5], spam=spam, state=told.state))  # noqa: PLR2004
     return tuple(rows)
 
 
 def write(rows: Iterable[tuple[Row, Told]], messages: Iterable[tuple[str, Told]], folder: Path = FOLDER) -> None:
-    """Write what `soften` and `unlabelled` read: of each row, and of each message."""
+    """Write what `soften` and `unlabelled` read: of each row, and of each message.
+
+    Raises ValueError where some have a state, and others none or one of another length.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     named, messages = sorted((_name(row.text), told) for row, told in rows), list(messages)
+    (values,) = {len(told.state) for _, told in (*named, *messages)} or {0}
+    (folder / _STATES).unlink(missing_ok=True)
     _put(folder / _ROWS, (f"{name}\t{told.odds:.2f}" for name, told in named))
     _put(folder / _MESSAGES, (f"{told.odds:.2f}\t{text}" for text, told in messages))
-    states = b"".join(told.state for _, told in (*named, *messages))
-    (folder / _STATES).unlink(missing_ok=True)
-    if states:
+    if values:
+        states = np.frombuffer(b"".join(told.state for _, told in (*named, *messages)), np.int8)
         with whole.writing(folder / _STATES) as making, making.open("wb") as opened:
-            np.save(opened, np.frombuffer(states, np.int8).reshape(len(named) + len(messages), -1), allow_pickle=False)
+            np.save(opened, states.reshape(-1, values), allow_pickle=False)
 
 
 def _softened(row: R, known: Mapping[str, Told]) -> R:
@@ -90,31 +91,36 @@ def _name(text: str) -> str:
     return hashlib.sha256(mixture.made_key(text).encode()).hexdigest()[:16]
 
 
+class _All(NamedTuple):
+    rows: Mapping[str, Told]
+    messages: Sequence[tuple[str, Told]]
+
+
 @cache
-def _of_rows(folder: Path) -> Mapping[str, Told]:
-    lines = _lines(folder / _ROWS)
-    pairs = zip((line.split("\t") for line in lines), _states(folder, 0, len(lines)), strict=True)
-    return {name: Told(float(odds), state) for (name, odds), state in pairs}
+def _read(folder: Path) -> _All:
+    rows, messages = _lines(folder / _ROWS), _lines(folder / _MESSAGES)
+    states = _states(folder / _STATES, len(rows) + len(messages))
+    pairs = (line.split("\t") for line in rows)
+    parted = (line.partition("\t") for line in messages)
+    return _All(
+        {name: Told(float(odds), state) for (name, odds), state in zip(pairs, states, strict=False)},
+        [(text, Told(float(odds), state)) for (odds, _, text), state in zip(parted, states[len(rows) :], strict=True)],
+    )
 
 
-def _states(folder: Path, start: int, count: int, *, is_all: bool = False) -> list[bytes]:
-    """The states of so many texts, of the rows and then the messages, from one on; empty where the folder has none.
-
-    `is_all` says that there are none beyond. Raises DataError.
-    """
-    file = folder / _STATES
+def _states(file: Path, count: int) -> list[bytes]:
+    """The states of so many texts, of the rows and then the messages; empty where there are none. Raises DataError."""
     if not file.exists():
         return [b""] * count
     try:
         found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         message = f"{file}: cannot be read ({type(error).__name__}); it comes with the repository"
         raise data.DataError(message) from None
-    is_fit = len(found) == start + count if is_all else len(found) >= start + count
-    if found.dtype != np.int8 or found.ndim != 2 or not is_fit:  # noqa: PLR2004 -- texts, values
-        message = f"{file}: holds the states of other texts than {_ROWS} and {_MESSAGES}; it comes with the repository"
+    if found.dtype != np.int8 or found.ndim != 2 or len(found) != count:  # noqa: PLR2004 -- texts, values
+        message = f"{file}: not a row of bytes for each of the {count:,} texts beside it; it comes with the repository"
         raise data.DataError(message)
-    return [each.tobytes() for each in found[start : start + count]]
+    return [each.tobytes() for each in found]
 
 
 def _lines(file: Path) -> list[str]:

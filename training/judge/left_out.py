@@ -68,10 +68,10 @@ def parted(parts: MixtureParts, kinds: Collection[str]) -> tuple[MixtureParts, t
     """The parts without these kinds, and without near-twins of their rows; and the rows left out."""
     everything = [row for part in parts for row in part]
     gone = tuple(row for row in everything if kind(row) in kinds)
-    clusters = {row.cluster for row in gone}
+    clusters = {each for row in gone for each in (row.cluster, *row.near)}
 
     def rest(rows: Sequence[Sourced]) -> tuple[Sourced, ...]:
-        return tuple(row for row in mixture.without(rows, kinds) if row.cluster not in clusters)
+        return tuple(row for row in mixture.without(rows, kinds) if clusters.isdisjoint((row.cluster, *row.near)))
 
     return mixture.MixtureParts(*(rest(part) for part in parts)), gone
 

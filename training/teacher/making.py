@@ -57,7 +57,7 @@ def make(  # noqa: PLR0913 what is made, of what, where
     on: torch.device,
     progress: ProgressCallback,
 ) -> dict[str, Any]:
-    """Write `data/taught`'s two files and its card; returns the card. Goes on where it was interrupted.
+    """Write `data/taught`'s three files and its card; returns the card. Goes on where it was interrupted.
 
     `rows` are the mixture's; what is learnt is the fitting part of its split 0, without UCI. Raises TeacherError.
     """
@@ -103,6 +103,7 @@ def make(  # noqa: PLR0913 what is made, of what, where
         "messages-digest": hashlib.sha256("\n".join(asked[_MESSAGES]).encode()).hexdigest(),
         "judged-spam": round(float((odds[_MESSAGES] > 0).mean()), 4),
         "judged-as-asked": round(float(as_asked.mean()), 4),
+        "states": states.VALUES,
         "figures": _figures(by_part),
         "teachers": dict(teachers.about),
         "device": hardware.device(),
