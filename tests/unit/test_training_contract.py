@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from tests.unit.test_training_run import TOY, rows
+from tests.toy_recipe import TOY
+from tests.unit.test_training_run import rows
 from training import commands
 from training.bundle import export
 from training.data import mixture, taught

@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from tests.unit.test_training_run import TOY, adapter, quiet, rows
+from tests.toy_recipe import TOY, quiet
+from tests.unit.test_training_run import adapter, rows
 from training.bundle import export
 from training.data import split as data
 from training.data.split import Row

@@ -11,37 +11,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.toy_recipe import TOY, quiet
 from training.data.split import Row
-from training.fit import pretrain, recipe
+from training.fit import pretrain
 from training.fit.batches import STATE_UNIT, Example, collate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TOY = msgspec.convert(
-    {
-        "name": "toy",
-        "base": {"id": "toy"},
-        "pretraining": {
-            "vocabulary": 320, "width": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "intermediate": 32,
-            "epochs": 12, "learning_rate": 5e-3, "batch": 16, "warmup_steps": 4, "dropout": 0.0, "states": 1.0,
-        },
-        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"]},
-        "fit": {"epochs": 1, "learning_rate": 3e-3, "batch": 8, "max_tokens": 24},
-    },
-    recipe.Recipe,
-)  # fmt: skip
+LEARNING = msgspec.structs.replace(
+    TOY, pretraining=msgspec.structs.replace(TOY.pretraining, epochs=12, dropout=0.0, states=1.0)
+)
 TOPICS = {"the train is late": bytes([40, 216]), "a parcel came": bytes([216, 40])}
 """Each topic's state: 1.25 and -1.25, or the other way round."""
-ROWS = [
-    Row(f"{topic} {number}", ("ham", "spam")[number % 2], number, state=state)
-    for number in range(48)
-    for topic, state in TOPICS.items()
-]
-
-
-def quiet(_phase: str, _step: int, _steps: int, _loss: float, _tokens: int) -> None:
-    pass
+ROWS = [Row(f"{topic} {number}", "ham", number, state=state) for number in range(48) for topic, state in TOPICS.items()]
+"""All of them ham: spam's texts would borrow the other topic's words."""
 
 
 @pytest.fixture
@@ -59,7 +43,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_states_are_learnt_and_the_base_is_an_ordinary_one(tmp_path: Path, losses: list[float]) -> None:
-    pretrain.make_base(TOY, ROWS, tmp_path, seed=0, progress=quiet)
+    pretrain.make_base(LEARNING, ROWS, tmp_path, seed=0, progress=quiet)
 
     assert mean(losses[-6:]) < 0.2 * mean(losses[:6])
     assert not [name for name in load_file(tmp_path / "base" / "model.safetensors") if "states" in name]
@@ -67,8 +51,8 @@ def test_states_are_learnt_and_the_base_is_an_ordinary_one(tmp_path: Path, losse
 
 def test_rows_without_states_are_learnt_as_before(tmp_path: Path, losses: list[float]) -> None:
     plain = [replace(row, state=b"") for row in ROWS]
-    without = msgspec.structs.replace(TOY, pretraining=msgspec.structs.replace(TOY.pretraining, states=0.0))
-    pretrain.make_base(TOY, plain, tmp_path / "one", seed=0, progress=quiet)
+    without = msgspec.structs.replace(LEARNING, pretraining=msgspec.structs.replace(LEARNING.pretraining, states=0.0))
+    pretrain.make_base(LEARNING, plain, tmp_path / "one", seed=0, progress=quiet)
     pretrain.make_base(without, plain, tmp_path / "other", seed=0, progress=quiet)
     one, other = (load_file(tmp_path / name / "base" / "model.safetensors") for name in ("one", "other"))
 

@@ -17,6 +17,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from tests.toy_recipe import TOY, quiet
 from training.bundle import calibrate, export
 from training.bundle.adapters import AdapterError
 from training.bundle.export import ExportError
@@ -37,25 +38,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-TOY = msgspec.convert(
-    {
-        "name": "toy",
-        "base": {"id": "toy"},
-        "pretraining": {
-            "vocabulary": 420, "width": 64, "layers": 2, "heads": 4, "key_value_heads": 2, "intermediate": 64,
-            "epochs": 3, "learning_rate": 3e-3, "batch": 16, "warmup_steps": 4,
-        },
-        "lora": {"r": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "v_proj"]},
-        "fit": {"epochs": 3, "learning_rate": 3e-3, "batch": 8, "accumulation": 2, "max_tokens": 48},
-    },
-    recipe.Recipe,
-)  # fmt: skip
 HAM = ("see you at home", "ok call me later mum", "lunch today at noon", "bring the charger please", "good night love")
 SPAM = ("free prize call now", "win cash claim today", "urgent reply to win", "winner claim your free tone")
-
-
-def quiet(_phase: str, _step: int, _steps: int, _loss: float, _tokens: int) -> None:
-    pass
 
 
 def rows(count: int, seed: int) -> list[Row]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.unit.test_training_run import TOY, quiet, rows
+from tests.toy_recipe import TOY, quiet
+from tests.unit.test_training_run import rows
 from training.data import split as data
 from training.fit import train
 from training.judge import evaluate, shipping
