@@ -183,10 +183,10 @@ def test_a_judge_learns_to_tell_the_classes_apart_and_forgets(rows: tuple[Source
         progress=silent,
     )
 
-    odds = teacher.judged(texts)[0]
+    odds = teacher.log_odds(texts)
     assert odds[spam].mean() > odds[~spam].mean() + 1
     teacher.begin(0)
-    assert abs(teacher.judged(texts)[0][spam].mean() - teacher.judged(texts)[0][~spam].mean()) < 0.5
+    assert abs(teacher.log_odds(texts)[spam].mean() - teacher.log_odds(texts)[~spam].mean()) < 0.5
 
 
 def test_a_heading_is_not_learnt_and_a_text_ends() -> None:

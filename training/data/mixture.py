@@ -106,8 +106,7 @@ def cut(rows: Sequence[Sourced], seed: int) -> MixtureParts:
     for part in _PARTS:
         calibration += cast("tuple[Sourced, ...]", data.hold_out(_left(rows, part, test), seed, SLICE)[1])
     taken = {row.cluster for row in (*test, *calibration)}
-    fit = tuple(row for row in rows if row.cluster not in taken and taken.isdisjoint(row.near))
-    return MixtureParts(fit, tuple(calibration), tuple(test))
+    return MixtureParts(tuple(row for row in rows if not row.is_of(taken)), tuple(calibration), tuple(test))
 
 
 def made_without(test: Iterable[Sourced]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 FOLDER: Final = DATA / "modern"
 MESSAGES: Final = FOLDER / "messages.tsv"
-VOICES: Final = (
+_EARLIER: Final = (
     "africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us",
     "northam", "systems", "tropics", "gulf", "atlantic",
+)  # fmt: skip
+_LATER: Final = (
     "notices", "isles", "bharat", "savanna", "straits", "romance", "anatolia", "threads",
     "retail", "desk", "campus", "ledger", "depot", "rhine", "crescent", "yamuna",
 )  # fmt: skip
-LATER: Final = frozenset(VOICES[15:])
+VOICES: Final = (*_EARLIER, *_LATER)
+LATER: Final = frozenset(_LATER)
 """Voices that were written when the others had been split: `mixture` splits them by themselves.
 
 Their lines are without slots, and those whose shape leans to its label are not in them any more.
@@ -194,17 +197,20 @@ def _groups(names: Iterable[str], lines: Sequence[Template]) -> list[str]:
     """
     names, families = list(names), [line.family for line in lines]
     earlier = [at for at, line in enumerate(lines) if line.voice not in LATER]
-    found = _joined([names[at] for at in earlier], [families[at] for at in earlier])
-    known = dict(zip(earlier, (families[earlier[at]] for at in found), strict=True))
-    whole = _joined(names, families)
-    within: dict[int, set[str]] = {}
-    for at, group in known.items():
-        within.setdefault(whole[at], set()).add(group)
-    return [
-        known.get(at) or ("" if len(near) > 1 else next(iter(near), families[root]))
-        for at, root in enumerate(whole)
-        for near in (within.get(root, set()),)
-    ]
+    apart = _joined([names[at] for at in earlier], [families[at] for at in earlier])
+    own = {at: families[earlier[root]] for at, root in zip(earlier, apart, strict=True)}
+    together = _joined(names, families)
+    near: defaultdict[int, set[str]] = defaultdict(set)
+    for at, group in own.items():
+        near[together[at]].add(group)
+
+    def group_of(at: int) -> str:
+        if at in own:
+            return own[at]
+        found = near[together[at]]
+        return "" if len(found) > 1 else min(found, default=families[together[at]])
+
+    return [group_of(at) for at in range(len(lines))]
 
 
 def _joined(names: Sequence[str], families: Sequence[str]) -> list[int]:

@@ -25,7 +25,7 @@ from training.data.columns import Columns, DataError
 from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from training.data.clusters import PhaseCallback
     from training.data.sources import Labelled, RowSource
@@ -73,6 +73,10 @@ class Row:
     state: bytes = field(default=b"", repr=False)
     source: str = field(default="", compare=False)
     kind: str = field(default="", compare=False)
+
+    def is_of(self, clusters: Collection[int]) -> bool:
+        """Whether the row is in one of these clusters, or near one."""
+        return self.cluster in clusters or any(each in clusters for each in self.near)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,7 @@ def split(rows: Sequence[Row], seed: int, share: float = TEST_SHARE) -> Split:
                 break
             held += members[each]
             chosen.add(each)
-    train = tuple(row for row in rows if row.cluster not in chosen and chosen.isdisjoint(row.near))
+    train = tuple(row for row in rows if not row.is_of(chosen))
     test = tuple(row for row in own if row.cluster in chosen)
     return Split(train, test, seed)
 

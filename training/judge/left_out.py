@@ -71,7 +71,7 @@ def parted(parts: MixtureParts, kinds: Collection[str]) -> tuple[MixtureParts, t
     clusters = {each for row in gone for each in (row.cluster, *row.near)}
 
     def rest(rows: Sequence[Sourced]) -> tuple[Sourced, ...]:
-        return tuple(row for row in mixture.without(rows, kinds) if clusters.isdisjoint((row.cluster, *row.near)))
+        return tuple(row for row in mixture.without(rows, kinds) if not row.is_of(clusters))
 
     return mixture.MixtureParts(*(rest(part) for part in parts)), gone
 

@@ -14,7 +14,7 @@ from training.fit import batches, epochs
 from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -68,18 +68,26 @@ class JudgingTeacher(torch.nn.Module):
             found: Tensor = self.encoder([text or "." for text in texts])
         return found.float()
 
+    def log_odds(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Log-odds [n] of normalised texts."""
+        return self._in_passes(texts, self)
+
+    def states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors [n, width] of normalised texts."""
+        return self._in_passes(texts, self.vectors, self.encoder.width)
+
     @torch.no_grad()
-    def judged(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log-odds [n] of normalised texts, and the vectors [n, width] that they come of."""
+    def _in_passes(
+        self, texts: Sequence[str], of: Callable[[Sequence[str]], Tensor], *width: int
+    ) -> NDArray[np.float32]:
+        """What there is of each text, of about equal length in a pass."""
         self.eval()
-        odds = np.zeros(len(texts), dtype=np.float32)
-        states = np.zeros((len(texts), self.encoder.width), dtype=np.float32)
+        found = np.zeros((len(texts), *width), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         for start in range(0, len(order), _TEXTS):
             places = order[start : start + _TEXTS]
-            vectors = self.vectors([texts[at] for at in places])
-            states[places], odds[places] = vectors.cpu().numpy(), self.head(vectors)[:, 0].cpu().numpy()
-        return odds, states
+            found[places] = of([texts[at] for at in places]).cpu().numpy()
+        return found
 
 
 def learn(  # noqa: PLR0913 what is learnt, how, and who is told

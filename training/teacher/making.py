@@ -76,13 +76,13 @@ def make(  # noqa: PLR0913 what is made, of what, where
     odds = {name: np.zeros(len(texts), dtype=np.float32) for name, texts in asked.items()}
     own, plain = np.zeros(len(fit), dtype=np.float32), [normalise(row.text) for row in fit]
     judging.begin(seed)  # its states are taken before it learns, so that no label is in them
-    _, before = judging.judged([*plain, *asked[_MESSAGES]])
+    before = judging.states([*plain, *asked[_MESSAGES]])
     for each in range(plan.folds):
         made.learn(judging, each)
         mine = [at for at, number in enumerate(fold) if number == each]
-        own[mine], _ = judging.judged([plain[at] for at in mine])
+        own[mine] = judging.log_odds([plain[at] for at in mine])
         for name, texts in asked.items():
-            odds[name] += judging.judged(texts)[0] / plan.folds
+            odds[name] += judging.log_odds(texts) / plan.folds
         progress("judging", each + 1, plan.folds, 0.0, 0)
     told = [
         taught.Told(each, state.tobytes())
