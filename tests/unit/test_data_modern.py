@@ -210,7 +210,7 @@ def test_rows_of_a_template_differ_in_their_choices() -> None:
     assert len(made.messages) == len({each.text for each in made.messages}) > 1
 
 
-def test_a_row_of_a_later_voice_that_joins_two_groups_of_earlier_ones_is_left_out() -> None:
+def test_a_row_of_a_later_round_that_joins_two_groups_of_earlier_ones_is_left_out() -> None:
     words = [f"{one}{other}u" for one in "bdfghk" for other in "aeio"]
     texts = [" ".join(words[start : start + 20]) for start in (0, 2, 4)]
     lines = [template(texts[0], family="us-0001"), template(texts[2], family="us-0002")]
@@ -224,10 +224,10 @@ def test_a_row_of_a_later_voice_that_joins_two_groups_of_earlier_ones_is_left_ou
     assert {each.group for each in apart} == {"us-0001", "us-0002"}
     assert made.messages[:2] == apart
     assert [each.family for each in made.messages] == ["us-0001", "us-0002", "isles-2"]
-    assert made.dropped == {"near two groups of earlier voices": 1}
+    assert made.dropped == {"near two groups of earlier rounds": 1}
 
 
-def test_a_row_of_a_later_voice_near_an_earlier_one_is_of_its_group() -> None:
+def test_a_row_of_a_later_round_near_an_earlier_one_is_of_its_group() -> None:
     text = "your parcel waits at the corner shop until friday at six"
     lines = [template(text, family="us-0001"), template(f"{text} pm", family="isles-0001", voice="isles")]
 

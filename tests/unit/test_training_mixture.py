@@ -70,24 +70,25 @@ def test_each_collection_gives_a_fifth_of_each_label_to_test_and_a_tenth_of_the_
             assert count(parts.calibration, source, label) / (whole - test) == pytest.approx(0.1, abs=0.03)
 
 
-def test_later_voices_change_no_other_rows_side(rows: tuple[Sourced, ...], parts: MixtureParts) -> None:
-    alone = mixture.cut([row for row in rows if not mixture.is_later(row)], 0)
+@pytest.mark.parametrize("number", range(1, len(modern.ROUNDS)))
+def test_a_later_round_changes_no_other_rows_side(rows: tuple[Sourced, ...], parts: MixtureParts, number: int) -> None:
+    alone = mixture.cut([row for row in rows if mixture.round_of(row) < number], 0)
 
     for name, members in parts._asdict().items():
-        assert tuple(row for row in members if not mixture.is_later(row)) == getattr(alone, name)
-        assert any(map(mixture.is_later, members))
+        assert tuple(row for row in members if mixture.round_of(row) < number) == getattr(alone, name)
+        assert any(mixture.round_of(row) == number for row in members)
 
 
 def test_a_later_row_near_an_earlier_one_is_of_its_cluster_and_tests_nothing(
     rows: tuple[Sourced, ...], parts: MixtureParts
 ) -> None:
     near = {row for row in rows if row.near}
-    earlier = {row.cluster for row in rows if not mixture.is_later(row)}
     held = {row.cluster for row in (*parts.calibration, *parts.test)}
 
     assert near
-    assert all(mixture.is_later(row) and row.borrowed and row.cluster in row.near for row in near)
-    assert all(set(row.near) <= earlier for row in near)
+    assert all(row.borrowed and row.cluster in row.near for row in near)
+    for row in near:
+        assert set(row.near) <= {other.cluster for other in rows if mixture.round_of(other) < mixture.round_of(row)}
     assert near.isdisjoint((*parts.calibration, *parts.test))
     assert all(held.isdisjoint((row.cluster, *row.near)) for row in parts.fit)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 SOURCES: Final = ("uci", "mendeley", "modern")
-_PARTS: Final = (*((source, False) for source in SOURCES), ("modern", True))
-"""What is split by itself: each collection, and the later voices of `data/modern`, so that no row changes sides."""
+_PARTS: Final = (*((source, 0) for source in SOURCES), *(("modern", each) for each in range(1, len(modern.ROUNDS))))
+"""What is split by itself: each collection, and each later round of `data/modern`, so that no row changes sides."""
 HELD_OUT: Final = "held-out-mixture"
 """The digest of a mixture's test rows, in a bundle's quality."""
 LEARNT: Final = "collections"
@@ -60,9 +60,11 @@ def read() -> tuple[Sourced, ...]:
     rows = [_sourced(row, "uci", f"uci-{row.cluster}") for row in uci]
     rows += [_sourced(row, "mendeley", "") for row in mendeley]
     ours = [_modern(message) for message in modern.read() if data.key(message.text) not in known]
-    rows += [row for row in ours if not is_later(row)]
+    rows += [row for row in ours if not round_of(row)]
     rows = [replace(row, cluster=each) for row, each in zip(rows, _clusters(rows), strict=True)]
-    return (*rows, *_later(rows, [row for row in ours if is_later(row)]))
+    for number in range(1, len(modern.ROUNDS)):
+        rows += _later(rows, [row for row in ours if round_of(row) == number])
+    return tuple(rows)
 
 
 def _clusters(rows: Sequence[Sourced]) -> list[int]:
@@ -70,14 +72,14 @@ def _clusters(rows: Sequence[Sourced]) -> list[int]:
 
 
 def _later(rows: Sequence[Sourced], more: Sequence[Sourced]) -> list[Sourced]:
-    """The rows of later voices, clustered so that what `rows` are split into does not change.
+    """The rows of a later round, clustered so that what `rows` are split into does not change.
 
     One that is a near-duplicate of any of `rows` is borrowed: it is in their cluster, and tests nothing.
     """
     found = _clusters([*rows, *more])
     near: defaultdict[int, set[int]] = defaultdict(set)
     for row, root in zip(rows, found, strict=False):
-        near[root].add(row.cluster)
+        near[root] |= {row.cluster, *row.near}
     return [
         replace(
             row,
@@ -142,15 +144,15 @@ def _uci_test(rows: Sequence[Sourced], seed: int) -> list[Sourced]:
     return [row for row in own if row.text in texts]
 
 
-def _left(rows: Sequence[Sourced], part: tuple[str, bool], taken: Iterable[Sourced]) -> tuple[Sourced, ...]:
+def _left(rows: Sequence[Sourced], part: tuple[str, int], taken: Iterable[Sourced]) -> tuple[Sourced, ...]:
     """A part's rows of other clusters than those of `taken`."""
     gone = {row.cluster for row in taken}
-    return tuple(row for row in rows if (row.source, is_later(row)) == part and row.cluster not in gone)
+    return tuple(row for row in rows if (row.source, round_of(row)) == part and row.cluster not in gone)
 
 
-def is_later(row: Sourced) -> bool:
-    """Whether a row is of a voice that was written when the split of the earlier ones had been drawn."""
-    return row.voice in modern.LATER
+def round_of(row: Sourced) -> int:
+    """The round that a row's voice was written in; 0 of any other collection."""
+    return modern.ROUND.get(row.voice, 0)
 
 
 def _sourced(row: Row, source: str, group: str) -> Sourced:

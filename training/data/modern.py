@@ -24,20 +24,23 @@ if TYPE_CHECKING:
 
 FOLDER: Final = DATA / "modern"
 MESSAGES: Final = FOLDER / "messages.tsv"
-_EARLIER: Final = (
-    "africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us",
-    "northam", "systems", "tropics", "gulf", "atlantic",
+ROUNDS: Final = (
+    (
+        "africa", "arab", "europe", "india", "latin", "pacific", "people", "services", "uk", "us",
+        "northam", "systems", "tropics", "gulf", "atlantic",
+    ),
+    (
+        "notices", "isles", "bharat", "savanna", "straits", "romance", "anatolia", "threads",
+        "retail", "desk", "campus", "ledger", "depot", "rhine", "crescent", "yamuna",
+    ),
 )  # fmt: skip
-_LATER: Final = (
-    "notices", "isles", "bharat", "savanna", "straits", "romance", "anatolia", "threads",
-    "retail", "desk", "campus", "ledger", "depot", "rhine", "crescent", "yamuna",
-)  # fmt: skip
-VOICES: Final = (*_EARLIER, *_LATER)
-LATER: Final = frozenset(_LATER)
-"""Voices that were written when the others had been split: `mixture` splits them by themselves.
+"""Voices by when they were written: `mixture` splits each round by itself, so that a new one moves no row of another.
 
-Their lines are without slots, and those whose shape leans to its label are not in them any more.
+Lines of later rounds are without slots, and those whose shape leans to its label are not in them any more.
 """
+VOICES: Final = tuple(voice for names in ROUNDS for voice in names)
+ROUND: Final = {voice: number for number, names in enumerate(ROUNDS) for voice in names}
+"""Each voice's round."""
 SENDERS: Final = ("short", "alpha", "number", "unknown")
 LANGUAGES: Final = (
     "en", "es", "fr", "de", "pt", "tr", "hi", "id", "ar", "sw", "hi-Latn", "ar-Latn", "pcm", "tl", "es-en", "mix",
@@ -107,7 +110,7 @@ def templates(folder: Path = FOLDER / "voices") -> Iterator[Template]:
             if unknown := [slot for slot in fillers.slots(above.text) if slot not in fillers.SLOTS]:
                 message = f"{path.name}:{number}: no slot is called {unknown[0]}"
                 raise DataError(message)
-            if "{" in above.text and voice in LATER:
+            if "{" in above.text and ROUND[voice]:
                 message = f"{path.name}:{number}: a later voice has no slots"
                 raise DataError(message)
             if wrong := fillers.unmatched(above.text):
@@ -160,13 +163,13 @@ def make(lines: Iterable[Template] | None = None) -> Made:
         if group
     )
     if between := groups.count(""):
-        dropped["near two groups of earlier voices"] = between
+        dropped["near two groups of earlier rounds"] = between
     return Made(messages, dropped, one_off)
 
 
 def _rows(line: Template) -> Iterator[str]:
     first = _row(line, 0)
-    if "{" in line.text or line.voice in LATER or balance.is_kept(line.label, first, line.language):
+    if "{" in line.text or ROUND[line.voice] or balance.is_kept(line.label, first, line.language):
         yield first
     if "{" in line.text:
         yield from (_row(line, number) for number in range(1, balance.rows(line.label, first, line.language)))
@@ -180,12 +183,12 @@ def _row(line: Template, number: int) -> str:
 
 
 def balanced() -> str:
-    """The table of rows by shape, fitted anew to the earlier voices."""
+    """The table of rows by shape, fitted anew to the first round."""
     return balance.written(
         balance.fitted(
             (line.label, _row(line, 0), line.language, "{" in line.text)
             for line in templates()
-            if line.voice not in LATER
+            if not ROUND[line.voice]
         )
     )
 
@@ -193,24 +196,20 @@ def balanced() -> str:
 def _groups(names: Iterable[str], lines: Sequence[Template]) -> list[str]:
     """The least family of each row's group: families are joined that have near-duplicates in each other.
 
-    A row of a later voice never joins two groups of the earlier ones, or the split would change: it has no group.
+    A row never joins two groups of earlier rounds, or their split would change: it has no group.
     """
-    names, families = list(names), [line.family for line in lines]
-    earlier = [at for at, line in enumerate(lines) if line.voice not in LATER]
-    apart = _joined([names[at] for at in earlier], [families[at] for at in earlier])
-    own = {at: families[earlier[root]] for at, root in zip(earlier, apart, strict=True)}
-    together = _joined(names, families)
-    near: defaultdict[int, set[str]] = defaultdict(set)
-    for at, group in own.items():
-        near[together[at]].add(group)
-
-    def group_of(at: int) -> str:
-        if at in own:
-            return own[at]
-        found = near[together[at]]
-        return "" if len(found) > 1 else min(found, default=families[together[at]])
-
-    return [group_of(at) for at in range(len(lines))]
+    names, found = list(names), [""] * len(lines)
+    for number in range(len(ROUNDS)):
+        places = [at for at, line in enumerate(lines) if ROUND[line.voice] <= number]
+        roots = _joined([names[at] for at in places], [lines[at].family for at in places])
+        earlier: defaultdict[int, set[str]] = defaultdict(set)
+        for at, root in zip(places, roots, strict=True):
+            if found[at]:
+                earlier[root].add(found[at])
+        for at, root in zip(places, roots, strict=True):
+            if ROUND[lines[at].voice] == number and len(earlier[root]) <= 1:
+                found[at] = min(earlier[root], default=lines[places[root]].family)
+    return found
 
 
 def _joined(names: Sequence[str], families: Sequence[str]) -> list[int]:
