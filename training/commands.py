@@ -142,7 +142,8 @@ def _of_mixture(chosen: Recipe, options: argparse.Namespace) -> int:
     rows = mixture.read()
     parts = mixture.cut(rows, 0)
     softened = taught.soften(parts.fit)
-    if chosen.pretraining and chosen.pretraining.states and not any(row.state for row in softened):
+    asked = chosen.fit.states or (chosen.pretraining and chosen.pretraining.states)
+    if asked and not any(row.state for row in softened):
         message = f"{taught.FOLDER}: no states, which recipe {chosen.name} learns from; they come with the repository"
         raise data.DataError(message)
     with progress() as show:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,31 @@ def learnt(tuned: Any, examples: list[Example], **how: Any) -> tuple[float, dict
     return learner.gradients[-1].item(), gradients(tuned)
 
 
+def test_guessing_states_counts_only_where_a_message_has_one_and_however_the_step_is_cut() -> None:
+    seen = [replace(each, state=bytes([32, 224])) for each in messages(6)]
+    unseen = messages(6)
+
+    def step(examples: list[Example], *, most: int) -> tuple[float, dict[str, torch.Tensor]]:
+        tuned = adapted(CONFIGS["llama"])
+        model.guess_states(tuned, 2)
+        tuned.get_base_model().states.weight.data.zero_()
+        tuned.get_base_model().states.bias.data.copy_(torch.tensor([1.0, 0.0]))
+        learner = Learner(tuned, Accelerator(cpu=True), states=2.0)
+        learner._most = most
+        learner.learn(examples, total=len(examples), places=len(examples))
+        return learner.gradients[-1].item(), gradients(tuned)
+
+    none, _ = step([*unseen, *unseen], most=8192)
+    half, whole = step([*unseen, *seen], most=8192)
+    cut, in_parts = step([*unseen, *seen], most=60)
+
+    assert none == pytest.approx(learnt(adapted(CONFIGS["llama"]), [*unseen, *unseen])[0], abs=1e-6)
+    assert half == pytest.approx(none + 2.0 * 0.5 * 0.5, abs=1e-5)  # half of the messages, of them one value wrong by 1
+    assert cut == pytest.approx(half, abs=1e-5)
+    for name, each in whole.items():
+        torch.testing.assert_close(in_parts[name], each, rtol=1e-4, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize(
     "how",
@@ -110,7 +136,7 @@ def test_a_messages_logits_do_not_depend_on_its_neighbours() -> None:
 def test_a_layout_says_where_each_message_lies() -> None:
     packed = pack([Example([5, 6, 7], 1), Example([8], 0), Example([9], 0, spam=0.75)], places=4, grain=8)
 
-    assert packed.shape == (8, 4, 5, 8)
+    assert packed.shape == (8, 4, 5, 8, 0)
     assert packed.ids.tolist() == [5, 6, 7, 8, 9, 0, 0, 0]
     assert packed.positions.tolist() == [0, 1, 2, 0, 0, 0, 1, 2]
     assert packed.bounds.tolist() == [0, 3, 4, 5, 5, 8]
@@ -142,7 +168,7 @@ def test_running_out_of_memory_makes_the_passes_smaller_and_the_gradients_stay_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, wanted = learnt(adapted(CONFIGS["llama"]), messages(12))
-    real, sizes = model.logits, []
+    real, sizes = model.ends, []
 
     def small_memory(tuned: Any, batch: packing.PackedRows, **more: Any) -> torch.Tensor:
         sizes.append(batch.total)
@@ -150,7 +176,7 @@ def test_running_out_of_memory_makes_the_passes_smaller_and_the_gradients_stay_t
             raise torch.cuda.OutOfMemoryError
         return real(tuned, batch, **more)
 
-    monkeypatch.setattr("training.fit.passes.model.logits", small_memory)
+    monkeypatch.setattr("training.fit.passes.model.ends", small_memory)
     monkeypatch.setattr("training.fit.passes._LEAST_TOKENS", 32)
 
     _, found = learnt(adapted(CONFIGS["llama"]), messages(12))
@@ -164,7 +190,7 @@ def test_no_room_even_for_the_smallest_pass_is_said_with_what_would_help(monkeyp
     def no_memory(*_: Any, **__: Any) -> torch.Tensor:
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr("training.fit.passes.model.logits", no_memory)
+    monkeypatch.setattr("training.fit.passes.model.ends", no_memory)
 
     with pytest.raises(Exception, match="with gradient checkpointing: a smaller base"):
         learnt(adapted(CONFIGS["llama"]), messages(4))

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.toy_recipe import TOY, quiet
 from training.data.split import Row
-from training.fit import pretrain
+from training.fit import batches, pretrain
 from training.fit.batches import STATE_UNIT, Example, collate
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ ROWS = [Row(f"{topic} {number}", "ham", number, state=state) for number in range
 @pytest.fixture
 def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     seen: list[float] = []
-    real = pretrain._state_loss
+    real = batches.state_loss
 
     def watched(guessed: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
         found = real(guessed, states)
         seen.append(found.item())
         return found
 
-    monkeypatch.setattr(pretrain, "_state_loss", watched)
+    monkeypatch.setattr(batches, "state_loss", watched)
     return seen
 
 
@@ -66,4 +66,4 @@ def test_a_text_without_a_state_counts_for_nothing_beside_one_that_has_one() -> 
     assert batch.states[0].tolist() == [32 * STATE_UNIT, -32 * STATE_UNIT]
     assert batch.states[1].isnan().all()
     guessed = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
-    assert pretrain._state_loss(guessed, batch.states).item() == pytest.approx(1.0)
+    assert batches.state_loss(guessed, batch.states).item() == pytest.approx(1.0)

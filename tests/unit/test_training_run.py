@@ -168,6 +168,20 @@ def test_an_interrupted_run_goes_on_where_it_stopped_and_ends_the_same(
     ]
 
 
+def test_an_adapter_that_guesses_states_is_an_ordinary_one(run: Path, tmp_path: Path) -> None:
+    guessing = msgspec.structs.replace(TOY, fit=msgspec.structs.replace(TOY.fit, states=1.0))
+    states = {"ham": bytes([64, 192]), "spam": bytes([192, 64])}
+    seen = [dataclasses.replace(row, state=states[row.label]) for row in rows(120, 1)]
+
+    train.fit(guessing, seen, tmp_path / "guessing", seed=3, progress=quiet)
+    train.fit(guessing, rows(120, 1), tmp_path / "without", seed=3, progress=quiet)
+
+    assert adapter(tmp_path / "guessing").keys() == adapter(run).keys()
+    assert not same(adapter(tmp_path / "guessing"), adapter(run))
+    assert same(adapter(tmp_path / "without"), adapter(run))
+    export.export(tmp_path / "guessing", rows(60, 2), "digest", tmp_path / "toy")
+
+
 @pytest.mark.long
 def test_an_interrupted_base_goes_on_with_the_next_epoch_and_ends_the_same(run: Path, tmp_path: Path) -> None:
     def stop(_phase: str, step: int, _steps: int, _loss: float, _tokens: int) -> None:

@@ -147,6 +147,14 @@ def loss(logits: Tensor, labels: Tensor, spam: Tensor) -> Tensor:
     return nll_loss(logs, labels, reduction="sum", ignore_index=IGNORED) + (soft * (spam >= 0)).sum()
 
 
+def state_loss(guessed: Tensor, states: Tensor) -> Tensor:
+    """Squared error of the teacher's states [n, values], each message's mean, summed over those that have one.
+
+    FitNets: Hints for Thin Deep Nets, arXiv 1412.6550.
+    """
+    return ((guessed.float() - states.nan_to_num()) ** 2 * ~states.isnan()).mean(dim=1).sum()
+
+
 def warm_then_fall(step: int, steps: int, warmup: int) -> float:
     """The learning rate's share: up over `warmup` steps, then down in a line to a fiftieth."""
     return min(1.0, (step + 1) / max(1, warmup)) * max(0.02, 1 - step / steps)

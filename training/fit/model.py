@@ -212,15 +212,29 @@ def adapt(recipe: Recipe, model: Any) -> PeftModel:  # noqa: ANN401 any of trans
     return adapted
 
 
+def guess_states(adapted: PeftModel, values: int) -> None:
+    """Put a head of so many values beside the one that judges; it learns, and is not saved."""
+    classifier: Any = adapted.get_base_model()
+    width = classifier.config.hidden_size
+    classifier.states = torch.nn.Linear(width, values, device=classifier.score.weight.device)
+
+
+def ends(adapted: PeftModel, batch: PackedRows) -> Tensor:
+    """What the base makes of each packed message, at its end: [places, width], in float32."""
+    classifier: Any = adapted.get_base_model()
+    embedded = classifier.model.embed_tokens(batch.ids[None])
+    hidden: Tensor = classifier.model(
+        inputs_embeds=embedded, position_ids=batch.positions[None], use_cache=False, layout=batch
+    ).last_hidden_state[0]
+    return hidden[batch.ends].float()
+
+
 def logits(adapted: PeftModel, batch: PackedRows) -> Tensor:
     """Judge packed messages: [places, labels], in float32. The head sees nothing but messages' ends."""
     classifier: Any = adapted.get_base_model()
-    embedded = classifier.model.embed_tokens(batch.ids[None])
-    hidden = classifier.model(
-        inputs_embeds=embedded, position_ids=batch.positions[None], use_cache=False, layout=batch
-    ).last_hidden_state[0]
-    with torch.autocast(hidden.device.type, enabled=False):
-        found: Tensor = classifier.score(hidden[batch.ends].float())
+    seen = ends(adapted, batch)
+    with torch.autocast(seen.device.type, enabled=False):
+        found: Tensor = classifier.score(seen)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from training.fit.batches import IGNORED, NOT_TAUGHT
+from training.fit.batches import IGNORED, NOT_TAUGHT, STATE_UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,8 @@ ATTENTION: Final = "hamgate-packed"
 """The name under which transformers finds `attend`."""
 _ONE: Final = 1 << 24
 """A probability of 1, in the whole numbers that a layout is made of."""
+_UNKNOWN: Final = 128
+"""A value of no state, whose values are signed bytes."""
 
 _FLASH: Final = (8, 0)  # the first compute capability with variable-length flash attention
 
@@ -32,7 +35,8 @@ class PackedRows:
 
     `ids` and `positions` [total], positions restarting with each message; `bounds` [sequences + 1], where messages
     begin; `ends` and `labels` [places], each message's last token and its label, IGNORED where a place is empty or its
-    message has a probability of spam, which `spam` [places] holds, NOT_TAUGHT elsewhere.
+    message has a probability of spam, which `spam` [places] holds, NOT_TAUGHT elsewhere; `states` [places, values] is
+    what the teacher made of each message, NaN where it has none.
     Attention that needs a rectangle finds in `rectangle` [sequences, longest] which token stands where, and in `back`
     [total] where each token stands in it.
     """
@@ -42,11 +46,12 @@ class PackedRows:
     places: int
     sequences: int
     longest: int
+    values: int = 0
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(total, places, sequences, longest): equal for rows that one captured graph can run."""
-        return self.total, self.places, self.sequences, self.longest
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """(total, places, sequences, longest, values): equal for rows that one captured graph can run."""
+        return self.total, self.places, self.sequences, self.longest, self.values
 
     def on(self, flat: Tensor) -> PackedRows:
         """The same layout over another tensor."""
@@ -92,19 +97,26 @@ class PackedRows:
         """Token indexes with a row for each sequence [sequences, longest]."""
         return self._part(7).view(self.sequences, self.longest)
 
+    @property
+    def states(self) -> Tensor:
+        """Each message's state, or NaN [places, values]."""
+        found = self._part(8).view(self.places, self.values)
+        return (found * STATE_UNIT).masked_fill(found == _UNKNOWN, math.nan)
+
     def _part(self, number: int) -> Tensor:
         return torch.split(self.flat, _sizes(*self.shape))[number]
 
 
-def _sizes(total: int, places: int, sequences: int, longest: int) -> list[int]:
-    return [total, total, total, places, places, places, sequences + 1, sequences * longest]
+def _sizes(total: int, places: int, sequences: int, longest: int, values: int) -> list[int]:
+    return [total, total, total, places, places, places, sequences + 1, sequences * longest, places * values]
 
 
-def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> PackedRows:
+def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1, values: int = 0) -> PackedRows:
     """Lay messages end to end in their order.
 
-    `places` is how many messages the layout has room for; `grain` rounds the number of tokens up, by a sequence that
-    no place reads, and the longest message too: then few shapes come up, and each is captured once.
+    `places` is how many messages the layout has room for, `values` how long a state is, 0 to leave states out; `grain`
+    rounds the number of tokens up, by a sequence that no place reads, and the longest message too: then few shapes come
+    up, and each is captured once.
     Raises ValueError on a message without tokens.
     """
     lengths = np.array([len(example.ids) for example in examples], dtype=np.int64)
@@ -123,16 +135,18 @@ def pack(examples: Sequence[Example], *, places: int = 0, grain: int = 1) -> Pac
     ids = np.zeros(total, dtype=np.int64)
     ids[:real] = np.concatenate([example.ids for example in examples])
     ends, labels = np.zeros(places, dtype=np.int64), np.full(places, IGNORED)
-    spam = np.full(places, round(NOT_TAUGHT * _ONE))
+    spam, states = np.full(places, round(NOT_TAUGHT * _ONE)), np.full((places, values), _UNKNOWN)
     ends[: len(lengths)] = bounds[1 : len(lengths) + 1] - 1
     for place, example in enumerate(examples):
         labels[place], share = example.targets
         spam[place] = round(share * _ONE)
+        if values and example.state:
+            states[place] = np.frombuffer(example.state, np.int8)
     back = np.repeat(np.arange(sequences) * longest, spread) + positions
     # What stands behind a message's end is its own last token: causal attention never looks there.
     rectangle = np.minimum(bounds[:-1, None] + np.arange(longest), np.maximum(bounds[1:, None] - 1, 0))
-    flat = np.concatenate([ids, positions, back, ends, labels, spam, bounds, rectangle.ravel()])
-    return PackedRows(torch.from_numpy(flat), total, places, sequences, longest)
+    flat = np.concatenate([ids, positions, back, ends, labels, spam, bounds, rectangle.ravel(), states.ravel()])
+    return PackedRows(torch.from_numpy(flat), total, places, sequences, longest, values)
 
 
 def attend(  # noqa: PLR0913 transformers' own signature

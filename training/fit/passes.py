@@ -38,8 +38,8 @@ class Learner:
     """Turns messages into gradients of the mean loss over all that a step has.
 
     Gradients gather in one flat tensor, `gradients`; each trainable parameter's is a view of it. Its last element is
-    the step's loss, so that processes can add up both at once. Without
-    `graphs` every kernel is launched.
+    the step's loss, so that processes can add up both at once. `states` is the weight of guessing the teacher's states,
+    by the head that `model.guess_states` put there. Without `graphs` every kernel is launched.
     """
 
     def __init__(
@@ -47,9 +47,11 @@ class Learner:
         adapted: Any,  # noqa: ANN401 peft is untyped
         accelerator: Accelerator,
         *,
+        states: float = 0.0,
         graphs: bool = True,
     ) -> None:
         self._model, self._accelerator = adapted, accelerator
+        self._states, self._values = states, adapted.get_base_model().states.out_features if states else 0
         self._most = MOST_TOKENS
         self._is_checkpointed = False
         is_gpu = accelerator.device.type == "cuda"
@@ -86,7 +88,7 @@ class Learner:
             try:
                 for part in cut(examples, self._most):
                     whole = len(part) == len(examples)
-                    packed = packing.pack(part, places=places if whole else 0, grain=self._grain)
+                    packed = packing.pack(part, places=places if whole else 0, grain=self._grain, values=self._values)
                     self.gradients[-1] += self._run(packed, total)
             except torch.cuda.OutOfMemoryError:
                 pass  # release what the failed pass holds first: its traceback keeps it alive
@@ -118,9 +120,13 @@ class Learner:
         return self._graphs.run(packed, divisor, self._backward)
 
     def _backward(self, packed: PackedRows, divisor: Tensor) -> Tensor:
+        classifier = self._model.get_base_model()
         with self._accelerator.autocast():
-            logits = model.logits(self._model, packed)
-        loss = batches.loss(logits, packed.labels, packed.spam) / divisor
+            ends = model.ends(self._model, packed)
+        loss = batches.loss(classifier.score(ends), packed.labels, packed.spam)
+        if self._states:
+            loss = loss + self._states * batches.state_loss(classifier.states(ends), packed.states)
+        loss = loss / divisor
         self._accelerator.backward(loss)
         return loss.detach()
 

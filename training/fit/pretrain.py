@@ -176,7 +176,8 @@ def _learn(  # noqa: PLR0913, PLR0917 a page of training has many inputs
             pooled = states[torch.arange(len(ends), device=device), ends]
             loss = batches.loss(model.score(pooled), batch.labels.to(device), batch.spam.to(device)) / len(ends)
             if wanted.states and batch.states.shape[1]:
-                loss = loss + wanted.states * _state_loss(model.states(pooled), batch.states.to(device))
+                guessed = batches.state_loss(model.states(pooled), batch.states.to(device)) / len(ends)
+                loss = loss + wanted.states * guessed
             if wanted.language:
                 loss = loss + wanted.language * _next_piece_loss(model, states, batch)
             if device.type == "cpu" or step % _LOOK_EVERY == 0:
@@ -202,12 +203,6 @@ def _next_piece_loss(model: Any, states: torch.Tensor, batch: PaddedBatch) -> to
     at, answers = asked.flatten().nonzero()[:, 0], batch.ids[:, 1:][asked]
     guesses = states[:, :-1].flatten(0, 1)[at.to(states.device)] @ model.model.embed_tokens.weight.T
     return cross_entropy(guesses, answers.to(states.device))
-
-
-def _state_loss(guessed: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of the teacher's states, over the texts that it has seen (FitNets, arXiv 1412.6550)."""
-    known = ~states.isnan()
-    return ((guessed.float() - states.nan_to_num()) ** 2 * known).sum() / known.sum().clamp(min=1)
 
 
 def _drop_while_training(model: Any, share: float) -> None:  # noqa: ANN401

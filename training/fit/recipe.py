@@ -89,7 +89,8 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     case by chance, for a base whose tokenizer minds it; `punctuated` that of messages with marks strewn after their
     words; `sloppy` that of messages typed in haste; `rehosted` that of messages whose links lead to a host of another
     message, of whichever class. `taught` is how many unlabelled messages, with a teacher's probability each, are drawn
-    for each epoch. `repeated` is how often a source's rows stand in an epoch, by the source's name; others stand once.
+    for each epoch; `states` is the weight of guessing its states. `repeated` is how often a source's rows stand in an
+    epoch, by the source's name; others stand once.
     """
 
     epochs: Count
@@ -107,6 +108,7 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     sloppy: Share = 0.0
     rehosted: Share = 0.0
     taught: Steps = 0
+    states: Amount = 0.0
     repeated: dict[str, Count] = msgspec.field(default_factory=dict)
 
 

@@ -92,11 +92,14 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     servable.check_base(recipe, base, tokenizer, labels)
     torch.manual_seed(seed)
     adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
+    guessed = recipe.fit.states if (values := max(len(row.state) for row in (*rows, *taught))) else 0.0
+    if guessed:
+        model.guess_states(adapted, values)
 
     # --- build ---
     weights = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
     optimizer = accelerator.prepare(_optimizer(recipe, weights))
-    learner = Learner(adapted, accelerator)
+    learner = Learner(adapted, accelerator, states=guessed)
     average = {name: each.detach().clone() for name, each in weights.items()} if recipe.fit.average else {}
     size = recipe.fit.batch * recipe.fit.accumulation
     per_epoch = math.ceil(epoch_size(rows, taught, recipe.fit) / size)
