@@ -33,6 +33,10 @@ ROUNDS: Final = (
         "notices", "isles", "bharat", "savanna", "straits", "romance", "anatolia", "threads",
         "retail", "desk", "campus", "ledger", "depot", "rhine", "crescent", "yamuna",
     ),
+    (
+        "reports", "inbox", "lagos", "chatter", "welfare", "wallet", "delhi", "iberia",
+        "promos", "thumbs", "doorstep", "hexagone", "kinfolk", "bosporus", "souk",
+    ),
 )  # fmt: skip
 """Voices by when they were written: `mixture` splits each round by itself, so that a new one moves no row of another.
 
