@@ -227,6 +227,21 @@ def test_a_base_is_made_where_a_worker_looks_for_it_once(toy: Path, home: Path) 
     assert bases.make("smollm2", wheels=[toy]) == made
 
 
+def test_a_base_that_another_process_made_meanwhile_is_taken(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bases.convert
+
+    def after_another(file: Path, folder: Path) -> None:
+        monkeypatch.setattr(bases, "convert", real)
+        bases.make("smollm2", wheels=[toy])
+        real(file, folder)
+
+    monkeypatch.setattr(bases, "convert", after_another)
+    made = bases.make("smollm2", wheels=[toy])
+
+    assert located(bases.BASES["smollm2"].base) == made
+    assert [each.name for each in made.parent.iterdir()] == [made.name]
+
+
 def test_what_was_converted_otherwise_than_known_is_refused(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = dataclasses.replace(bases.BASES["smollm2"], tensors="0" * 64)
     monkeypatch.setattr(bases, "BASES", {"smollm2": other})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import tempfile
 from dataclasses import dataclass
@@ -68,9 +69,12 @@ def make(name: str, out: Path | None = None, wheels: Sequence[Path] = ()) -> Pat
         _check(made, wanted)
         for path in made.iterdir():
             path.chmod(0o644)  # safetensors writes for the owner alone, a worker may be another user
-        if folder.is_dir():
-            folder.rmdir()
-        whole.move(made, folder)
+        try:
+            whole.move(made, folder)  # also onto an empty folder
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            _check(folder, wanted)  # another process was first
     return folder
 
 
