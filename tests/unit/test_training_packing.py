@@ -83,7 +83,7 @@ def test_guessing_states_counts_only_where_a_message_has_one_and_however_the_ste
 
     def step(examples: list[Example], *, most: int) -> tuple[float, dict[str, torch.Tensor]]:
         tuned = adapted(CONFIGS["llama"])
-        model.guess_states(tuned, 2)
+        model.guess_states(tuned.get_base_model(), 2)
         tuned.get_base_model().states.weight.data.zero_()
         tuned.get_base_model().states.bias.data.copy_(torch.tensor([1.0, 0.0]))
         learner = Learner(tuned, Accelerator(cpu=True), states=2.0)

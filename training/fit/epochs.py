@@ -83,6 +83,11 @@ def size(rows: Sequence[Row], taught: Sequence[Row], fit: Fit) -> int:
     return len(rows) + min(fit.taught, len(taught))
 
 
+def state_size(rows: Sequence[Row], taught: Sequence[Row]) -> int:
+    """Values of the teacher's states, 0 where no row has one."""
+    return max(len(row.state) for row in (*rows, *taught))
+
+
 def examples(
     rows: Sequence[Row],
     texts: Sequence[str],

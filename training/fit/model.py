@@ -212,9 +212,8 @@ def adapt(recipe: Recipe, model: Any) -> PeftModel:  # noqa: ANN401 any of trans
     return adapted
 
 
-def guess_states(adapted: PeftModel, values: int) -> None:
+def guess_states(classifier: Any, values: int) -> None:  # noqa: ANN401 any of transformers' classifiers
     """Put a head of so many values beside the one that judges; it learns, and is not saved."""
-    classifier: Any = adapted.get_base_model()
     width = classifier.config.hidden_size
     classifier.states = torch.nn.Linear(width, values, device=classifier.score.weight.device)
 

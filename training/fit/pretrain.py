@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from training.data.disguises import CUT
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, epochs
+from training.fit.model import guess_states
 from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def make_base(  # noqa: PLR0913 what a base is made of
     tokenizer = make_tokenizer(texts, wanted.vocabulary, wanted.alphabet)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
-    values = max(len(row.state) for row in (*rows, *taught))
+    values = epochs.state_size(rows, taught)
     fresh = _fresh(wanted, tokenizer, labels, values).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type] # transformers is untyped
     classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept, taught)
     _save(classifier, folder / "base")
@@ -121,7 +122,7 @@ def _fresh(
         )
     )
     if wanted.states and values:
-        model.states = torch.nn.Linear(wanted.width, values)
+        guess_states(model, values)
     return model
 
 

@@ -16,7 +16,7 @@ from training import whole
 from training.data import split as data
 from training.data.split import LABELS
 from training.fit import batches, checkpoint, model, pretrain, runs, servable
-from training.fit.epochs import Epochs, repeated
+from training.fit.epochs import Epochs, repeated, state_size
 from training.fit.epochs import size as epoch_size
 from training.fit.log import Log
 from training.fit.passes import Learner
@@ -92,9 +92,9 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     servable.check_base(recipe, base, tokenizer, labels)
     torch.manual_seed(seed)
     adapted: Any = model.build(recipe, base, labels, int(tokenizer.pad_token_id))
-    guessed = recipe.fit.states if (values := max(len(row.state) for row in (*rows, *taught))) else 0.0
+    guessed = recipe.fit.states if (values := state_size(rows, taught)) else 0.0
     if guessed:
-        model.guess_states(adapted, values)
+        model.guess_states(adapted.get_base_model(), values)
 
     # --- build ---
     weights = {name: each for name, each in adapted.named_parameters() if each.requires_grad}
