@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.toy_recipe import TOY, quiet
 from training.data.split import Row
-from training.fit import batches, pretrain
+from training.fit import batches, pretrain, train
 from training.fit.batches import STATE_UNIT, Example, collate
 
 if TYPE_CHECKING:
@@ -67,3 +67,38 @@ def test_a_text_without_a_state_counts_for_nothing_beside_one_that_has_one() -> 
     assert batch.states[1].isnan().all()
     guessed = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
     assert batches.state_loss(guessed, batch.states).item() == pytest.approx(1.0)
+
+
+def test_a_base_and_its_adapter_each_have_epochs_of_their_own(tmp_path: Path) -> None:
+    rows = [replace(row, source="uci") for row in ROWS]
+    messages = [replace(row, spam=0.5) for row in ROWS]
+    own = msgspec.structs.replace(LEARNING.pretraining, epochs=1, taught=16, repeated={"uci": 2, "other": 9})
+    asked = msgspec.structs.replace(LEARNING, pretraining=own)
+    other = msgspec.structs.replace(asked, fit=msgspec.structs.replace(asked.fit, taught=40, repeated={"uci": 5}))
+    told: list[int] = []
+    for made in (asked, other):
+        pretrain.make_base(
+            made, rows, tmp_path / str(len(told)), seed=0, taught=messages,
+            progress=lambda _phase, _step, steps, _loss, _tokens: told.append(steps),
+        )  # fmt: skip
+
+    assert set(told) == {(2 * len(rows) + 16) // own.batch}
+    assert pretrain.made_by(asked) == pretrain.made_by(other)
+    one, same = (load_file(path / "base" / "model.safetensors") for path in sorted(tmp_path.iterdir()))
+    assert all(torch.equal(one[name], same[name]) for name in same)
+    again = msgspec.structs.replace(asked, pretraining=msgspec.structs.replace(own, repeated={}))
+    assert pretrain.made_by(again) != pretrain.made_by(asked)
+
+
+def test_an_adapter_learns_what_its_own_epochs_are_made_of(tmp_path: Path) -> None:
+    rows = [replace(row, source="uci", label=label) for row in ROWS for label in ("ham", "spam")]
+    fit = msgspec.structs.replace(TOY.fit, epochs=1, taught=16, repeated={"uci": 2})
+    own = msgspec.structs.replace(TOY.pretraining, epochs=1)
+    told: dict[str, int] = {}
+    train.fit(
+        msgspec.structs.replace(TOY, fit=fit, pretraining=own), rows, tmp_path, seed=0, taught=rows[:40],
+        progress=lambda phase, _step, steps, _loss, _tokens: told.update({phase: steps}),
+    )  # fmt: skip
+
+    each = fit.batch * fit.accumulation
+    assert told == {"base, epoch 1/1": len(rows) // own.batch, "adapter, epoch 1/1": (2 * len(rows) + 16) // each}

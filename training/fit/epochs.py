@@ -15,7 +15,7 @@ from training.fit import batches
 from worker.model.normalise import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
@@ -73,9 +73,9 @@ class Epochs:
         return batches.shuffled(self._examples, self._fit.batch * self._fit.accumulation, dice)
 
 
-def repeated(rows: Sequence[R], fit: Fit) -> tuple[R, ...]:
-    """The rows, each as often as the recipe says of its source."""
-    return tuple(row for row in rows for _ in range(fit.repeated.get(row.source, 1)))
+def repeated(rows: Sequence[R], times: Mapping[str, int]) -> tuple[R, ...]:
+    """The rows, each as often as is said of its source, or once."""
+    return tuple(row for row in rows for _ in range(times.get(row.source, 1)))
 
 
 def size(rows: Sequence[Row], taught: Sequence[Row], fit: Fit) -> int:

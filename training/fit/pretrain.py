@@ -11,6 +11,7 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from msgspec import structs
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch.nn.functional import cross_entropy, dropout
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
@@ -59,13 +60,14 @@ def make_base(  # noqa: PLR0913 what a base is made of
     if wanted is None:
         message = f"recipe {recipe.name} has no [pretraining]"
         raise ValueError(message)
+    rows, fit = epochs.repeated(rows, wanted.repeated), structs.replace(recipe.fit, taught=wanted.taught)
     texts = [normalise(row.text) for row in (*rows, *taught)]
     tokenizer = make_tokenizer(texts, wanted.vocabulary, wanted.alphabet)
     tokenizer.save_pretrained(folder / "tokenizer")
     torch.manual_seed(seed)
     values = epochs.state_size(rows, taught)
     fresh = _fresh(wanted, tokenizer, labels, values).to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type] # transformers is untyped
-    classifier = _learn(fresh, wanted, recipe.fit, rows, labels, tokenizer, seed, progress, kept, taught)
+    classifier = _learn(fresh, wanted, fit, rows, labels, tokenizer, seed, progress, kept, taught)
     _save(classifier, folder / "base")
 
 
@@ -73,7 +75,7 @@ def made_by(recipe: Recipe) -> tuple[object, ...]:
     """The part of a recipe that determines its base: equal parts make the same base of the same rows and seed."""
     fit = recipe.fit
     shares = (fit.cuts, fit.recased, fit.punctuated, fit.sloppy, fit.rehosted)
-    return (recipe.pretraining, fit.max_tokens, fit.taught, *shares)
+    return (recipe.pretraining, fit.max_tokens, *shares)
 
 
 def make_tokenizer(texts: Sequence[str], vocabulary: int, alphabet: int = 120) -> PreTrainedTokenizerBase:

@@ -36,6 +36,7 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `alphabet` is how many of the commonest characters have a piece of their own; the others are spelt in bytes.
     `embedding` is the share of the learning rate that the pieces' vectors learn at.
     `states` is the weight of guessing what the teacher made of a text (its states, `data/taught`).
+    `taught` and `repeated` say what an epoch is made of, as in `Fit`.
     """
 
     vocabulary: Annotated[int, Meta(ge=260)]  # four signs and every byte
@@ -55,6 +56,8 @@ class Pretraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     alphabet: Count = 120
     embedding: Amount = 1.0
     states: Amount = 0.0
+    taught: Steps = 0
+    repeated: dict[str, Count] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a shape that no Llama can have."""

@@ -71,8 +71,6 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
     if (folder / "adapter").exists():
         return is_first
 
-    rows = repeated(rows, recipe.fit)
-
     # --- load ---
     base: str | Path = recipe.base.id
     if recipe.pretraining:
@@ -88,6 +86,7 @@ def fit(  # noqa: C901, PLR0912, PLR0913, PLR0915 a training step is a flat page
             shutil.rmtree(kept)
     accelerator.wait_for_everyone()
     recipe = runs.read(folder).pinned
+    rows = repeated(rows, recipe.fit.repeated)
     tokenizer = model.load_tokenizer(folder / "tokenizer" if recipe.pretraining else base, recipe.base.revision)
     servable.check_base(recipe, base, tokenizer, labels)
     torch.manual_seed(seed)
