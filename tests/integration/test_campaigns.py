@@ -63,6 +63,7 @@ def told(place: Place, bundle: Path, topic: str) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.long
 def test_two_workers_count_one_campaign_together_also_when_one_is_started_anew(
     place: Place, start: Callable[..., WorkerProcess], watch: Watch, bundle: Path, topic: str
 ) -> None:

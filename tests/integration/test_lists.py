@@ -51,6 +51,7 @@ def probe(place: Place, number: int, sender: str, partitions: int) -> None:
             publisher.publish(place.input, [Outgoing(b"probe-%d-%d" % (number, each), value)])
 
 
+@pytest.mark.long
 def test_changes_under_load_lose_nothing_and_are_in_force_on_two_workers_within_two_seconds(
     place: Place,
     start: Callable[..., WorkerProcess],

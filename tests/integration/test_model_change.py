@@ -29,6 +29,7 @@ SWAPS = 4
 QUICK = Parts(bundle_watch=0.05)
 
 
+@pytest.mark.long
 def test_a_model_that_is_changed_again_and_again_under_load_loses_and_doubles_nothing(
     start: Callable[..., WorkerProcess], traffic: Traffic, watch: Watch, bundle: Path, tmp_path: Path
 ) -> None:

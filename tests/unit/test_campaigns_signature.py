@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -200,14 +201,16 @@ def test_what_stays_the_same_is_words_without_the_runs_that_vary(texts: list[str
     ]
 
 
-@given(st.integers(0, 3000))
-def test_a_sketch_is_right_within_half(count: int) -> None:
-    sketch = Sketch()
-    for number in range(count):
-        sketch.add(f"+4477009{number:05}", None)
+@pytest.mark.parametrize("count", [0, 1, 2, 10, 40, 138, 170, 1000, 3000])
+def test_sketches_are_right_in_the_mean(count: int) -> None:
+    """One of them can be far off, since strings are hashed by another key in each process: 13 % is a standard error."""
+    sketches = [Sketch() for _ in range(64)]
+    for place, sketch in enumerate(sketches):
+        for number in range(count):
+            sketch.add(f"+4477{place:02}9{number:05}", None)
 
-    assert sketch.count(Different.SENDERS) == pytest.approx(count, rel=0.5, abs=3)
-    assert sketch.count(Different.RECIPIENTS) == 0
+    assert mean(sketch.count(Different.SENDERS) for sketch in sketches) == pytest.approx(count, rel=0.15)
+    assert not any(sketch.count(Different.RECIPIENTS) for sketch in sketches)
 
 
 def test_one_that_comes_again_is_not_another() -> None:

@@ -130,6 +130,7 @@ def test_organisations_and_scams_are_of_one_length(messages: tuple[Message, ...]
     assert 0.8 <= lengths["scams"] / lengths["organisations"] <= 1.25
 
 
+@pytest.mark.long
 def test_the_surface_alone_does_not_tell_scams_from_ham(
     messages: tuple[Message, ...], card: dict[str, dict[str, dict[str, float]]]
 ) -> None:
