@@ -397,6 +397,26 @@ def test_two_workers_share_by_the_topic() -> None:
     assert sorted(topic.last()) == sorted(f"{next(iter(one.index)).id}:{name}" for name in ("one", "two"))
 
 
+def test_what_a_worker_counted_is_told_though_others_have_news_and_no_message_comes() -> None:
+    topic, two = Topic(), watch("two")
+    other = sharing(two, topic)
+    context = Context(observers=[two])
+    feed(context, [variant(number) for number in range(15)])
+    assert other.step()
+    one = watch("one")
+    companion = sharing(one, topic)
+
+    assert companion.step()  # reads what was there
+    one.begin(2e9)  # a batch takes it up
+    feed(Context(observers=[one]), [variant(number) for number in range(20, 35)])
+    feed(context, [variant(number) for number in range(40, 55)], 15)
+    assert other.step()  # news, which no message of one's takes up
+    assert companion.step()
+
+    assert one.heard
+    assert {name.partition(":")[2] for name in topic.last()} == {"one", "two"}
+
+
 def test_an_outage_loses_nothing_and_is_counted() -> None:
     topic, one = Topic(is_away=True), watch("one")
     companion = sharing(one, topic)

@@ -79,6 +79,8 @@ class CampaignSharing:
     _own: set[str] = field(default_factory=set)
     """Keys of this worker's records that are taken up or published: what is read under them is no news."""
     _published_at: float = float("-inf")
+    _has_read: bool = False
+    """Whether all that was there at the start has been read."""
     _is_caught_up: bool = False
     """Whether the writer has taken up all that was there at the start, this worker's own records among it."""
     _is_garbage_told: bool = False
@@ -92,7 +94,10 @@ class CampaignSharing:
     def step(self) -> bool:
         """Read, publish when it is time, and wait. False when it is time to stop."""
         try:
+            # Before what is new is read: else others' news would keep it from ever being so while no message comes.
+            self._is_caught_up = self._is_caught_up or (self._has_read and not self.watch.heard)
             self._read()
+            self._has_read = True
             self._is_caught_up = self._is_caught_up or not self.watch.heard
             if self._is_caught_up and time.monotonic() - self._published_at >= self.every:
                 self._publish()
